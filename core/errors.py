@@ -1,0 +1,286 @@
+"""Every error Rapport raises on purpose, in one tree.
+
+A class takes facts, not prose: its constructor's arguments become ``metadata`` (what a machine reads), its
+text is made from them, ``reason`` is stable and UPPER_SNAKE, and ``hint`` says what the reader can do next.
+Branches are by whose mistake it is: the caller's (`RequestError`), the program owner's (`ProgramError`), the
+model owner's (`ModelError`), the operator's (`StoreError`, `ConfigError`), or ours (`EngineFault`).
+``server/status.py`` is the only place that maps them to gRPC status codes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name a reader most likely meant, or '' when none is close.
+
+    >>> nearest("custmer", ["customer", "facts"])
+    'customer'
+    """
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if not close:
+        lower = {other.lower(): other for other in names}
+        return lower.get(name.lower(), "")
+    return close[0]
+
+
+class RapportError(Exception):
+    """Base of all errors raised on purpose.
+
+    ``metadata`` holds every variable of the text as strings, for ErrorInfo and ``--json``.
+    """
+
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, message: str, *, hint: str = "", **facts: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.metadata: dict[str, str] = {key: str(value) for key, value in facts.items()}
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip() if self.hint else self.message
+
+
+# --- the caller's ---------------------------------------------------------------------------------------------
+
+
+class RequestError(RapportError):
+    """The request cannot be answered as it stands; sending it again unchanged fails again."""
+
+    reason = "REQUEST_INVALID"
+
+
+class UnknownName(RequestError):
+    """A name (channel, placement, fact, attribute, namespace, offer, outcome, event type) nobody declared."""
+
+    reason = "UNKNOWN_NAME"
+
+    def __init__(self, kind: str, name: str, known: Iterable[str] = (), where: str = "") -> None:
+        close = nearest(name, known)
+        hint = f"Did you mean '{close}'?" if close else ""
+        at = f" in {where}" if where else ""
+        super().__init__(f"There is no {kind} '{name}'{at}.", hint=hint, kind=kind, name=name, nearest=close)
+
+
+class BadValue(RequestError):
+    """A value of the wrong type, out of range, or malformed."""
+
+    reason = "BAD_VALUE"
+
+    def __init__(self, field: str, problem: str, hint: str = "") -> None:
+        super().__init__(f"{field}: {problem}.", hint=hint, field=field, problem=problem)
+
+
+class TooLarge(RequestError):
+    """More of something than its limit allows."""
+
+    reason = "TOO_LARGE"
+
+    def __init__(self, what: str, count: int, limit: int) -> None:
+        super().__init__(f"{what}: {count} is more than the limit of {limit}.", what=what, count=count, limit=limit)
+
+
+class NotFound(RequestError):
+    """The thing asked for is not there: a customer, a program version, a model, an instance."""
+
+    reason = "NOT_FOUND"
+
+    def __init__(self, kind: str, name: str, hint: str = "") -> None:
+        super().__init__(f"{kind} '{name}' is not known here.", hint=hint, kind=kind, name=name)
+
+
+class BadToken(RequestError):
+    """An instance token that this installation did not issue, or that was altered."""
+
+    reason = "BAD_TOKEN"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"The instance token was refused: {problem}.",
+            hint="Send back the token of the Decide answer unchanged.",
+            problem=problem,
+        )
+
+
+class DeadlineTooShort(RequestError):
+    """The caller's deadline had passed before any work began."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+    def __init__(self) -> None:
+        super().__init__("The deadline had passed before the decision began.")
+
+
+# --- the program owner's --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A place in a program's sources: 1-based line and column, as editors count."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a program: where it is, what it is, and what would be right."""
+
+    where: Where
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" + (f" {self.hint}" if self.hint else "")
+
+
+class ProgramError(RapportError):
+    """A program that cannot be served. All problems at once, each with file, line and column."""
+
+    reason = "PROGRAM_REFUSED"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        noun = "problem" if count == 1 else "problems"
+        lines = "\n".join(str(problem) for problem in self.problems)
+        super().__init__(f"The program has {count} {noun}:\n{lines}", count=count)
+
+
+class NoProgram(RapportError):
+    """Nothing has been loaded yet, so nothing can be decided."""
+
+    reason = "NO_PROGRAM"
+
+    def __init__(self) -> None:
+        super().__init__("No program is loaded.", hint="Load one: rapport program load FOLDER.")
+
+
+# --- the model owner's ----------------------------------------------------------------------------------------
+
+
+class ModelError(RapportError):
+    """A model that cannot be served; the version before it serves on."""
+
+    reason = "MODEL_REFUSED"
+
+    def __init__(self, model: str, problem: str, hint: str = "") -> None:
+        super().__init__(f"Model '{model}': {problem}.", hint=hint, model=model, problem=problem)
+
+
+# --- the operator's -------------------------------------------------------------------------------------------
+
+
+class StoreError(RapportError):
+    """The store cannot do what was asked; what was acknowledged before is still there."""
+
+    reason = "STORE_FAILED"
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be opened: a wrong path, permissions, another process, another format."""
+
+    reason = "STORE_UNAVAILABLE"
+
+    def __init__(self, path: str, problem: str, hint: str = "") -> None:
+        super().__init__(f"Cannot open the store at {path}: {problem}.", hint=hint, path=path, problem=problem)
+
+
+class StoreFull(StoreError):
+    """The map or the disk is full: writes are refused, reads go on."""
+
+    reason = "STORE_FULL"
+
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(f"The {what} is full; nothing was written.", hint=hint, what=what)
+
+
+class StoreReadOnly(StoreError):
+    """Writes are refused: a read-only file system, or an earlier failed write made the store refuse more."""
+
+    reason = "STORE_READ_ONLY"
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(f"The store takes no writes: {problem}.", hint=hint, problem=problem)
+
+
+class StoreCorrupt(StoreError):
+    """A record or page fails its checks. Never answered from."""
+
+    reason = "STORE_CORRUPT"
+
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(
+            f"{what} is damaged: {problem}.", hint="Restore from a backup; other customers are served on.",
+            what=what, problem=problem,
+        )
+
+
+class SchemaConflict(StoreError):
+    """A program wants an attribute in a way that the stored data contradicts."""
+
+    reason = "SCHEMA_CONFLICT"
+
+    def __init__(self, name: str, stored: str, wanted: str) -> None:
+        super().__init__(
+            f"Attribute '{name}' is stored as {stored}; the program declares {wanted}.",
+            hint="Give the new meaning a new name; stored values keep their type.",
+            name=name, stored=stored, wanted=wanted,
+        )
+
+
+class ImportRefused(RapportError):
+    """An import that cannot start: a bad mapping, a missing column, an unreadable file."""
+
+    reason = "IMPORT_REFUSED"
+
+    def __init__(self, where: str, problem: str, hint: str = "") -> None:
+        super().__init__(f"{where}: {problem}.", hint=hint, where=where, problem=problem)
+
+
+class ConfigError(RapportError):
+    """A configuration key that is unknown, of the wrong type, or out of bounds."""
+
+    reason = "CONFIG_INVALID"
+
+    def __init__(self, key: str, problem: str, hint: str = "") -> None:
+        super().__init__(f"{key}: {problem}.", hint=hint, key=key, problem=problem)
+
+
+class Draining(RapportError):
+    """The server is shutting down and takes no new work."""
+
+    reason = "DRAINING"
+
+    def __init__(self) -> None:
+        super().__init__("The server is draining.", hint="Send the request to another server, or again shortly.")
+
+
+class Overloaded(RapportError):
+    """More work than can be done in time; refused before it was begun."""
+
+    reason = "OVERLOADED"
+
+    def __init__(self, what: str, retry_after_ms: int) -> None:
+        super().__init__(f"Too much {what} at once.", hint=f"Retry in {retry_after_ms} ms.", what=what,
+                         retry_after_ms=retry_after_ms)
+        self.retry_after_ms = retry_after_ms
+
+
+# --- ours -----------------------------------------------------------------------------------------------------
+
+
+class EngineFault(RapportError):
+    """An invariant of our own does not hold. Always a bug; never caused by input."""
+
+    reason = "ENGINE_FAULT"

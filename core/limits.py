@@ -1,0 +1,100 @@
+"""Every limit in one place, each with its reason. Relations between limits are asserted at the end.
+
+A limit guards memory, time or a field's width in a binary layout; the comment says which. A request or a
+program past a limit is refused with `core.errors.TooLarge` (or a `Problem` with file and line), never cut.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- names ----------------------------------------------------------------------------------------------------
+
+# Names of offers, attributes, channels...: identifiers people type. 64 is longer than any seen in the field.
+NAME_LENGTH: Final = 64
+
+# --- requests -------------------------------------------------------------------------------------------------
+
+# An identifier as sent and as stored; LMDB keys end at 511 bytes and the namespace takes 2.
+IDENTIFIER_BYTES: Final = 256
+# A request names one person; more identifiers than this is a bug in the caller.
+IDENTIFIERS_PER_REQUEST: Final = 16
+# A page has a few dozen placements at most.
+PLACEMENTS_PER_REQUEST: Final = 64
+# Slots per placement; a listing page shows under a hundred items.
+SLOTS_PER_PLACEMENT: Final = 100
+# Facts of the moment; Adobe allows 30 context attributes, carts need a few more.
+FACTS_PER_REQUEST: Final = 128
+# A string fact or attribute; longer texts are documents, not profile data. The record's heap addresses 16 bits.
+STRING_BYTES: Final = 1024
+# Members of a set attribute or fact.
+SET_MEMBERS: Final = 256
+# Events sent along with a decision.
+EVENTS_PER_REQUEST: Final = 64
+# Fields of one event.
+EVENT_FIELDS: Final = 32
+# DecideMany: bounded so that one call cannot hold a handler thread for long (100 x ~20 us = 2 ms).
+DECISIONS_PER_CALL: Final = 100
+# One gRPC message. The largest legal DecideMany is far below it.
+MESSAGE_BYTES: Final = 1 << 20
+
+# --- programs -------------------------------------------------------------------------------------------------
+
+# Offers in one program; bitmaps are sized by it. Ten times the largest catalogue measured.
+OFFERS: Final = 1_000_000
+# Attributes a store may ever declare; slot numbers are 16 bit, and the fixed part of a record must stay small.
+ATTRIBUTES: Final = 4096
+# Labels of one enum attribute; codes are 16 bit, 0 means missing.
+ENUM_LABELS: Final = 65_535
+# One expression's text. Adobe allows 15 KB a rule; people cannot read half of this.
+EXPRESSION_BYTES: Final = 4096
+# Nesting of an expression: recursion in the checker and the machine's stack depth follow it.
+EXPRESSION_DEPTH: Final = 64
+# Static cost of an expression in machine steps; bounds the time one rule can take (~5 ns a step).
+EXPRESSION_COST: Final = 10_000
+# One treatment field's text before rendering.
+CONTENT_BYTES: Final = 16_384
+# A rendered answer for one offer.
+RENDERED_BYTES: Final = 65_536
+# A program's source files together.
+PROGRAM_BYTES: Final = 512 << 20
+
+# --- the hub --------------------------------------------------------------------------------------------------
+
+# Address space reserved for the store: sparse, never resized online (py-lmdb #269, #475). 1 TiB of 128 TiB.
+MAP_BYTES: Final = 1 << 40
+# Reader slots; the default 126 runs out with many handler threads and tools, 1024 cost one sparse page.
+READERS: Final = 1024
+# A customer's record: profile, identifiers, consents, cases. Offsets in it are 16 bit for the heap.
+RECORD_BYTES: Final = 65_536
+# Identifiers one customer may hold.
+IDENTIFIERS_PER_CUSTOMER: Final = 256
+# Contacts kept for a customer; the oldest go first. 4096 x 40 bytes is 160 KiB, and a cap window rarely holds 100.
+CONTACTS_PER_CUSTOMER: Final = 4096
+# Events kept for a customer; the oldest go first. The busiest of 4,372 real wholesalers has 7,983 invoice lines.
+EVENTS_PER_CUSTOMER: Final = 32_768
+# Mutations in one transaction: past a few hundred the commit is no longer what costs (measured: 16 us a put at 200).
+MUTATIONS_PER_COMMIT: Final = 1024
+# Mutations waiting for the committer; beyond it callers are told to come back.
+MUTATIONS_QUEUED: Final = 65_536
+
+# --- models ---------------------------------------------------------------------------------------------------
+
+# One ONNX file. The largest tree ensembles used for propensities are some tens of MiB.
+MODEL_BYTES: Final = 256 << 20
+# Nodes in a model's graphs together.
+MODEL_NODES: Final = 10_000
+# Bytes of one tensor inside a model file.
+MODEL_TENSOR_BYTES: Final = 128 << 20
+# Inputs of one model; Pega allows 700 predictors.
+MODEL_INPUTS: Final = 1024
+# Rows of one batch: all offers that survive the filter.
+MODEL_ROWS: Final = 65_536
+
+# --- relations ------------------------------------------------------------------------------------------------
+
+assert IDENTIFIER_BYTES + 2 <= 511, "an identifier with its namespace must fit an LMDB key"
+assert STRING_BYTES < 65_536, "a string's length is 16 bit in the record's heap"
+assert ATTRIBUTES < 65_536, "attribute slots are 16 bit"
+assert EVENTS_PER_REQUEST <= EVENTS_PER_CUSTOMER
+assert PLACEMENTS_PER_REQUEST * SLOTS_PER_PLACEMENT <= 65_536, "ranks in an answer are 16 bit"

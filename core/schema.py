@@ -1,0 +1,132 @@
+"""What a company knows about its customers: types, attributes, facts, event types, identifiers.
+
+A schema is declared by a program (``schema.yaml``). The store keeps a catalog of what was ever declared:
+names map to numbers there, and numbers never change meaning, which is how old records stay readable. This
+file holds the declared side: plain immutable values, shared by expressions, programs, hub and kernel.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+class ValueType(enum.Enum):
+    """The types of attributes, facts and event fields.
+
+    The comment is how a value lies in memory and in a record.
+    """
+
+    BOOL = "bool"  # 1 byte: 0 missing, 1 false, 2 true
+    INT = "int"  # 64 bit signed; the smallest value (-2**63) means missing
+    DOUBLE = "double"  # IEEE 754 binary64; NaN means missing, so NaN can never be stored
+    MONEY = "money"  # 64 bit signed minor units (cents); the currency is the attribute's
+    TIMESTAMP = "timestamp"  # 64 bit signed microseconds since 1970-01-01T00:00:00Z
+    ENUM = "enum"  # 16 bit code from 1; 0 means missing; labels are in the catalog
+    STRING = "string"  # 16 bit offset and 16 bit length into the record's heap
+    STRING_SET = "set"  # as STRING; the heap holds a 16 bit count, then length-prefixed members, sorted
+
+
+# ISO 4217 currencies whose minor unit is not a hundredth (three decimals, or none).
+_EXPONENTS: Mapping[str, int] = MappingProxyType(
+    {
+        "BHD": 3, "IQD": 3, "JOD": 3, "KWD": 3, "LYD": 3, "OMR": 3, "TND": 3,
+        "BIF": 0, "CLP": 0, "DJF": 0, "GNF": 0, "ISK": 0, "JPY": 0, "KMF": 0, "KRW": 0, "PYG": 0,
+        "RWF": 0, "UGX": 0, "VND": 0, "VUV": 0, "XAF": 0, "XOF": 0, "XPF": 0,
+    }
+)
+
+
+def currency_exponent(currency: str) -> int:
+    """Decimal digits of a currency's minor unit, by ISO 4217: 2 for EUR, 0 for JPY, 3 for KWD."""
+    return _EXPONENTS.get(currency, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A named, typed value: a customer's attribute, a fact of a request, or a field of an event.
+
+    ``labels`` are an enum's values in declared order; ``currency`` is a money's; ``protected`` marks what may
+    not influence a price (age, sex, origin, health...); ``sources`` lists who may set it, best first (empty: any).
+    """
+
+    name: str
+    type: ValueType
+    labels: tuple[str, ...] = ()
+    currency: str = ""
+    protected: bool = False
+    sources: tuple[str, ...] = ()
+
+
+class Normaliser(enum.Enum):
+    """How an identifier is written before it is looked up or stored, so that spellings meet."""
+
+    NONE = "none"  # kept byte for byte
+    LOWER = "lower"  # surrounding blanks removed, ASCII letters lower-cased
+    E164 = "e164"  # a telephone number as + and digits; blanks, dots, dashes and brackets removed; 00 becomes +
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A kind of identifier. ``trust`` orders them: a request's known identifier of highest trust wins."""
+
+    name: str
+    normaliser: Normaliser = Normaliser.NONE
+    trust: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """A kind of event and its fields."""
+
+    name: str
+    fields: tuple[Field, ...] = ()
+
+
+class AggregateFunction(enum.Enum):
+    """What an aggregate computes over a customer's events inside its window."""
+
+    COUNT = "count"  # int; 0 when there is none
+    SUM = "sum"  # the field's type; 0 when there is none
+    MIN = "min"  # the field's type; missing when there is none
+    MAX = "max"
+    MEAN = "mean"  # double; missing when there is none
+    LAST = "last"  # the field's value in the newest event that has it; of the field `at`, a timestamp
+    FIRST = "first"
+    DISTINCT = "distinct"  # int; number of different values of the field
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """A window over one event type, readable as an attribute in the very next decision.
+
+    An event counts when ``now - window < at <= now``. ``field`` is '' for COUNT, and '' or 'at' means the
+    event's own time for FIRST, LAST, MIN and MAX. ``window_us`` 0 means everything kept.
+    """
+
+    event: str
+    function: AggregateFunction
+    field: str
+    window_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Everything a program's expressions may name, except offers.
+
+    Mappings are by name, in declared order.
+    """
+
+    attributes: Mapping[str, Field] = field(default_factory=dict)
+    facts: Mapping[str, Field] = field(default_factory=dict)
+    events: Mapping[str, EventType] = field(default_factory=dict)
+    namespaces: Mapping[str, Namespace] = field(default_factory=dict)
+    purposes: tuple[str, ...] = ()  # consent purposes
+    outcomes: tuple[str, ...] = ()  # served, shown, clicked, accepted, rejected, converted and a program's own
+    case_kinds: tuple[str, ...] = ()  # complaint, fault, dispute...
+
+
+# Outcomes every installation has; a program may declare more.
+STANDARD_OUTCOMES = ("served", "shown", "clicked", "accepted", "rejected", "converted")
