@@ -10,7 +10,21 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount in integer minor units (cents) of an ISO 4217 currency."""
+
+    minor: int
+    currency: str
+
+
+# What a value is in Python, by ValueType: bool, int, float, Money, datetime (with its zone), str for ENUM and STRING,
+# frozenset of str for STRING_SET.
+AnyValue = bool | int | float | str | Money | datetime | frozenset[str]
 
 
 class ValueType(enum.Enum):

@@ -1,0 +1,254 @@
+"""A checked program: what a marketer declared, with every name resolved and every expression type-checked.
+
+`core.programs.source` makes it from YAML; the plan compiler turns it into the kernel's tables; the tests' oracle
+decides from it directly, slowly and obviously. Values only, immutable, in declared order; offers and groups are sorted by
+name, because the name is the last tie-break of arbitration and must not depend on file order.
+
+Times are microseconds; percentages are numbers (30 means 30 %); money is integer minor units with its currency beside it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from core.errors import Where
+from core.expressions import Expression
+from core.schema import Schema
+
+
+class Layer(enum.IntEnum):
+    """The three questions asked of every offer; values equal those of `core.reasons.Reason`."""
+
+    ELIGIBILITY = 4  # may we?
+    APPLICABILITY = 5  # does it fit now?
+    SUITABILITY = 6  # is it right for the customer?
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One condition. ``id`` is unique in the program: ``<offer or group>.<layer>.<1-based position>`` unless named."""
+
+    id: str
+    layer: Layer
+    condition: Expression  # of type bool
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """At most ``at_most`` contacts with ``outcome`` in any ``per_us``: once reached, the scope's offers are out.
+
+    Counts contacts of the scope it is declared on (an offer, all offers of a group, or all offers of the program),
+    over all identifiers and channels; with ``channel`` set only contacts of that channel count, and only decisions in
+    that channel are bound. A contact counts when ``now - per_us < at <= now``.
+    """
+
+    id: str
+    outcome: str
+    at_most: int
+    per_us: int
+    channel: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """``times`` contacts with ``outcome`` inside ``within_us`` pause the scope for ``pause_us``.
+
+    The pause starts at the contact that completes the count: with contacts at sorted times t, it holds when for some i
+    ``t[i] - t[i - times + 1] <= within_us`` and ``t[i] <= now < t[i] + pause_us``. ``related`` offers and groups pause with it.
+    """
+
+    id: str
+    outcome: str
+    times: int
+    within_us: int
+    pause_us: int
+    related_offers: tuple[str, ...] = ()
+    related_groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A lever or context weight: ``percent`` is added when ``when`` holds (always, without it)."""
+
+    id: str
+    percent: float
+    when: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantPropensity:
+    """The same propensity for everybody, in [0, 1]."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScorecardPropensity:
+    """Logistic scorecard: ``1 / (1 + exp(-(intercept + sum(weight * feature))))``.
+
+    A feature is a number, or a bool read as 0 or 1; one that is missing or failed contributes ``missing`` in its place.
+    ``features`` and ``weights`` run in parallel.
+    """
+
+    intercept: float
+    features: tuple[Expression, ...]
+    weights: tuple[float, ...]
+    missing: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPropensity:
+    """The output of the deployed ONNX model of this name (``core.inference`` binds its inputs)."""
+
+    model: str
+    where: Where
+
+
+Propensity = ConstantPropensity | ScorecardPropensity | ModelPropensity
+
+
+class Rounding(enum.Enum):
+    """How a price is brought to its increment, inside floor and ceiling."""
+
+    NEAREST = "nearest"  # halves away from zero
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """Added to the list price when ``when`` holds: ``percent`` of the list price, or ``amount`` minor units."""
+
+    id: str
+    percent: float = 0.0
+    amount: int = 0
+    when: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """List price and what may change it.
+
+    ``list + list * sum(percents) / 100 + sum(amounts)``, clamped to [floor, ceiling], then rounded to a multiple of
+    ``increment`` (plus ``ending``: 1.00 with ending 0.99 gives 4.99) and, where rounding left the bounds, moved to the
+    nearest multiple inside; to the bound itself if there is none. Percentages are exact to 0.0001 %.
+    A price is personal when any adjustment's condition reads the customer; ``basis`` names what is read.
+    """
+
+    list: int
+    currency: str
+    adjustments: tuple[Adjustment, ...] = ()
+    floor: int | None = None
+    ceiling: int | None = None
+    increment: int = 1
+    ending: int = 0
+    rounding: Rounding = Rounding.NEAREST
+    basis: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A field of content: literal pieces and expressions in turn."""
+
+    name: str
+    pieces: tuple[str | Expression, ...]
+
+
+class ContentType(enum.Enum):
+    """What a rendered value is escaped for; literal pieces are the marketer's own and are left alone."""
+
+    TEXT = "text"  # nothing is escaped; control characters other than tab and newline are dropped
+    HTML = "html"  # & < > " ' become character references
+    JSON = "json"  # the inside of a JSON string
+    URL = "url"  # percent-encoded as a query component
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """An offer's content for one placement."""
+
+    placement: str  # "<channel>.<placement>"
+    fields: tuple[Text, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Offers that share rules. A group's rule that fails removes every offer of the group."""
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+    caps: tuple[Cap, ...] = ()
+    suppressions: tuple[Suppression, ...] = ()
+    context_weights: tuple[Weight, ...] = ()
+    levers: tuple[Weight, ...] = ()
+    consent: str = ""  # the purpose its offers need, unless an offer names its own
+    paused_by_cases: tuple[str, ...] = ()  # case kinds
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One offer. ``priority = propensity x (1 + sum(context)/100) x value x (1 + sum(levers)/100)`` by default."""
+
+    name: str
+    group: str
+    propensity: Propensity
+    value: float | Expression  # major units of the program's currency, or a plain number
+    where: Where
+    schedule_from_us: int | None = None  # the first microsecond it runs
+    schedule_until_us: int | None = None  # the first microsecond it no longer runs
+    rules: tuple[Rule, ...] = ()
+    caps: tuple[Cap, ...] = ()
+    suppressions: tuple[Suppression, ...] = ()
+    context_weights: tuple[Weight, ...] = ()
+    levers: tuple[Weight, ...] = ()
+    consent: str = ""
+    paused_by_cases: tuple[str, ...] = ()
+    price: Price | None = None
+    treatments: Mapping[str, Treatment] = field(default_factory=dict)  # by "<channel>.<placement>"
+    fields: Mapping[str, float | str | bool | int] = field(default_factory=dict)  # readable as offer.<name>
+    stopped: bool = False  # declared, kept in history, never returned: reason SCHEDULE
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A place in a channel. ``fallback`` is plain content returned when no offer is."""
+
+    name: str  # "<channel>.<placement>"
+    channel: str
+    content_type: ContentType = ContentType.TEXT
+    slots: int = 1  # when the request does not say
+    fallback: Mapping[str, str] = field(default_factory=dict)
+    at_most_per_group: int = 0  # 0: no limit
+
+
+@dataclass(frozen=True, slots=True)
+class Arbitration:
+    """How offers compete. ``formula`` replaces the product; factors switched off count as 1."""
+
+    use_propensity: bool = True
+    use_context_weight: bool = True
+    use_value: bool = True
+    use_levers: bool = True
+    formula: Expression | None = None  # of type double, over propensity, context_weight, value, levers and any input
+    repeats: bool = False  # whether one offer may be returned in several placements of a request
+    at_most_per_group: int = 0  # over the whole request; 0: no limit
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Everything declared, versioned as one. ``digest`` is the SHA-256 of its sources, in hex."""
+
+    name: str
+    digest: str
+    schema: Schema
+    channels: tuple[str, ...]
+    placements: Mapping[str, Placement]
+    groups: Mapping[str, Group]  # sorted by name
+    offers: tuple[Offer, ...]  # sorted by name
+    arbitration: Arbitration
+    currency: str = ""
+    caps: tuple[Cap, ...] = ()  # program-wide
+    instance_expiry_us: int = 30 * 86_400 * 1_000_000  # how long a token can be reported on
