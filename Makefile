@@ -1,0 +1,107 @@
+# Rapport's front door. `make help` lists the targets.
+#
+# Set-up is in three steps, each redone only when what it depends on changed: .ci/prepare (system packages, .venv),
+# .ci/install (dependencies, editable install: stamp .venv/.installed), and compiling core/ and server/ in place
+# (stamp build/.compiled). A second `make run` or `make test` goes straight to its work.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+PY := $(VENV)/bin/python
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# Build time only: what the compiled modules are made of.
+SOURCES := $(shell find core server -name '*.pyx' -o -name '*.pxd' -o -path '*/native/*.[ch]' 2>/dev/null)
+PROTOS := $(wildcard protos/rapport/v1/*.proto)
+
+# --- set-up ---------------------------------------------------------------------------------------------------
+
+.PHONY: prepare ready
+prepare:
+	@.ci/prepare
+
+$(VENV)/.installed: pyproject.toml .ci/install | prepare
+	@echo 'Installing Rapport and what it needs into .venv (a few minutes the first time) ...' >&2
+	@.ci/install
+	@touch $@
+
+# Only the modules whose sources changed are compiled; all of them when the flags in setup.py did.
+build/.compiled: setup.py $(VENV)/.installed $(SOURCES)
+	@mkdir -p build
+	@echo 'Compiling the core (a minute or two the first time; the log is build/compile.log) ...' >&2
+	@$(PY) setup.py -q build_ext --inplace --parallel $(JOBS) $(if $(filter setup.py,$?),--force) \
+		>build/compile.log 2>&1 || { tail -n 40 build/compile.log >&2; \
+		echo 'The core could not be compiled; the end of build/compile.log is above.' >&2; exit 70; }
+	@touch $@
+
+ready: prepare build/.compiled ## set up only: system packages, .venv, compiled core
+
+# --- running --------------------------------------------------------------------------------------------------
+
+.PHONY: run stop
+run: ready ## set up, load the demo, start the server, show three decisions; the server stays up
+	@.ci/demo start
+
+stop: ## end the server that `make run` started
+	@.ci/demo stop
+
+# --- checking -------------------------------------------------------------------------------------------------
+
+.PHONY: test lint crash fuzz sanitize
+# Lint does not stop the tests: one run tells everything. loadfile keeps a file's tests, and its servers, on one worker.
+test: ready ## lint, types, import contracts, every test (what .ci/run runs)
+	@status=0; $(MAKE) lint || status=$$?; \
+	$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS) || status=$$?; \
+	if [ $$status -ne 0 ]; then echo 'make test: something above failed (lint and types come before the tests).' >&2; fi; \
+	exit $$status
+
+lint: ready ## ruff, cython-lint, mypy, pyright, import contracts
+	@status=0; \
+	check() { echo "- $$*" >&2; "$(VENV)/bin/$$@" || status=1; }; \
+	check ruff check -q .; \
+	check cython-lint -q $(filter %.pyx %.pxd,$(SOURCES)); \
+	check mypy --no-error-summary; \
+	check pyright --pythonpath $(PY) --warnings; \
+	check lint-imports --no-logo; \
+	exit $$status
+
+crash: ready ## kill the writing server again and again and look at what is left (longer than in make test)
+	@RAPPORT_CRASH_ROUNDS=$${RAPPORT_CRASH_ROUNDS:-200} $(PY) -m pytest tests/crash $(ARGS)
+
+fuzz: ready ## kernel against oracle on 200,000 random decisions; RAPPORT_CASES and RAPPORT_SEED set others
+	@RAPPORT_CASES=$${RAPPORT_CASES:-200000} $(PY) -m pytest tests/property $(ARGS)
+
+# A copy of the tree, so that the slow build never mixes with the fast one.
+sanitize: ready ## the unit and property tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@rm -rf build/sanitized && mkdir -p build/sanitized
+	@tar --exclude=./build --exclude=./.venv --exclude=./.git --exclude=./data --exclude='*.so' -cf - . | tar -xf - -C build/sanitized
+	@cd build/sanitized && RAPPORT_SANITIZE=1 ../../$(PY) setup.py -q build_ext --inplace --parallel $(JOBS) >compile.log 2>&1 \
+		|| { tail -n 40 compile.log >&2; exit 70; }
+	@cd build/sanitized && LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
+		PYTHONMALLOC=malloc PYTHONPATH=. ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
+		RAPPORT_CASES=$${RAPPORT_CASES:-1000} ../../$(PY) -m pytest tests/unit tests/property $(ARGS)
+
+# --- measuring and generating ---------------------------------------------------------------------------------
+
+.PHONY: bench protos
+bench: ready ## decisions in process and over gRPC for the workloads; tables here, JSON under build/bench/
+	@$(PY) -m loadtest.inprocess $(ARGS)
+
+protos: ready ## write the Python code of the protos anew, beside them
+	@$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+
+# --- the rest -------------------------------------------------------------------------------------------------
+
+.PHONY: clean distclean help
+clean: ## remove what was built (keeps .venv and data/)
+	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find core server protos loadtest tests -name __pycache__ -prune -exec rm -rf {} +
+	@find core server -name '*.so' -delete
+
+distclean: clean ## also remove .venv and the demo's data
+	@rm -rf $(VENV) data
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
