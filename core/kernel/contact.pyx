@@ -1,0 +1,145 @@
+"""Contact policy: caps and suppressions from the customer's contact history.
+
+The history is walked once, oldest first, and only rules that a contact's offer names are touched: counting costs what the
+customer lived through, not what the program declares. A cap counts contacts inside its window; a suppression keeps its last
+moments in a ring and starts its pause when they lie close enough. History is one list for all identifiers and channels, so
+a cap cannot be dodged by either.
+"""
+
+from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from core.hub.contacts cimport Contact, contact_at, contact_count
+from core.kernel.plan cimport CapRule, SuppressionRule, Tables
+from core.kernel.workspace cimport Work
+
+cdef extern from "core/kernel/native/vector.h" nogil:
+    void rapport_clear(uint64_t* alive, const uint64_t* mask, long words)
+
+
+cdef inline void _count(Work* work, uint32_t cap, const Contact* contact) noexcept nogil:
+    cdef const CapRule* rule = &work.plan.cap_rules[cap]
+    if contact.outcome != rule.outcome or (rule.channel and contact.channel != rule.channel):
+        return
+    if contact.at_us <= work.request.as_of_us - rule.per_us:
+        return
+    if work.cap_stamp[cap] != work.epoch:
+        work.cap_stamp[cap] = work.epoch
+        work.cap_count[cap] = 0
+    work.cap_count[cap] += 1
+
+
+cdef inline void _note(Work* work, uint32_t number, const Contact* contact) noexcept nogil:
+    cdef const SuppressionRule* rule = &work.plan.suppression_rules[number]
+    cdef uint32_t seen
+    cdef int64_t oldest
+    if contact.outcome != rule.outcome:
+        return
+    if work.suppression_stamp[number] != work.epoch:
+        work.suppression_stamp[number] = work.epoch
+        work.suppression_count[number] = 0
+        work.suppression_active[number] = 0
+    seen = work.suppression_count[number]
+    work.ring[rule.ring + seen % rule.times] = contact.at_us
+    work.suppression_count[number] = seen + 1
+    if seen + 1 < rule.times:
+        return
+    oldest = work.ring[rule.ring + (seen + 1) % rule.times]
+    if contact.at_us - oldest <= rule.within_us and work.request.as_of_us - contact.at_us < rule.pause_us:
+        if not work.suppression_active[number]:
+            work.suppression_active[number] = 1
+            work.triggered[work.triggered_count] = number
+            work.triggered_count += 1
+
+
+cdef bint cap_binds(const Work* work, uint32_t cap) noexcept nogil:
+    """Whether a cap is reached and binds decisions in the request's channel."""
+    cdef const CapRule* rule = &work.plan.cap_rules[cap]
+    cdef uint32_t counted = work.cap_count[cap] if work.cap_stamp[cap] == work.epoch else 0
+    return counted >= rule.at_most and (rule.channel == 0 or rule.channel == work.request.channel)
+
+
+cdef bint suppression_active(const Work* work, uint32_t suppression) noexcept nogil:
+    """Whether a suppression pauses its scope now."""
+    return work.suppression_stamp[suppression] == work.epoch and work.suppression_active[suppression]
+
+
+cdef inline void _clear_offer(Work* work, uint32_t offer) noexcept nogil:
+    work.alive[offer >> 6] &= ~(<uint64_t> 1 << (offer & 63))
+
+
+cdef inline void _clear_scope(Work* work, int32_t offer, int32_t group) noexcept nogil:
+    cdef uint32_t word
+    if offer >= 0:
+        _clear_offer(work, <uint32_t> offer)
+    elif group >= 0:
+        rapport_clear(work.alive, work.plan.group_masks + <size_t> group * work.plan.words, work.plan.words)
+    else:
+        for word in range(work.plan.words):
+            work.alive[word] = 0
+
+
+cdef inline void _apply_cap(Work* work, uint32_t cap) noexcept nogil:
+    if cap_binds(work, cap):
+        _clear_scope(work, work.plan.cap_rules[cap].offer, work.plan.cap_rules[cap].group)
+
+
+cdef void filter_contacts(Work* work) noexcept nogil:
+    """Takes out of ``alive`` every offer that a reached cap or a running pause names."""
+    cdef const Tables* plan = work.plan
+    cdef uint32_t count = 0, i, j, group
+    cdef int32_t offer
+    cdef int64_t now = work.request.as_of_us
+    cdef Contact contact
+    cdef const SuppressionRule* rule
+    work.triggered_count = 0
+    if plan.contact_horizon_us == 0:
+        return
+    if work.customer.contacts != NULL:
+        count = contact_count(work.customer.contacts)
+    for i in range(count):
+        contact_at(work.customer.contacts, i, &contact)
+        if contact.at_us > now:
+            break
+        if now - contact.at_us >= plan.contact_horizon_us:
+            continue
+        for j in range(plan.program_cap_count):
+            _count(work, plan.program_caps[j], &contact)
+        offer = plan.offer_of_number[contact.offer] if contact.offer < plan.offer_numbers else -1
+        if offer < 0:
+            continue
+        group = plan.group_of[offer]
+        for j in range(plan.offer_cap_starts[offer], plan.offer_cap_starts[offer + 1]):
+            _count(work, plan.offer_caps[j], &contact)
+        for j in range(plan.group_cap_starts[group], plan.group_cap_starts[group + 1]):
+            _count(work, plan.group_caps[j], &contact)
+        for j in range(plan.offer_suppression_starts[offer], plan.offer_suppression_starts[offer + 1]):
+            _note(work, plan.offer_suppressions[j], &contact)
+        for j in range(plan.group_suppression_starts[group], plan.group_suppression_starts[group + 1]):
+            _note(work, plan.group_suppressions[j], &contact)
+    if count:
+        _apply_counted(work, count)
+    for i in range(work.triggered_count):
+        rule = &plan.suppression_rules[work.triggered[i]]
+        _clear_scope(work, rule.offer, rule.group)
+        for j in range(rule.related_start, rule.related_start + rule.related_count):
+            _clear_offer(work, plan.related[j])
+
+
+cdef void _apply_counted(Work* work, uint32_t count) noexcept nogil:
+    """Applies every cap that a contact of the history touched; caps nobody touched stand at zero, below any limit."""
+    cdef const Tables* plan = work.plan
+    cdef uint32_t i, j, group
+    cdef int32_t offer
+    cdef Contact contact
+    for j in range(plan.program_cap_count):
+        _apply_cap(work, plan.program_caps[j])
+    for i in range(count):
+        contact_at(work.customer.contacts, i, &contact)
+        offer = plan.offer_of_number[contact.offer] if contact.offer < plan.offer_numbers else -1
+        if offer < 0 or work.request.as_of_us - contact.at_us >= plan.contact_horizon_us:
+            continue
+        group = plan.group_of[offer]
+        for j in range(plan.offer_cap_starts[offer], plan.offer_cap_starts[offer + 1]):
+            _apply_cap(work, plan.offer_caps[j])
+        for j in range(plan.group_cap_starts[group], plan.group_cap_starts[group + 1]):
+            _apply_cap(work, plan.group_caps[j])

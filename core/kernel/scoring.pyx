@@ -1,0 +1,254 @@
+"""Score: propensity, value, weights and priority of every survivor.
+
+Every offer that is left is scored, never a sample. Scorecards that share their features are one table: the features are
+evaluated once, then each survivor is a row of weights and a dot product in eight fixed lanes. A model gets one batch for all its
+survivors and runs on a thread of its own; when it is late or fails, its offers compete with the declared fallback or leave.
+The default priority multiplies from left to right: propensity, context, value, levers.
+"""
+
+from libc.math cimport NAN, isfinite, isnan
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+from core.inference.runner cimport (
+    JOB_SCORED,
+    Job,
+    job_new,
+    job_number,
+    job_release,
+    job_run,
+    job_score,
+    job_text,
+)
+from core.kernel.eligibility cimport condition_holds
+from core.kernel.machine cimport evaluate
+from core.kernel.plan cimport (
+    SLOT_CONTEXT,
+    SLOT_LEVERS,
+    SLOT_PROPENSITY,
+    SLOT_VALUE,
+    ModelColumn,
+    ModelTable,
+    ScoreTable,
+    Tables,
+)
+from core.kernel.values cimport PRESENT, Value
+from core.kernel.workspace cimport Contender, Work
+
+cdef extern from "core/kernel/native/vector.h" nogil:
+    void rapport_linear(
+        const double* weights, const double* intercepts, const uint32_t* rows, long count,
+        const double* features, long width, double* totals
+    )
+    void rapport_logistic(double* values, long count)
+
+cdef extern from "time.h" nogil:
+    ctypedef int clockid_t
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(clockid_t clock, timespec* now)
+    clockid_t CLOCK_MONOTONIC
+
+# A model's time ends this long before the caller's deadline, so that the answer can still be finished and sent.
+cdef int64_t ANSWER_NS = 2_000_000
+
+
+cdef inline int64_t _now_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <int64_t> now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+cdef double _number(Work* work, int32_t expression) noexcept nogil:
+    """A number's value as a double, evaluated at most once a decision; NaN when missing, failed or not finite."""
+    cdef Value value
+    cdef uint8_t kind
+    cdef double number
+    if work.number_stamp[expression] == work.epoch:
+        return work.number_value[expression]
+    evaluate(work.plan.code, expression, work.frame, work.arena, &value)
+    kind = work.plan.expression_kind[expression]
+    if value.state != PRESENT:
+        number = NAN
+    elif kind == 2:
+        number = value.f
+    else:
+        number = <double> value.i
+    work.number_stamp[expression] = work.epoch
+    work.number_value[expression] = number
+    return number
+
+
+cdef void _score_table(Work* work, uint32_t table_number) noexcept nogil:
+    cdef const Tables* plan = work.plan
+    cdef const ScoreTable* table = &plan.score_tables[table_number]
+    cdef uint32_t i, count = 0
+    cdef double number
+    for i in range(table.feature_count):
+        number = _number(work, table.features[i])
+        work.features[i] = table.missing if isnan(number) else number
+    for i in range(table.feature_count, table.width):
+        work.features[i] = 0.0
+    for i in range(work.contender_count):
+        if plan.propensity_kind[work.contenders[i].offer] == 1 and (
+            plan.propensity_table[work.contenders[i].offer] == table_number
+        ):
+            work.rows[count] = plan.propensity_row[work.contenders[i].offer]
+            work.order[count] = i
+            count += 1
+    rapport_linear(
+        table.weights, table.intercepts, work.rows, count, work.features, table.width, work.totals
+    )
+    rapport_logistic(work.totals, count)
+    for i in range(count):
+        work.contenders[work.order[i]].propensity = work.totals[i]
+
+
+cdef void _fill_column(
+    Work* work, Job* job, const ModelColumn* column, const ModelTable* table, uint32_t count
+) noexcept nogil:
+    cdef uint32_t row, rows = 1 if table.per_customer else count
+    cdef int32_t expression
+    cdef Value value
+    cdef double number
+    for row in range(rows):
+        expression = column.expressions[work.rows[row]] if column.per_row else column.expressions[0]
+        if column.kind == 3:
+            evaluate(work.plan.code, expression, work.frame, work.arena, &value)
+            if value.state == PRESENT:
+                job_text(job, column.input, row, column.position, value.text, value.length)
+            else:
+                job_text(
+                    job, column.input, row, column.position,
+                    column.missing_text.text, column.missing_text.length
+                )
+        else:
+            number = _number(work, expression)
+            job_number(job, column.input, row, column.position, column.missing if isnan(number) else number)
+
+
+cdef void _score_model(Work* work, uint32_t table_number) noexcept nogil:
+    cdef const Tables* plan = work.plan
+    cdef const ModelTable* table = &plan.model_tables[table_number]
+    cdef uint32_t i, count = 0
+    cdef Contender* contender
+    cdef Job* job
+    cdef int outcome = -1
+    cdef int64_t deadline
+    cdef double score
+    for i in range(work.contender_count):
+        if plan.propensity_kind[work.contenders[i].offer] == 2 and (
+            plan.propensity_table[work.contenders[i].offer] == table_number
+        ):
+            work.rows[count] = plan.propensity_row[work.contenders[i].offer]
+            work.order[count] = i
+            count += 1
+    if count == 0:
+        return
+    job = job_new(table.model, 1 if table.per_customer else count)
+    if job != NULL:
+        for i in range(table.column_count):
+            _fill_column(work, job, &table.columns[i], table, count)
+        deadline = _now_ns() + table.budget_ns
+        if work.request.deadline_ns and work.request.deadline_ns - ANSWER_NS < deadline:
+            deadline = work.request.deadline_ns - ANSWER_NS
+        outcome = job_run(job, deadline)
+    for i in range(count):
+        contender = &work.contenders[work.order[i]]
+        score = NAN
+        if outcome == JOB_SCORED:
+            score = job_score(job, 0 if table.per_customer else i)
+        if isfinite(score):
+            contender.propensity = score
+        else:
+            contender.propensity = table.fallback
+            contender.model_status = 1
+            work.any_model_fallback = 1
+    if job != NULL:
+        job_release(job)
+
+
+cdef inline void _weigh(Work* work, Contender* contender) noexcept nogil:
+    cdef const Tables* plan = work.plan
+    cdef uint32_t i, offer = contender.offer
+    cdef double context = 0.0, lever = 0.0
+    contender.context_percent = plan.context_fixed[offer]
+    contender.lever_percent = plan.lever_fixed[offer]
+    if plan.weight_starts[offer] == plan.weight_starts[offer + 1]:
+        return
+    for i in range(plan.weight_starts[offer], plan.weight_starts[offer + 1]):
+        if plan.weight_conditions[i] >= 0 and not condition_holds(work, plan.weight_conditions[i]):
+            continue
+        if plan.weight_is_lever[i]:
+            lever += plan.weight_percents[i]
+        else:
+            context += plan.weight_percents[i]
+    # Fixed sums are zero for the side that has conditions, so one of each pair is always nothing.
+    contender.context_percent += context
+    contender.lever_percent += lever
+
+
+cdef inline void _set_term(Work* work, uint32_t slot, double number) noexcept nogil:
+    work.frame[slot].f = number
+    work.frame[slot].state = PRESENT
+
+
+cdef inline double _priority(Work* work, const Contender* contender) noexcept nogil:
+    cdef const Tables* plan = work.plan
+    cdef Value value
+    cdef double priority
+    if plan.formula >= 0:
+        _set_term(work, SLOT_PROPENSITY, contender.propensity)
+        _set_term(work, SLOT_CONTEXT, 1.0 + contender.context_percent / 100.0)
+        _set_term(work, SLOT_VALUE, contender.value)
+        _set_term(work, SLOT_LEVERS, 1.0 + contender.lever_percent / 100.0)
+        evaluate(plan.code, plan.formula, work.frame, work.arena, &value)
+        if value.state != PRESENT:
+            return NAN
+        return value.f if plan.expression_kind[plan.formula] == 2 else <double> value.i
+    priority = contender.propensity if plan.use_propensity else 1.0
+    if plan.use_context:
+        priority = priority * (1.0 + contender.context_percent / 100.0)
+    if plan.use_value:
+        priority = priority * contender.value
+    if plan.use_levers:
+        priority = priority * (1.0 + contender.lever_percent / 100.0)
+    return priority
+
+
+cdef void score_survivors(Work* work) noexcept nogil:
+    """Makes a contender of every survivor that has a finite priority; marks the others failed or undefined."""
+    cdef const Tables* plan = work.plan
+    cdef uint32_t i, kept = 0, offer
+    cdef Contender* contender
+    for i in range(work.survivor_count):
+        offer = work.survivors[i]
+        contender = &work.contenders[i]
+        contender.offer = offer
+        contender.model_status = 0
+        contender.propensity = plan.propensity_constant[offer]
+    work.contender_count = work.survivor_count
+    for i in range(plan.score_table_count):
+        _score_table(work, i)
+    for i in range(plan.model_table_count):
+        _score_model(work, i)
+    for i in range(work.contender_count):
+        contender = &work.contenders[i]
+        offer = contender.offer
+        if contender.model_status and isnan(contender.propensity):
+            work.model_failed[offer >> 6] |= <uint64_t> 1 << (offer & 63)
+            continue
+        contender.value = plan.value_constant[offer]
+        if plan.value_expression[offer] >= 0:
+            contender.value = _number(work, plan.value_expression[offer])
+        _weigh(work, contender)
+        contender.priority = NAN
+        if isfinite(contender.value):
+            contender.priority = _priority(work, contender)
+        if not isfinite(contender.priority):
+            work.undefined[offer >> 6] |= <uint64_t> 1 << (offer & 63)
+            continue
+        if kept != i:
+            work.contenders[kept] = contender[0]
+        kept += 1
+    work.contender_count = kept
