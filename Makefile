@@ -14,7 +14,6 @@ PY := $(VENV)/bin/python
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # Build time only: what the compiled modules are made of.
 SOURCES := $(shell find core server -name '*.pyx' -o -name '*.pxd' -o -path '*/native/*.[ch]' 2>/dev/null)
-PROTOS := $(wildcard protos/rapport/v1/*.proto)
 
 # --- set-up ---------------------------------------------------------------------------------------------------
 
@@ -90,7 +89,7 @@ bench: ready ## decisions in process and over gRPC for the workloads; tables her
 	@$(PY) -m loadtest.inprocess $(ARGS)
 
 protos: ready ## write the Python code of the protos anew, beside them
-	@$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+	@$(PY) -m protos.generate
 
 # --- the rest -------------------------------------------------------------------------------------------------
 
