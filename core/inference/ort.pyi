@@ -1,0 +1,4 @@
+from typing import Final
+
+VERSION: Final[str]
+"""The runtime's own version, for example "1.31.1"."""
