@@ -1,0 +1,462 @@
+"""CEL text to a small untyped syntax tree with positions.
+
+The grammar is cel-python's, read from its package and run by lark's LALR parser; nothing else of that package is
+imported. Parsing costs about a millisecond an expression, and a program repeats a few patterns thousands of times, so
+the text is cut into tokens here and only its *shape* is parsed: every name is written `a`, every literal `0`, each token in
+a field of three characters. Equal shapes share one tree, kept in a bounded cache; the tree speaks of tokens by their
+position, so the same tree serves every text of that shape, and a token's field gives its position back.
+
+A text that is not CEL raises `ProgramError` with one `Problem` at the exact line and column of the program's file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+
+from core import limits
+from core.errors import EngineFault, Problem, ProgramError, Where
+
+if TYPE_CHECKING:
+    from lark import Lark
+
+_TOKEN: Final = re.compile(
+    r"""
+    [ \t\r\n\f]*(?:
+      (?P<string>[rR]?(?:\"\"\"(?:[^\\]|\\.)*?\"\"\" | '''(?:[^\\]|\\.)*?'''
+                      | "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*'))
+    | (?P<number>0[xX][0-9a-fA-F]+ | (?:[0-9]+\.[0-9]+ | \.[0-9]+ | [0-9]+)(?:[eE][+-]?[0-9]+)?)
+    | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
+    | (?P<comment>//[^\n]*)
+    | (?P<open>[(\[{])
+    | (?P<close>[)\]}])
+    | (?P<sign>&& | \|\| | == | != | <= | >= | [-<>+*/%!?:.,])
+    | (?P<end>\Z)
+    )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+# A raw string ends at the next quote; escapes mean nothing in it.
+_RAW: Final = re.compile(r"""[rR](?:\"\"\".*?\"\"\" | '''.*?''' | "[^"\n]*" | '[^'\n]*')""", re.VERBOSE | re.DOTALL)
+_ESCAPE: Final = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-3][0-7]{2}|.)", re.DOTALL)
+_SIMPLE_ESCAPES: Final = {
+    "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
+    "\\": "\\", "?": "?", '"': '"', "'": "'", "`": "`",
+}  # fmt: skip
+# Words that are not names: value, whether a literal, and their field in the shape.
+_WORDS: Final[dict[str, tuple[bool | None, bool, str]]] = {
+    "in": (None, False, "in "), "true": (True, True, "0  "), "false": (False, True, "0  "), "null": (None, True, "0  "),
+}  # fmt: skip
+_PAIRS: Final = {")": "(", "]": "[", "}": "{"}
+# What people write who know another language, and what it is here.
+_FOREIGN: Final = {
+    "=": ("'=' is not an operator.", "Write '==' to compare."),
+    "&": ("'&' is not an operator.", "Write '&&' for and."),
+    "|": ("'|' is not an operator.", "Write '||' for or."),
+    ";": ("';' does not belong in an expression.", "Write one expression; join conditions with '&&'."),
+    "\u2018": ("A typographic quote does not begin a text.", "Use ' or \"."),
+    "\u2019": ("A typographic quote does not begin a text.", "Use ' or \"."),
+    "\u201c": ("A typographic quote does not begin a text.", "Use ' or \"."),
+    "\u201d": ("A typographic quote does not begin a text.", "Use ' or \"."),
+}
+_FOREIGN_WORDS: Final = {
+    "and": "Write '&&' for and.", "AND": "Write '&&' for and.",
+    "or": "Write '||' for or.", "OR": "Write '||' for or.",
+    "not": "Write '!' for not.", "NOT": "Write '!' for not.",
+    "is": "Write '==' to compare, '!has(x)' for a missing value.", "IS": "Write '==' to compare.",
+    "IN": "Write 'in' in small letters.", "between": "Write 'x >= low && x <= high'.",
+    "if": "Write 'condition ? yes : no'.", "then": "Write 'condition ? yes : no'.",
+}  # fmt: skip
+# Shapes kept; a program of a million offers has some hundreds.
+_SHAPES_KEPT: Final = 10_000
+_FIELD: Final = 3
+
+
+class Token(NamedTuple):
+    """A piece of the text. ``value`` is a literal's value; an int that does not fit 64 bit is left to the checker."""
+
+    text: str
+    offset: int  # in characters of the expression's text
+    value: bool | int | float | str | None
+    is_literal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Syntax:
+    """A node of the untyped tree. Tokens are named by their position in the text's token list.
+
+    ``form`` is literal, name, select (part.token), call (token(parts...)), method (parts[0].token(parts[1:]...)), index,
+    object, list, map, or an operator: && || ?: == != < <= > >= in + - * / % ! neg. && and || have two parts or more.
+    ``depth`` counts levels of nesting.
+    """
+
+    form: str
+    at: int  # the node's first token
+    token: int = -1
+    parts: tuple[Syntax, ...] = ()
+    depth: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One expression's text with its tokens and its place in the program."""
+
+    text: str
+    where: Where
+    tokens: tuple[Token, ...]
+
+    def place(self, token: int) -> Where:
+        """Line and column of a token in the program's file; past the last token, where the text ends."""
+        offset = self.tokens[token].offset if token < len(self.tokens) else len(self.text.rstrip())
+        return place(self.text, self.where, offset)
+
+
+def place(text: str, where: Where, offset: int) -> Where:
+    """The place ``offset`` characters into a text that begins at ``where``; further lines keep its left edge."""
+    lines = text.count("\n", 0, offset)
+    if not lines:
+        return Where(where.file, where.line, where.column + offset)
+    return Where(where.file, where.line + lines, where.column + offset - text.rfind("\n", 0, offset) - 1)
+
+
+def parse(text: str, where: Where) -> tuple[Syntax, Source]:
+    """The syntax tree of an expression; ``where`` is the place of its first character.
+
+    Raises `ProgramError` with one problem when the text is empty, too long, nested too deeply, or not CEL.
+    """
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > limits.EXPRESSION_BYTES:
+        _refuse(where, f"The expression is {size} bytes long; the limit is {limits.EXPRESSION_BYTES}.",
+                "Split it into several conditions or segments.")
+    tokens, shape = _tokens(text, where)
+    source = Source(text, where, tokens)
+    if not tokens:
+        _refuse(where, "The expression is empty.", "Write a condition, for example customer.age >= 18.")
+    tree = _shapes.get(shape)
+    if tree is None:
+        tree = _parse_shape(shape, source)
+        if len(_shapes) >= _SHAPES_KEPT:
+            _shapes.clear()
+        _shapes[shape] = tree
+    if tree.depth > limits.EXPRESSION_DEPTH:
+        _refuse(where, f"The expression is nested {tree.depth} deep; the limit is {limits.EXPRESSION_DEPTH}.",
+                "Name parts of it as segments, or split it into several conditions.")
+    return tree, source
+
+
+# --- tokens ---------------------------------------------------------------------------------------------------
+
+
+def _tokens(text: str, where: Where) -> tuple[tuple[Token, ...], str]:
+    """Tokens, and the shape: one field of `_FIELD` characters a token."""
+    tokens: list[Token] = []
+    shape: list[str] = []
+    open_: list[tuple[str, int]] = []
+    offset = 0
+    match = _TOKEN.match
+    while True:
+        found = match(text, offset)
+        if found is None:
+            _refuse_character(text, where, offset)
+        kind = found.lastgroup
+        assert kind is not None
+        piece, start, offset = found[kind], found.start(kind), found.end()
+        if kind == "word":
+            known = _WORDS.get(piece)
+            if known is not None:
+                tokens.append(Token(piece, start, *known[:2]))
+                shape.append(known[2])
+                continue
+            if text[offset : offset + 1] in ('"', "'") and offset < len(text):
+                _refuse(place(text, where, start), f"A text cannot begin with '{piece}'.",
+                        "Write texts in plain quotes; bytes are not used here.")
+            tokens.append(Token(piece, start, None, False))
+            shape.append("a  ")
+        elif kind == "sign":
+            tokens.append(Token(piece, start, None, False))
+            shape.append(piece.ljust(_FIELD))
+        elif kind == "number":
+            follows = text[offset : offset + 1]
+            if follows and (follows.isalnum() or follows == "_"):
+                hint = (f"Write {piece}; there are no unsigned numbers here." if follows in "uU"
+                        else "Put quotes round a text; durations are written duration(\"7d\").")
+                _refuse(place(text, where, start), f"'{piece}{follows}' is not a number.", hint)
+            tokens.append(Token(piece, start, _number(piece, text, where, start), True))
+            shape.append("0  ")
+        elif kind == "string":
+            if piece[0] in "rR":
+                raw = _RAW.match(text, start)
+                if raw is None:
+                    _refuse(place(text, where, start), "The text that begins here is never closed.")
+                piece, offset = raw.group(), raw.end()
+            tokens.append(Token(piece, start, _string(piece, text, where, start), True))
+            shape.append("0  ")
+        elif kind == "open":
+            open_.append((piece, start))
+            if len(open_) > limits.EXPRESSION_DEPTH:
+                _refuse(place(text, where, start),
+                        f"Brackets are nested more than {limits.EXPRESSION_DEPTH} deep.",
+                        "Name parts of the expression as segments.")
+            tokens.append(Token(piece, start, None, False))
+            shape.append(piece.ljust(_FIELD))
+        elif kind == "close":
+            if not open_ or open_[-1][0] != _PAIRS[piece]:
+                expected = f" '{open_[-1][0]}' is still open." if open_ else ""
+                _refuse(place(text, where, start), f"This '{piece}' closes nothing.{expected}")
+            open_.pop()
+            tokens.append(Token(piece, start, None, False))
+            shape.append(piece.ljust(_FIELD))
+        elif kind == "end":
+            break
+    if open_:
+        bracket, start = open_[-1]
+        _refuse(place(text, where, start), f"The '{bracket}' is never closed.")
+    return tuple(tokens), "".join(shape)
+
+
+def _number(piece: str, text: str, where: Where, start: int) -> int | float:
+    if piece[:2] in ("0x", "0X"):
+        return int(piece, 16)
+    if piece.isdigit():
+        return int(piece)
+    value = float(piece)
+    if value == float("inf"):
+        _refuse(place(text, where, start), f"{piece} is larger than any double.")
+    return value
+
+
+def _string(piece: str, text: str, where: Where, start: int) -> str:
+    if piece[0] in "rR":
+        body = piece[1:]
+        return body[3:-3] if body[:3] in ('"""', "'''") and len(body) >= 6 else body[1:-1]
+    quotes = 3 if piece[:3] in ('"""', "'''") and len(piece) >= 6 else 1
+    body = piece[quotes:-quotes]
+    if "\\" not in body:
+        return body
+
+    def plain(found: re.Match[str]) -> str:
+        code = found.group(1)
+        if code[0] in "xuU" and len(code) > 1:
+            return character(int(code[1:], 16), found)
+        if code[0] in "0123" and len(code) == 3:
+            return character(int(code, 8), found)
+        if code not in _SIMPLE_ESCAPES:
+            _refuse(place(text, where, start + quotes + found.start()), f"'\\{code}' is not an escape.",
+                    "Write '\\\\' for a backslash.")
+        return _SIMPLE_ESCAPES[code]
+
+    def character(number: int, found: re.Match[str]) -> str:
+        if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
+            _refuse(place(text, where, start + quotes + found.start()), f"{found.group()} is not a character.")
+        return chr(number)
+
+    return _ESCAPE.sub(plain, body)
+
+
+def _refuse(where: Where, message: str, hint: str = "") -> NoReturn:
+    raise ProgramError([Problem(where, message, hint)])
+
+
+def _refuse_character(text: str, where: Where, offset: int) -> NoReturn:
+    while text[offset] in " \t\r\n\f":
+        offset += 1
+    at = place(text, where, offset)
+    character = text[offset]
+    if character in "\"'":
+        _refuse(at, "The text that begins here is never closed.", f"End it with {character}.")
+    message, hint = _FOREIGN.get(character, (f"{character!r} does not belong in an expression.", ""))
+    _refuse(at, message, hint)
+
+
+# --- shapes ---------------------------------------------------------------------------------------------------
+
+_shapes: dict[str, Syntax] = {}
+# lark's parser keeps its state in the call, but building it must happen once.
+_building = threading.Lock()
+_parser: Lark | None = None
+
+
+def _grammar() -> str:
+    """cel-python's grammar, without importing cel-python: its package pulls in far more than a parser."""
+    spec = importlib.util.find_spec("celpy")
+    if spec is None or not spec.submodule_search_locations:
+        raise EngineFault("cel-python, which holds the CEL grammar, is not installed.",
+                          hint="Install Rapport's declared dependencies again.")
+    return (Path(spec.submodule_search_locations[0]) / "cel.lark").read_text(encoding="utf-8")
+
+
+def _get_parser() -> Lark:
+    global _parser  # noqa: PLW0603 - built at first use, because most processes never parse
+    with _building:
+        if _parser is None:
+            from lark import Lark  # noqa: PLC0415 - as above
+
+            _parser = Lark(
+                _grammar(), parser="lalr", start="expr", keep_all_tokens=True, maybe_placeholders=False,
+                priority="invert", transformer=_Builder(),
+            )
+        return _parser
+
+
+def _parse_shape(shape: str, source: Source) -> Syntax:
+    from lark.exceptions import UnexpectedInput, UnexpectedToken  # noqa: PLC0415 - see _get_parser
+
+    try:
+        tree: object = _get_parser().parse(shape)
+    except UnexpectedInput as error:
+        ended = isinstance(error, UnexpectedToken) and error.token.type == "$END"
+        position = len(source.tokens) if ended else (error.pos_in_stream or 0) // _FIELD
+        raise ProgramError([_syntax_problem(source, position)]) from None
+    assert isinstance(tree, Syntax)
+    return tree
+
+
+def _syntax_problem(source: Source, position: int) -> Problem:
+    """What is wrong at the token the parser could not use."""
+    tokens = source.tokens
+    for near in (position, position - 1):
+        if 0 <= near < len(tokens) and tokens[near].text in _FOREIGN_WORDS and not tokens[near].is_literal:
+            return Problem(source.place(near), f"'{tokens[near].text}' is not an operator.",
+                           _FOREIGN_WORDS[tokens[near].text])
+    if position >= len(tokens):
+        last = tokens[-1].text
+        return Problem(source.place(len(tokens) - 1), f"The expression ends after '{last}', where more is expected.")
+    token, before = tokens[position], tokens[position - 1].text if position else ""
+    at = source.place(position)
+    if token.text == "=" or (before in ("=", "==") and token.text == "="):
+        return Problem(at, "'=' is not an operator.", "Write '==' to compare.")
+    if before == "<" and token.text == ">":
+        return Problem(source.place(position - 1), "'<>' is not an operator.", "Write '!='.")
+    if position and (token.is_literal or token.text[0].isalpha() or token.text[0] == "_"):
+        return Problem(at, f"'{token.text}' follows '{before}' without an operator between them.",
+                       "Join conditions with '&&' or '||'; compare with '=='.")
+    if position and before in ("<", "<=", ">", ">=", "==", "!=", "&&", "||", "+", "-", "*", "/", "%", "!", "in", "?"):
+        return Problem(at, f"'{token.text}' follows '{before}', where a value is expected.")
+    return Problem(at, f"'{token.text}' is not expected here.")
+
+
+class _Builder:
+    """Lark calls one method a grammar rule, innermost first, with the rule's tokens and finished parts in order.
+
+    Methods carry the grammar's rule names. Rules that only pass on a part give it back unchanged.
+    """
+
+    @staticmethod
+    def _position(token: Any) -> int:
+        start: int = token.start_pos
+        return start // _FIELD
+
+    def _node(self, form: str, at: int, parts: tuple[Syntax, ...], token: int = -1) -> Syntax:
+        return Syntax(form, at, token, parts, 1 + max((part.depth for part in parts), default=0))
+
+    def _single(self, children: list[Any]) -> Any:
+        return children[0]
+
+    member = primary = _single
+
+    def _chain(self, form: str, children: list[Any]) -> Any:
+        """n-ary && and ||: a long chain is one node, not a deep tree."""
+        if len(children) == 1:
+            return children[0]
+        left, _, right = children
+        parts = (*left.parts, right) if left.form == form and left.token == -2 else (left, right)
+        # token -2 marks a chain still being written; parentheses take the mark away.
+        return self._node(form, left.at, parts, -2)
+
+    def conditionalor(self, children: list[Any]) -> Any:
+        return self._chain("||", children)
+
+    def conditionaland(self, children: list[Any]) -> Any:
+        return self._chain("&&", children)
+
+    def expr(self, children: list[Any]) -> Any:
+        if len(children) == 1:
+            return children[0]
+        condition, _, yes, _, no = children
+        return self._node("?:", condition.at, (condition, yes, no))
+
+    def _half(self, children: list[Any]) -> tuple[Syntax, str]:
+        """The left operand and its operator; the rule above adds the right operand."""
+        return children[0], str(children[1]).strip()
+
+    relation_lt = relation_le = relation_gt = relation_ge = relation_eq = relation_ne = relation_in = _half
+    addition_add = addition_sub = multiplication_mul = multiplication_div = multiplication_mod = _half
+
+    def _binary(self, children: list[Any]) -> Any:
+        if len(children) == 1:
+            return children[0]
+        (left, operator), right = children
+        return self._node(operator, left.at, (left, right))
+
+    relation = addition = multiplication = _binary
+
+    def unary_not(self, children: list[Any]) -> tuple[str, int]:
+        return "!", self._position(children[0])
+
+    def unary_neg(self, children: list[Any]) -> tuple[str, int]:
+        return "neg", self._position(children[0])
+
+    def unary(self, children: list[Any]) -> Any:
+        if len(children) == 1:
+            return children[0]
+        (form, at), operand = children
+        return self._node(form, at, (operand,))
+
+    def literal(self, children: list[Any]) -> Syntax:
+        at = self._position(children[0])
+        return self._node("literal", at, (), at)
+
+    def ident(self, children: list[Any]) -> Syntax:
+        at = self._position(children[0])
+        return self._node("name", at, (), at)
+
+    def member_dot(self, children: list[Any]) -> Syntax:
+        operand, _, name = children
+        # A path is one level however many dots it has.
+        return Syntax("select", operand.at, self._position(name), (operand,), operand.depth)
+
+    def ident_arg(self, children: list[Any]) -> Syntax:
+        at = self._position(children[0])
+        return self._node("call", at, self._arguments(children), at)
+
+    def member_dot_arg(self, children: list[Any]) -> Syntax:
+        operand, name = children[0], children[2]
+        return self._node("method", operand.at, (operand, *self._arguments(children)), self._position(name))
+
+    @staticmethod
+    def _arguments(children: list[Any]) -> tuple[Syntax, ...]:
+        return next((child for child in children if isinstance(child, tuple)), ())
+
+    def exprlist(self, children: list[Any]) -> tuple[Syntax, ...]:
+        return tuple(child for child in children if isinstance(child, Syntax))
+
+    def paren_expr(self, children: list[Any]) -> Syntax:
+        inner: Syntax = children[1]
+        return Syntax(inner.form, self._position(children[0]), -1 if inner.token == -2 else inner.token,
+                      inner.parts, inner.depth)
+
+    def list_lit(self, children: list[Any]) -> Syntax:
+        return self._node("list", self._position(children[0]), self._arguments(children))
+
+    def _other(form: str) -> Callable[[_Builder, list[Any]], Syntax]:  # type: ignore[misc]  # noqa: N805
+        """Forms of CEL that the checker refuses with a reason; their parts do not matter."""
+
+        def build(self: _Builder, children: list[Any]) -> Syntax:
+            first = children[0]
+            at = first.at if isinstance(first, Syntax) else self._position(first)
+            return self._node(form, at, ())
+
+        return build
+
+    member_index = _other("index")
+    member_object = _other("object")
+    map_lit = _other("map")
+    dot_ident = _other("global")
+    dot_ident_arg = _other("global")
+    fieldinits = mapinits = _single
+    del _other
