@@ -248,6 +248,19 @@ class ImportRefused(RapportError):
         super().__init__(f"{where}: {problem}.", hint=hint, where=where, problem=problem)
 
 
+class MappingError(RapportError):
+    """An import's mapping file that cannot be used. All problems at once, each with file, line and column."""
+
+    reason = "MAPPING_REFUSED"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        noun = "problem" if count == 1 else "problems"
+        lines = "\n".join(str(problem) for problem in self.problems)
+        super().__init__(f"The mapping has {count} {noun}:\n{lines}", count=count)
+
+
 class ConfigError(RapportError):
     """A configuration key that is unknown, of the wrong type, or out of bounds."""
 

@@ -43,7 +43,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import NoReturn, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import yaml
 
@@ -177,7 +178,16 @@ def parse(data: bytes, file: str, schema: Schema) -> FileMapping:
     return _Reader(file, schema).read(data)
 
 
-class _Refused(Exception):
+_T = TypeVar("_T")
+
+# Formats that are names rather than directives.
+NAMED_FORMATS = ("iso", "epoch_s", "epoch_ms", "epoch_us")
+
+# What the cell of `at` fills.
+_AT = Field("at", ValueType.TIMESTAMP)
+
+
+class _NodeError(Exception):
     """Nothing useful can be read below this node; its problem has been noted."""
 
 
@@ -190,7 +200,8 @@ _PROFILE_KEYS = ("attributes", "when_missing")
 _EVENT_KEYS = ("event", "at", "key", "fields")
 _IDENTIFIER_KEYS = ("column", "row_number", "missing", "remove_suffix", "prefix")
 _CELL_KEYS = (
-    "column", "product", "missing", "required", "scale", "round", "format", "zone", "labels", "starts_with", "separator",
+    "column", "product", "missing", "required", "scale", "round", "format", "zone", "labels", "starts_with",
+    "separator",
 )
 _NUMBERS = (ValueType.INT, ValueType.DOUBLE, ValueType.MONEY)
 # Which keys of a cell make sense for which types.
@@ -223,11 +234,13 @@ class _Reader:
     def problem(self, node: yaml.Node, message: str, hint: str = "") -> None:
         self.problems.append(Problem(self.where(node), message, hint))
 
-    def entries(self, node: yaml.Node, what: str, known: Iterable[str] | None = None) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+    def entries(
+        self, node: yaml.Node, what: str, known: Iterable[str] | None = None
+    ) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         """A mapping node's entries by key, each with its key's and its value's node; unknown keys are problems."""
         if not isinstance(node, yaml.MappingNode):
             self.problem(node, f"{what} must be a mapping of keys to values.")
-            raise _Refused
+            raise _NodeError
         names = None if known is None else tuple(known)
         found: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         for key, value in node.value:
@@ -250,26 +263,24 @@ class _Reader:
     def text(self, node: yaml.Node, what: str, *, empty: bool = False) -> str:
         if not isinstance(node, yaml.ScalarNode):
             self.problem(node, f"{what} must be a single text.")
-            raise _Refused
+            raise _NodeError
         if not node.value and not empty:
             self.problem(node, f"{what} is empty.")
-            raise _Refused
+            raise _NodeError
         return str(node.value)
 
-    def texts(self, node: yaml.Node, what: str) -> tuple[str, ...]:
+    def missing(self, node: yaml.Node, what: str) -> frozenset[str]:
         """A list of texts; one text alone counts as a list of one."""
-        if isinstance(node, yaml.SequenceNode):
-            return tuple(self.text(item, f"An entry of {what}", empty=True) for item in node.value)
-        return (self.text(node, what, empty=True),)
+        items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        return frozenset(self.text(item, f"An entry of {what}", empty=True) for item in items)
 
     def choice(self, node: yaml.Node, what: str, choices: tuple[str, ...]) -> str:
         text = self.text(node, what)
         if text not in choices:
             close = nearest(text, choices)
-            self.problem(
-                node, f"{what} is '{text}'; it must be {' or '.join(choices)}.", f"Did you mean '{close}'?" if close else "",
-            )
-            raise _Refused
+            hint = f"Did you mean '{close}'?" if close else ""
+            self.problem(node, f"{what} is '{text}'; it must be {' or '.join(choices)}.", hint)
+            raise _NodeError
         return text
 
     def flag(self, node: yaml.Node, what: str) -> bool:
@@ -278,26 +289,329 @@ class _Reader:
     def single(self, node: yaml.Node, what: str) -> str:
         text = self.text(node, what)
         text = "\t" if text == "\\t" else text
-        if len(text) != 1 or not " " <= text <= "~" and text != "\t" or text.isalnum():
+        if len(text) != 1 or not (" " <= text <= "~" or text == "\t") or text.isalnum():
             self.problem(node, f"{what} must be one ASCII character that is no letter or digit, not '{text}'.")
-            raise _Refused
+            raise _NodeError
         return text
 
-    def known(self, node: yaml.Node, kind: str, name: str, names: Iterable[str]) -> None:
+    def known(self, node: yaml.Node, kind: str, name: str, names: Iterable[str]) -> NoReturn:
         """Notes that ``name`` is not among ``names``, and gives up on this node."""
         known = list(names)
         close = nearest(name, known)
         hint = f"Did you mean '{close}'?" if close else f"Declare it in schema.yaml; there are {len(known)}."
         self.problem(node, f"There is no {kind} '{name}'.", hint)
-        raise _Refused
+        raise _NodeError
 
-    def attempt[T](self, read: Callable[[], T], otherwise: T) -> T:  # type: ignore[valid-type]
+    def attempt(self, read: Callable[[], _T], otherwise: _T) -> _T:
+        """What ``read`` gives, or ``otherwise`` once its problem has been noted."""
         try:
             return read()
-        except _Refused:
+        except _NodeError:
             return otherwise
 
     # --- the file ---
 
     def read(self, data: bytes) -> FileMapping:
-        raise AssertionError
+        try:
+            mapping = self.mapping(self.compose(data))
+        except _NodeError:
+            mapping = None
+        if self.problems or mapping is None:
+            ordered = sorted(self.problems, key=lambda problem: (problem.where.line, problem.where.column))
+            raise MappingError(ordered)
+        return mapping
+
+    def refuse(self, line: int, column: int, message: str, hint: str = "") -> _NodeError:
+        self.problems.append(Problem(Where(self.file, line, column), message, hint))
+        return _NodeError()
+
+    def compose(self, data: bytes) -> yaml.Node:
+        if len(data) > MAPPING_BYTES:
+            size = f"The file has {len(data)} bytes; a mapping has at most {MAPPING_BYTES}."
+            raise self.refuse(1, 1, size, "Is this the data file?")
+        try:
+            node = yaml.compose(data, yaml.CSafeLoader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            raise self.refuse(line, column, f"This is not YAML: {error.problem or error}.") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise self.refuse(1, 1, f"This is not YAML in UTF-8: {' '.join(str(error).split())}.") from error
+        if node is None:
+            raise self.refuse(1, 1, "The file is empty.", "Begin with 'mapping: NAME'.")
+        return node
+
+    def mapping(self, root: yaml.Node) -> FileMapping | None:
+        entries = self.entries(root, "a mapping", _KEYS)
+        for key in ("mapping", "source", "row", "identifiers"):
+            if key not in entries:
+                self.problem(root, f"The key '{key}' is missing.")
+
+        def of(key: str, read: Callable[[yaml.Node, str], _T], otherwise: _T) -> _T:
+            if key not in entries:
+                return otherwise
+            return self.attempt(lambda: read(entries[key][1], f"'{key}'"), otherwise)
+
+        form = of("format", lambda node, what: self.choice(node, what, ("csv", "jsonl")), "csv")
+        row = of("row", lambda node, what: self.choice(node, what, ("profile", "event")), "")
+        if form != "csv":
+            for key in ("delimiter", "quote"):
+                if key in entries:
+                    self.problem(entries[key][0], f"'{key}' is for csv; this file's format is {form}.")
+        unfit = {"profile": _EVENT_KEYS, "event": _PROFILE_KEYS}.get(row, ())
+        for key in unfit:
+            if key in entries:
+                self.problem(entries[key][0], f"'{key}' is not for rows that are {row}s.")
+        wanted = {"profile": ("attributes",), "event": ("event", "at", "key", "fields")}.get(row, ())
+        for key in wanted:
+            if key not in entries:
+                self.problem(root, f"The key '{key}' is missing; rows that are {row}s need it.")
+
+        delimiter = of("delimiter", self.single, ",")
+        quote = of("quote", self.single, '"')
+        if delimiter == quote:
+            clash = entries["quote" if "quote" in entries else "delimiter"][1]
+            self.problem(clash, "'delimiter' and 'quote' are the same.")
+        decimal = of("decimal", lambda node, what: self.choice(node, what, (".", ",")), ".")
+        thousands = of("thousands", self.single, "")
+        if thousands == decimal:
+            self.problem(entries["thousands"][1], f"'thousands' is '{thousands}', which is the decimal mark.")
+
+        event: EventType | None = None
+        targets: tuple[Target, ...] = ()
+        if row == "profile":
+            attributes = self.schema.attributes
+            targets = of("attributes", lambda node, _: self.targets(node, "attribute", attributes), ())
+        elif row == "event":
+            event = of("event", lambda node, _: self.event(node), None)
+            if event is not None:
+                fields = {one.name: one for one in event.fields}
+                kind = f"field of event '{event.name}'"
+                targets = of("fields", lambda node, _: self.targets(node, kind, fields), ())
+        mapping = FileMapping(
+            name=of("mapping", self.name, ""),
+            source=of("source", self.name, ""),
+            format=form,
+            row=Row(row) if row else Row.PROFILE,
+            identifiers=of("identifiers", lambda node, _: self.identifiers(node), ()),
+            where=self.where(root),
+            delimiter=delimiter,
+            quote=quote,
+            encoding=of("encoding", self.encoding, "utf-8"),
+            decimal=decimal,
+            thousands=thousands,
+            missing=of("missing", self.missing, frozenset()),
+            skip_without_identifier=of("without_identifier", self.skips, False),
+            clear_missing=of("when_missing", self.clears, False),
+            targets=targets,
+            event=event,
+            at=of("at", lambda node, _: self.cell(node, _AT, "'at'"), None) if row == "event" else None,
+            key=of("key", lambda node, _: self.key(node), ()) if row == "event" else (),
+        )
+        self.sources(mapping)
+        return mapping
+
+    def name(self, node: yaml.Node, what: str) -> str:
+        text = self.text(node, what)
+        if not _NAME.match(text) or len(text) > limits.NAME_LENGTH:
+            self.problem(
+                node, f"{what} is '{text}'; a name has small letters, digits and underscores, begins with a letter, "
+                f"and has at most {limits.NAME_LENGTH} characters.",
+            )
+            raise _NodeError
+        return text
+
+    def encoding(self, node: yaml.Node, what: str) -> str:
+        text = self.text(node, what)
+        try:
+            info = codecs.lookup(text)
+            "".encode(text)  # codecs that are no text encodings (hex, zlib) are refused here
+        except LookupError:
+            self.problem(node, f"There is no encoding '{text}'.", "Common ones: utf-8, latin-1, cp1252, utf-16.")
+            raise _NodeError from None
+        return info.name
+
+    def skips(self, node: yaml.Node, what: str) -> bool:
+        return self.choice(node, what, ("reject", "skip")) == "skip"
+
+    def clears(self, node: yaml.Node, what: str) -> bool:
+        return self.choice(node, what, ("keep", "clear")) == "clear"
+
+    def event(self, node: yaml.Node) -> EventType:
+        name = self.text(node, "'event'")
+        if name not in self.schema.events:
+            self.known(node, "event", name, self.schema.events)
+        return self.schema.events[name]
+
+    def column(self, node: yaml.Node, what: str) -> Column:
+        return Column(self.text(node, what), self.where(node))
+
+    def key(self, node: yaml.Node) -> tuple[Column, ...]:
+        if isinstance(node, yaml.SequenceNode):
+            if not node.value:
+                self.problem(node, "'key' names no column.", "Name columns, or write row_number.")
+                raise _NodeError
+            return tuple(self.column(item, "A column of 'key'") for item in node.value)
+        column = self.column(node, "'key'")
+        return () if column.name == "row_number" else (column,)
+
+    def identifiers(self, node: yaml.Node) -> tuple[Identifier, ...]:
+        found = []
+        for name, (key, value) in self.entries(node, "'identifiers'").items():
+            try:
+                if name not in self.schema.namespaces:
+                    self.known(key, "namespace", name, self.schema.namespaces)
+                found.append(self.identifier(name, key, value))
+            except _NodeError:
+                continue
+        if not node.value:
+            self.problem(node, "'identifiers' is empty; a row must say whose it is.")
+        return tuple(found)
+
+    def identifier(self, name: str, key: yaml.Node, node: yaml.Node) -> Identifier:
+        where = self.where(key)
+        if isinstance(node, yaml.ScalarNode):
+            return Identifier(name, self.column(node, f"The column of '{name}'"), where)
+        entries = self.entries(node, f"identifier '{name}'", _IDENTIFIER_KEYS)
+
+        def of(key: str) -> str:
+            return self.text(entries[key][1], f"'{key}' of '{name}'") if key in entries else ""
+
+        counted = "row_number" in entries and self.flag(entries["row_number"][1], f"'row_number' of '{name}'")
+        if counted == ("column" in entries):
+            self.problem(key, f"Identifier '{name}' needs either 'column' or 'row_number: true'.")
+            raise _NodeError
+        missing: frozenset[str] = frozenset()
+        if "missing" in entries:
+            missing = self.missing(entries["missing"][1], f"'missing' of '{name}'")
+        column = None if counted else self.column(entries["column"][1], f"The column of '{name}'")
+        return Identifier(name, column, where, missing, of("remove_suffix"), of("prefix"))
+
+    def targets(self, node: yaml.Node, kind: str, fields: Mapping[str, Field]) -> tuple[Target, ...]:
+        found = []
+        for name, (key, value) in self.entries(node, f"'{'fields' if 'event' in kind else 'attributes'}'").items():
+            try:
+                if name not in fields:
+                    self.known(key, kind, name, fields)
+                found.append(Target(fields[name], self.cell(value, fields[name], f"'{name}'"), self.where(key)))
+            except _NodeError:
+                continue
+        return tuple(found)
+
+    def cell(self, node: yaml.Node, target: Field, what: str) -> Cell:
+        if isinstance(node, yaml.ScalarNode):
+            return Cell((self.column(node, f"The column of {what}"),))
+        entries = self.entries(node, what, _CELL_KEYS)
+        for key, types in _KEY_TYPES.items():
+            if key in entries and target.type not in types:
+                fit = " or ".join(each.value for each in types)
+                self.problem(entries[key][0], f"'{key}' is for {fit}; {what} is of type {target.type.value}.")
+        if "starts_with" in entries and "labels" in entries:
+            self.problem(entries["labels"][0], f"{what} has both 'starts_with' and 'labels'; one says it all.")
+
+        def of(key: str, read: Callable[[yaml.Node, str], _T], otherwise: _T) -> _T:
+            if key not in entries:
+                return otherwise
+            return self.attempt(lambda: read(entries[key][1], f"'{key}' of {what}"), otherwise)
+
+        columns: tuple[Column, ...] = ()
+        if ("column" in entries) == ("product" in entries):
+            self.problem(node, f"{what} needs either 'column' or 'product'.")
+        elif "column" in entries:
+            columns = of("column", lambda node, what: (self.column(node, what),), ())
+        else:
+            columns = of("product", self.product, ())
+        return Cell(
+            columns=columns,
+            missing=of("missing", self.missing, frozenset()),
+            required=of("required", self.flag, False),
+            scale=of("scale", self.scale, Decimal(1)),
+            round=of("round", self.flag, False),
+            format=of("format", self.date_format, "iso"),
+            zone=of("zone", self.zone, ZoneInfo("UTC")),
+            labels=of("labels", lambda node, what: self.labels(node, what, target), {}),
+            starts_with=of("starts_with", self.text, None) if "starts_with" in entries else None,
+            separator=of("separator", self.single, ","),
+        )
+
+    def product(self, node: yaml.Node, what: str) -> tuple[Column, ...]:
+        if not isinstance(node, yaml.SequenceNode) or len(node.value) != 2:
+            self.problem(node, f"{what} must be a list of two columns.")
+            raise _NodeError
+        return tuple(self.column(item, f"A column of {what}") for item in node.value)
+
+    def scale(self, node: yaml.Node, what: str) -> Decimal:
+        text = self.text(node, what)
+        try:
+            value = Decimal(text)
+        except InvalidOperation:
+            value = Decimal(0)
+        digits = value.as_tuple()
+        if not value.is_finite() or value == 0 or len(digits.digits) > 15 or abs(int(digits.exponent)) > 15:
+            self.problem(node, f"{what} is '{text}'; it must be a decimal number other than 0, of at most 15 digits.")
+            raise _NodeError
+        return value
+
+    def zone(self, node: yaml.Node, what: str) -> ZoneInfo:
+        text = self.text(node, what)
+        try:
+            return ZoneInfo(text)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            names = available_timezones()
+            close = nearest(text, names)
+            hint = f"Did you mean '{close}'?" if close else "Names are those of the IANA database, as Europe/Lisbon."
+            self.problem(node, f"There is no time zone '{text}'.", hint)
+            raise _NodeError from None
+
+    def date_format(self, node: yaml.Node, what: str) -> str:
+        text = self.text(node, what)
+        if text in NAMED_FORMATS:
+            return text
+        if "%" not in text:
+            close = nearest(text, NAMED_FORMATS)
+            hint = f"Did you mean '{close}'?" if close else "As in %Y-%m-%d %H:%M:%S."
+            named = ", ".join(NAMED_FORMATS)
+            self.problem(node, f"{what} is '{text}', which is neither {named} nor made of %-directives.", hint)
+            raise _NodeError
+        used = re.findall(r"%(.?)", text, re.DOTALL)
+        for directive in used:
+            if not directive or directive not in DIRECTIVES:
+                usable = " ".join("%" + each for each in DIRECTIVES)
+                self.problem(node, f"{what} uses '%{directive}', which is not among {usable}.")
+                raise _NodeError
+        parts = ["Y" if each == "y" else "m" if each == "b" else each for each in used if each != "%"]
+        if not {"Y", "m", "d"} <= set(parts):
+            self.problem(node, f"{what} is '{text}'; a year, a month and a day are needed.")
+            raise _NodeError
+        if len(set(parts)) != len(parts):
+            self.problem(node, f"{what} is '{text}', which reads some part twice.")
+            raise _NodeError
+        return text
+
+    def labels(self, node: yaml.Node, what: str, target: Field) -> dict[str, str | None]:
+        found: dict[str, str | None] = {}
+        known = ("true", "false") if target.type is ValueType.BOOL else target.labels
+        for text, (_, value) in self.entries(node, what).items():
+            label = self.text(value, f"The label for '{text}'", empty=True)
+            plain = isinstance(value, yaml.ScalarNode) and value.style is None
+            if plain and label in ("", "~", "null"):
+                found[text] = None
+            elif label in known:
+                found[text] = label
+            else:
+                close = nearest(label, known)
+                hint = f"Did you mean '{close}'?" if close else f"Known here: {', '.join(known[:12])}."
+                self.problem(value, f"There is no label '{label}' in {what}.", hint)
+        return found
+
+    def sources(self, mapping: FileMapping) -> None:
+        """Notes attributes which this mapping's source may not set."""
+        for target in mapping.targets:
+            allowed = target.field.sources
+            if mapping.row is Row.PROFILE and mapping.source and allowed and mapping.source not in allowed:
+                self.problems.append(
+                    Problem(
+                        target.where, f"Source '{mapping.source}' may not set attribute '{target.field.name}'.",
+                        f"Its sources are {', '.join(allowed)}.",
+                    )
+                )
