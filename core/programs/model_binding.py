@@ -13,14 +13,13 @@ from core.errors import Where
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of one input. ``missing`` fills in for a missing number, ``missing_text`` for a missing text."""
+    """One column of one input. ``missing`` stands in for a missing value; None leaves the row unscored."""
 
     input: int  # position of the input among the model's inputs
     position: int  # column inside that input
     text: str  # CEL, in the program's scope
     where: Where  # of its first character in model.yaml
-    missing: float
-    missing_text: str = ""
+    missing: float | str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ is declared:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,13 +38,10 @@ from core.programs.program import (
     Offer,
     Price,
     Program,
-    Rounding,
     Rule,
     ScorecardPropensity,
-    Suppression,
     Weight,
 )
-from core.reasons import Reason
 
 U8 = NDArray[np.uint8]
 U32 = NDArray[np.uint32]
@@ -159,7 +156,6 @@ class Tables:
     residual_starts: U32  # offers + 1
     residuals: U32  # condition numbers
     rules: list[tuple[str, int]]  # id, expression number
-    rule_starts: dict[str, U32]
     group_rules: list[list[tuple[int, int]]]  # for each group: (layer, rule number), by layer, then declared order
     offer_rules: list[list[tuple[int, int]]]
     score_tables: list[ScoreTable]

@@ -1,0 +1,250 @@
+"""Reads schema.yaml: namespaces, attributes, facts, events, offer fields, purposes, outcomes and kinds of cases.
+
+Names become paths in expressions (``customer.age``, ``events.purchase.sum_amount_30d``), so those that could not be
+written there, or would read as something else, are refused here rather than at their first use.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from core import limits
+from core.programs.document import Mapping, Node, Scalar
+from core.programs.reading import Reader, shorten
+from core.schema import STANDARD_OUTCOMES, EventType, Field, Namespace, Normaliser, Schema, ValueType
+
+KEYS: Final = ("namespaces", "attributes", "facts", "events", "offer_fields", "purposes", "outcomes", "cases", "description")
+_FIELD_KEYS: Final = ("type", "labels", "currency", "protected", "sources", "description")
+_TYPES: Final = {type_.value: type_ for type_ in ValueType}
+_OFFER_TYPES: Final = (ValueType.BOOL, ValueType.INT, ValueType.DOUBLE, ValueType.STRING)
+_CURRENCY: Final = re.compile(r"[A-Z]{3}")
+# What CEL's grammar keeps for itself, even after a dot.
+_CEL_WORDS: Final = frozenset({"true", "false", "null", "in"})
+_AGGREGATE_WINDOW: Final = re.compile(r".*_\d+[smhdw]")
+# Written by people who know another system's words for the same types.
+_OTHER_NAMES: Final = {
+    "integer": "int", "long": "int", "float": "double", "number": "double", "decimal": "double", "boolean": "bool",
+    "text": "string", "str": "string", "date": "timestamp", "datetime": "timestamp", "list": "set", "currency": "money",
+    "category": "enum", "symbol": "enum",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredSchema:
+    """The schema, and what offers may hold in ``fields``."""
+
+    schema: Schema
+    offer_fields: MappingProxyType[str, ValueType]
+
+
+def read_schema(reader: Reader, root: Node | None, currency: str) -> DeclaredSchema:
+    """The declared schema; what could not be read is noted and left out. ``currency`` is the program's."""
+    if root is None or (table := reader.table(root, "the schema", KEYS)) is None:
+        return DeclaredSchema(Schema(outcomes=STANDARD_OUTCOMES), MappingProxyType({}))
+    namespaces = _namespaces(reader, table.get("namespaces"))
+    attributes = _fields(reader, table.get("attributes"), "attribute", currency, attribute=True)
+    if len(attributes) > limits.ATTRIBUTES:
+        reader.problem(root, f"The schema has {len(attributes)} attributes; the limit is {limits.ATTRIBUTES}.")
+    facts = _fields(reader, table.get("facts"), "fact", currency)
+    if len(facts) > limits.FACTS_PER_REQUEST:
+        reader.problem(root, f"The schema has {len(facts)} facts; a request holds {limits.FACTS_PER_REQUEST}.")
+    outcomes = list(STANDARD_OUTCOMES)
+    outcomes.extend(name for name in _names(reader, table.get("outcomes"), "outcome") if name not in outcomes)
+    schema = Schema(
+        attributes=MappingProxyType(attributes), facts=MappingProxyType(facts),
+        events=MappingProxyType(_events(reader, table.get("events"), currency)),
+        namespaces=MappingProxyType(namespaces), purposes=tuple(_names(reader, table.get("purposes"), "purpose")),
+        outcomes=tuple(outcomes), case_kinds=tuple(_names(reader, table.get("cases"), "kind of case")),
+    )
+    return DeclaredSchema(schema, MappingProxyType(_offer_fields(reader, table.get("offer_fields"))))
+
+
+def read_currency(reader: Reader, node: Node | None) -> str:
+    """An ISO 4217 code, or ''."""
+    if node is None or (text := reader.text(node, "a currency")) is None:
+        return ""
+    if not _CURRENCY.fullmatch(text):
+        hint = f"Write {text.upper()}." if _CURRENCY.fullmatch(text.upper()) else "Write its ISO 4217 code, such as EUR."
+        reader.problem(node, f"'{shorten(text)}' is not a currency.", hint)
+        return ""
+    return text
+
+
+def _names(reader: Reader, node: Node | None, what: str) -> list[str]:
+    """A list of distinct names in declared order."""
+    names: list[str] = []
+    for item in reader.items(node, f"the list of {what}s"):
+        name = reader.name(item, f"the name of a {what}")
+        if name is None:
+            continue
+        if name in names:
+            reader.problem(item, f"The {what} '{name}' is declared twice.")
+        elif name in _CEL_WORDS:
+            reader.problem(item, f"'{name}' is a word of the expression language.", "Choose another name.")
+        else:
+            names.append(name)
+    return names
+
+
+def _namespaces(reader: Reader, node: Node | None) -> dict[str, Namespace]:
+    found: dict[str, Namespace] = {}
+    if node is None or (table := reader.table(node, "namespaces")) is None:
+        return found
+    for _, key, value in table.items():
+        name = reader.name(key, "the name of a namespace")
+        body = reader.table(value, f"namespace '{name}'", ("normaliser", "trust", "description"))
+        if name is None or body is None:
+            continue
+        normaliser = Normaliser.NONE
+        if (written := body.get("normaliser")) is not None:
+            chosen = reader.known(written, "normaliser", tuple(each.value for each in Normaliser))
+            normaliser = Normaliser(chosen) if chosen else Normaliser.NONE
+        trust = 0
+        if (written := body.get("trust")) is not None:
+            trust = reader.integer(written, "trust", 0, 1000) or 0
+        found[name] = Namespace(name, normaliser, trust)
+    return found
+
+
+def _fields(reader: Reader, node: Node | None, what: str, currency: str, *, attribute: bool = False,
+            event: bool = False) -> dict[str, Field]:
+    found: dict[str, Field] = {}
+    if node is None or (table := reader.table(node, f"{what}s")) is None:
+        return found
+    for _, key, value in table.items():
+        name = reader.name(key, f"the name of {'an' if attribute else 'a'} {what}")
+        if name is None:
+            continue
+        if name in _CEL_WORDS:
+            reader.problem(key, f"'{name}' is a word of the expression language.", "Choose another name.")
+        elif attribute and name == "known":
+            reader.problem(key, "customer.known is built in: whether an identifier was known.", "Choose another name.")
+        elif event and (name == "at" or _AGGREGATE_WINDOW.fullmatch(name)):
+            reader.problem(key, f"'{name}' would be misread in the name of an aggregate.",
+                           "'at' is the event's own time; an ending such as _30d is a window.")
+        elif (field := _field(reader, name, value, what, currency, attribute=attribute, event=event)) is not None:
+            found[name] = field
+    return found
+
+
+def _field(reader: Reader, name: str, node: Node, what: str, currency: str, *, attribute: bool, event: bool) -> Field | None:
+    if isinstance(node, Scalar):
+        type_ = _type(reader, node)
+        if type_ is ValueType.ENUM:
+            reader.problem(node, f"The {what} '{name}' needs its labels.", "Write {type: enum, labels: [a, b]}.")
+            return None
+        body = None
+    else:
+        body = reader.table(node, f"{what} '{name}'", _FIELD_KEYS)
+        if body is None:
+            return None
+        written = body.get("type")
+        if written is None:
+            reader.problem(node, f"The {what} '{name}' has no type.", f"Types: {', '.join(_TYPES)}.")
+            return None
+        type_ = _type(reader, written)
+    if type_ is None:
+        return None
+    if event and type_ is ValueType.STRING_SET:
+        reader.problem(node, f"The field '{name}' of an event cannot be a set.", "Send one event for each member.")
+        return None
+    if body is None:
+        if type_ is ValueType.MONEY and not currency:
+            reader.problem(node, f"The {what} '{name}' has no currency, and the program declares none.",
+                           "Write {type: money, currency: EUR}.")
+        return Field(name, type_, currency=currency if type_ is ValueType.MONEY else "")
+    labels: tuple[str, ...] = ()
+    if type_ is ValueType.ENUM:
+        labels = _labels(reader, body.get("labels"), name, node)
+    elif (extra := body.get("labels")) is not None:
+        reader.problem(extra, f"Only an enum has labels; '{name}' is of type {type_.value}.", "Write type: enum.")
+    own = currency if type_ is ValueType.MONEY else ""
+    if (written := body.get("currency")) is not None:
+        if type_ is ValueType.MONEY:
+            own = read_currency(reader, written) or currency
+        else:
+            reader.problem(written, f"Only money has a currency; '{name}' is of type {type_.value}.")
+    elif type_ is ValueType.MONEY and not currency:
+        reader.problem(node, f"The {what} '{name}' has no currency, and the program declares none.", "Write currency: EUR.")
+    sources: tuple[str, ...] = ()
+    if (written := body.get("sources")) is not None:
+        if attribute:
+            sources = tuple(_names(reader, written, "source"))
+        else:
+            reader.problem(written, f"Only attributes have sources; '{name}' is a {what}.")
+    protected = reader.boolean(body.get("protected"), "protected", default=False)
+    return Field(name, type_, labels, own, protected, sources)
+
+
+def _type(reader: Reader, node: Node) -> ValueType | None:
+    text = reader.text(node, "a type")
+    if text is None:
+        return None
+    if text in _TYPES:
+        return _TYPES[text]
+    if text.lower() in _OTHER_NAMES:
+        reader.problem(node, f"There is no type '{text}'.", f"Did you mean '{_OTHER_NAMES[text.lower()]}'?")
+        return None
+    known = reader.known(node, "type", tuple(_TYPES))
+    return _TYPES[known] if known else None
+
+
+def _labels(reader: Reader, node: Node | None, name: str, at: Node) -> tuple[str, ...]:
+    labels: dict[str, None] = {}
+    for item in reader.items(node, "labels"):
+        label = reader.text(item, "a label")
+        if label is None:
+            continue
+        if label in labels:
+            reader.problem(item, f"The label '{shorten(label)}' stands twice.")
+        elif len(label.encode()) > limits.STRING_BYTES:
+            reader.problem(item, f"A label has more than {limits.STRING_BYTES} bytes.")
+        labels[label] = None
+    if not labels:
+        reader.problem(at, f"The enum '{name}' has no labels.", "Write labels: [a, b].")
+    if len(labels) > limits.ENUM_LABELS:
+        reader.problem(at, f"The enum '{name}' has {len(labels)} labels; the limit is {limits.ENUM_LABELS}.",
+                       "A string has no such limit.")
+    return tuple(labels)
+
+
+def _events(reader: Reader, node: Node | None, currency: str) -> dict[str, EventType]:
+    found: dict[str, EventType] = {}
+    if node is None or (table := reader.table(node, "events")) is None:
+        return found
+    for _, key, value in table.items():
+        name = reader.name(key, "the name of an event type")
+        if name is None:
+            continue
+        fields: dict[str, Field] = {}
+        if isinstance(value, Mapping):
+            fields = _fields(reader, value, "field", currency, event=True)
+        elif not (isinstance(value, Scalar) and value.value in ("", "~", "null")):
+            reader.problem(value, f"The event type '{name}' must be a mapping of its fields to types.",
+                           "Write {amount: money}, or {} when it has none.")
+        if len(fields) > limits.EVENT_FIELDS:
+            reader.problem(key, f"The event type '{name}' has {len(fields)} fields; the limit is {limits.EVENT_FIELDS}.")
+        found[name] = EventType(name, tuple(fields.values()))
+    return found
+
+
+def _offer_fields(reader: Reader, node: Node | None) -> dict[str, ValueType]:
+    found: dict[str, ValueType] = {}
+    if node is None or (table := reader.table(node, "offer_fields")) is None:
+        return found
+    for _, key, value in table.items():
+        name = reader.name(key, "the name of an offer field")
+        type_ = _type(reader, value)
+        if name is None or type_ is None:
+            continue
+        if name in _CEL_WORDS:
+            reader.problem(key, f"'{name}' is a word of the expression language.", "Choose another name.")
+        elif type_ not in _OFFER_TYPES:
+            allowed = ", ".join(each.value for each in _OFFER_TYPES)
+            reader.problem(value, f"An offer's field cannot be of type {type_.value}.", f"Types: {allowed}.")
+        else:
+            found[name] = type_
+    return found
