@@ -65,7 +65,7 @@ cdef class Table:
     cdef int wait(self, uint32_t begin, uint32_t end) noexcept nogil
     cdef int long_row(self, uint32_t begin, uint32_t end) noexcept nogil
     cdef int lost_quote(self, uint32_t begin, uint32_t end) noexcept nogil
-    cdef int pass_over(self, int32_t cause, uint32_t begin, uint32_t end) noexcept nogil
+    cdef int pass_over(self, int32_t cause, uint32_t begin, uint32_t end, int32_t count) noexcept nogil
 
 cdef class Column:
     cdef readonly int kind  # a Kind

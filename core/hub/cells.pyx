@@ -913,6 +913,9 @@ cdef class Table:
                 self.at = p
                 self.line += 1
                 return FOUND_NOTHING
+            if inner_lines:
+                # Most likely a quote was lost or gained in the first line, and the next lines are rows of their own.
+                return self.pass_over(AFTER_QUOTE if stray else RAGGED, begin, end, <int32_t>column)
             i = self.refuse(AFTER_QUOTE if stray else RAGGED, begin, to, <int32_t>column)
             self.at = p
             self.line += inner_lines + 1
@@ -937,16 +940,17 @@ cdef class Table:
         return self.long_row(begin, end) if end - begin > ROW_BYTES else FOUND_END
 
     cdef int long_row(self, uint32_t begin, uint32_t end) noexcept nogil:
-        return self.pass_over(LONG_ROW, begin, end)
+        return self.pass_over(LONG_ROW, begin, end, 0)
 
     cdef int lost_quote(self, uint32_t begin, uint32_t end) noexcept nogil:
         """The quote may stand anywhere in the row's first line: that line is lost, the next one is read afresh."""
-        return self.pass_over(UNCLOSED, begin, end)
+        return self.pass_over(UNCLOSED, begin, end, 0)
 
-    cdef int pass_over(self, int32_t cause, uint32_t begin, uint32_t end) noexcept nogil:
+    cdef int pass_over(self, int32_t cause, uint32_t begin, uint32_t end, int32_t count) noexcept nogil:
+        """Reject the line at `begin` alone, whatever row it seemed to open."""
         cdef uint8_t* newline = <uint8_t*>memchr(self.text.data + begin, c'\n', end - begin)
         cdef uint32_t stop = end if newline == NULL else <uint32_t>(newline - self.text.data)
-        cdef int found = self.refuse(cause, begin, stop - begin, 0)
+        cdef int found = self.refuse(cause, begin, stop - begin, count)
         self.at = stop
         self.skipping = True
         return FOUND_END if found >= 0 and stop == end else found

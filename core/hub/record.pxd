@@ -33,6 +33,17 @@ cdef enum:
     CASE_BYTES = 32
     TEXT_MISSING = 0xFFFF  # heap offset of a text that is not there
 
+# Types of values, as `core.schema.ValueType`, in its order.
+cdef enum ValueKind:
+    VALUE_BOOL = 1
+    VALUE_INT = 2
+    VALUE_DOUBLE = 3
+    VALUE_MONEY = 4
+    VALUE_TIMESTAMP = 5
+    VALUE_ENUM = 6
+    VALUE_STRING = 7
+    VALUE_SET = 8
+
 # What is wrong with bytes that should be a record or a list.
 cdef enum Fault:
     FAULT_NONE = 0
@@ -281,6 +292,10 @@ cdef int builder_fill_from(RecordBuilder* builder, const RecordView* other) noex
 # Writes the record. `bytes` is valid until the builder begins again or is freed.
 cdef int builder_finish(RecordBuilder* builder, const uint8_t** bytes, size_t* size) noexcept nogil
 
+# The exception for a Refusal, naming `what`; and for a Fault of stored bytes.
+cdef object refused(int refusal, str what)
+cdef object damaged(int fault, str what)
+
 
 cdef class RecordLayout:
     """Owns the arrays a `Layout` points to. Immutable; keep it alive while a builder uses it."""
@@ -289,3 +304,16 @@ cdef class RecordLayout:
     cdef Buffer blank  # memory of layout.blank
     cdef Buffer slots  # memory of layout.slots
     cdef Buffer texts  # memory of layout.texts
+
+
+cdef class Builder:
+    """The builder for Python."""
+
+    cdef RecordBuilder builder  # freed with this object
+    cdef RecordLayout layout  # keeps what builder.layout points to
+
+    cdef int answer(self, int refusal, str what) except -1
+
+
+# Set a slot from a Python value (None clears it): BUILT or a Refusal.
+cdef int set_value(RecordBuilder* builder, uint32_t offset, int kind, object value) except -1

@@ -1,0 +1,193 @@
+"""The LMDB environment: one owner in a process, snapshots for readers, one write transaction at a time.
+
+Readers are threads without the GIL: each owns a `Snapshot` opened from the environment's `Handles`, renews it for a
+decision and resets it afterwards. Pointers that `snapshot_get` gives point into the map and are valid until that
+snapshot is reset, renewed or closed. The `Handles` live as long as the `Environment`, which cannot be closed
+while snapshots are open.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
+from libc.string cimport memcpy
+
+from core.hub.lmdb cimport (
+    MDB_NOTFOUND, MDB_PANIC, MDB_RDONLY, MDB_cursor, MDB_dbi, MDB_env, MDB_txn, MDB_val, api,
+)
+
+cdef enum:
+    IDENTIFIER_KEY_BYTES = 258  # u16 namespace, big-endian, and limits.IDENTIFIER_BYTES
+
+# A code of our own beside LMDB's: the snapshot has not been opened, or was closed.
+cdef enum:
+    SNAPSHOT_CLOSED = -1
+
+cdef struct Handles:
+    MDB_env* env  # owned by the Environment
+    MDB_env* standby  # a read-only twin after a failed write made LMDB refuse `env`; NULL before
+    MDB_dbi profiles  # customer id -> record
+    MDB_dbi contacts  # customer id -> contact list
+    MDB_dbi events  # customer id -> event list
+    MDB_dbi identifiers  # namespace and value -> customer id
+    MDB_dbi catalog  # text -> MessagePack
+    MDB_dbi meta  # text -> MessagePack
+    MDB_dbi programs  # text -> MessagePack
+    int snapshots  # open snapshots; changed atomically
+
+cdef struct Snapshot:
+    MDB_txn* txn  # owned; NULL while closed
+    Handles* handles  # borrowed from the Environment, which outlives the snapshot
+    bint live  # renewed and not yet reset: reads are allowed
+
+cdef extern from *:
+    """
+    static inline void rapport_count(int *number, int by) { __atomic_add_fetch(number, by, __ATOMIC_SEQ_CST); }
+    static inline int rapport_counted(const int *number) { return __atomic_load_n(number, __ATOMIC_SEQ_CST); }
+    static inline void *rapport_load(void *const *from) { return __atomic_load_n(from, __ATOMIC_ACQUIRE); }
+    static inline void rapport_store(void **to, void *what) { __atomic_store_n(to, what, __ATOMIC_RELEASE); }
+    """
+    void rapport_count(int* number, int by) noexcept nogil
+    int rapport_counted(const int* number) noexcept nogil
+    void* rapport_load(void** source) noexcept nogil
+    void rapport_store(void** target, void* what) noexcept nogil
+
+
+cdef inline int snapshot_open(Snapshot* snapshot, Handles* handles) noexcept nogil:
+    """Open on the newest committed state, ready to read; 0 or a code (then the snapshot is closed)."""
+    cdef MDB_env* standby = <MDB_env*>rapport_load(<void**>&handles.standby)
+    cdef int code
+    snapshot.handles = handles
+    snapshot.live = False
+    snapshot.txn = NULL
+    rapport_count(&handles.snapshots, 1)
+    if standby == NULL:
+        code = api.txn_begin(handles.env, NULL, MDB_RDONLY, &snapshot.txn)
+        if code == MDB_PANIC:
+            standby = <MDB_env*>rapport_load(<void**>&handles.standby)
+    if standby != NULL:
+        code = api.txn_begin(standby, NULL, MDB_RDONLY, &snapshot.txn)
+    if code:
+        snapshot.txn = NULL
+        rapport_count(&handles.snapshots, -1)
+        return code
+    snapshot.live = True
+    return 0
+
+
+cdef inline void snapshot_close(Snapshot* snapshot) noexcept nogil:
+    """Free it; closing a closed snapshot does nothing."""
+    if snapshot.txn != NULL:
+        api.txn_abort(snapshot.txn)
+        rapport_count(&snapshot.handles.snapshots, -1)
+    snapshot.txn = NULL
+    snapshot.live = False
+
+
+cdef inline void snapshot_reset(Snapshot* snapshot) noexcept nogil:
+    """Let go of the state read, so that its pages can be reused; pointers from it end here."""
+    if snapshot.live:
+        api.txn_reset(snapshot.txn)
+        snapshot.live = False
+
+
+cdef inline int snapshot_renew(Snapshot* snapshot) noexcept nogil:
+    """Move to the newest committed state; 0, or a code with which the snapshot cannot be read."""
+    cdef int code
+    if snapshot.txn == NULL:
+        return SNAPSHOT_CLOSED
+    snapshot_reset(snapshot)
+    code = api.txn_renew(snapshot.txn)
+    if code == MDB_PANIC and rapport_load(<void**>&snapshot.handles.standby) != NULL:
+        # A failed write made LMDB refuse this environment; reads go on in its twin.
+        snapshot_close(snapshot)
+        return snapshot_open(snapshot, snapshot.handles)
+    snapshot.live = code == 0
+    return code
+
+
+cdef inline int snapshot_get(
+    Snapshot* snapshot, MDB_dbi database, const void* key, size_t length, const uint8_t** bytes, size_t* size
+) noexcept nogil:
+    """0 with the value's place, MDB_NOTFOUND, or another code."""
+    cdef MDB_val wanted, found
+    cdef int code
+    bytes[0] = NULL
+    size[0] = 0
+    if not snapshot.live:
+        return SNAPSHOT_CLOSED
+    wanted.mv_data = <void*>key
+    wanted.mv_size = length
+    code = api.get(snapshot.txn, database, &wanted, &found)
+    if code == 0:
+        bytes[0] = <const uint8_t*>found.mv_data
+        size[0] = found.mv_size
+    return code
+
+
+cdef inline int snapshot_get_customer(
+    Snapshot* snapshot, MDB_dbi database, uint64_t customer, const uint8_t** bytes, size_t* size
+) noexcept nogil:
+    """`snapshot_get` for the databases keyed by customer id."""
+    return snapshot_get(snapshot, database, &customer, sizeof(uint64_t), bytes, size)
+
+
+cdef inline size_t identifier_key(uint16_t namespace, const char* value, size_t length, uint8_t* key) noexcept nogil:
+    """Write the key of a normalised identifier to `key` (IDENTIFIER_KEY_BYTES); its length, 0 when too long."""
+    if length > IDENTIFIER_KEY_BYTES - 2:
+        return 0
+    key[0] = <uint8_t>(namespace >> 8)
+    key[1] = <uint8_t>(namespace & 0xFF)
+    memcpy(key + 2, value, length)
+    return length + 2
+
+
+cdef inline int snapshot_customer(
+    Snapshot* snapshot, uint16_t namespace, const char* value, size_t length, uint64_t* customer
+) noexcept nogil:
+    """The customer of a normalised identifier: 0, MDB_NOTFOUND, or another code."""
+    cdef uint8_t key[IDENTIFIER_KEY_BYTES]
+    cdef const uint8_t* bytes
+    cdef size_t size = 0
+    cdef size_t key_bytes = identifier_key(namespace, value, length, key)
+    cdef int code
+    if key_bytes == 0:
+        return MDB_NOTFOUND
+    code = snapshot_get(snapshot, snapshot.handles.identifiers, key, key_bytes, &bytes, &size)
+    if code == 0 and size == sizeof(uint64_t):
+        memcpy(customer, bytes, sizeof(uint64_t))
+        return 0
+    return code if code else MDB_NOTFOUND
+
+
+cdef class Environment:
+    """An open store folder. Made by `open_environment`; closed once, after every snapshot."""
+
+    cdef Handles handles  # what snapshots borrow
+    cdef readonly str path  # the folder
+    cdef readonly bint read_only  # opened for reading only
+    cdef readonly bint closed  # nothing can be done any more
+    cdef int lock  # descriptor of rapport.lock, held with flock while open for writing; -1 without
+    cdef int pid  # the process that opened it: an environment must not be used after a fork
+    cdef tuple identity  # (device, inode) of the folder, its key in the register of open ones
+
+    cdef int check_usable(self) except -1
+
+
+cdef class Reader:
+    """A snapshot for Python: use as a context manager."""
+
+    cdef Snapshot snapshot  # owned
+    cdef Environment environment  # keeps the handles alive
+
+    cdef int check(self, int code) except -1
+
+
+cdef class Transaction:
+    """The write transaction. Begun, used and ended by one thread: LMDB's writer lock belongs to it."""
+
+    cdef MDB_txn* txn  # owned; NULL when ended
+    cdef Environment environment  # keeps the environment open
+
+    # Values are copied by LMDB on put; a pointer from get is valid until the next put or delete.
+    cdef int get(self, MDB_dbi database, const void* key, size_t length, const uint8_t** bytes, size_t* size) except? -1
+    cdef int put(self, MDB_dbi database, const void* key, size_t length, const void* bytes, size_t size,
+                 unsigned int flags) except -1
+    cdef int delete(self, MDB_dbi database, const void* key, size_t length) except -1

@@ -1,0 +1,595 @@
+"""Opens, creates, locks and closes a store folder.
+
+A folder holds `data.mdb` (all data), `lock.mdb` (LMDB's table of readers) and `rapport.lock`. The last is held with
+flock by the process that writes, so a second server on the same folder is refused instead of writing beside the
+first; other processes may read.
+
+A store is created in a sub-folder `making` and moved into place when its first transaction is durable, so a folder
+holds a whole store or none; leftovers of a creation that was cut off are removed by the next one. A folder with
+anything else in it is never touched.
+
+LMDB is opened without WRITEMAP (a stray pointer cannot damage the file), with NOTLS (a snapshot belongs to its
+owner, not to a thread) and without read-ahead (profiles are read at random). Commits are synchronous.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+import stat as status
+
+import msgspec
+
+from core import limits
+from core.errors import EngineFault, StoreCorrupt, StoreReadOnly, StoreUnavailable
+from core.hub.lmdb cimport (
+    MDB_CREATE, MDB_INTEGERKEY, MDB_INVALID, MDB_NEXT, MDB_NOLOCK, MDB_NORDAHEAD, MDB_NOTLS, MDB_SET_RANGE,
+    MDB_envinfo, MDB_stat, error_for,
+)
+
+FORMAT_VERSION = 1
+DATABASES = ("profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs")
+BY_CUSTOMER = ("profiles", "contacts", "events")
+
+# Folders open in this process, by (device, inode): LMDB's locks do not survive a second open and close.
+_open = {}
+
+
+cdef MDB_dbi* handle(Handles* handles, str name) except NULL:
+    if name == "profiles":
+        return &handles.profiles
+    if name == "contacts":
+        return &handles.contacts
+    if name == "events":
+        return &handles.events
+    if name == "identifiers":
+        return &handles.identifiers
+    if name == "catalog":
+        return &handles.catalog
+    if name == "meta":
+        return &handles.meta
+    if name == "programs":
+        return &handles.programs
+    raise EngineFault(f"there is no database '{name}'")
+
+
+cdef MDB_env* open_env(str folder, str shown, size_t map_bytes, unsigned int flags) except NULL:
+    """LMDB's own open; `shown` is the path errors name."""
+    cdef MDB_env* env
+    cdef bytes raw = os.fsencode(folder)
+    cdef int code = api.env_create(&env)
+    if code:
+        raise error_for(code, "making an environment", shown, False)
+    code = api.env_set_mapsize(env, map_bytes)
+    if not code:
+        code = api.env_set_maxdbs(env, len(DATABASES))
+    if not code:
+        code = api.env_set_maxreaders(env, limits.READERS)
+    if not code:
+        code = api.env_open(env, raw, flags | MDB_NOTLS | MDB_NORDAHEAD, 0o600)
+    if code == MDB_INVALID:
+        api.env_close(env)
+        raise StoreUnavailable(shown, "data.mdb is not an LMDB file, or its first pages are damaged",
+                               "Restore the store from a backup, or choose another folder.")
+    if code:
+        api.env_close(env)
+        raise error_for(code, "opening data.mdb", shown, False)
+    return env
+
+
+cdef int open_databases(MDB_env* env, Handles* handles, str shown, unsigned int txn_flags, unsigned int flags) except -1:
+    """Open every database by name; MDB_NOTFOUND is returned when one is not there, 0 otherwise."""
+    cdef MDB_txn* txn
+    cdef bytes raw
+    cdef int code = api.txn_begin(env, NULL, txn_flags, &txn)
+    if code:
+        raise error_for(code, "opening databases", shown, False)
+    for name in DATABASES:
+        raw = name.encode()
+        code = api.dbi_open(txn, raw, flags | (MDB_INTEGERKEY if name in BY_CUSTOMER else 0), handle(handles, name))
+        if code:
+            api.txn_abort(txn)
+            if code == MDB_NOTFOUND:
+                return code
+            raise error_for(code, f"opening database {name}", shown, False)
+    code = api.txn_commit(txn)
+    if code:
+        raise error_for(code, "opening databases", shown, not txn_flags & MDB_RDONLY)
+    return 0
+
+
+cdef int check_format(MDB_env* env, str shown) except -1:
+    """Whether this is a store of ours, of this version, with all its pages."""
+    cdef MDB_txn* txn
+    cdef MDB_dbi meta
+    cdef MDB_val key, value
+    cdef MDB_envinfo info
+    cdef MDB_stat pages
+    cdef object found = None
+    cdef int code = api.txn_begin(env, NULL, MDB_RDONLY, &txn)
+    if code:
+        raise error_for(code, "reading its format", shown, False)
+    try:
+        code = api.dbi_open(txn, b"meta", 0, &meta)
+        if code == 0:
+            key.mv_data = <void*><const char*>b"format"
+            key.mv_size = 6
+            code = api.get(txn, meta, &key, &value)
+            if code == 0:
+                try:
+                    found = msgspec.msgpack.decode((<const char*>value.mv_data)[:value.mv_size])
+                except msgspec.DecodeError:
+                    found = None
+        if code == 0 and api.stat(txn, meta, &pages) == 0 and api.env_info(env, &info) == 0:
+            wanted = (info.me_last_pgno + 1) * pages.ms_psize
+            there = os.stat(os.path.join(shown, "data.mdb")).st_size
+            if there < wanted:
+                raise StoreCorrupt(f"The store at {shown}", f"data.mdb has {there} of {wanted} bytes: it was cut off")
+    finally:
+        api.txn_abort(txn)
+    if code and code != MDB_NOTFOUND:
+        raise error_for(code, "reading its format", shown, False)
+    if not isinstance(found, int):
+        raise StoreUnavailable(shown, "it holds an LMDB environment that Rapport did not make",
+                               "Choose an empty or new folder.")
+    if found != FORMAT_VERSION:
+        raise StoreUnavailable(
+            shown, f"its format is {found}; this Rapport reads format {FORMAT_VERSION}",
+            "Use the release that made it, or import the data into a new store.",
+        )
+    return 0
+
+
+cdef object system_error(object error, str doing, str path):
+    return error_for(error.errno or errno.EIO, doing, path, False)
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _take_lock(path: str, create: bool) -> int:
+    """Hold rapport.lock; its descriptor, or -1 when there is none and it is not to be made."""
+    file = os.path.join(path, "rapport.lock")
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+    except FileNotFoundError:
+        return -1
+    except OSError as error:
+        raise system_error(error, "opening rapport.lock", path) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except BlockingIOError:
+        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise StoreUnavailable(path, f"process {owner} has it open for writing",
+                               "Ask that server, or stop it first; reading beside it is possible.") from None
+    except OSError as error:
+        os.close(descriptor)
+        raise system_error(error, "locking it", path) from error
+    return descriptor
+
+
+def _create(path: str, map_bytes: int, meta: dict[bytes, bytes]) -> None:
+    """Make a whole store inside `making` and move it into place. The caller holds rapport.lock."""
+    cdef MDB_env* env
+    cdef Handles handles
+    cdef MDB_txn* txn
+    cdef MDB_val key, value
+    cdef int code = 0
+    making = os.path.join(path, "making")
+    shutil.rmtree(making, ignore_errors=True)
+    try:
+        os.mkdir(making, 0o700)
+        env = open_env(making, path, map_bytes, 0)
+        try:
+            code = api.txn_begin(env, NULL, 0, &txn)
+            if code:
+                raise error_for(code, "creating it", path, False)
+            for name in DATABASES:
+                raw = name.encode()
+                code = api.dbi_open(
+                    txn, raw, MDB_CREATE | (MDB_INTEGERKEY if name in BY_CUSTOMER else 0), handle(&handles, name)
+                )
+                if code:
+                    break
+            for name, data in {**meta, b"format": msgspec.msgpack.encode(FORMAT_VERSION)}.items():
+                if code:
+                    break
+                key.mv_data = <void*><const char*>name
+                key.mv_size = len(name)
+                value.mv_data = <void*><const char*>data
+                value.mv_size = len(data)
+                code = api.put(txn, handles.meta, &key, &value, 0)
+            if code:
+                api.txn_abort(txn)
+            else:
+                with nogil:
+                    code = api.txn_commit(txn)
+            if code:
+                raise error_for(code, "creating it", path, False)
+        finally:
+            api.env_close(env)
+        os.rename(os.path.join(making, "data.mdb"), os.path.join(path, "data.mdb"))
+        _sync_folder(path)
+    except OSError as error:
+        raise system_error(error, "creating it", path) from error
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _examine(path: str, read_only: bool) -> bool:
+    """Whether a store must be created at `path`; raises when the folder is not for us."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        if read_only:
+            raise StoreUnavailable(path, "there is no such folder", "Check store.path.") from None
+        parent = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(parent):
+            raise StoreUnavailable(path, f"the folder {parent} does not exist", "Create it, or check store.path.") from None
+        try:
+            os.mkdir(path, 0o700)
+            _sync_folder(parent)
+        except OSError as error:
+            raise system_error(error, "creating the folder", path) from error
+        return True
+    except OSError as error:
+        raise system_error(error, "looking at it", path) from error
+    if not status.S_ISDIR(mode):
+        raise StoreUnavailable(path, "it is not a folder", "Name a folder; the store makes its own files in it.")
+    try:
+        names = set(os.listdir(path))
+    except OSError as error:
+        raise system_error(error, "listing it", path) from error
+    if "data.mdb" in names:
+        return False
+    strange = sorted(names - {"rapport.lock", "lock.mdb", "making", "lost+found"})
+    if strange:
+        raise StoreUnavailable(path, f"it holds '{strange[0]}' and no store", "Choose an empty or new folder.")
+    if read_only:
+        raise StoreUnavailable(path, "there is no store in it", "Check store.path, or start the server once.")
+    return True
+
+
+def open_environment(
+    path: str, *, map_bytes: int = limits.MAP_BYTES, read_only: bool = False, meta: dict[bytes, bytes] | None = None
+) -> Environment:
+    """Open the store folder at `path`, creating it unless `read_only`; see the .pyi."""
+    cdef Environment environment = Environment.__new__(Environment)
+    cdef int dead = 0
+    cdef MDB_env* probe
+    environment.path = path
+    if map_bytes < 1 << 16:
+        raise StoreUnavailable(path, f"map_bytes {map_bytes} is less than 65536", "Leave it at its default.")
+    map_bytes = -(-map_bytes // 4096) * 4096
+    fresh = _examine(path, read_only)
+    about = os.stat(path)
+    identity = (about.st_dev, about.st_ino)
+    if identity in _open:
+        raise StoreUnavailable(path, "this process has it open already", "Share the one Store; close it before opening it again.")
+    if not read_only:
+        environment.lock = _take_lock(path, fresh)
+    try:
+        if fresh and not os.path.exists(os.path.join(path, "data.mdb")):
+            _create(path, map_bytes, meta or {})
+        # Looked at without a lock file first: a folder that is not ours is left as it was found.
+        if environment.lock >= 0 or not os.path.exists(os.path.join(path, "lock.mdb")):
+            probe = open_env(path, path, map_bytes, MDB_RDONLY | MDB_NOLOCK)
+            try:
+                check_format(probe, path)
+            finally:
+                api.env_close(probe)
+        if not read_only and environment.lock < 0:
+            environment.lock = _take_lock(path, True)
+        environment.handles.env = open_env(path, path, map_bytes, MDB_RDONLY if read_only else 0)
+        check_format(environment.handles.env, path)
+        if open_databases(environment.handles.env, &environment.handles, path, MDB_RDONLY, 0):
+            raise StoreCorrupt(f"The store at {path}", "one of its databases is missing")
+        if not read_only:
+            # Slots of readers that were killed would keep old pages from being reused.
+            api.reader_check(environment.handles.env, &dead)
+    except BaseException:
+        environment.abandon()
+        raise
+    environment.read_only = read_only
+    environment.closed = False
+    environment.pid = os.getpid()
+    environment.identity = identity
+    _open[identity] = path
+    return environment
+
+
+cdef class Environment:
+    """One open store folder; see environment.pxd for what readers in C get from it."""
+
+    def __cinit__(self):
+        self.lock = -1
+        self.closed = True
+
+    def __init__(self):
+        raise TypeError("open an Environment with open_environment()")
+
+    cdef int check_usable(self) except -1:
+        if self.closed:
+            raise StoreUnavailable(self.path, "it was closed", "Open it again.")
+        if self.pid != os.getpid():
+            raise EngineFault("a store cannot be used in a forked child: open it there instead")
+        return 0
+
+    def abandon(self) -> None:
+        """Free what was opened so far; for failures during opening."""
+        if self.handles.env != NULL:
+            api.env_close(self.handles.env)
+            self.handles.env = NULL
+        if self.lock >= 0:
+            os.close(self.lock)
+            self.lock = -1
+
+    def reader(self) -> Reader:
+        """A snapshot of the newest committed state."""
+        return Reader(self)
+
+    def begin(self) -> Transaction:
+        """The write transaction; waits for the one before it."""
+        return Transaction(self)
+
+    def stop_writing(self) -> None:
+        """After a failed write LMDB refuses its environment; open a read-only twin, into which snapshots move.
+
+        Safe without a lock table: this process holds rapport.lock and writes no more, so no page is reused.
+        """
+        cdef Handles twin
+        cdef MDB_env* standby
+        self.check_usable()
+        if self.handles.standby != NULL:
+            return
+        standby = open_env(self.path, self.path, self.map_bytes, MDB_RDONLY | MDB_NOLOCK)
+        open_databases(standby, &twin, self.path, MDB_RDONLY, 0)
+        for name in DATABASES:
+            if handle(&twin, name)[0] != handle(&self.handles, name)[0]:
+                api.env_close(standby)
+                raise EngineFault("LMDB numbered the databases of the twin differently")
+        rapport_store(<void**>&self.handles.standby, standby)
+
+    @property
+    def map_bytes(self) -> int:
+        """Address space reserved, in bytes."""
+        cdef MDB_envinfo info
+        self.check_usable()
+        api.env_info(self.handles.env, &info)
+        return info.me_mapsize
+
+    @property
+    def snapshots(self) -> int:
+        """Snapshots open now."""
+        return rapport_counted(&self.handles.snapshots)
+
+    def statistics(self) -> dict[str, int]:
+        """Bytes in use, bytes of map, readers, the last transaction, and entries a database."""
+        cdef MDB_envinfo info
+        cdef MDB_stat pages
+        cdef Reader reader
+        self.check_usable()
+        with self.reader() as opened:
+            reader = opened
+            api.env_info(self.handles.env, &info)
+            found = {
+                "map_bytes": info.me_mapsize, "used_bytes": 0, "readers": info.me_numreaders,
+                "last_transaction": info.me_last_txnid,
+            }
+            for name in DATABASES:
+                reader.check(api.stat(reader.snapshot.txn, handle(&self.handles, name)[0], &pages))
+                found[f"{name}_entries"] = pages.ms_entries
+            found["used_bytes"] = (info.me_last_pgno + 1) * pages.ms_psize
+        return found
+
+    def close(self) -> None:
+        """Close it. Every snapshot must be closed before; closing twice does nothing."""
+        if self.closed:
+            return
+        if self.pid == os.getpid():
+            if self.snapshots:
+                raise EngineFault(f"{self.snapshots} snapshots of the store at {self.path} are still open")
+            if self.handles.standby != NULL:
+                api.env_close(self.handles.standby)
+                self.handles.standby = NULL
+            api.env_close(self.handles.env)
+            self.handles.env = NULL
+        self.closed = True
+        _open.pop(self.identity, None)
+        if self.lock >= 0:
+            os.close(self.lock)
+            self.lock = -1
+
+
+cdef class Reader:
+    """A snapshot for Python. Bytes that it returns are copies."""
+
+    def __cinit__(self, Environment environment not None):
+        environment.check_usable()
+        self.environment = environment
+        self.check(snapshot_open(&self.snapshot, &environment.handles))
+
+    def __dealloc__(self):
+        snapshot_close(&self.snapshot)
+
+    cdef int check(self, int code) except -1:
+        if code == SNAPSHOT_CLOSED:
+            raise EngineFault("this reader was closed or reset")
+        if code:
+            raise error_for(code, "reading", self.environment.path, False)
+        return 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self) -> None:
+        """Free the snapshot."""
+        snapshot_close(&self.snapshot)
+
+    def renew(self) -> None:
+        """Move to the newest committed state."""
+        self.check(snapshot_renew(&self.snapshot))
+
+    def reset(self) -> None:
+        """Let go of the state; `renew` before the next read."""
+        snapshot_reset(&self.snapshot)
+
+    def get(self, str database not None, bytes key not None):
+        """The value's bytes, or None."""
+        cdef const uint8_t* data
+        cdef size_t size
+        cdef const char* start = key
+        cdef int code = snapshot_get(
+            &self.snapshot, handle(&self.environment.handles, database)[0], start, len(key), &data, &size
+        )
+        if code == MDB_NOTFOUND:
+            return None
+        self.check(code)
+        return data[:size]
+
+    def get_customer(self, str database not None, uint64_t customer):
+        """The value of a customer id, or None."""
+        return self.get(database, (<char*>&customer)[:8])
+
+    def customer(self, uint16_t namespace, bytes value not None):
+        """The customer id of a normalised identifier, or None."""
+        cdef uint64_t found = 0
+        cdef const char* start = value
+        cdef int code = snapshot_customer(&self.snapshot, namespace, start, len(value), &found)
+        if code == MDB_NOTFOUND:
+            return None
+        self.check(code)
+        return found
+
+    def items(self, str database not None, bytes start=b""):
+        """(key, value) pairs in key order from `start`, one by one; the reader must stay open."""
+        cdef bytes position = start
+        cdef bint inclusive = True
+        while True:
+            page = self.page(database, position, inclusive, 256)
+            yield from page
+            if len(page) < 256:
+                return
+            position = page[len(page) - 1][0]
+            inclusive = False
+
+    def page(self, str database not None, bytes start not None, bint inclusive, int count):
+        """Up to `count` (key, value) pairs from `start` on, with or without it."""
+        cdef MDB_cursor* cursor
+        cdef MDB_val key, value
+        cdef int code
+        cdef const char* first = start
+        if not self.snapshot.live:
+            self.check(SNAPSHOT_CLOSED)
+        self.check(api.cursor_open(
+            self.snapshot.txn, handle(&self.environment.handles, database)[0], &cursor))
+        found = []
+        try:
+            key.mv_data = <void*>first
+            key.mv_size = len(start)
+            code = api.cursor_get(cursor, &key, &value, MDB_SET_RANGE if start else MDB_NEXT)
+            while code == 0 and len(found) < count:
+                name = (<const char*>key.mv_data)[:key.mv_size]
+                if inclusive or name != start:
+                    found.append((name, (<const char*>value.mv_data)[:value.mv_size]))
+                code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
+            if code != MDB_NOTFOUND:
+                self.check(code)
+        finally:
+            api.cursor_close(cursor)
+        return found
+
+    def count(self, str database not None):
+        """Entries of a database."""
+        cdef MDB_stat pages
+        if not self.snapshot.live:
+            self.check(SNAPSHOT_CLOSED)
+        self.check(api.stat(self.snapshot.txn, handle(&self.environment.handles, database)[0], &pages))
+        return pages.ms_entries
+
+
+cdef class Transaction:
+    """The write transaction; see environment.pxd. Ends by commit or abort."""
+
+    def __cinit__(self, Environment environment not None):
+        cdef int code
+        environment.check_usable()
+        self.environment = environment
+        if environment.read_only:
+            raise StoreReadOnly("it was opened for reading only", "Open it without read_only.")
+        if environment.handles.standby != NULL:
+            raise StoreReadOnly("an earlier write failed", "Look for disk errors in the system's log, then start again.")
+        with nogil:
+            code = api.txn_begin(environment.handles.env, NULL, 0, &self.txn)
+        if code:
+            self.txn = NULL
+            raise error_for(code, "beginning a transaction", environment.path, True)
+
+    cdef int get(
+        self, MDB_dbi database, const void* key, size_t length, const uint8_t** bytes, size_t* size
+    ) except? -1:
+        cdef MDB_val wanted, found
+        cdef int code
+        wanted.mv_data = <void*>key
+        wanted.mv_size = length
+        code = api.get(self.txn, database, &wanted, &found)
+        if code == 0:
+            bytes[0] = <const uint8_t*>found.mv_data
+            size[0] = found.mv_size
+            return 0
+        if code == MDB_NOTFOUND:
+            return MDB_NOTFOUND
+        raise error_for(code, "reading in a transaction", self.environment.path, True)
+
+    cdef int put(
+        self, MDB_dbi database, const void* key, size_t length, const void* bytes, size_t size, unsigned int flags
+    ) except -1:
+        cdef MDB_val name, value
+        cdef int code
+        name.mv_data = <void*>key
+        name.mv_size = length
+        value.mv_data = <void*>bytes
+        value.mv_size = size
+        code = api.put(self.txn, database, &name, &value, flags)
+        if code:
+            raise error_for(code, "writing", self.environment.path, True)
+        return 0
+
+    cdef int delete(self, MDB_dbi database, const void* key, size_t length) except -1:
+        cdef MDB_val name
+        cdef int code
+        name.mv_data = <void*>key
+        name.mv_size = length
+        code = api.delete(self.txn, database, &name, NULL)
+        if code and code != MDB_NOTFOUND:
+            raise error_for(code, "deleting", self.environment.path, True)
+        return 0
+
+    def commit(self) -> None:
+        """Make it durable. On failure nothing of it was written."""
+        cdef MDB_txn* txn = self.txn
+        cdef int code
+        if txn == NULL:
+            raise EngineFault("the transaction has ended")
+        self.txn = NULL
+        with nogil:
+            code = api.txn_commit(txn)
+        if code:
+            raise error_for(code, "committing", self.environment.path, True)
+
+    def abort(self) -> None:
+        """Undo it; ending twice does nothing."""
+        if self.txn != NULL:
+            api.txn_abort(self.txn)
+            self.txn = NULL

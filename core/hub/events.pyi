@@ -1,0 +1,30 @@
+from collections.abc import Callable, Sequence
+from typing import final
+
+Cell = bool | int | float | str | None
+
+def unpack(
+    data: bytes, fields: Callable[[int], str], what: str = ...
+) -> list[tuple[int, int, int, tuple[Cell, ...]]]:
+    """The entries of a stored list, oldest first: (type number, at in microseconds, key hash, cells).
+
+    ``fields`` gives for a type number one letter a field: i (int, money, timestamp), b (bool), f (double), t (enum,
+    string). Raises StoreCorrupt.
+    """
+
+@final
+class Packer:
+    """Packs events and merges them into lists."""
+
+    def __init__(self) -> None: ...
+    def clear(self) -> None:
+        """Forget what was packed."""
+
+    def pack(self, type: int, at: int, key: int, cells: Sequence[tuple[str, Cell]]) -> None:
+        """Pack one event. ``cells`` are (letter, value) as `unpack` has them; None is missing. Raises TooLarge."""
+
+    def merge(self, existing: bytes | None, what: str = ...) -> tuple[bytes, list[bool]]:
+        """The new list, and for each packed event whether it counted (False: duplicate). Raises StoreCorrupt."""
+
+    def unite(self, existing: bytes, other: bytes, what: str = ...) -> bytes:
+        """One list of two lists' events, each type and key once. Raises StoreCorrupt."""
