@@ -1,0 +1,67 @@
+"""The scenarios of ``tests/cases/scenarios``, each taken with the oracle.
+
+A scenario that the oracle does not pass is written wrongly, or the oracle is; one that only the engine fails is a bug of
+the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from core.decision import DecideAnswer, DecideRequest, Event, Identifier
+from core.outcomes import Outcome, OutcomeStatus
+from core.programs.source import check, read
+from core.schema import AnyValue
+from tests.oracle_hub import OracleHub
+from tests.scenario import Run, Scenario, scenarios
+
+
+class OracleSubject:
+    """The oracle's hub, as a scenario wants it."""
+
+    def __init__(self) -> None:
+        self.hub: OracleHub | None = None
+
+    @property
+    def ready(self) -> OracleHub:
+        assert self.hub is not None, "no program is loaded"
+        return self.hub
+
+    def load(self, sources: Mapping[str, bytes], at_us: int) -> None:
+        program = check(read(sources))
+        if self.hub is None:
+            self.hub = OracleHub(program)
+        else:
+            self.hub.program = program
+
+    def upsert(self, who: Sequence[Identifier], attributes: Mapping[str, AnyValue], at_us: int) -> None:
+        self.ready.upsert(who, attributes)
+
+    def tell(self, who: Sequence[Identifier], events: Sequence[Event], at_us: int) -> None:
+        self.ready.tell(who, events, at_us)
+
+    def consent(self, who: Sequence[Identifier], purpose: str, channel: str, granted: bool, at_us: int) -> None:
+        self.ready.set_consent(who, purpose, channel, granted, at_us)
+
+    def open_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
+        self.ready.open_case(who, kind, key, at_us)
+
+    def close_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
+        self.ready.close_case(who, kind, key, at_us)
+
+    def join(self, who: Sequence[Identifier], at_us: int) -> None:
+        self.ready.join(who)
+
+    def decide(self, request: DecideRequest) -> DecideAnswer:
+        assert request.as_of_us is not None
+        return self.ready.decide(request, request.as_of_us)
+
+    def record(self, outcome: Outcome, now_us: int) -> OutcomeStatus:
+        return self.ready.record(outcome, now_us)
+
+
+@pytest.mark.parametrize("scenario", scenarios(), ids=lambda one: one.name)
+def test_scenario_with_the_oracle(scenario: Scenario) -> None:
+    Run(scenario, OracleSubject())()

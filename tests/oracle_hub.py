@@ -1,0 +1,180 @@
+"""The oracle's hub: what is remembered between decisions, as dictionaries.
+
+It has the engine's surface as far as scenarios and random histories need it: say who customers are, tell what happened,
+decide, report outcomes. A test drives it and the engine with the same steps and compares the answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from core.decision import DecideAnswer, DecidedOffer, DecideRequest, Event, Identifier
+from core.errors import UnknownName
+from core.outcomes import Outcome, OutcomeStatus
+from core.programs.program import Program
+from core.schema import STANDARD_OUTCOMES, AnyValue, Namespace, Normaliser
+from tests.oracle import Case, Contact, OracleCustomer, OracleModel, decide
+
+
+@dataclass(slots=True)
+class _Person:
+    """One customer, by everything that may change."""
+
+    attributes: dict[str, AnyValue] = field(default_factory=dict)
+    consents: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
+    cases: dict[tuple[str, str], Case] = field(default_factory=dict)
+    contacts: dict[tuple[object, ...], Contact] = field(default_factory=dict)
+    events: dict[tuple[str, str], Event] = field(default_factory=dict)
+
+    def profile(self) -> OracleCustomer:
+        return OracleCustomer(
+            dict(self.attributes),
+            {where: granted for where, (_, granted) in self.consents.items()},
+            tuple(self.cases.values()),
+            tuple(self.contacts.values()),
+            tuple(self.events.values()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Instance:
+    """What a token stands for."""
+
+    identifiers: tuple[Identifier, ...]
+    offer: str
+    channel: str
+    expires_us: int
+
+
+def normalise(namespace: Namespace, value: str) -> str:
+    """An identifier as it is stored.
+
+    >>> normalise(Namespace("phone", Normaliser.E164), "0035191 (23)-4")
+    '+35191234'
+    """
+    match namespace.normaliser:
+        case Normaliser.LOWER:
+            return "".join(chr(ord(one) + 32) if "A" <= one <= "Z" else one for one in value.strip())
+        case Normaliser.E164:
+            digits = "".join(one for one in value if one not in " .-()/\t")
+            return "+" + digits[2:] if digits.startswith("00") else digits
+        case Normaliser.NONE:
+            return value
+
+
+@dataclass(slots=True)
+class OracleHub:
+    """Customers, their identifiers, and the program that decides."""
+
+    program: Program
+    models: Mapping[str, OracleModel] = field(default_factory=dict)
+    _people: dict[int, _Person] = field(default_factory=dict)
+    _index: dict[tuple[str, str], int] = field(default_factory=dict)
+    _instances: dict[str, _Instance] = field(default_factory=dict)
+
+    def find(self, identifiers: Iterable[Identifier]) -> int:
+        """The customer meant: the known identifier of the most trusted namespace wins. 0 is nobody."""
+        best, trust = 0, -1
+        for one in identifiers:
+            namespace = self.program.schema.namespaces[one.namespace]
+            number = self._index.get((one.namespace, normalise(namespace, one.value)), 0)
+            if number and namespace.trust > trust:
+                best, trust = number, namespace.trust
+        return best
+
+    def customer(self, identifiers: Iterable[Identifier]) -> OracleCustomer | None:
+        number = self.find(identifiers)
+        return self._people[number].profile() if number else None
+
+    def _ensure(self, identifiers: Sequence[Identifier]) -> _Person:
+        """The customer meant, made when nobody is known; identifiers that nobody has are added."""
+        number = self.find(identifiers) or len(self._people) + 1
+        for one in identifiers:
+            key = (one.namespace, normalise(self.program.schema.namespaces[one.namespace], one.value))
+            self._index.setdefault(key, number)
+        return self._people.setdefault(number, _Person())
+
+    # --- what is told ---
+
+    def upsert(self, identifiers: Sequence[Identifier], attributes: Mapping[str, AnyValue]) -> None:
+        self._ensure(identifiers).attributes.update(attributes)
+
+    def tell(self, identifiers: Sequence[Identifier], events: Iterable[Event], at_us: int) -> None:
+        person = self._ensure(identifiers)
+        for event in events:
+            when = at_us if event.at_us is None else event.at_us
+            person.events.setdefault((event.type, event.key), Event(event.type, event.key, when, event.fields))
+
+    def set_consent(
+        self, identifiers: Sequence[Identifier], purpose: str, channel: str, granted: bool, at_us: int
+    ) -> None:
+        consents = self._ensure(identifiers).consents
+        since, _ = consents.get((purpose, channel), (at_us, granted))
+        if at_us >= since:
+            consents[purpose, channel] = (at_us, granted)
+
+    def open_case(self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
+        self._ensure(identifiers).cases.setdefault((kind, key), Case(kind, at_us))
+
+    def close_case(self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
+        cases = self._ensure(identifiers).cases
+        if (kind, key) in cases and cases[kind, key].closed_us is None:
+            cases[kind, key] = Case(kind, cases[kind, key].opened_us, at_us)
+
+    def add_contact(self, identifiers: Sequence[Identifier], contact: Contact, key: str) -> None:
+        """A contact as an import brings it, without an instance."""
+        self._ensure(identifiers).contacts.setdefault((key,), contact)
+
+    def join(self, identifiers: Sequence[Identifier]) -> None:
+        """Make one of all customers that these identifiers name: the most trusted one's survives."""
+        survivor = self.find(identifiers)
+        self._ensure(identifiers)
+        others = {self.find([one]) for one in identifiers} - {survivor}
+        for other in sorted(others):
+            kept, gone = self._people[survivor], self._people[other]
+            kept.attributes = gone.attributes | kept.attributes
+            for where, entry in gone.consents.items():
+                if where not in kept.consents or kept.consents[where][0] < entry[0]:
+                    kept.consents[where] = entry
+            kept.cases = gone.cases | kept.cases
+            kept.contacts = gone.contacts | kept.contacts
+            kept.events = gone.events | kept.events
+            self._index = {key: survivor if number == other else number for key, number in self._index.items()}
+
+    # --- deciding and what comes of it ---
+
+    def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
+        """Decide, and keep the events sent along, as the engine does."""
+        known = self.customer(request.identifiers)
+        answer = decide(self.program, known, request, self.models, now_us)
+        if request.events and request.identifiers:
+            self.tell(request.identifiers, request.events, answer.as_of_us)
+        placements = []
+        for placement in answer.placements:
+            offers = tuple(self._issue(request, answer.as_of_us, one) for one in placement.offers)
+            placements.append(replace(placement, offers=offers))
+        return replace(answer, placements=tuple(placements))
+
+    def _issue(self, request: DecideRequest, now_us: int, offer: DecidedOffer) -> DecidedOffer:
+        """The offer with a token of its own."""
+        number = len(self._instances) + 1
+        token = f"oracle-{number}"
+        expires_us = now_us + self.program.instance_expiry_us
+        self._instances[token] = _Instance(request.identifiers, offer.offer, request.channel, expires_us)
+        return replace(offer, token=token, instance=number)
+
+    def record(self, outcome: Outcome, now_us: int) -> OutcomeStatus:
+        """One outcome of one instance: counted at its own time, once for each key."""
+        instance = self._instances.get(outcome.token)
+        if instance is None or now_us >= instance.expires_us:
+            return OutcomeStatus.UNKNOWN
+        if outcome.outcome not in {*STANDARD_OUTCOMES, *self.program.schema.outcomes}:
+            raise UnknownName("outcome", outcome.outcome, self.program.schema.outcomes)
+        at_us = now_us if outcome.at_us is None else outcome.at_us
+        contacts = self._ensure(instance.identifiers).contacts
+        key = (outcome.token, outcome.outcome, outcome.key)
+        if key in contacts:
+            return OutcomeStatus.DUPLICATE
+        contacts[key] = Contact(instance.offer, outcome.outcome, instance.channel, at_us)
+        return OutcomeStatus.APPLIED
