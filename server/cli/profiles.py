@@ -1,0 +1,95 @@
+"""rapport profile: show and change what is known of one customer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from protos.rapport.v1 import profile_pb2, profile_pb2_grpc
+from server.cli import arguments, client, show
+from server.cli.commands import Identifiers, Json, Server
+
+app = typer.Typer(help="Profiles: what is known of a customer.", no_args_is_help=True, rich_markup_mode=None)
+Source = Annotated[str, typer.Option("--source", help="Who says so.")]
+Kind = Annotated[str, typer.Option("--kind", help="The case's kind, as the program declares it.")]
+Key = Annotated[str, typer.Option("--key", help="Its number in the system that keeps it.")]
+
+
+@app.command("show")
+def show_(
+    identifier: Identifiers,
+    contacts: Annotated[int, typer.Option("--contacts", min=1, max=4096, help="Newest contacts to show.")] = 20,
+    events: Annotated[int, typer.Option("--events", min=1, max=32768, help="Newest events to show.")] = 20,
+    server: Server = None,
+    json: Json = False,
+) -> None:
+    """All that is known of a customer."""
+    request = profile_pb2.GetProfileRequest(
+        identifiers=arguments.identifiers(identifier), contacts=contacts, events=events
+    )
+    with client.connected(client.address(server, control=True)) as link:
+        response = profile_pb2_grpc.ProfileServiceStub(link).GetProfile(request, timeout=client.QUICK_SECONDS)
+    show.as_json(response) if json else show.profile(response)
+
+
+@app.command("set")
+def set_(
+    identifier: Identifiers,
+    attribute: Annotated[list[str], typer.Argument(metavar="NAME=VALUE...", help='Attributes: age=44 balance="1200.00 EUR".')],
+    source: Source = "",
+    server: Server = None,
+    json: Json = False,
+) -> None:
+    """Set attributes; creates the customer when none of the identifiers is known."""
+    request = profile_pb2.UpsertProfileRequest(
+        identifiers=arguments.identifiers(identifier), attributes=arguments.values(attribute, "NAME=VALUE"), source=source
+    )
+    with client.connected(client.address(server, control=True)) as link:
+        response = profile_pb2_grpc.ProfileServiceStub(link).UpsertProfile(request, timeout=client.QUICK_SECONDS)
+    if json:
+        show.as_json(response)
+    else:
+        show.out.print(f"customer {response.customer}{' (new)' if response.created else ''}")
+
+
+@app.command()
+def consent(
+    identifier: Identifiers,
+    purpose: Annotated[str, typer.Argument(help="A purpose that the program declares.")],
+    granted: Annotated[bool, typer.Option("--grant/--refuse", help="Which of both.", show_default=False)],
+    channel: Annotated[str, typer.Option("--channel", "-c", help="Only in this channel. Default: in every one.")] = "",
+    source: Source = "",
+    server: Server = None,
+) -> None:
+    """Record a consent or its withdrawal."""
+    request = profile_pb2.SetConsentRequest(
+        identifiers=arguments.identifiers(identifier), purpose=purpose, channel=channel, granted=granted, source=source
+    )
+    with client.connected(client.address(server, control=True)) as link:
+        profile_pb2_grpc.ProfileServiceStub(link).SetConsent(request, timeout=client.QUICK_SECONDS)
+
+
+@app.command("open-case")
+def open_case(identifier: Identifiers, kind: Kind, key: Key, server: Server = None) -> None:
+    """Open a complaint or service matter, which pauses the offers that say so."""
+    request = profile_pb2.OpenCaseRequest(identifiers=arguments.identifiers(identifier), kind=kind, key=key)
+    with client.connected(client.address(server, control=True)) as link:
+        profile_pb2_grpc.ProfileServiceStub(link).OpenCase(request, timeout=client.QUICK_SECONDS)
+
+
+@app.command("close-case")
+def close_case(identifier: Identifiers, kind: Kind, key: Key, server: Server = None) -> None:
+    """Close it again."""
+    request = profile_pb2.CloseCaseRequest(identifiers=arguments.identifiers(identifier), kind=kind, key=key)
+    with client.connected(client.address(server, control=True)) as link:
+        profile_pb2_grpc.ProfileServiceStub(link).CloseCase(request, timeout=client.QUICK_SECONDS)
+
+
+@app.command()
+def join(identifier: Identifiers, server: Server = None, json: Json = False) -> None:
+    """Say that identifiers are one person, after a verified login."""
+    request = profile_pb2.JoinIdentifiersRequest(identifiers=arguments.identifiers(identifier))
+    with client.connected(client.address(server, control=True)) as link:
+        response = profile_pb2_grpc.ProfileServiceStub(link).JoinIdentifiers(request, timeout=client.QUICK_SECONDS)
+    show.as_json(response) if json else show.out.print(f"customer {response.customer}, {response.merged} merged into it")

@@ -1,0 +1,259 @@
+"""Answers as a person wants to see them, or as JSON for a script: the only place that knows about tables and colours.
+
+Results go to standard output, everything else to standard error, so that ``--json`` can be piped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from google.protobuf import json_format, timestamp_pb2
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from core.errors import MappingError, ProgramError, RapportError
+from core.schema import currency_exponent
+from protos.rapport.v1 import decision_pb2, model_pb2, profile_pb2, program_pb2, values_pb2
+from server.cli.exits import RemoteError, code_of
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def as_json(message: Message) -> None:
+    """A message in the protobuf JSON mapping, names as in the protos."""
+    document = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    out.print(json.dumps(document, indent=2, ensure_ascii=False), markup=False, soft_wrap=True)
+
+
+def error(problem: RapportError) -> None:
+    """An error and what to do about it."""
+    reason = problem.told if isinstance(problem, RemoteError) else problem.reason
+    places: list[tuple[str, str]] = []
+    message = problem.message
+    if isinstance(problem, ProgramError | MappingError):
+        places = [(str(each.where), f"{each.message} {each.hint}".rstrip()) for each in problem.problems]
+        message = message.partition("\n")[0]
+    elif isinstance(problem, RemoteError) and len(problem.violations) > 1 or reason == ProgramError.reason:
+        places = list(problem.violations) if isinstance(problem, RemoteError) else []
+        message = message.partition("\n")[0]
+    err.print(f"[bold red]{reason}[/] {escape(message)}", soft_wrap=True)
+    for where, text in places:
+        err.print(f"  [cyan]{escape(where)}[/] {escape(text)}", soft_wrap=True)
+    if problem.hint:
+        err.print(f"[dim]{escape(problem.hint)}[/]", soft_wrap=True)
+
+
+def error_json(problem: RapportError) -> None:
+    """An error for a script, on standard error."""
+    document = {
+        "reason": problem.told if isinstance(problem, RemoteError) else problem.reason,
+        "message": problem.message,
+        "hint": problem.hint,
+        "metadata": problem.metadata,
+        "exit": int(code_of(problem)),
+    }
+    err.print(json.dumps(document, ensure_ascii=False), markup=False, soft_wrap=True)
+
+
+# --- decisions --------------------------------------------------------------------------------------------------
+
+
+def answer(response: decision_pb2.DecideResponse) -> None:
+    """A decision: for each placement what is shown, what it cost to win, and why the rest is not there."""
+    who = "known customer" if response.known else "unknown customer"
+    out.print(
+        f"[bold]Decision[/] {response.decision}  {who}  program {escape(response.program)}  "
+        f"{response.took_ns / 1000:.0f} us"
+    )
+    for placement in response.placements:
+        status = decision_pb2.SlotStatus.Name(placement.status).removeprefix("SLOT_STATUS_")
+        colour = "green" if placement.offers else "yellow"
+        out.print(f"\n[bold]{escape(placement.name)}[/]  [{colour}]{status}[/]")
+        if placement.offers:
+            out.print(_offers(placement))
+        for name, text in sorted(placement.fallback.items()):
+            out.print(f"  fallback {escape(name)}: {escape(text)}", soft_wrap=True)
+        if placement.rejections:
+            out.print(_rejections(placement))
+        elif placement.summary:
+            counts = ", ".join(f"{_reason(each.reason)} {each.count}" for each in placement.summary)
+            out.print(f"  not returned: {counts}", soft_wrap=True)
+
+
+def _offers(placement: decision_pb2.PlacementAnswer) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=True, show_edge=False)
+    for name, side in (("", "right"), ("offer", "left"), ("group", "left"), ("priority", "right"), ("made of", "left"),
+                       ("price", "left"), ("content", "left")):
+        table.add_column(name, justify="right" if side == "right" else "left", header_style="dim")
+    for offer in placement.offers:
+        content = "\n".join(f"[dim]{escape(name)}[/] {escape(text)}" for name, text in sorted(offer.content.items()))
+        table.add_row(
+            str(offer.rank), f"[bold]{escape(offer.offer)}[/]", escape(offer.group), f"{offer.priority:.6g}",
+            made_of(offer.factors) + (f"\n[dim]by {escape(offer.model)}[/]" if offer.model else ""),
+            _price(offer.price) if offer.HasField("price") else "", content,
+        )
+    return table
+
+
+def made_of(factors: decision_pb2.Factors) -> str:
+    """0.2 x 200 % x 50 x 155 %: propensity, context weight, value, levers."""
+    return (
+        f"{factors.propensity:.4g} x {100 + factors.context_percent:.4g} % x {factors.value:.6g} x "
+        f"{100 + factors.lever_percent:.4g} %"
+    )
+
+
+def _price(price: decision_pb2.QuotedPrice) -> str:
+    text = f"[bold]{money(price.amount)}[/]"
+    if price.amount != price.list:
+        text += f"\n[dim]list {money(price.list)}[/]"
+    if price.clamp > decision_pb2.CLAMP_NONE:
+        text += f"\n[dim]at its {decision_pb2.Clamp.Name(price.clamp).removeprefix('CLAMP_').lower()}[/]"
+    if price.personal:
+        text += f"\n[dim]personal, by {escape(', '.join(price.basis))}[/]"
+    return text
+
+
+def _rejections(placement: decision_pb2.PlacementAnswer) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, title="not returned", title_justify="left",
+                  title_style="dim")
+    for name in ("offer", "reason", "rule", "because"):
+        table.add_column(name, header_style="dim")
+    for each in placement.rejections:
+        because = ""
+        if each.detail == decision_pb2.DETAIL_VALUE_MISSING:
+            because = f"{each.input} is missing"
+        elif each.detail == decision_pb2.DETAIL_FALSE:
+            because = "does not hold"
+        elif each.detail == decision_pb2.DETAIL_EXPRESSION_FAILED:
+            because = "could not be computed"
+        if each.HasField("priority"):
+            because = f"priority {each.priority:.6g}" + (
+                f", last returned {each.lowest_winner:.6g}" if each.HasField("lowest_winner") else ""
+            )
+        table.add_row(escape(each.offer), _reason(each.reason), escape(each.rule), escape(because))
+    return table
+
+
+def _reason(reason: decision_pb2.Reason.ValueType) -> str:
+    return decision_pb2.Reason.Name(reason).removeprefix("REASON_")
+
+
+def outcomes(tokens: list[str], response: decision_pb2.RecordResponse) -> None:
+    """What became of each report."""
+    for token, result in zip(tokens, response.results, strict=True):
+        status = decision_pb2.OutcomeStatus.Name(result.status).removeprefix("OUTCOME_STATUS_")
+        good = result.status in (decision_pb2.OUTCOME_STATUS_APPLIED, decision_pb2.OUTCOME_STATUS_DUPLICATE)
+        text = "" if good else f"  {result.failure.message} {result.failure.hint}".rstrip()
+        out.print(f"[{'green' if good else 'red'}]{status}[/] {escape(token[:24])}...{escape(text)}", soft_wrap=True)
+
+
+# --- profiles ---------------------------------------------------------------------------------------------------
+
+
+def profile(response: profile_pb2.GetProfileResponse) -> None:
+    """All that is known of one customer."""
+    named = ", ".join(f"{each.namespace}={each.value}" for each in response.identifiers)
+    out.print(f"[bold]Customer {response.customer}[/]  {escape(named)}  updated {when(response.updated)}", soft_wrap=True)
+    if response.attributes:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, show_header=False)
+        for name, value in sorted(response.attributes.items()):
+            table.add_row(f"[dim]{escape(name)}[/]", escape(text(value)))
+        out.print(table)
+    for consent in response.consents:
+        said = "[green]granted[/]" if consent.granted else "[red]refused[/]"
+        out.print(f"consent {escape(consent.purpose)} {said} {escape(consent.channel or 'in every channel')} since {when(consent.at)}")
+    for case in response.cases:
+        until = f"closed {when(case.closed)}" if case.HasField("closed") else "[yellow]open[/]"
+        out.print(f"case {escape(case.kind)} {until}, opened {when(case.opened)}")
+    if response.contacts:
+        table = _plain("contacts", "at", "offer", "outcome", "channel")
+        for contact in response.contacts:
+            table.add_row(when(contact.at), escape(contact.offer), escape(contact.outcome), escape(contact.channel))
+        out.print(table)
+    if response.events:
+        table = _plain("events", "at", "type", "fields")
+        for event in response.events:
+            fields = ", ".join(f"{name}={text(value)}" for name, value in sorted(event.fields.items()))
+            table.add_row(when(event.at), escape(event.type), escape(fields))
+        out.print(table)
+
+
+# --- programs and models ----------------------------------------------------------------------------------------
+
+
+def programs(versions: list[program_pb2.ProgramVersion]) -> None:
+    """Versions of programs, newest first."""
+    table = _plain("", "program", "loaded", "digest", "")
+    for each in versions:
+        table.add_row(escape(each.version), when(each.loaded), each.digest[:12], "[green]active[/]" if each.active else "")
+    out.print(table if versions else "No program has been loaded. Load one: rapport program load FOLDER.")
+
+
+def problems(found: list[program_pb2.ProgramProblem]) -> None:
+    """What is wrong with a program, in the form that editors understand."""
+    for each in found:
+        out.print(
+            f"[cyan]{escape(each.file)}:{each.line}:{each.column}[/]: {escape(each.message)} [dim]{escape(each.hint)}[/]",
+            soft_wrap=True,
+        )
+
+
+def models(versions: list[model_pb2.ModelVersion]) -> None:
+    """Versions of models."""
+    table = _plain("", "model", "version", "state", "since", "cause")
+    colours = {model_pb2.MODEL_STATE_READY: "green", model_pb2.MODEL_STATE_REFUSED: "red"}
+    for each in versions:
+        state = model_pb2.ModelState.Name(each.state).removeprefix("MODEL_STATE_")
+        colour = colours.get(each.state, "dim")
+        since = when(each.since) if each.HasField("since") else ""
+        table.add_row(escape(each.name), str(each.version), f"[{colour}]{state}[/]", since, escape(each.cause))
+    out.print(table if versions else "The repository holds no models.")
+
+
+# --- values -----------------------------------------------------------------------------------------------------
+
+
+def money(amount: values_pb2.Money) -> str:
+    """19.99 EUR, with as many decimals as the currency has."""
+    return f"{Decimal(amount.minor).scaleb(-currency_exponent(amount.currency))} {amount.currency}"
+
+
+def text(value: values_pb2.Value) -> str:
+    """A value in a table's cell."""
+    kind = value.WhichOneof("kind")
+    if kind == "money_value":
+        return money(value.money_value)
+    if kind == "timestamp_value":
+        return when(value.timestamp_value)
+    if kind == "set_value":
+        return f"[{', '.join(value.set_value.members)}]"
+    if kind == "bool_value":
+        return "true" if value.bool_value else "false"
+    return str(getattr(value, kind)) if kind else ""
+
+
+def when(at: timestamp_pb2.Timestamp) -> str:
+    """An instant in UTC, to the second."""
+    return f"{datetime.fromtimestamp(at.seconds, UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
+def settings(rows: Mapping[str, tuple[str, str, str]]) -> None:
+    """Settings with value, origin, and when to change them."""
+    table = _plain("", "setting", "value", "from", "when to change it")
+    for key, (value, origin, why) in rows.items():
+        table.add_row(f"[bold]{escape(key)}[/]", escape(value), escape(origin), escape(why))
+    out.print(table)
+
+
+def _plain(title: str, *columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, title=title or None, title_justify="left", title_style="dim")
+    for column in columns:
+        table.add_column(column, header_style="dim")
+    return table

@@ -1,0 +1,298 @@
+"""The server's settings: one row each, with type, bounds, default, environment variable and when to change it.
+
+A setting comes from its environment variable, else from the configuration file (YAML or TOML, by its ending), else from the
+default. Paths in the file are relative to the file's folder, paths in the environment to the working directory.
+What is unknown, of the wrong type or out of bounds is refused at start with the nearest right name; nothing is guessed.
+`rapport config` prints what is in effect and where each value came from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import yaml
+
+from core import limits
+from core.errors import ConfigError, nearest
+from server import logs
+
+# Where `rapport serve` looks when it is not told; made by `rapport init`.
+FILE: Final = "rapport.yaml"
+FILE_ENVIRONMENT: Final = "RAPPORT_CONFIG"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is known of one setting. ``low`` and ``high`` are inclusive; ``choices`` empty allows any text."""
+
+    key: str
+    when: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    path: bool = False
+
+    @property
+    def environment(self) -> str:
+        """The environment variable that overrides it."""
+        return "RAPPORT_" + self.key.upper().replace(".", "_")
+
+
+def _row(
+    key: str,
+    when: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    path: bool = False,
+) -> dict[str, Row]:
+    return {"row": Row(key, when, low, high, choices, path)}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings in effect. A field's name is its key with an underscore; its type is the setting's type.
+
+    ``origins`` says for each key where its value came from: 'default', 'file', or the environment variable.
+    """
+
+    listen_decisions: str = dataclasses.field(
+        default="127.0.0.1:7400",
+        metadata=_row(
+            "listen.decisions",
+            "Address of DecisionService: host:port, [v6]:port, or unix:/path. Port 0 takes a free one. Widen it beyond this "
+            "machine only behind TLS or a private network.",
+        ),
+    )
+    listen_control: str = dataclasses.field(
+        default="",
+        metadata=_row(
+            "listen.control",
+            "Address of the other services. Empty: the same as listen.decisions. Give it an address of its own to keep programs, "
+            "models and profiles away from the channels.",
+        ),
+    )
+    store_path: str = dataclasses.field(
+        default="store",
+        metadata=_row("store.path", "Folder of the profiles' store. Put it on a local disk, never a network file system.", path=True),
+    )
+    store_map_bytes: int = dataclasses.field(
+        default=limits.MAP_BYTES,
+        metadata=_row(
+            "store.map_bytes",
+            "Address space reserved for the store: its upper bound, not what it takes. Lower it where a container limits virtual memory.",
+            low=1 << 20, high=1 << 46,
+        ),
+    )
+    programs_path: str = dataclasses.field(
+        default="",
+        metadata=_row("programs.path", "Folder of a program to load at start. Empty: serve the store's active one.", path=True),
+    )
+    programs_at_start: str = dataclasses.field(
+        default="when_none",
+        metadata=_row(
+            "programs.at_start",
+            "Whether programs.path is loaded only while the store has no program, or at every start: choose always where the folder is "
+            "deployed with the server, which then undoes a rollback.",
+            choices=("when_none", "always"),
+        ),
+    )
+    models_path: str = dataclasses.field(
+        default="models",
+        metadata=_row("models.path", "Folder of the model repository: <name>/<version>/model.onnx and model.yaml.", path=True),
+    )
+    models_poll_seconds: float = dataclasses.field(
+        default=5.0,
+        metadata=_row(
+            "models.poll_seconds",
+            "How often the repository is looked through for new versions. 0: only at start and by DeployModel.",
+            low=0, high=3600,
+        ),
+    )
+    threads_handlers: int = dataclasses.field(
+        default=4,
+        metadata=_row(
+            "threads.handlers",
+            "Threads that answer calls of DecisionService. A decision is short, so more than the processors only helps when many calls write.",
+            low=1, high=256,
+        ),
+    )
+    threads_control: int = dataclasses.field(
+        default=4,
+        metadata=_row(
+            "threads.control",
+            "Threads of the other services, when they have an address of their own. Raise it for many profile writers: each waits for the disk.",
+            low=1, high=256,
+        ),
+    )
+    limits_concurrent_calls: int = dataclasses.field(
+        default=512,
+        metadata=_row(
+            "limits.concurrent_calls",
+            "Calls taken in at once at an address; more are refused with RESOURCE_EXHAUSTED before they cost anything. Lower it when "
+            "queueing shows in the tail.",
+            low=1, high=100_000,
+        ),
+    )
+    limits_message_bytes: int = dataclasses.field(
+        default=limits.MESSAGE_BYTES,
+        metadata=_row(
+            "limits.message_bytes", "Largest request of DecisionService.", low=1024, high=limits.MESSAGE_BYTES,
+        ),
+    )
+    limits_control_message_bytes: int = dataclasses.field(
+        default=limits.MODEL_BYTES + (16 << 20),
+        metadata=_row(
+            "limits.control_message_bytes",
+            "Largest request of the other services: a program's files together, a model's files together. Lower it where memory is short.",
+            low=1 << 16, high=1 << 30,
+        ),
+    )
+    drain_seconds: float = dataclasses.field(
+        default=20.0,
+        metadata=_row(
+            "drain.seconds",
+            "How long calls may take to finish after SIGTERM. Keep it below what the supervisor allows before it kills.",
+            low=0, high=3600,
+        ),
+    )
+    log_level: str = dataclasses.field(
+        default="info", metadata=_row("log.level", "Least severity that is logged.", choices=logs.LEVELS)
+    )
+    log_format: str = dataclasses.field(
+        default="console",
+        metadata=_row("log.format", "json for machines, console for people.", choices=("json", "console")),
+    )
+    origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def load(cls, file: Path | None = None, environment: Mapping[str, str] | None = None) -> Self:
+        """The settings in effect.
+
+        ``file`` None looks at RAPPORT_CONFIG, then for rapport.yaml in the working directory, then does without a file.
+        Raises ConfigError with the key, what is wrong and the nearest right name.
+        """
+        environment = os.environ if environment is None else environment
+        if file is None:
+            named = environment.get(FILE_ENVIRONMENT, "")
+            file = Path(named) if named else Path(FILE)
+            if not named and not file.exists():
+                file = None
+        written = _flatten(_read(file), str(file)) if file is not None else {}
+        known = {row.key for _, row in rows()}
+        for key in written:
+            if key not in known:
+                close = nearest(key, known)
+                raise ConfigError(
+                    key, f"there is no such setting (in {file})",
+                    hint=f"Did you mean '{close}'?" if close else "rapport config lists all settings.",
+                )
+        ours = {row.environment for _, row in rows()} | {FILE_ENVIRONMENT}
+        for name in environment:
+            close = nearest(name, ours) if name.startswith(_PREFIXES) and name not in ours else ""
+            if close:
+                raise ConfigError(
+                    name, "this environment variable belongs to no setting", hint=f"Did you mean '{close}'?"
+                )
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for field, row in rows():
+            if row.environment in environment:
+                origin, value = row.environment, _parse(field, row, environment[row.environment])
+            elif row.key in written:
+                origin, value = str(file), written[row.key]
+                if row.path and isinstance(value, str) and value and file is not None:
+                    value = str(file.parent / value)
+            else:
+                origin, value = "default", field.default
+                if row.path and value and file is not None:
+                    value = str(file.parent / value)
+            values[field.name] = _check(field, row, value, origin)
+            origins[row.key] = origin
+        return cls(**values, origins=origins)
+
+    def rows(self) -> Iterator[tuple[Row, bool | int | float | str, str]]:
+        """Every setting with its value in effect and where that came from, in declared order."""
+        for field, row in rows():
+            yield row, getattr(self, field.name), self.origins.get(row.key, "default")
+
+    @property
+    def shared(self) -> bool:
+        """Whether one address serves everything."""
+        return self.listen_control in ("", self.listen_decisions)
+
+
+def rows() -> list[tuple[dataclasses.Field[Any], Row]]:
+    """Every setting's field and row, in declared order."""
+    return [(field, field.metadata["row"]) for field in dataclasses.fields(Config) if "row" in field.metadata]
+
+
+# Environment variables that look like a setting's, so that a misspelt one is noticed; RAPPORT_SHARED_DATA and its like are
+# not ours to judge.
+_PREFIXES: Final = tuple(
+    sorted({f"RAPPORT_{key}_" for key in ("LISTEN", "STORE", "PROGRAMS", "MODELS", "THREADS", "LIMITS", "DRAIN", "LOG")})
+)
+
+
+def _read(file: Path) -> object:
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(str(file), f"cannot be read: {error.strerror}", hint="rapport init writes one.") from error
+    try:
+        if file.suffix == ".toml":
+            return tomllib.loads(text.decode())
+        return yaml.safe_load(text) or {}
+    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(str(file), f"is not {'TOML' if file.suffix == '.toml' else 'YAML'}: {error}") from error
+
+
+def _flatten(document: object, file: str, prefix: str = "") -> dict[str, object]:
+    """Nested sections to dotted keys; dotted keys may also be written as they are."""
+    if not isinstance(document, Mapping):
+        raise ConfigError(prefix.rstrip(".") or file, "must be a section of settings", hint="Write it as key: value.")
+    flat: dict[str, object] = {}
+    for name, value in document.items():
+        key = f"{prefix}{name}"
+        found = _flatten(value, file, f"{key}.") if isinstance(value, Mapping) else {key: value}
+        for each in found:
+            if each in flat:
+                raise ConfigError(each, f"is set twice in {file}")
+        flat.update(found)
+    return flat
+
+
+def _parse(field: dataclasses.Field[Any], row: Row, text: str) -> object:
+    kind = type(field.default)
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigError(row.key, f"{row.environment} must be {_NAMES[kind]}, and is '{text}'") from None
+
+
+def _check(field: dataclasses.Field[Any], row: Row, value: object, origin: str) -> bool | int | float | str:
+    kind = type(field.default)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise ConfigError(row.key, f"must be {_NAMES[kind]}, and is {value!r} (from {origin})")
+    assert isinstance(value, bool | int | float | str)
+    if row.choices and value not in row.choices:
+        close = nearest(str(value), row.choices)
+        raise ConfigError(
+            row.key, f"must be one of {', '.join(row.choices)}, and is '{value}' (from {origin})",
+            hint=f"Did you mean '{close}'?" if close else "",
+        )
+    if row.low is not None and row.high is not None and not row.low <= float(value) <= row.high:
+        raise ConfigError(row.key, f"must be from {row.low:g} to {row.high:g}, and is {value} (from {origin})")
+    return value
+
+
+_NAMES: Final[dict[type, str]] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}

@@ -1,0 +1,267 @@
+"""Messages to the core's values and back. Protos stop here: services hold both sides, the core never sees a message.
+
+Only what the wire itself can get wrong is checked here (a value of no kind, an instant out of range, a number that no
+enum has); names, types and limits belong to the core. Decide runs through here on every call, so this file avoids what costs:
+no reflection, no per-field helper where a constructor does, submessages only where something is set.
+
+Core values carry instants as microseconds, except inside `AnyValue`, where they are datetimes with a zone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from google.protobuf import timestamp_pb2
+
+from core.decision import (
+    DecideAnswer,
+    DecidedOffer,
+    DecideRequest,
+    Event,
+    ExplainLevel,
+    Factors,
+    Identifier,
+    PlacementAnswer,
+    PlacementRequest,
+    QuotedPrice,
+    Rejection,
+)
+from core.errors import BadValue, UnknownName
+from core.outcomes import Outcome, ProgramVersion
+from core.schema import AnyValue, Money
+from protos.rapport.v1 import decision_pb2, program_pb2, values_pb2
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# 0001-01-01 to 9999-12-31T23:59:59, the range of google.protobuf.Timestamp and of datetime.
+_SECONDS_LOW: Final = -62_135_596_800
+_SECONDS_HIGH: Final = 253_402_300_799
+_EXPLAIN: Final[dict[int, ExplainLevel]] = {0: ExplainLevel.NONE, **{level.value: level for level in ExplainLevel}}
+_SIGN_64: Final = (1 << 64) - 1
+
+# --- instants ---------------------------------------------------------------------------------------------------
+
+
+def micros(instant: timestamp_pb2.Timestamp, field: str) -> int:
+    """Microseconds since 1970; finer digits are dropped. BadValue names ``field`` when it is out of range."""
+    seconds, nanos = instant.seconds, instant.nanos
+    if not (_SECONDS_LOW <= seconds <= _SECONDS_HIGH and 0 <= nanos <= 999_999_999):
+        raise BadValue(field, "is not an instant between the years 1 and 9999", "Nanos run from 0 to 999,999,999.")
+    return seconds * 1_000_000 + nanos // 1000
+
+
+def instant(at_us: int) -> timestamp_pb2.Timestamp:
+    """The message of an instant in microseconds."""
+    seconds, rest = divmod(at_us, 1_000_000)
+    return timestamp_pb2.Timestamp(seconds=seconds, nanos=rest * 1000)
+
+
+# --- values -----------------------------------------------------------------------------------------------------
+
+
+def value_from(message: values_pb2.Value, field: str) -> AnyValue:
+    """The core's value of a message; BadValue names ``field`` when no kind is set or an instant is out of range."""
+    kind = message.WhichOneof("kind")
+    if kind == "string_value":
+        return message.string_value
+    if kind == "int_value":
+        return message.int_value
+    if kind == "double_value":
+        return message.double_value
+    if kind == "bool_value":
+        return message.bool_value
+    if kind == "money_value":
+        money = message.money_value
+        return Money(money.minor, money.currency)
+    if kind == "timestamp_value":
+        return _EPOCH + timedelta(microseconds=micros(message.timestamp_value, field))
+    if kind == "set_value":
+        return frozenset(message.set_value.members)
+    raise BadValue(field, "the value has no kind set", "Set one of bool_value, int_value...; leave the entry out when it is missing.")
+
+
+def value_to(value: AnyValue) -> values_pb2.Value:
+    """The message of a core value."""
+    if isinstance(value, str):
+        return values_pb2.Value(string_value=value)
+    if isinstance(value, bool):
+        return values_pb2.Value(bool_value=value)
+    if isinstance(value, int):
+        return values_pb2.Value(int_value=value)
+    if isinstance(value, float):
+        return values_pb2.Value(double_value=value)
+    if isinstance(value, Money):
+        return values_pb2.Value(money_value=money_to(value))
+    if isinstance(value, datetime):
+        return values_pb2.Value(timestamp_value=instant((value - _EPOCH) // timedelta(microseconds=1)))
+    members = sorted(value, key=str.encode)
+    return values_pb2.Value(set_value=values_pb2.StringSet(members=members))
+
+
+def values_from(messages: Mapping[str, values_pb2.Value], field: str) -> dict[str, AnyValue]:
+    """A map of values; errors name the entry as ``field['name']``."""
+    return {name: value_from(messages[name], f"{field}['{name}']") for name in messages}
+
+
+def values_to(values: Mapping[str, AnyValue]) -> dict[str, values_pb2.Value]:
+    """The messages of a map of values."""
+    return {name: value_to(value) for name, value in values.items()}
+
+
+def money_to(money: Money) -> values_pb2.Money:
+    """The message of an amount."""
+    return values_pb2.Money(minor=money.minor, currency=money.currency)
+
+
+def identifiers_from(messages: Iterable[values_pb2.Identifier]) -> tuple[Identifier, ...]:
+    """Identifiers in the order sent."""
+    return tuple([Identifier(each.namespace, each.value) for each in messages])
+
+
+def events_from(messages: Iterable[values_pb2.Event], field: str = "events") -> tuple[Event, ...]:
+    """Events in the order sent; errors name the event by its position from 0, as in ``events[2].at``."""
+    return tuple(
+        [
+            Event(
+                each.type,
+                each.key,
+                micros(each.at, f"{field}[{position}].at") if each.HasField("at") else None,
+                values_from(each.fields, f"{field}[{position}].fields"),
+            )
+            for position, each in enumerate(messages)
+        ]
+    )
+
+
+# --- decisions --------------------------------------------------------------------------------------------------
+
+
+def request_from(message: decision_pb2.DecideRequest, remaining_us: int | None) -> DecideRequest:
+    """The core's request. ``remaining_us`` is what the call's own deadline leaves, None without one."""
+    deadline_us = remaining_us
+    if message.HasField("time_budget"):
+        budget = message.time_budget
+        budget_us = budget.seconds * 1_000_000 + budget.nanos // 1000
+        if budget_us <= 0:
+            raise BadValue("time_budget", "must be at least a microsecond", "Leave it out to use the call's deadline.")
+        deadline_us = budget_us if deadline_us is None else min(deadline_us, budget_us)
+    explain = _EXPLAIN.get(message.explain)
+    if explain is None:
+        raise UnknownName("explain level", str(int(message.explain)))
+    return DecideRequest(
+        message.channel,
+        tuple([PlacementRequest(each.name, each.slots or None) for each in message.placements]),
+        identifiers_from(message.identifiers),
+        values_from(message.facts, "facts") if message.facts else {},
+        events_from(message.events) if message.events else (),
+        explain,
+        deadline_us,
+        micros(message.as_of, "as_of") if message.HasField("as_of") else None,
+        message.seed if message.HasField("seed") else None,
+        message.deferred,
+    )
+
+
+def answer_to(answer: DecideAnswer) -> decision_pb2.DecideResponse:
+    """The message of an answer."""
+    return decision_pb2.DecideResponse(
+        decision=answer.decision,
+        placements=[_placement(each) for each in answer.placements],
+        known=answer.known,
+        program=answer.program,
+        digest=answer.digest,
+        models=answer.models,
+        as_of=instant(answer.as_of_us),
+        seed=answer.seed & _SIGN_64,
+        took_ns=answer.took_ns,
+    )
+
+
+def _placement(answer: PlacementAnswer) -> decision_pb2.PlacementAnswer:
+    message = decision_pb2.PlacementAnswer(
+        name=answer.name, status=answer.status.value, offers=[_offer(each) for each in answer.offers]
+    )
+    if answer.fallback:
+        message.fallback.update(answer.fallback)
+    if answer.rejections:
+        message.rejections.extend([_rejection(each) for each in answer.rejections])
+    if answer.summary:
+        message.summary.extend(
+            [decision_pb2.ReasonCount(reason=reason.value, count=answer.summary[reason]) for reason in sorted(answer.summary)]
+        )
+    return message
+
+
+def _offer(offer: DecidedOffer) -> decision_pb2.DecidedOffer:
+    return decision_pb2.DecidedOffer(
+        offer=offer.offer,
+        group=offer.group,
+        rank=offer.rank,
+        priority=offer.priority,
+        factors=_factors(offer.factors),
+        content=offer.content,
+        token=offer.token,
+        instance=offer.instance & _SIGN_64,
+        price=None if offer.price is None else _price(offer.price),
+        model=offer.model,
+    )
+
+
+def _factors(factors: Factors) -> decision_pb2.Factors:
+    return decision_pb2.Factors(
+        propensity=factors.propensity,
+        context_percent=factors.context_percent,
+        value=factors.value,
+        lever_percent=factors.lever_percent,
+    )
+
+
+def _price(price: QuotedPrice) -> decision_pb2.QuotedPrice:
+    return decision_pb2.QuotedPrice(
+        amount=money_to(price.amount),
+        list=money_to(price.list),
+        personal=price.personal,
+        basis=price.basis,
+        clamp=price.clamp.value,
+    )
+
+
+def _rejection(rejection: Rejection) -> decision_pb2.Rejection:
+    return decision_pb2.Rejection(
+        offer=rejection.offer,
+        reason=rejection.reason.value,
+        rule=rejection.rule,
+        detail=rejection.detail.value,
+        input=rejection.input,
+        priority=rejection.priority,
+        lowest_winner=rejection.lowest_winner,
+        factors=None if rejection.factors is None else _factors(rejection.factors),
+    )
+
+
+# --- outcomes ---------------------------------------------------------------------------------------------------
+
+
+def outcome_from(message: decision_pb2.Outcome, position: int) -> Outcome:
+    """The core's outcome; errors name it by its position from 0."""
+    return Outcome(
+        message.token,
+        message.outcome,
+        micros(message.at, f"outcomes[{position}].at") if message.HasField("at") else None,
+        Money(message.value.minor, message.value.currency) if message.HasField("value") else None,
+        message.key,
+    )
+
+
+# --- programs ---------------------------------------------------------------------------------------------------
+
+
+def program_to(program: ProgramVersion) -> program_pb2.ProgramVersion:
+    """The message of a program's version."""
+    return program_pb2.ProgramVersion(
+        version=program.version,
+        digest=program.digest,
+        loaded=instant(program.loaded_us),
+        active=program.active,
+    )

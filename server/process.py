@@ -1,0 +1,129 @@
+"""The running server: its addresses, its health, and how it ends.
+
+Health follows grpc.health.v1. A service that is bound is SERVING; DecisionService and the whole ("") become SERVING only
+once a program is loaded, so that a balancer sends nothing that would be refused.
+
+The end: the first SIGTERM or SIGINT sets health to NOT_SERVING, takes no new calls, and lets running ones finish for
+drain.seconds; a second one ends the process at once, which loses nothing acknowledged, for the store is safe against that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from server import logs
+from server.config import Config
+from server.listener import Listener
+from server.services import decisions
+
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A service and its handlers."""
+
+    name: str
+    handlers: grpc.GenericRpcHandler[bytes, bytes]
+
+
+class Process:
+    """Everything bound and answering. Made not started; `start`, then `wait`, which returns once drained."""
+
+    def __init__(self, config: Config, channels: Sequence[Served], control: Sequence[Served]) -> None:
+        """Bind the addresses; ``channels`` are served at listen.decisions, ``control`` at listen.control.
+
+        Raises ConfigError or AddressUnavailable, and then nothing stays bound.
+        """
+        self._config = config
+        self._health = health.HealthServicer()
+        self._ended = threading.Event()
+        self._ready = False
+        both = [*channels, *control]
+        self._listeners: list[Listener] = []
+        if config.shared:
+            self._bind(
+                "listen.decisions", config.listen_decisions, config.threads_handlers,
+                config.limits_control_message_bytes, both,
+            )
+        else:
+            self._bind(
+                "listen.decisions", config.listen_decisions, config.threads_handlers, config.limits_message_bytes, channels
+            )
+            try:
+                self._bind(
+                    "listen.control", config.listen_control, config.threads_control,
+                    config.limits_control_message_bytes, control,
+                )
+            except Exception:
+                self._listeners[0].stop(0).result()
+                raise
+        for served in both:
+            self._health.set(served.name, _NOT_SERVING if served.name == decisions.NAME else _SERVING)
+        self._health.set(health.OVERALL_HEALTH, _NOT_SERVING)
+
+    def _bind(self, key: str, address: str, threads: int, message_bytes: int, services: Sequence[Served]) -> None:
+        listener = Listener(
+            key, address, threads, self._config.limits_concurrent_calls, message_bytes,
+            [served.handlers for served in services],
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, listener.server)
+        names = [*(served.name for served in services), health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(names, listener.server)
+        self._listeners.append(listener)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """What each setting's address became, with the port that port 0 found."""
+        return {listener.key: listener.address for listener in self._listeners}
+
+    def start(self) -> None:
+        """Begin to answer, health first of all."""
+        for listener in self._listeners:
+            listener.start()
+
+    def ready(self) -> None:
+        """A program is loaded: decisions can be asked for."""
+        if not self._ready:
+            self._ready = True
+            self._health.set(decisions.NAME, _SERVING)
+            self._health.set(health.OVERALL_HEALTH, _SERVING)
+
+    def take_signals(self) -> None:
+        """From here on SIGTERM and SIGINT drain. To be called from the main thread."""
+
+        def once(number: int, frame: FrameType | None) -> None:
+            signal.signal(signal.SIGTERM, twice)
+            signal.signal(signal.SIGINT, twice)
+            self._ended.set()
+
+        def twice(number: int, frame: FrameType | None) -> None:
+            os._exit(128 + number)
+
+        signal.signal(signal.SIGTERM, once)
+        signal.signal(signal.SIGINT, once)
+
+    def end(self) -> None:
+        """As SIGTERM does: makes `wait` drain and return."""
+        self._ended.set()
+
+    def wait(self, before_exit: Callable[[], None] = lambda: None) -> None:
+        """Until a signal or `end`, then drain. ``before_exit`` runs last, when no call runs any more: it closes the core."""
+        self._ended.wait()
+        logs.get("process").info("draining", seconds=self._config.drain_seconds)
+        self._health.enter_graceful_shutdown()
+        for stopped in [listener.stop(self._config.drain_seconds) for listener in self._listeners]:
+            stopped.result()
+        before_exit()
+        logs.get("process").info("stopped")
