@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import yaml
-from yaml.cyaml import CParser
+from yaml._yaml import CParser
 
 from core.errors import Problem, ProgramError, Where
 
@@ -78,7 +78,7 @@ class _TooDeep(Exception):
     """The composer went past DEPTH."""
 
 
-class _Composer(CParser):  # type: ignore[misc]  # the stubs do not know that CParser is a class with a constructor
+class _Composer(CParser):
     """libyaml's composer without tag resolution: the callbacks it makes per node count the depth instead."""
 
     def __init__(self, text: str) -> None:
@@ -247,7 +247,7 @@ class Document:
     def _explain(self, error: yaml.MarkedYAMLError, problems: Problems) -> None:
         """libyaml's message in plain words where its own would mislead."""
         mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        line, column = (1, 1) if mark is None else (mark.line + 1, mark.column + 1)
         said = (error.problem or "cannot be read").strip()
         lines = self._split()
         source = lines[line - 1] if line <= len(lines) else ""

@@ -119,8 +119,12 @@ def read_id(reader: Reader, table: Table, declared: Declared) -> str:
     if node is None or (name := reader.name(node, "an id")) is None:
         return ""
     where = reader.where(node)
-    first = declared.ids.setdefault(name, where)
-    if first != where:
+    first = declared.ids.get(name)
+    if first is None:
+        declared.ids[name] = where
+    elif first == where:
+        reader.problem(node, f"The id '{name}' is repeated by an alias.", "Leave it out: one is made from the offer's name.")
+    else:
         reader.problem(node, f"The id '{name}' is taken.", f"It stands first at {first}.")
     return name
 

@@ -237,7 +237,13 @@ def _offer_fields(reader: Reader, node: Node | None) -> dict[str, ValueType]:
         return found
     for _, key, value in table.items():
         name = reader.name(key, "the name of an offer field")
-        type_ = _type(reader, value)
+        written: Node | None = value
+        if isinstance(value, Mapping):
+            body = reader.table(value, f"offer field '{name}'", ("type", "description"))
+            written = None if body is None else body.get("type")
+            if body is not None and written is None:
+                reader.problem(value, f"The offer field '{name}' has no type.", "Add type: double, or another.")
+        type_ = None if written is None else _type(reader, written)
         if name is None or type_ is None:
             continue
         if name in _CEL_WORDS:
