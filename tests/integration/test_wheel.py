@@ -43,9 +43,8 @@ def run(*command: str | Path, cwd: Path, timeout: float = 900, **environment: st
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source archive, made from a copy of what git tracks, so that nothing lying about gets in."""
     copy = tmp_path_factory.mktemp("copy")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
-    ).stdout.decode()
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -62,8 +61,8 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
     settings = out / "parallel.cfg"
     settings.write_text(f"[build_ext]\nparallel = {os.cpu_count() or 1}\n")
-    build = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", out, sdist)
-    run(*build, cwd=out, DIST_EXTRA_CONFIG=str(settings))
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", out)
+    run(sys.executable, "-m", "pip", "wheel", *options, sdist, cwd=out, DIST_EXTRA_CONFIG=str(settings))
     return next(out.glob("rapport-*.whl"))
 
 
@@ -92,7 +91,8 @@ def test_wheel_holds_every_module_and_no_development_files(wheel: Path) -> None:
         for path in (ROOT / room).rglob("*.py*"):
             relative = path.relative_to(ROOT)
             if path.suffix == ".pyx":
-                assert any(name.startswith(str(relative.with_suffix("")) + ".") and name.endswith(".so") for name in names), path
+                stem = str(relative.with_suffix(""))
+                assert [name for name in names if name.startswith(f"{stem}.") and name.endswith(".so")], stem
             elif path.suffix in (".py", ".pyi"):
                 assert str(relative) in names
     assert not [name for name in names if name.startswith(("tests/", "loadtest/", "build/", "programs/", "models/"))]
