@@ -6,9 +6,9 @@ moments in a ring and starts its pause when they lie close enough. History is on
 a cap cannot be dodged by either.
 """
 
-from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from core.hub.contacts cimport Contact, contact_at, contact_count
+from core.hub.contacts cimport ContactEntry, ContactList, contacts_after, contacts_read
 from core.kernel.plan cimport CapRule, SuppressionRule, Tables
 from core.kernel.workspace cimport Work
 
@@ -16,11 +16,11 @@ cdef extern from "core/kernel/native/vector.h" nogil:
     void rapport_clear(uint64_t* alive, const uint64_t* mask, long words)
 
 
-cdef inline void _count(Work* work, uint32_t cap, const Contact* contact) noexcept nogil:
+cdef inline void _count(Work* work, uint32_t cap, const ContactEntry* contact) noexcept nogil:
     cdef const CapRule* rule = &work.plan.cap_rules[cap]
     if contact.outcome != rule.outcome or (rule.channel and contact.channel != rule.channel):
         return
-    if contact.at_us <= work.request.as_of_us - rule.per_us:
+    if contact.at <= work.request.as_of_us - rule.per_us:
         return
     if work.cap_stamp[cap] != work.epoch:
         work.cap_stamp[cap] = work.epoch
@@ -28,7 +28,7 @@ cdef inline void _count(Work* work, uint32_t cap, const Contact* contact) noexce
     work.cap_count[cap] += 1
 
 
-cdef inline void _note(Work* work, uint32_t number, const Contact* contact) noexcept nogil:
+cdef inline void _note(Work* work, uint32_t number, const ContactEntry* contact) noexcept nogil:
     cdef const SuppressionRule* rule = &work.plan.suppression_rules[number]
     cdef uint32_t seen
     cdef int64_t oldest
@@ -39,12 +39,12 @@ cdef inline void _note(Work* work, uint32_t number, const Contact* contact) noex
         work.suppression_count[number] = 0
         work.suppression_active[number] = 0
     seen = work.suppression_count[number]
-    work.ring[rule.ring + seen % rule.times] = contact.at_us
+    work.ring[rule.ring + seen % rule.times] = contact.at
     work.suppression_count[number] = seen + 1
     if seen + 1 < rule.times:
         return
     oldest = work.ring[rule.ring + (seen + 1) % rule.times]
-    if contact.at_us - oldest <= rule.within_us and work.request.as_of_us - contact.at_us < rule.pause_us:
+    if contact.at - oldest <= rule.within_us and work.request.as_of_us - contact.at < rule.pause_us:
         if not work.suppression_active[number]:
             work.suppression_active[number] = 1
             work.triggered[work.triggered_count] = number
@@ -86,22 +86,19 @@ cdef inline void _apply_cap(Work* work, uint32_t cap) noexcept nogil:
 cdef void filter_contacts(Work* work) noexcept nogil:
     """Takes out of ``alive`` every offer that a reached cap or a running pause names."""
     cdef const Tables* plan = work.plan
-    cdef uint32_t count = 0, i, j, group
+    cdef const ContactList* contacts = &work.customer.contacts
+    cdef uint32_t i, j, group, first, end
     cdef int32_t offer
     cdef int64_t now = work.request.as_of_us
-    cdef Contact contact
+    cdef ContactEntry contact
     cdef const SuppressionRule* rule
     work.triggered_count = 0
-    if plan.contact_horizon_us == 0:
+    if plan.contact_horizon_us == 0 or contacts.count == 0:
         return
-    if work.customer.contacts != NULL:
-        count = contact_count(work.customer.contacts)
-    for i in range(count):
-        contact_at(work.customer.contacts, i, &contact)
-        if contact.at_us > now:
-            break
-        if now - contact.at_us >= plan.contact_horizon_us:
-            continue
+    first = contacts_after(contacts, now - plan.contact_horizon_us)
+    end = contacts_after(contacts, now)
+    for i in range(first, end):
+        contacts_read(contacts, i, &contact)
         for j in range(plan.program_cap_count):
             _count(work, plan.program_caps[j], &contact)
         offer = plan.offer_of_number[contact.offer] if contact.offer < plan.offer_numbers else -1
@@ -116,8 +113,7 @@ cdef void filter_contacts(Work* work) noexcept nogil:
             _note(work, plan.offer_suppressions[j], &contact)
         for j in range(plan.group_suppression_starts[group], plan.group_suppression_starts[group + 1]):
             _note(work, plan.group_suppressions[j], &contact)
-    if count:
-        _apply_counted(work, count)
+    _apply_caps(work, first, end)
     for i in range(work.triggered_count):
         rule = &plan.suppression_rules[work.triggered[i]]
         _clear_scope(work, rule.offer, rule.group)
@@ -125,18 +121,18 @@ cdef void filter_contacts(Work* work) noexcept nogil:
             _clear_offer(work, plan.related[j])
 
 
-cdef void _apply_counted(Work* work, uint32_t count) noexcept nogil:
+cdef void _apply_caps(Work* work, uint32_t first, uint32_t end) noexcept nogil:
     """Applies every cap that a contact of the history touched; caps nobody touched stand at zero, below any limit."""
     cdef const Tables* plan = work.plan
     cdef uint32_t i, j, group
     cdef int32_t offer
-    cdef Contact contact
+    cdef ContactEntry contact
     for j in range(plan.program_cap_count):
         _apply_cap(work, plan.program_caps[j])
-    for i in range(count):
-        contact_at(work.customer.contacts, i, &contact)
+    for i in range(first, end):
+        contacts_read(&work.customer.contacts, i, &contact)
         offer = plan.offer_of_number[contact.offer] if contact.offer < plan.offer_numbers else -1
-        if offer < 0 or work.request.as_of_us - contact.at_us >= plan.contact_horizon_us:
+        if offer < 0:
             continue
         group = plan.group_of[offer]
         for j in range(plan.offer_cap_starts[offer], plan.offer_cap_starts[offer + 1]):

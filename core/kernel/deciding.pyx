@@ -56,7 +56,7 @@ cdef bint _begin(Work* work, const Request* request) noexcept nogil:
     cdef Winner* winners
     cdef Filled* filled
     work.request = request
-    arena_reset(work.arena)
+    arena_reset(&work.arena)
     work.epoch += 1
     if work.epoch >> 31:
         # Stamps carry the epoch in 31 bits: once in two thousand million decisions they are all made old.

@@ -114,7 +114,7 @@ cdef bint condition_holds(Work* work, uint32_t condition) noexcept nogil:
     cdef bint held
     if stamp >> 1 == work.epoch:
         return stamp & 1
-    held = holds(work.plan.code, work.plan.condition_code[condition], work.frame, work.arena) == 1
+    held = holds(work.plan.code, work.plan.condition_code[condition], work.frame, &work.arena) == 1
     work.condition_stamp[condition] = work.epoch << 1 | held
     return held
 

@@ -49,7 +49,7 @@ cdef bint _rules(Work* work, const RuleEntry* rules, uint32_t start, uint32_t en
     for i in range(start, end):
         if rules[i].layer != layer:
             continue
-        held = holds(work.plan.code, rules[i].expression, work.frame, work.arena)
+        held = holds(work.plan.code, rules[i].expression, work.frame, &work.arena)
         if held == 1:
             continue
         verdict.reason = layer
@@ -59,7 +59,7 @@ cdef bint _rules(Work* work, const RuleEntry* rules, uint32_t start, uint32_t en
             verdict.detail = DETAIL_FALSE
         elif held == 2:
             verdict.detail = DETAIL_MISSING
-            verdict.slot = missing_slot(work.plan.code, rules[i].expression, work.frame, work.arena)
+            verdict.slot = missing_slot(work.plan.code, rules[i].expression, work.frame, &work.arena)
         else:
             verdict.detail = DETAIL_FAILED
         return True
@@ -145,8 +145,8 @@ cdef bint _contact(Work* work, uint32_t offer, Verdict* verdict) noexcept nogil:
             return _suppress(verdict, plan.group_suppressions[i])
     if work.triggered_count == 0:
         return False
-    for i in range(plan.suppressions):
-        number = plan.suppression_order[i]
+    # Suppressions are numbered as they speak: owners by name, offers before groups.
+    for number in range(plan.suppressions):
         if not suppression_active(work, number):
             continue
         rule = &plan.suppression_rules[number]

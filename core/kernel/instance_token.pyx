@@ -7,8 +7,10 @@ Bernstein, "SipHash: a fast short-input PRF", 2012; 128 bit output). All little-
 so still be reported on; a token altered anywhere is refused.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
+
+from core.errors import BadToken, EngineFault
 
 cdef enum:
     FIXED = 68  # bytes before the identifier
@@ -36,7 +38,8 @@ cdef inline void _round(uint64_t* v) noexcept nogil:
 
 cdef void siphash128(const uint8_t* data, size_t length, const uint8_t* key, uint8_t* out) noexcept nogil:
     """SipHash-2-4 with 128 bits of output; ``key`` is 16 bytes, ``out`` 16."""
-    cdef uint64_t k0, k1, m, v[4]
+    cdef uint64_t k0, k1, m
+    cdef uint64_t[4] v
     cdef size_t i, whole = length & ~(<size_t> 7)
     memcpy(&k0, key, 8)
     memcpy(&k1, key + 8, 8)
@@ -83,7 +86,7 @@ cdef uint64_t mix64(uint64_t a, uint64_t b) noexcept nogil:
 
 cdef uint32_t token_write(const TokenFields* fields, const uint8_t* key, char* out) noexcept nogil:
     """Writes a token's text; returns its length, at most TOKEN_TEXT_MOST. ``out`` must hold that many."""
-    cdef uint8_t raw[FIXED + 256 + SIGNATURE + 3]
+    cdef uint8_t[FIXED + 256 + SIGNATURE + 3] raw
     cdef uint32_t length = FIXED + fields.identifier_length, i, written = 0, group
     raw[0] = 1
     raw[1] = 0
@@ -116,16 +119,17 @@ cdef uint32_t token_write(const TokenFields* fields, const uint8_t* key, char* o
     return (length * 8 + 5) // 6
 
 
-cdef inline int _digit(char c) noexcept nogil:
-    if b'A' <= c <= b'Z':
-        return c - b'A'
-    if b'a' <= c <= b'z':
-        return c - b'a' + 26
-    if b'0' <= c <= b'9':
-        return c - b'0' + 52
-    if c == b'-':
+cdef inline int _digit(uint8_t c) noexcept nogil:
+    """The value of a base64url digit (65 is 'A', 97 'a', 48 '0'), or -1."""
+    if 65 <= c <= 90:
+        return c - 65
+    if 97 <= c <= 122:
+        return c - 97 + 26
+    if 48 <= c <= 57:
+        return c - 48 + 52
+    if c == 45:
         return 62
-    if c == b'_':
+    if c == 95:
         return 63
     return -1
 
@@ -140,13 +144,13 @@ cdef int token_read(
     cdef size_t i, bytes = length * 6 // 8
     cdef uint32_t held = 0, bits = 0
     cdef int digit
-    cdef uint8_t expected[SIGNATURE]
+    cdef uint8_t[SIGNATURE] expected
     cdef uint8_t different = 0
     if length > TOKEN_TEXT_MOST or bytes < FIXED + SIGNATURE:
         return 1
     bytes = 0
     for i in range(length):
-        digit = _digit(text[i])
+        digit = _digit(<uint8_t> text[i])
         if digit < 0:
             return 1
         held = held << 6 | <uint32_t> digit
@@ -181,3 +185,56 @@ cdef int token_read(
     memcpy(&fields.namespace, scratch + 64, 2)
     fields.identifier = <const char*> scratch + FIXED
     return 0
+
+
+class IssuedInstance:
+    """What a token says: see the top of this file. Made by `read_token` only."""
+
+    __slots__ = (
+        "channel", "customer", "decided_us", "deferred", "expires_us", "identifier", "instance", "namespace", "offer",
+        "price", "program", "propensity", "rank",
+    )
+
+
+def read_token(str text not None, bytes key not None):
+    """Reads a token and checks its signature with the store's 16 byte key.
+
+    Raises BadToken when it is not one, or was altered, or was signed by another store.
+    """
+    cdef uint8_t[TOKEN_TEXT_MOST] scratch
+    cdef TokenFields fields
+    cdef bytes raw
+    cdef int code
+    if len(key) < 16:
+        raise EngineFault("a signing key has 16 bytes")
+    try:
+        raw = text.encode("ascii")
+    except UnicodeEncodeError:
+        raise BadToken("it holds characters that no token has") from None
+    code = token_read(raw, len(raw), key, &fields, scratch)
+    if code == 1:
+        raise BadToken("it is cut short or is not a token")
+    if code == 2:
+        raise BadToken("it was altered, or issued by another installation")
+    issued = IssuedInstance()
+    issued.customer = fields.customer
+    issued.instance = fields.instance
+    issued.decided_us = fields.decided_us
+    issued.expires_us = fields.expires_us
+    issued.price = None if fields.price == INT64_MIN else fields.price
+    issued.propensity = fields.propensity
+    issued.offer = fields.offer
+    issued.program = fields.program
+    issued.channel = fields.channel
+    issued.rank = fields.rank
+    issued.deferred = bool(fields.flags & 1)
+    issued.namespace = fields.namespace
+    issued.identifier = fields.identifier[:fields.identifier_length] if fields.namespace else b""
+    return issued
+
+
+def siphash(bytes data not None, bytes key not None):
+    """SipHash-2-4 with 128 bits of output, for comparison with the published test vectors."""
+    cdef uint8_t[16] out
+    siphash128(data, len(data), key, out)
+    return <bytes> (<char*> out)[:16]

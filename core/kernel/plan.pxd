@@ -7,10 +7,10 @@ its `Plan`, so nothing here moves or goes away under it. Offers are positions in
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from core.inference.runner cimport Model
+from core.inference.runner cimport Handle
 from core.kernel.machine cimport Code
 
-cdef enum Slot:
+cdef enum:
     # Slots every frame begins with, in the order of core.programs.plan.FIXED_SLOTS.
     SLOT_NOW = 0
     SLOT_CHANNEL = 1
@@ -118,7 +118,6 @@ cdef struct ScoreTable:
     uint32_t feature_count  # features in use
     uint32_t width  # doubles a row, a multiple of 8
     const int32_t* features  # expression numbers
-    const uint8_t* feature_kinds  # 0 bool, 1 int, 2 double
     double missing  # what a missing feature reads as
     const double* weights  # rows x width
     const double* intercepts  # rows
@@ -126,19 +125,19 @@ cdef struct ScoreTable:
 cdef struct ModelColumn:
     int32_t input  # of the model
     int32_t position  # column inside the input
-    uint8_t kind  # 0 bool, 1 int, 2 double, 3 text
+    uint8_t is_text  # the column takes text, not numbers
     uint8_t per_row  # one expression a row instead of one for all
     const int32_t* expressions  # expression number, or one a row
+    uint8_t has_missing  # 0: a missing value leaves the row unscored
     double missing  # fills in for a missing number
     Label missing_text  # fills in for a missing text
 
 cdef struct ModelTable:
-    Model* model  # the deployed version this plan was made with; held by the Plan object
+    Handle* model  # the deployed version this plan was made with; held while the plan lives
     uint8_t per_customer  # one row serves all its offers
     uint32_t column_count  # entries of columns
     const ModelColumn* columns  # in the order of model.yaml
     double fallback  # propensity when the model is late or fails; NaN: the offers leave with MODEL_FAILED
-    int64_t budget_ns  # time it may take in one decision
 
 cdef struct Adjustment:
     int32_t condition  # condition number, or -1: always
@@ -265,7 +264,6 @@ cdef struct Tables:
     const double* weight_percents
     const int32_t* weight_conditions
     const uint8_t* weight_is_lever
-    const uint8_t* expression_kind  # by expression: 0 bool, 1 int, 2 double or money, 3 text, 4 other
 
     uint8_t repeats  # one offer may stand in several placements
     uint32_t at_most_per_group  # over the request; 0: no limit
@@ -290,7 +288,6 @@ cdef struct Tables:
     const int32_t* consent_slot  # by offer, -1: needs none
     const uint32_t* case_slot_starts  # offers + 1
     const uint32_t* case_slots  # frame slots, the group's kinds first
-    const uint32_t* suppression_order  # suppressions as they speak for related offers: owners by name, offers first
 
 cdef class Plan:
     """A bound plan. Immutable once made; shared by all threads; freed when the last decision drops it."""
@@ -325,3 +322,6 @@ cdef class Plan:
 
     cdef void* _block(self, size_t count, size_t size) except NULL
     cdef size_t _array(self, object array)
+    cdef _label(self, Label* label, bytes text)
+    cdef _starts(self, lists)
+    cdef const RuleEntry* _rule_entries(self, lists) except NULL

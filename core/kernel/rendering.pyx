@@ -131,7 +131,7 @@ cdef bint _piece(Work* work, const Piece* piece, uint8_t content_type) noexcept 
         work.output_bytes += piece.length
         return True
     # A missing value renders as nothing; formatting fails only for want of memory.
-    if not format_text(work.plan.code, piece.expression, work.frame, work.arena, &text, &length):
+    if not format_text(work.plan.code, piece.expression, work.frame, &work.arena, &text, &length):
         work.out_of_memory = 1
         return False
     return _append(work, text, length, content_type)

@@ -11,17 +11,13 @@ from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64
 from libc.string cimport memcmp, memcpy, memset
 
 from core.hub.environment cimport Snapshot, snapshot_customer, snapshot_get_customer
-from core.hub.events cimport (
-    Event,
-    event_cell_bits,
-    event_cell_text,
-    event_first,
-    event_next,
-    events_count,
-)
+from core.hub.contacts cimport contacts_open
+from core.hub.events cimport EventHeader, EventList, event_f64, event_i64, event_read, event_text, events_open
+from core.hub.lmdb cimport MDB_NOTFOUND
 from core.hub.record cimport (
     CaseEntry,
     FAULT_NONE,
+    RecordView,
     record_bool,
     record_case,
     record_consented,
@@ -31,8 +27,6 @@ from core.hub.record cimport (
     record_open,
     record_text,
 )
-from core.hub.contacts cimport contacts_open
-from core.hub.events cimport events_open
 from core.kernel.arena cimport Arena, arena_take
 from core.kernel.plan cimport (
     AGGREGATE_COUNT,
@@ -216,57 +210,51 @@ cdef struct Tally:
 
 cdef void _aggregate(Work* work) noexcept nogil:
     cdef const Tables* plan = work.plan
-    cdef uint32_t stored = 0, moment = work.request.event_count, i
+    cdef const EventList* stored = &work.customer.events
+    cdef const EventList* moment = &work.request.events
+    cdef size_t at = 0, extra = 0
+    cdef uint32_t i
     cdef int64_t now = work.request.as_of_us
-    cdef Tally* tallies = <Tally*> arena_take(work.arena, plan.aggregate_count * sizeof(Tally))
-    cdef const uint8_t* entry
-    cdef const uint8_t* extra = work.request.events
-    cdef Event event, added
+    cdef Tally* tallies = <Tally*> arena_take(&work.arena, plan.aggregate_count * sizeof(Tally))
+    cdef EventHeader event, added
+    cdef bint more, more_added
     if tallies == NULL:
         work.out_of_memory = 1
         return
     memset(tallies, 0, plan.aggregate_count * sizeof(Tally))
-    if work.customer.events.count:
-        stored = events_count(work.customer.events)
     for i in range(plan.aggregate_count):
-        if plan.aggregates[i].function == AGGREGATE_DISTINCT and not _open_table(work, &tallies[i], stored + moment):
+        if plan.aggregates[i].function == AGGREGATE_DISTINCT and not _open_table(
+            work, &tallies[i], stored.count + moment.count
+        ):
             return
-    entry = event_first(work.customer.events) if stored else NULL
-    while stored or moment:
+    more = event_read(stored, at, &event)
+    more_added = event_read(moment, extra, &added)
+    while more or more_added:
         # Two lists sorted by time are walked as one; a stored event comes before one of the moment with the same time.
-        if moment:
-            event_next(extra, &added)
-        if stored:
-            event_next(entry, &event)
-        if stored and (not moment or event.at_us <= added.at_us):
-            entry += event.size
-            stored -= 1
-            if event.at_us <= now:
-                _tally(work, tallies, &event)
+        if more and (not more_added or event.at <= added.at):
+            if event.at > now:
+                more = False
+                continue
+            _tally(work, tallies, stored.entries + at, &event)
+            at += event.size
+            more = event_read(stored, at, &event)
         else:
+            if added.at <= now and not _is_stored(stored, &added):
+                _tally(work, tallies, moment.entries + extra, &added)
             extra += added.size
-            moment -= 1
-            if added.at_us <= now and not _is_stored(work, &added):
-                _tally(work, tallies, &added)
+            more_added = event_read(moment, extra, &added)
     for i in range(plan.aggregate_count):
         _conclude(&plan.aggregates[i], &tallies[i], &work.frame[plan.aggregates[i].slot])
 
 
-cdef bint _is_stored(Work* work, const Event* wanted) noexcept nogil:
+cdef bint _is_stored(const EventList* stored, const EventHeader* wanted) noexcept nogil:
     """Whether the store holds an event of the same type under the same key."""
-    cdef uint32_t left
-    cdef const uint8_t* entry
-    cdef Event event
-    if work.customer.events == NULL:
-        return False
-    left = events_count(work.customer.events)
-    entry = event_first(work.customer.events)
-    while left:
-        event_next(entry, &event)
+    cdef size_t at = 0
+    cdef EventHeader event
+    while event_read(stored, at, &event):
         if event.key == wanted.key and event.type == wanted.type:
             return True
-        entry += event.size
-        left -= 1
+        at += event.size
     return False
 
 
@@ -274,7 +262,7 @@ cdef bint _open_table(Work* work, Tally* tally, uint32_t events) noexcept nogil:
     cdef uint64_t places = 8
     while places < 2 * <uint64_t> events:
         places <<= 1
-    tally.seen = <uint64_t*> arena_take(work.arena, places * sizeof(uint64_t))
+    tally.seen = <uint64_t*> arena_take(&work.arena, places * sizeof(uint64_t))
     if tally.seen == NULL:
         work.out_of_memory = 1
         return False
@@ -311,7 +299,7 @@ cdef inline void _see(Tally* tally, uint64_t value) noexcept nogil:
     tally.count += 1
 
 
-cdef void _tally(Work* work, Tally* tallies, const Event* event) noexcept nogil:
+cdef void _tally(Work* work, Tally* tallies, const uint8_t* entry, const EventHeader* event) noexcept nogil:
     cdef const Tables* plan = work.plan
     cdef uint32_t i
     cdef const BoundAggregate* bound
@@ -319,30 +307,27 @@ cdef void _tally(Work* work, Tally* tallies, const Event* event) noexcept nogil:
         bound = &plan.aggregates[i]
         if bound.event != event.type:
             continue
-        if bound.window_us and event.at_us <= work.request.as_of_us - bound.window_us:
+        if bound.window_us and event.at <= work.request.as_of_us - bound.window_us:
             continue
         if bound.function == AGGREGATE_COUNT:
             tallies[i].count += 1
         elif bound.cell < 0:
-            _tally_whole(&tallies[i], bound.function, event.at_us)
+            _tally_whole(&tallies[i], bound.function, event.at)
         elif bound.storage == STORED_STRING or bound.storage == STORED_ENUM:
-            _tally_text(&tallies[i], bound, event)
+            _tally_text(&tallies[i], bound, entry, event)
         elif bound.storage == STORED_DOUBLE:
-            _tally_real(&tallies[i], bound, event)
+            _tally_real(&tallies[i], bound, event_f64(entry, event, <uint32_t> bound.cell))
         else:
-            _tally_cell(&tallies[i], bound, event)
+            _tally_cell(&tallies[i], bound, event_i64(entry, event, <uint32_t> bound.cell))
 
 
-cdef inline void _tally_cell(Tally* tally, const BoundAggregate* bound, const Event* event) noexcept nogil:
-    cdef int64_t cell
-    if not event_cell_bits(event, bound.cell, &cell):
+cdef inline void _tally_cell(Tally* tally, const BoundAggregate* bound, int64_t cell) noexcept nogil:
+    if cell == INT64_MIN:
         return
     if bound.storage == STORED_BOOL:
         if cell == 0:
             return
         cell = cell == 2
-    elif cell == INT64_MIN:
-        return
     _tally_whole(tally, bound.function, cell)
 
 
@@ -362,17 +347,14 @@ cdef inline void _tally_whole(Tally* tally, uint8_t function, int64_t cell) noex
     tally.count += 1
 
 
-cdef inline void _tally_real(Tally* tally, const BoundAggregate* bound, const Event* event) noexcept nogil:
-    cdef int64_t bits
-    cdef double cell
-    if not event_cell_bits(event, bound.cell, &bits):
-        return
-    memcpy(&cell, &bits, 8)
+cdef inline void _tally_real(Tally* tally, const BoundAggregate* bound, double cell) noexcept nogil:
+    cdef int64_t bits = 0
     if isnan(cell):
         return
     if bound.function == AGGREGATE_DISTINCT:
-        if cell == 0.0:
-            bits = 0  # -0.0 and 0.0 are one value
+        # -0.0 and 0.0 are one value.
+        if cell != 0.0:
+            memcpy(&bits, &cell, 8)
         _see(tally, _mix(<uint64_t> bits ^ <uint64_t> 0x9E3779B97F4A7C15))
         return
     if bound.function == AGGREGATE_SUM or bound.function == AGGREGATE_MEAN:
@@ -386,11 +368,13 @@ cdef inline void _tally_real(Tally* tally, const BoundAggregate* bound, const Ev
     tally.count += 1
 
 
-cdef inline void _tally_text(Tally* tally, const BoundAggregate* bound, const Event* event) noexcept nogil:
-    cdef const char* text
-    cdef uint32_t length
+cdef inline void _tally_text(
+    Tally* tally, const BoundAggregate* bound, const uint8_t* entry, const EventHeader* event
+) noexcept nogil:
+    cdef const char* text = NULL
+    cdef uint32_t length = 0
     cdef int order
-    if not event_cell_text(event, bound.cell, &text, &length):
+    if not event_text(entry, event, <uint32_t> bound.cell, <const uint8_t**> &text, &length):
         return
     if bound.function == AGGREGATE_DISTINCT:
         _see(tally, _hash(text, length))

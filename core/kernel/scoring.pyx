@@ -7,20 +7,23 @@ The default priority multiplies from left to right: propensity, context, value, 
 """
 
 from libc.math cimport NAN, isfinite, isnan
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from core.inference.runner cimport (
-    JOB_SCORED,
+    SCORED,
     Job,
     job_new,
     job_number,
+    job_number_all,
     job_release,
     job_run,
     job_score,
     job_text,
+    job_text_all,
+    job_void,
 )
 from core.kernel.eligibility cimport condition_holds
-from core.kernel.machine cimport evaluate
+from core.kernel.machine cimport RESULT_DOUBLE, RESULT_INT, RESULT_MONEY, evaluate
 from core.kernel.plan cimport (
     SLOT_CONTEXT,
     SLOT_LEVERS,
@@ -66,11 +69,11 @@ cdef double _number(Work* work, int32_t expression) noexcept nogil:
     cdef double number
     if work.number_stamp[expression] == work.epoch:
         return work.number_value[expression]
-    evaluate(work.plan.code, expression, work.frame, work.arena, &value)
-    kind = work.plan.expression_kind[expression]
+    evaluate(work.plan.code, expression, work.frame, &work.arena, &value)
+    kind = work.plan.code.kinds[expression]
     if value.state != PRESENT:
         number = NAN
-    elif kind == 2:
+    elif kind == RESULT_DOUBLE or kind == RESULT_MONEY:
         number = value.f
     else:
         number = <double> value.i
@@ -104,27 +107,43 @@ cdef void _score_table(Work* work, uint32_t table_number) noexcept nogil:
         work.contenders[work.order[i]].propensity = work.totals[i]
 
 
-cdef void _fill_column(
-    Work* work, Job* job, const ModelColumn* column, const ModelTable* table, uint32_t count
-) noexcept nogil:
-    cdef uint32_t row, rows = 1 if table.per_customer else count
+cdef void _fill_column(Work* work, Job* job, const ModelColumn* column, uint32_t rows) noexcept nogil:
+    """Fills one column: the same for all rows, or one expression a row where it reads the offer's fields."""
+    cdef uint32_t i, evaluations = rows if column.per_row else 1
+    cdef int row
     cdef int32_t expression
     cdef Value value
+    cdef const char* text
+    cdef uint32_t length
     cdef double number
-    for row in range(rows):
-        expression = column.expressions[work.rows[row]] if column.per_row else column.expressions[0]
-        if column.kind == 3:
-            evaluate(work.plan.code, expression, work.frame, work.arena, &value)
-            if value.state == PRESENT:
-                job_text(job, column.input, row, column.position, value.text, value.length)
+    for i in range(evaluations):
+        row = <int> i if column.per_row else -1
+        expression = column.expressions[work.rows[i]] if column.per_row else column.expressions[0]
+        if column.is_text:
+            evaluate(work.plan.code, expression, work.frame, &work.arena, &value)
+            text = value.text
+            length = value.length
+            if value.state != PRESENT:
+                if not column.has_missing:
+                    job_void(job, row)
+                    continue
+                text = column.missing_text.text
+                length = column.missing_text.length
+            if row < 0:
+                job_text_all(job, column.input, column.position, text, length)
             else:
-                job_text(
-                    job, column.input, row, column.position,
-                    column.missing_text.text, column.missing_text.length
-                )
+                job_text(job, column.input, row, column.position, text, length)
+            continue
+        number = _number(work, expression)
+        if isnan(number):
+            if not column.has_missing:
+                job_void(job, row)
+                continue
+            number = column.missing
+        if row < 0:
+            job_number_all(job, column.input, column.position, number)
         else:
-            number = _number(work, expression)
-            job_number(job, column.input, row, column.position, column.missing if isnan(number) else number)
+            job_number(job, column.input, row, column.position, number)
 
 
 cdef void _score_model(Work* work, uint32_t table_number) noexcept nogil:
@@ -148,15 +167,14 @@ cdef void _score_model(Work* work, uint32_t table_number) noexcept nogil:
     job = job_new(table.model, 1 if table.per_customer else count)
     if job != NULL:
         for i in range(table.column_count):
-            _fill_column(work, job, &table.columns[i], table, count)
-        deadline = _now_ns() + table.budget_ns
-        if work.request.deadline_ns and work.request.deadline_ns - ANSWER_NS < deadline:
-            deadline = work.request.deadline_ns - ANSWER_NS
+            _fill_column(work, job, &table.columns[i], count)
+        # The model's own time budget is the runner's to keep; without a caller's deadline it is the only one.
+        deadline = work.request.deadline_ns - ANSWER_NS if work.request.deadline_ns else INT64_MAX
         outcome = job_run(job, deadline)
     for i in range(count):
         contender = &work.contenders[work.order[i]]
         score = NAN
-        if outcome == JOB_SCORED:
+        if outcome == SCORED:
             score = job_score(job, 0 if table.per_customer else i)
         if isfinite(score):
             contender.propensity = score
@@ -202,10 +220,10 @@ cdef inline double _priority(Work* work, const Contender* contender) noexcept no
         _set_term(work, SLOT_CONTEXT, 1.0 + contender.context_percent / 100.0)
         _set_term(work, SLOT_VALUE, contender.value)
         _set_term(work, SLOT_LEVERS, 1.0 + contender.lever_percent / 100.0)
-        evaluate(plan.code, plan.formula, work.frame, work.arena, &value)
+        evaluate(plan.code, plan.formula, work.frame, &work.arena, &value)
         if value.state != PRESENT:
             return NAN
-        return value.f if plan.expression_kind[plan.formula] == 2 else <double> value.i
+        return <double> value.i if plan.code.kinds[plan.formula] == RESULT_INT else value.f
     priority = contender.propensity if plan.use_propensity else 1.0
     if plan.use_context:
         priority = priority * (1.0 + contender.context_percent / 100.0)

@@ -7,7 +7,9 @@ when its stamp is the decision's.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from core.hub.contacts cimport ContactList
 from core.hub.environment cimport Environment, Snapshot
+from core.hub.events cimport EventList
 from core.hub.record cimport RecordView
 from core.kernel.arena cimport Arena
 from core.kernel.plan cimport Plan, Tables
@@ -33,8 +35,7 @@ cdef struct Request:
     uint32_t fact_count
     const Wanted* wanted  # in the order of the request, which is the order of precedence
     uint32_t wanted_count
-    const uint8_t* events  # entries of the moment in event-list form, sorted by time
-    uint32_t event_count
+    EventList events  # events of the moment, sorted by time
     uint16_t channel  # catalog number
     Value channel_text  # name of the channel
     int64_t as_of_us  # the decision's clock
@@ -86,16 +87,16 @@ cdef struct CustomerView:
     uint64_t id  # 0: nobody known
     uint8_t has_record  # whether `record` is filled
     uint8_t damaged  # something stored fails its checks; never answered from
-    RecordView record
-    ListView contacts  # count 0 without
-    ListView events  # count 0 without
+    RecordView record  # profile, consents, cases
+    ContactList contacts  # count 0 without
+    EventList events  # count 0 without
 
 cdef struct Work:
     const Tables* plan
     const Request* request
     CustomerView customer
     Value* frame
-    Arena* arena
+    Arena arena  # texts and tables that live as long as the decision
     uint32_t epoch  # stamp of this decision
     uint64_t* alive  # offers still in, over all placements asked for
     uint64_t* wanted_mask  # offers with a treatment in any placement asked for
@@ -150,3 +151,6 @@ cdef class Workspace:
     cdef Work work
     cdef Snapshot snapshot  # this workspace's own reader; live only inside a decision
     cdef Environment _environment  # keeps the store's environment open under the snapshot
+
+cdef Workspace take(Plan plan)
+cdef void give_back(Plan plan, Workspace space) noexcept

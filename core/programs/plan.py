@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,7 +177,6 @@ class Tables:
     prices: list[Price]
     price_adjustments: list[list[tuple[int, int, int]]]  # condition or NEVER, percent in 1/10000, minor units
     treatments: list[list[tuple[str, list[bytes | int]]]]
-    expression_types: dict[int, Type] = field(default_factory=dict)
 
 
 class _Bits:
@@ -310,16 +309,13 @@ class Compiler:
         self.bits = _Bits(len(program.offers))
         self.conditions: dict[Expression, int] = {}
         self.condition_codes: list[int] = []
-        self.types: dict[int, Type] = {}
         self._splits: dict[Expression, tuple[tuple[Atom, ...], tuple[Expression, ...]]] = {}
 
     def number(self, expression: Expression) -> int:
         """The machine's number of an expression, its inputs given slots."""
         for read in expression.inputs:
             self.slots.setdefault(read, len(self.slots))
-        number = self.assembler.add(expression)
-        self.types[number] = expression.type
-        return number
+        return self.assembler.add(expression)
 
     def condition(self, expression: Expression) -> int:
         known = self.conditions.get(expression)
@@ -661,7 +657,6 @@ class Compiler:
             prices=self.prices,
             price_adjustments=self.price_adjustments,
             treatments=self.treatments,
-            expression_types=self.types,
         )
 
 

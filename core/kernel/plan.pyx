@@ -1,0 +1,527 @@
+"""Binds a program's tables to a store: slots to record offsets, offers and outcomes to catalog numbers, models to runners.
+
+`core.programs.plan` lays the tables out; this file copies them into the C structures of ``plan.pxd`` and looks every name up in the
+catalog once, so that a decision never handles a name. Making a plan takes milliseconds and happens beside the plan that serves; a
+swap is one reference. Memory: numpy arrays and bytes are kept in ``_keep``, structures come from ``_block``; both go with the plan.
+"""
+
+from libc.math cimport NAN
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+
+import numpy as np
+
+from core.errors import NotFound
+from core.expressions import InputKind
+from core.kernel.machine cimport RESULT_STRING, CodeHolder
+from core.inference.runner cimport Runner, handle_drop, handle_hold
+from core.programs.program import ContentType, Rounding
+from core.schema import AggregateFunction, ValueType, currency_exponent
+
+cdef dict _STORAGE = {value: number for number, value in enumerate(ValueType)}
+cdef dict _FUNCTIONS = {function: number for number, function in enumerate(AggregateFunction)}
+cdef dict _CONTENT = {content: number for number, content in enumerate(ContentType)}
+cdef dict _ROUNDING = {rounding: number for number, rounding in enumerate(Rounding)}
+
+cdef class Plan:
+    """A bound plan. Immutable once made; shared by all threads; freed when the last decision drops it.
+
+    ``source`` are the tables, ``catalog`` the store's names (every name of the program must be declared in it),
+    ``models`` the deployed model of each name, ``signing_key`` the store's 16 bytes for tokens.
+    """
+
+    def __cinit__(self):
+        self._keep = []
+        self._blocks = NULL
+        self._block_count = 0
+        self.workspaces = []
+
+    def __init__(self, source, catalog, environment, models, str version, uint32_t version_number, bytes signing_key):
+        cdef Tables* tables = &self.tables
+        program = source.program
+        self.source = source
+        self.program = program
+        self.catalog = catalog
+        self.environment = environment
+        self.version = version
+        self.version_number = version_number
+        tables.version = version_number
+        tables.expiry_us = program.instance_expiry_us
+        self._keep.append(signing_key)
+        tables.signing_key = <const uint8_t*> <const char*> signing_key
+        tables.offers = <uint32_t> len(source.offer_names)
+        tables.words = source.words
+        tables.groups = <uint32_t> len(source.group_names)
+        tables.slots = <uint32_t> len(source.inputs)
+        self._bind_code(source)
+        self._bind_names(source, catalog)
+        self._bind_inputs(source, catalog)
+        self._bind_index(source)
+        self._bind_contact(source, catalog)
+        self._bind_scores(source, models)
+        self._bind_answers(source, catalog)
+        self._bind_reasons(source)
+
+    def __dealloc__(self):
+        cdef size_t i
+        if self.tables.model_tables != NULL:
+            for i in range(self.tables.model_table_count):
+                if self.tables.model_tables[i].model != NULL:
+                    handle_drop(self.tables.model_tables[i].model)
+        for i in range(self._block_count):
+            free(self._blocks[i])
+        free(self._blocks)
+
+    cdef void* _block(self, size_t count, size_t size) except NULL:
+        """Zeroed memory that is freed with the plan; at least one element, so that it is never NULL."""
+        cdef void** blocks = <void**> realloc(self._blocks, (self._block_count + 1) * sizeof(void*))
+        cdef void* block
+        if blocks == NULL:
+            raise MemoryError("a plan's tables")
+        self._blocks = blocks
+        block = calloc(count if count else 1, size)
+        if block == NULL:
+            raise MemoryError("a plan's tables")
+        self._blocks[self._block_count] = block
+        self._block_count += 1
+        return block
+
+    cdef size_t _array(self, object array):
+        """The address of an array's first element; the array is kept as long as the plan."""
+        array = np.ascontiguousarray(array)
+        self._keep.append(array)
+        return array.ctypes.data
+
+    cdef _label(self, Label* label, bytes text):
+        self._keep.append(text)
+        label.text = text
+        label.length = <uint32_t> len(text)
+
+    cdef _starts(self, lists):
+        """Offsets of lists laid end to end, one more than there are lists."""
+        starts = np.zeros(len(lists) + 1, np.uint32)
+        starts[1:] = np.cumsum([len(found) for found in lists], dtype=np.uint32)
+        return starts
+
+    def _bind_code(self, source):
+        cdef CodeHolder holder = CodeHolder(source.code)
+        self._keep.append(holder)
+        self.tables.code = holder.view()
+        self.tables.expressions = holder.code.expression_count
+
+    def _bind_names(self, source, catalog):
+        cdef Tables* tables = &self.tables
+        program = source.program
+        tables.group_of = <const uint32_t*> self._array(source.group_of)
+        tables.possible = <const uint64_t*> self._array(source.possible)
+        masks = np.zeros((tables.groups, tables.words * 64), np.uint8)
+        masks[source.group_of, np.arange(tables.offers)] = 1
+        tables.group_masks = <const uint64_t*> self._array(
+            np.packbits(masks, axis=1, bitorder="little").view(np.uint64)
+        )
+        self.offer_numbers = [catalog.offer(name) for name in source.offer_names]
+        tables.offer_number = <const uint32_t*> self._array(np.array(self.offer_numbers, np.uint32))
+        positions = np.full(max(self.offer_numbers, default=0) + 1, -1, np.int32)
+        positions[self.offer_numbers] = np.arange(tables.offers, dtype=np.int32)
+        tables.offer_of_number = <const int32_t*> self._array(positions)
+        tables.offer_numbers = <uint32_t> len(positions)
+        self.channel_numbers = {
+            name: (index, catalog.channel(name)) for index, name in enumerate(program.channels)
+        }
+        self.namespace_numbers = {
+            name: (catalog.namespace(name), namespace.normaliser, namespace.trust)
+            for name, namespace in program.schema.namespaces.items()
+        }
+        slots = {read.name: slot for slot, read in enumerate(source.inputs) if read.kind is InputKind.FACT}
+        self.fact_slots = {name: (slots.get(name, -1), field) for name, field in program.schema.facts.items()}
+        self.event_types = dict(program.schema.events)
+        self.slot_paths = [read.path for read in source.inputs]
+        self.slot_kinds = [read.kind for read in source.inputs]
+
+    def _bind_inputs(self, source, catalog):
+        cdef Tables* tables = &self.tables
+        cdef BoundAttribute* attributes
+        cdef BoundAggregate* aggregates
+        cdef BoundConsent* consents
+        cdef BoundCase* cases
+        cdef Label* labels
+        cdef uint32_t i
+        schema = source.program.schema
+        by_kind = {kind: [] for kind in InputKind}
+        for slot, read in enumerate(source.inputs):
+            by_kind[read.kind].append((slot, read))
+
+        found = by_kind[InputKind.ATTRIBUTE]
+        attributes = <BoundAttribute*> self._block(len(found), sizeof(BoundAttribute))
+        for i, (slot, read) in enumerate(found):
+            field = schema.attributes[read.name]
+            stored = catalog.attribute(read.name)
+            attributes[i].slot = slot
+            attributes[i].offset = stored.offset
+            attributes[i].storage = _STORAGE[field.type]
+            attributes[i].unit = 10.0 ** currency_exponent(field.currency)
+            if field.type is ValueType.ENUM:
+                texts = [b"", *(label.encode() for label in stored.labels)]
+                labels = <Label*> self._block(len(texts), sizeof(Label))
+                for code, text in enumerate(texts):
+                    self._label(&labels[<size_t> code], text)
+                attributes[i].labels = labels
+                attributes[i].label_count = <uint32_t> len(texts)
+        tables.attributes = attributes
+        tables.attribute_count = <uint32_t> len(found)
+
+        found = by_kind[InputKind.AGGREGATE]
+        aggregates = <BoundAggregate*> self._block(len(found), sizeof(BoundAggregate))
+        for i, (slot, read) in enumerate(found):
+            wanted = read.aggregate
+            stored = catalog.event(wanted.event)
+            aggregates[i].slot = slot
+            aggregates[i].event = stored.number
+            aggregates[i].function = _FUNCTIONS[wanted.function]
+            aggregates[i].window_us = wanted.window_us
+            aggregates[i].cell = -1
+            aggregates[i].storage = _STORAGE[ValueType.TIMESTAMP]
+            if wanted.field not in ("", "at"):
+                field = {f.name: f for f in schema.events[wanted.event].fields}[wanted.field]
+                aggregates[i].cell = stored.field_names.index(wanted.field)
+                aggregates[i].storage = _STORAGE[field.type]
+                aggregates[i].unit = 10.0 ** currency_exponent(field.currency)
+        tables.aggregates = aggregates
+        tables.aggregate_count = <uint32_t> len(found)
+
+        found = by_kind[InputKind.CONSENT]
+        consents = <BoundConsent*> self._block(len(found), sizeof(BoundConsent))
+        for i, (slot, read) in enumerate(found):
+            consents[i].slot = slot
+            consents[i].purpose = catalog.purpose(read.name)
+        tables.consents = consents
+        tables.consent_count = <uint32_t> len(found)
+
+        found = by_kind[InputKind.CASE]
+        cases = <BoundCase*> self._block(len(found), sizeof(BoundCase))
+        for i, (slot, read) in enumerate(found):
+            cases[i].slot = slot
+            cases[i].kind = catalog.case_kind(read.name)
+        tables.cases = cases
+        tables.case_count = <uint32_t> len(found)
+
+    def _bind_index(self, source):
+        cdef Tables* tables = &self.tables
+        cdef ThresholdList* lists = <ThresholdList*> self._block(len(source.thresholds), sizeof(ThresholdList))
+        cdef TextIndex* texts = <TextIndex*> self._block(len(source.texts), sizeof(TextIndex))
+        cdef PresenceIndex* presences = <PresenceIndex*> self._block(len(source.presences), sizeof(PresenceIndex))
+        cdef Label* labels
+        cdef uint32_t i
+        for i, one in enumerate(source.thresholds):
+            lists[i].slot = one.slot
+            lists[i].is_double = one.is_double
+            lists[i].flip = one.flip
+            lists[i].count = <uint32_t> len(one.offers)
+            lists[i].step = one.step
+            lists[i].int_keys = <const int64_t*> self._array(one.int_keys)
+            lists[i].double_keys = <const double*> self._array(one.double_keys)
+            lists[i].offers = <const uint32_t*> self._array(one.offers)
+            lists[i].checkpoints = <const uint64_t*> self._array(one.checkpoints)
+        for i, one in enumerate(source.texts):
+            texts[i].slot = one.slot
+            texts[i].is_bool = one.is_bool
+            texts[i].count = <uint32_t> len(one.texts)
+            labels = <Label*> self._block(len(one.texts), sizeof(Label))
+            for row, text in enumerate(one.texts):
+                self._label(&labels[<size_t> row], text)
+            texts[i].texts = labels
+            texts[i].passes = <const uint64_t*> self._array(one.passes)
+        for i, one in enumerate(source.presences):
+            presences[i].slot = one.slot
+            presences[i].passes_missing = <const uint64_t*> self._array(one.passes_missing)
+            if one.passes_present is not None:
+                presences[i].passes_present = <const uint64_t*> self._array(one.passes_present)
+        tables.thresholds = lists
+        tables.threshold_count = <uint32_t> len(source.thresholds)
+        tables.texts = texts
+        tables.text_count = <uint32_t> len(source.texts)
+        tables.presences = presences
+        tables.presence_count = <uint32_t> len(source.presences)
+        tables.conditions = <uint32_t> len(source.conditions)
+        tables.condition_code = <const int32_t*> self._array(source.conditions)
+        tables.residual_starts = <const uint32_t*> self._array(source.residual_starts)
+        tables.residuals = <const uint32_t*> self._array(source.residuals)
+
+    def _bind_contact(self, source, catalog):
+        cdef Tables* tables = &self.tables
+        cdef CapRule* rules
+        cdef SuppressionRule* pauses
+        cdef uint32_t i, ring = 0
+        cdef int64_t horizon = 0
+        program = source.program
+        groups = {name: index for index, name in enumerate(source.group_names)}
+        offers = {name: index for index, name in enumerate(source.offer_names)}
+        members = {name: [] for name in source.group_names}
+        for index, offer in enumerate(program.offers):
+            members[offer.group].append(index)
+
+        caps = [(cap, -1, -1) for cap in program.caps]
+        program_caps = list(range(len(caps)))
+        group_caps = [[] for _ in groups]
+        offer_caps = [[] for _ in offers]
+        suppressions = []
+        group_pauses = [[] for _ in groups]
+        offer_pauses = [[] for _ in offers]
+        for name, group in program.groups.items():
+            for cap in group.caps:
+                group_caps[groups[name]].append(len(caps))
+                caps.append((cap, -1, groups[name]))
+        for index, offer in enumerate(program.offers):
+            for cap in offer.caps:
+                offer_caps[index].append(len(caps))
+                caps.append((cap, index, -1))
+            for pause in offer.suppressions:
+                offer_pauses[index].append(len(suppressions))
+                suppressions.append((pause, index, -1))
+        # Owners speak for related offers in name order, offers before groups; numbering them so makes the order the number.
+        for name, group in program.groups.items():
+            for pause in group.suppressions:
+                group_pauses[groups[name]].append(len(suppressions))
+                suppressions.append((pause, -1, groups[name]))
+
+        rules = <CapRule*> self._block(len(caps), sizeof(CapRule))
+        for i, (cap, offer_index, group_index) in enumerate(caps):
+            rules[i].outcome = catalog.outcome(cap.outcome)
+            rules[i].channel = catalog.channel(cap.channel) if cap.channel else 0
+            rules[i].at_most = cap.at_most
+            rules[i].per_us = cap.per_us
+            rules[i].offer = offer_index
+            rules[i].group = group_index
+            horizon = max(horizon, <int64_t> cap.per_us)
+        pauses = <SuppressionRule*> self._block(len(suppressions), sizeof(SuppressionRule))
+        related = []
+        for i, (pause, offer_index, group_index) in enumerate(suppressions):
+            pauses[i].outcome = catalog.outcome(pause.outcome)
+            pauses[i].times = pause.times
+            pauses[i].within_us = pause.within_us
+            pauses[i].pause_us = pause.pause_us
+            pauses[i].offer = offer_index
+            pauses[i].group = group_index
+            pauses[i].ring = ring
+            ring += pause.times
+            named = {offers[name] for name in pause.related_offers}
+            for name in pause.related_groups:
+                named.update(members[name])
+            pauses[i].related_start = <uint32_t> len(related)
+            pauses[i].related_count = <uint32_t> len(named)
+            related.extend(sorted(named))
+            horizon = max(horizon, <int64_t> pause.within_us + <int64_t> pause.pause_us)
+
+        def flat(lists):
+            return np.array([number for found in lists for number in found], np.uint32)
+
+        self.cap_ids = [cap.id for cap, _, _ in caps]
+        self.suppression_ids = [pause.id for pause, _, _ in suppressions]
+        tables.caps = <uint32_t> len(caps)
+        tables.suppressions = <uint32_t> len(suppressions)
+        tables.ring_entries = ring
+        tables.cap_rules = rules
+        tables.suppression_rules = pauses
+        tables.related = <const uint32_t*> self._array(np.array(related, np.uint32))
+        tables.program_caps = <const uint32_t*> self._array(np.array(program_caps, np.uint32))
+        tables.program_cap_count = <uint32_t> len(program_caps)
+        tables.offer_cap_starts = <const uint32_t*> self._array(self._starts(offer_caps))
+        tables.offer_caps = <const uint32_t*> self._array(flat(offer_caps))
+        tables.group_cap_starts = <const uint32_t*> self._array(self._starts(group_caps))
+        tables.group_caps = <const uint32_t*> self._array(flat(group_caps))
+        tables.offer_suppression_starts = <const uint32_t*> self._array(self._starts(offer_pauses))
+        tables.offer_suppressions = <const uint32_t*> self._array(flat(offer_pauses))
+        tables.group_suppression_starts = <const uint32_t*> self._array(self._starts(group_pauses))
+        tables.group_suppressions = <const uint32_t*> self._array(flat(group_pauses))
+        tables.contact_horizon_us = horizon
+
+    def _bind_scores(self, source, models):
+        cdef Tables* tables = &self.tables
+        cdef ScoreTable* cards = <ScoreTable*> self._block(len(source.score_tables), sizeof(ScoreTable))
+        cdef ModelTable* scored = <ModelTable*> self._block(len(source.model_tables), sizeof(ModelTable))
+        cdef ModelColumn* columns
+        cdef Runner runner
+        cdef uint32_t i, j
+        arbitration = source.program.arbitration
+        for i, card in enumerate(source.score_tables):
+            cards[i].feature_count = <uint32_t> len(card.features)
+            cards[i].width = card.width
+            cards[i].features = <const int32_t*> self._array(np.array(card.features, np.int32))
+            cards[i].missing = card.missing
+            cards[i].weights = <const double*> self._array(card.weights)
+            cards[i].intercepts = <const double*> self._array(card.intercepts)
+        names = []
+        for i, table in enumerate(source.model_tables):
+            deployed = models.get(table.model)
+            if deployed is None:
+                raise NotFound("Model", table.model, "Deploy it first: rapport model deploy FOLDER.")
+            names.append(deployed.title)
+            runner = deployed.runner
+            scored[i].per_customer = table.per_customer
+            scored[i].fallback = NAN if deployed.fallback is None else deployed.fallback
+            columns = <ModelColumn*> self._block(len(table.columns), sizeof(ModelColumn))
+            for j, numbers in enumerate(table.columns):
+                column = table.binding.columns[j]
+                columns[j].input = column.input
+                columns[j].position = column.position
+                columns[j].is_text = tables.code.kinds[<size_t> numbers[0]] == RESULT_STRING
+                columns[j].per_row = len(numbers) > 1
+                columns[j].expressions = <const int32_t*> self._array(np.array(numbers, np.int32))
+                columns[j].has_missing = column.missing is not None
+                if isinstance(column.missing, str):
+                    self._label(&columns[j].missing_text, column.missing.encode())
+                elif column.missing is not None:
+                    columns[j].missing = column.missing
+            scored[i].columns = columns
+            scored[i].column_count = <uint32_t> len(table.columns)
+            scored[i].model = handle_hold(runner.handle)
+            tables.model_tables = scored
+            tables.model_table_count = i + 1
+        self.model_names = tuple(names)
+        self.models = tuple(sorted(set(names)))
+        tables.score_tables = cards
+        tables.score_table_count = <uint32_t> len(source.score_tables)
+        tables.propensity_kind = <const uint8_t*> self._array(source.propensity_kind)
+        tables.propensity_table = <const uint32_t*> self._array(source.propensity_table)
+        tables.propensity_row = <const uint32_t*> self._array(source.propensity_row)
+        tables.propensity_constant = <const double*> self._array(source.propensity_constant)
+        tables.value_constant = <const double*> self._array(source.value_constant)
+        tables.value_expression = <const int32_t*> self._array(source.value_expression)
+        tables.formula = source.formula
+        tables.use_propensity = arbitration.use_propensity
+        tables.use_context = arbitration.use_context_weight
+        tables.use_value = arbitration.use_value
+        tables.use_levers = arbitration.use_levers
+        tables.context_fixed = <const double*> self._array(source.context_fixed)
+        tables.lever_fixed = <const double*> self._array(source.lever_fixed)
+        tables.weight_starts = <const uint32_t*> self._array(source.weight_starts)
+        tables.weight_percents = <const double*> self._array(source.weight_percents)
+        tables.weight_conditions = <const int32_t*> self._array(source.weight_conditions)
+        tables.weight_is_lever = <const uint8_t*> self._array(source.weight_is_lever)
+        tables.repeats = arbitration.repeats
+        tables.at_most_per_group = arbitration.at_most_per_group
+
+    def _bind_answers(self, source, catalog):
+        cdef Tables* tables = &self.tables
+        cdef PriceRule* prices = <PriceRule*> self._block(len(source.prices), sizeof(PriceRule))
+        cdef Adjustment* changes
+        cdef TreatmentEntry* treatments = <TreatmentEntry*> self._block(len(source.treatments), sizeof(TreatmentEntry))
+        cdef ContentField* fields
+        cdef Piece* pieces
+        cdef PlacementEntry* placements
+        cdef uint32_t i, j, field_count, piece_count
+        program = source.program
+        changes = <Adjustment*> self._block(sum(len(found) for found in source.price_adjustments), sizeof(Adjustment))
+        j = 0
+        for i, price in enumerate(source.prices):
+            prices[i].list = price.list
+            prices[i].floor = INT64_MIN if price.floor is None else price.floor
+            prices[i].ceiling = INT64_MAX if price.ceiling is None else price.ceiling
+            prices[i].increment = price.increment
+            prices[i].ending = price.ending
+            prices[i].rounding = _ROUNDING[price.rounding]
+            prices[i].personal = bool(price.basis)
+            prices[i].adjustment_start = j
+            for condition, percent, amount in source.price_adjustments[i]:
+                changes[j].condition = condition
+                changes[j].percent = percent
+                changes[j].amount = amount
+                j += 1
+            prices[i].adjustment_count = j - prices[i].adjustment_start
+        tables.price_index = <const int32_t*> self._array(source.price_index)
+        tables.prices = prices
+        tables.adjustments = changes
+
+        field_count = sum(len(found) for found in source.treatments)
+        piece_count = sum(len(parts) for found in source.treatments for _, parts in found)
+        fields = <ContentField*> self._block(field_count, sizeof(ContentField))
+        pieces = <Piece*> self._block(piece_count, sizeof(Piece))
+        names = {}
+        field_count = piece_count = 0
+        for i, found in enumerate(source.treatments):
+            treatments[i].field_start = field_count
+            treatments[i].field_count = <uint32_t> len(found)
+            for name, parts in found:
+                fields[field_count].name = names.setdefault(name, len(names))
+                fields[field_count].piece_start = piece_count
+                fields[field_count].piece_count = <uint32_t> len(parts)
+                field_count += 1
+                for part in parts:
+                    pieces[piece_count].expression = -1
+                    if isinstance(part, bytes):
+                        self._keep.append(part)
+                        pieces[piece_count].text = <const char*> <bytes> part
+                        pieces[piece_count].length = <uint32_t> len(part)
+                    else:
+                        pieces[piece_count].expression = part
+                    piece_count += 1
+        self.field_names = list(names)
+        tables.treatments = treatments
+        tables.fields = fields
+        tables.pieces = pieces
+
+        placements = <PlacementEntry*> self._block(len(source.placement_names), sizeof(PlacementEntry))
+        channels = {name: index for index, name in enumerate(program.channels)}
+        masks, rows = self._array(source.placement_masks), self._array(source.treatment_of)
+        for i, name in enumerate(source.placement_names):
+            placement = program.placements[name]
+            placements[i].mask = <const uint64_t*> <size_t> (masks + <size_t> i * tables.words * sizeof(uint64_t))
+            placements[i].treatments = <const int32_t*> <size_t> (rows + <size_t> i * tables.offers * sizeof(int32_t))
+            placements[i].slots = placement.slots
+            placements[i].at_most_per_group = placement.at_most_per_group
+            placements[i].channel = channels[placement.channel]
+            placements[i].content_type = _CONTENT[placement.content_type]
+            placements[i].empty = not source.placement_masks[i].any()
+        self.placement_rows = {name: row for row, name in enumerate(source.placement_names)}
+        tables.placements = placements
+        tables.placement_count = <uint32_t> len(source.placement_names)
+
+    def _bind_reasons(self, source):
+        cdef Tables* tables = &self.tables
+        cdef OfferDates* dates = <OfferDates*> self._block(tables.offers, sizeof(OfferDates))
+        cdef uint32_t i
+        program = source.program
+        slots = {
+            (read.kind, read.name): slot for slot, read in enumerate(source.inputs)
+            if read.kind in (InputKind.CONSENT, InputKind.CASE)
+        }
+        consents = np.full(tables.offers, -1, np.int32)
+        cases = []
+        for i, offer in enumerate(program.offers):
+            group = program.groups[offer.group]
+            dates[i].from_us = INT64_MIN if offer.schedule_from_us is None else offer.schedule_from_us
+            dates[i].until_us = INT64_MAX if offer.schedule_until_us is None else offer.schedule_until_us
+            dates[i].stopped = offer.stopped
+            purpose = offer.consent or group.consent
+            if purpose:
+                consents[i] = slots[InputKind.CONSENT, purpose]
+            kinds = dict.fromkeys((*group.paused_by_cases, *offer.paused_by_cases))
+            cases.append([slots[InputKind.CASE, kind] for kind in kinds])
+        masks = np.zeros((len(program.channels), tables.words), np.uint64)
+        for row, name in enumerate(source.placement_names):
+            masks[program.channels.index(program.placements[name].channel)] |= source.placement_masks[row]
+        self.rules = source.rules
+        self.group_rules = source.group_rules
+        self.offer_rules = source.offer_rules
+        tables.dates = dates
+        tables.channel_masks = <const uint64_t*> self._array(masks)
+        tables.group_rules = self._rule_entries(source.group_rules)
+        tables.group_rule_starts = <const uint32_t*> self._array(self._starts(source.group_rules))
+        tables.offer_rules = self._rule_entries(source.offer_rules)
+        tables.offer_rule_starts = <const uint32_t*> self._array(self._starts(source.offer_rules))
+        tables.consent_slot = <const int32_t*> self._array(consents)
+        tables.case_slot_starts = <const uint32_t*> self._array(self._starts(cases))
+        tables.case_slots = <const uint32_t*> self._array(
+            np.array([slot for found in cases for slot in found], np.uint32)
+        )
+
+    cdef const RuleEntry* _rule_entries(self, lists) except NULL:
+        cdef RuleEntry* entries = <RuleEntry*> self._block(sum(len(found) for found in lists), sizeof(RuleEntry))
+        cdef size_t i = 0
+        for found in lists:
+            for layer, rule in found:
+                entries[i].layer = layer
+                entries[i].rule = rule
+                entries[i].expression = self.rules[rule][1]
+                i += 1
+        return entries
