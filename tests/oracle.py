@@ -20,8 +20,8 @@ from fractions import Fraction
 
 from core.decision import (
     Clamp,
-    DecidedOffer,
     DecideAnswer,
+    DecidedOffer,
     DecideRequest,
     Event,
     ExplainLevel,

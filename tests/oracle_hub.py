@@ -110,17 +110,21 @@ class OracleHub:
         self, identifiers: Sequence[Identifier], purpose: str, channel: str, granted: bool, at_us: int
     ) -> None:
         consents = self._ensure(identifiers).consents
-        since, _ = consents.get((purpose, channel), (at_us, granted))
-        if at_us >= since:
+        newest, stands = consents.get((purpose, channel), (at_us, granted))
+        if at_us > newest:
             consents[purpose, channel] = (at_us, granted)
+        else:
+            # Of two at one moment the refusal stands.
+            consents[purpose, channel] = (newest, stands and (granted or at_us < newest))
 
     def open_case(self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
         self._ensure(identifiers).cases.setdefault((kind, key), Case(kind, at_us))
 
     def close_case(self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
         cases = self._ensure(identifiers).cases
-        if (kind, key) in cases and cases[kind, key].closed_us is None:
-            cases[kind, key] = Case(kind, cases[kind, key].opened_us, at_us)
+        case = cases[kind, key]
+        if case.closed_us is None or at_us < case.closed_us:
+            cases[kind, key] = Case(kind, case.opened_us, at_us)
 
     def add_contact(self, identifiers: Sequence[Identifier], contact: Contact, key: str) -> None:
         """A contact as an import brings it, without an instance."""

@@ -1,7 +1,7 @@
 """The scenarios of ``tests/cases/scenarios``, each taken with the oracle.
 
-A scenario that the oracle does not pass is written wrongly, or the oracle is; one that only the engine fails is a bug of
-the engine.
+A scenario that the oracle does not pass is written wrongly, or the oracle is; one that only the engine fails is a bug
+of the engine.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import yaml
 from core.decision import DecideRequest, Event, ExplainLevel, Identifier, PlacementRequest
 from core.schema import AnyValue, Money
 from tests.oracle import Case, Contact, OracleCustomer
+from tests.oracle_hub import OracleHub
 
 # A mapping of a program's sources, as YAML writes it.
 Document = dict[str, object]
@@ -30,6 +31,9 @@ DAY = 24 * HOUR
 # All histories are written around this moment; requests look at them from before and after it.
 BASE = datetime(2026, 6, 15, 12, tzinfo=UTC)
 BASE_US = int(BASE.timestamp()) * SECOND
+
+# Consents and cases are older than any request, so that a decision as of an earlier time sees the same.
+LONG_AGO_US = BASE_US - 300 * DAY
 
 # --- the universe of names: each has one type in every world, as a store's catalog demands ----------------------
 
@@ -104,20 +108,42 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A program's sources by file name, its customers, and what is asked. ``offers`` are the names ever declared."""
+    """A program's sources by file name, its customers, and what is asked."""
 
     sources: Mapping[str, bytes]
     people: tuple[Person, ...]
-    requests: tuple[tuple[DecideRequest, Person | None], ...]  # with the person whom the identifiers mean
+    requests: tuple[DecideRequest, ...]
 
 
-def world(source: random.Random, *, offers: int = 40, people: int = 8, requests: int = 100) -> World:
-    """One world with at most this many offers, so many customers, and so many requests."""
-    writer = _Writer(source, offers)
+def world(
+    source: random.Random,
+    *,
+    offers: int = 40,
+    people: int = 8,
+    requests: int = 100,
+    models: Sequence[str] = (),
+) -> World:
+    """One world with at most this many offers, so many customers and requests; offers may name these models."""
+    writer = _Writer(source, offers, models)
     sources = writer.program()
     crowd = tuple(writer.person(number) for number in range(people))
     asked = tuple(writer.request(crowd) for _ in range(requests))
     return World(sources, crowd, asked)
+
+
+def fill(hub: OracleHub, person: Person) -> None:
+    """Make a person known to the oracle's hub."""
+    who, profile = person.identifiers, person.profile
+    hub.upsert(who, profile.attributes)
+    hub.tell(who, profile.events, BASE_US)
+    for (purpose, channel), granted in profile.consents.items():
+        hub.set_consent(who, purpose, channel, granted, LONG_AGO_US)
+    for case in profile.cases:
+        hub.open_case(who, case.kind, case.kind, case.opened_us)
+        if case.closed_us is not None:
+            hub.close_case(who, case.kind, case.kind, case.closed_us)
+    for number, contact in enumerate(profile.contacts):
+        hub.add_contact(who, contact, str(number))
 
 
 def dump(document: object) -> bytes:
@@ -128,9 +154,12 @@ def dump(document: object) -> bytes:
 class _Writer:
     """Draws everything; what is declared first bounds what later expressions may name."""
 
-    def __init__(self, source: random.Random, offers: int) -> None:
+    def __init__(self, source: random.Random, offers: int, models: Sequence[str]) -> None:
         self.random = source
-        self.attributes = self.some(ATTRIBUTES, least=6)
+        self.models = models
+        drawn = self.some(ATTRIBUTES, least=6)
+        # The models read the age, so every world knows it.
+        self.attributes = [name for name in ATTRIBUTES if name in drawn or name == "age"]
         self.facts = self.some(FACTS, least=3)
         self.groups = [f"group_{letter}" for letter in "abcde"[: self.upto(1, 5)]]
         self.offers = [f"offer_{number:02d}" for number in range(self.upto(1, offers))]
@@ -143,7 +172,7 @@ class _Writer:
         self.placements = [f"{channel}.{place}" for channel, places in self.channels.items() for place in places]
         self.segments: dict[str, str] = {}
         self.fields: tuple[str, ...] = ()  # of the offer being written
-        self.public = False  # whether what is written may become a price
+        self.told = 0  # events sent with requests so far: each has a key of its own
 
     # --- drawing ---
 
@@ -329,12 +358,12 @@ class _Writer:
                 offer["schedule"] = schedule
         if self.chance(0.03):
             offer["stopped"] = True
-        self.shared(offer, rules=0.25)
+        self.shared(offer, rules=0.2)
         offer["value"] = self.value()
         offer["propensity"] = self.propensity()
         if self.chance(0.6):
             offer["price"] = self.price()
-        offer["treatments"] = {placement: self.treatment() for placement in self.placements if self.chance(0.65)}
+        offer["treatments"] = {placement: self.treatment() for placement in self.placements if self.chance(0.75)}
         self.fields = ()
         return offer
 
@@ -353,6 +382,8 @@ class _Writer:
         return number
 
     def propensity(self) -> object:
+        if self.models and self.chance(0.2):
+            return {"model": self.one(self.models)}
         if self.chance(0.5):
             return self.random.choice((0.0, 0.01, 0.1, 0.2, 0.5, 1.0))
         card: Document = {
@@ -706,16 +737,15 @@ class _Writer:
             Identifier("cookie", f"Ck-{number:x}"),
         )
         identifiers = tuple(self.random.sample(pool, self.upto(1, len(pool))))
-        attributes = {name: self.typed(ATTRIBUTES[name], name) for name in self.attributes if self.chance(0.75)}
+        attributes = {name: self.typed(ATTRIBUTES[name], name) for name in self.attributes if self.chance(0.85)}
         consents = {
             (purpose, channel): self.chance(0.7)
             for purpose in PURPOSES
             for channel in ("", *self.channels)
             if self.chance(0.5)
         }
-        # Opened and closed long before any request, so that a decision as of an earlier time sees the same.
         cases = tuple(
-            Case(kind, BASE_US - 300 * DAY, None if self.chance(0.6) else BASE_US - 200 * DAY)
+            Case(kind, LONG_AGO_US, None if self.chance(0.6) else BASE_US - 200 * DAY)
             for kind in CASES
             if self.chance(0.3)
         )
@@ -733,25 +763,26 @@ class _Writer:
         fields = {name: self.typed(of, name) for name, of in EVENTS[kind].items() if self.chance(0.85)}
         return Event(kind, key, at_us, fields)
 
-    def request(self, crowd: Sequence[Person]) -> tuple[DecideRequest, Person | None]:
+    def request(self, crowd: Sequence[Person]) -> DecideRequest:
         person = self.random.choice(crowd) if crowd and self.chance(0.9) else None
-        identifiers = (
-            [self.spelled(one) for one in self.random.sample(person.identifiers, self.upto(1, len(person.identifiers)))]
-            if person
-            else []
-        )
+        identifiers: list[Identifier] = []
+        if person:
+            known = self.random.sample(person.identifiers, self.upto(1, len(person.identifiers)))
+            identifiers += [self.spelled(one) for one in known]
         if self.chance(0.3):
             identifiers.append(Identifier(self.one(list(NAMESPACES)), "+351999999999"))  # nobody's
+        if crowd and self.chance(0.1):
+            identifiers.append(self.random.choice(self.random.choice(crowd).identifiers))  # whoever is trusted more
         self.random.shuffle(identifiers)
         channel = self.one(list(self.channels))
         asked = self.random.sample(self.channels[channel], self.upto(1, len(self.channels[channel])))
         now_us = BASE_US + self.random.choice((0, 0, 0, 1, -1, HOUR, -DAY, DAY, 7 * DAY, 30 * DAY, 56 * DAY, 59 * DAY))
         events: list[Event] = []
-        for number in range(self.upto(0, 2) if self.chance(0.4) else 0):
-            events.append(self.event(f"now{number}", None if self.chance(0.6) else now_us - self.upto(0, 2) * HOUR))
-        earlier = (
-            [one for one in person.profile.events if one.at_us is not None and one.at_us <= now_us] if person else []
-        )
+        for _ in range(self.upto(0, 2) if self.chance(0.4) else 0):
+            self.told += 1
+            events.append(self.event(f"now{self.told}", None if self.chance(0.6) else now_us - self.upto(0, 2) * HOUR))
+        history = person.profile.events if person else ()
+        earlier = [one for one in history if one.at_us is not None and one.at_us <= now_us]
         if earlier and self.chance(0.2):
             events.append(self.random.choice(earlier))  # sent again
         if events and self.chance(0.2):
@@ -760,12 +791,12 @@ class _Writer:
             channel=channel,
             placements=tuple(PlacementRequest(name, self.upto(1, 6) if self.chance(0.5) else None) for name in asked),
             identifiers=tuple(identifiers),
-            facts={name: self.typed(FACTS[name], name) for name in self.facts if self.chance(0.75)},
+            facts={name: self.typed(FACTS[name], name) for name in self.facts if self.chance(0.85)},
             events=tuple(events),
             explain=ExplainLevel.FULL,
             as_of_us=now_us,
             seed=self.upto(1, 1 << 62),
-        ), person
+        )
 
     def spelled(self, identifier: Identifier) -> Identifier:
         """The same identifier as a careless channel writes it."""
