@@ -11,7 +11,7 @@ from libc.stdlib cimport calloc, free, realloc
 
 import numpy as np
 
-from core.errors import NotFound
+from core.errors import ModelError, NotFound
 from core.expressions import InputKind
 from core.kernel.machine cimport RESULT_STRING, CodeHolder
 from core.inference.runner cimport Runner, handle_drop, handle_hold
@@ -355,7 +355,7 @@ cdef class Plan:
             deployed = models.get(table.model)
             if deployed is None:
                 raise NotFound("Model", table.model, "Deploy it first: rapport model deploy FOLDER.")
-            names.append(deployed.title)
+            names.append(deployed.label)
             runner = deployed.runner
             scored[i].per_customer = table.per_customer
             scored[i].fallback = NAN if deployed.fallback is None else deployed.fallback
@@ -363,8 +363,16 @@ cdef class Plan:
             for j, numbers in enumerate(table.columns):
                 column = table.binding.columns[j]
                 columns[j].input = column.input
+                is_text = tables.code.kinds[<size_t> numbers[0]] == RESULT_STRING
+                if is_text != deployed.takes_text(column.input):
+                    raise ModelError(
+                        deployed.label,
+                        f"{column.where}: '{column.text}' is {'text' if is_text else 'a number'}, and its input takes "
+                        f"{'numbers' if is_text else 'text'}",
+                        "Convert it: string(...) makes text, a comparison makes 0 or 1.",
+                    )
                 columns[j].position = column.position
-                columns[j].is_text = tables.code.kinds[<size_t> numbers[0]] == RESULT_STRING
+                columns[j].is_text = is_text
                 columns[j].per_row = len(numbers) > 1
                 columns[j].expressions = <const int32_t*> self._array(np.array(numbers, np.int32))
                 columns[j].has_missing = column.missing is not None

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import limits
-from core.errors import ProgramError
+from core.errors import Problem, ProgramError, nearest
 from core.expressions import Call, Expression, Input, InputKind, Kind, Literal, Read, Type
 from core.expressions.check import Scope, check
 from core.expressions.conditions import Atom, Op, split
@@ -514,7 +514,12 @@ class Compiler:
         self.formula = NEVER if formula is None else self.number(formula)
 
     def _model_table(self, model: str, members: list[int]) -> None:
-        binding = self.models[model]
+        binding = self.models.get(model)
+        if binding is None:
+            where = next(o.propensity.where for o in self.program.offers if isinstance(o.propensity, ModelPropensity) and o.propensity.model == model)
+            close = nearest(model, self.models)
+            hint = f"Did you mean '{close}'?" if close else "Deploy it first: rapport model deploy FOLDER."
+            raise ProgramError([Problem(where, f"There is no deployed model '{model}'.", hint)])
         table = ModelTable(model, binding, binding.per_customer, [], [], len(members))
         problems = []
         for column in binding.columns:

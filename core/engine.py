@@ -1,0 +1,398 @@
+"""The engine: one object that decides. It holds the plan that serves, the store, and the models, and nothing else changes.
+
+A plan is immutable. Loading a program or switching a model builds a new plan beside the old one and replaces one
+reference; a decision takes the reference once and keeps it to its end, so none mixes two versions, and one that begins after
+a load was acknowledged sees the new program. Whatever is refused leaves everything as it was.
+
+Deciding writes nothing that it waits for. Outcomes and what is told go through the store's one mutation path, and are durable and
+visible to every later decision when the call returns.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from core import limits
+from core.decision import DecideAnswer, DecideRequest, Event, ExplainLevel, Identifier
+from core.errors import (
+    BadToken,
+    BadValue,
+    DeadlineTooShort,
+    NoProgram,
+    NotFound,
+    RapportError,
+    TooLarge,
+    UnknownName,
+)
+from core.hub import mutations
+from core.hub.catalog import name_of
+from core.hub.mutations import RecordedEvent, RecordEvents, RecordOutcomes, Upsert
+from core.inference.registry import LiveModel, Registry
+from core.kernel.exchange import decide_one, measure
+from core.kernel.instance_token import read_token
+from core.kernel.plan import Plan
+from core.outcomes import Outcome, OutcomeResult, OutcomeStatus, ProgramVersion, TellResult
+from core.programs import image
+from core.programs.plan import Tables, compile_tables
+from core.programs.program import Program
+from core.programs.source import check, read
+from core.schema import AnyValue
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from core.hub.store import Store
+
+# A clock of a caller may run ahead of ours; an outcome or event later than this has a wrong date.
+_AHEAD_US = 5 * 60 * 1_000_000
+
+
+def _wall_us() -> int:
+    return time.time_ns() // 1000
+
+
+class Engine:
+    """Decides over one store. Every method may be called from many threads at once.
+
+    ``clock_us`` gives microseconds since 1970-01-01T00:00:00Z; tests move it. ``on_lost`` is told of an event sent along with a
+    decision that could not be kept after all (the decision was answered by then).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        *,
+        clock_us: Callable[[], int] = _wall_us,
+        on_lost: Callable[[BaseException], None] = lambda error: None,
+    ) -> None:
+        self.store = store
+        self.registry = registry
+        self._clock_us = clock_us
+        self._on_lost = on_lost
+        # Held while a plan is built and swapped, so that a program and a model that change at once both count.
+        self._changing = threading.RLock()
+        # Replaced, never altered; a decision reads it once.
+        self._plan: Plan | None = None
+        registry.listen(self._models_change)
+        saved = store.active_program()
+        if saved is not None:
+            program = self._restored(saved.name, saved.version)
+            self._plan = self._built(program, saved.version, registry.live())
+
+    # --- deciding ---------------------------------------------------------------------------------------------
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that serves now. Raises NoProgram."""
+        plan = self._plan
+        if plan is None:
+            raise NoProgram
+        return plan
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a program serves."""
+        return self._plan is not None
+
+    def decide(self, request: DecideRequest) -> DecideAnswer:
+        """Decides one request.
+
+        Events sent along are handed to the store first and count in this decision whether or not they are there yet; without a
+        known or nameable customer they count in this decision only. With ``as_of_us`` set nothing is kept: the decision is a
+        question about another moment. Raises NoProgram, UnknownName, BadValue, TooLarge, DeadlineTooShort, Overloaded,
+        StoreError.
+        """
+        return self._decide(request, keep=True)
+
+    def explain(self, request: DecideRequest) -> DecideAnswer:
+        """Decides with full explanation and keeps nothing of it. Raises as `decide`."""
+        return self._decide(request, keep=False, explain=ExplainLevel.FULL)
+
+    def _decide(self, request: DecideRequest, *, keep: bool, explain: ExplainLevel | None = None) -> DecideAnswer:
+        plan = self.plan
+        deadline_ns = 0
+        if request.deadline_us is not None:
+            if request.deadline_us <= 0:
+                raise DeadlineTooShort
+            deadline_ns = time.monotonic_ns() + request.deadline_us * 1000
+        now_us = self._clock_us() if request.as_of_us is None else request.as_of_us
+        seed = secrets.randbits(64) if request.seed is None else request.seed & 0xFFFF_FFFF_FFFF_FFFF
+        if explain is not None:
+            request = _replaced(request, explain)
+        if request.events:
+            _check_events(plan, request.events, now_us)
+            if keep and request.as_of_us is None and request.identifiers:
+                self._keep_events(request, now_us)
+        return decide_one(plan, request, now_us, seed, deadline_ns)
+
+    def _keep_events(self, request: DecideRequest, now_us: int) -> None:
+        future = self.store.submit(
+            RecordEvents(identifiers=request.identifiers, events=_recorded(request.events, now_us))
+        )
+        future.add_done_callback(self._kept)
+
+    def _kept(self, future: Future[Any]) -> None:
+        error = future.exception()
+        if error is not None:
+            self._on_lost(error)
+
+    def benchmark(self, requests: Sequence[DecideRequest], rounds: int = 1) -> NDArray[np.int64]:
+        """Times decisions inside the kernel, in nanoseconds: see `core.kernel.exchange.measure`."""
+        return measure(self.plan, requests, rounds, self._clock_us())
+
+    # --- the loop back ----------------------------------------------------------------------------------------
+
+    def record(self, outcomes: Sequence[Outcome]) -> Sequence[OutcomeResult]:
+        """Records outcomes, each for itself; durable and seen by every later decision when it returns.
+
+        Results are in the order given. A token that nobody here issued, or that expired, is UNKNOWN; an outcome nobody declared or
+        a time in the future is REFUSED; both carry the error.
+        """
+        now_us = self._clock_us()
+        results: list[OutcomeResult | None] = [None] * len(outcomes)
+        reports: list[tuple[int, mutations.Outcome]] = []
+        for position, outcome in enumerate(outcomes):
+            try:
+                reports.append((position, self._report(outcome, now_us)))
+            except (BadToken, NotFound) as error:
+                results[position] = OutcomeResult(OutcomeStatus.UNKNOWN, error)
+            except RapportError as error:
+                results[position] = OutcomeResult(OutcomeStatus.REFUSED, error)
+        if reports:
+            statuses = self.store.apply(RecordOutcomes(outcomes=tuple(report for _, report in reports)))
+            for (position, report), status in zip(reports, statuses, strict=True):
+                results[position] = _result(report, status)
+        return [result for result in results if result is not None]
+
+    def _report(self, outcome: Outcome, now_us: int) -> mutations.Outcome:
+        issued = read_token(outcome.token, self.store.signing_key)
+        catalog = self.store.catalog
+        if outcome.outcome not in catalog.outcomes:
+            raise UnknownName("outcome", outcome.outcome, catalog.outcomes)
+        at_us = now_us if outcome.at_us is None else outcome.at_us
+        if at_us > now_us + _AHEAD_US:
+            raise BadValue("outcome.at", "lies in the future", "Send the time it happened, in UTC.")
+        if at_us > issued.expires_us:
+            raise NotFound("Instance", f"{issued.instance:016x}", "It expired before the outcome happened.")
+        value_minor = 0
+        if outcome.value is not None:
+            currency = self.plan.program.currency
+            if currency and outcome.value.currency != currency:
+                raise BadValue("outcome.value", f"is in {outcome.value.currency}; the program counts in {currency}")
+            value_minor = outcome.value.minor
+        identifiers: tuple[Identifier, ...] = ()
+        if issued.customer == 0:
+            if not issued.namespace:
+                raise NotFound(
+                    "Customer", "nobody", "The decision was asked for without an identifier, so nothing can be kept of it."
+                )
+            namespace = name_of({name: entry.number for name, entry in catalog.namespaces.items()}, issued.namespace, "namespace")
+            identifiers = (Identifier(namespace, issued.identifier.decode()),)
+        return mutations.Outcome(
+            customer=issued.customer,
+            identifiers=identifiers,
+            offer=catalog.offer_name(issued.offer),
+            outcome=outcome.outcome,
+            channel=name_of(catalog.channels, issued.channel, "channel"),
+            at_us=at_us,
+            instance=issued.instance,
+            value_minor=value_minor,
+            key=outcome.key,
+        )
+
+    def tell(
+        self,
+        identifiers: Sequence[Identifier],
+        events: Sequence[Event],
+        attributes: Mapping[str, AnyValue],
+        source: str,
+        at_us: int | None,
+    ) -> TellResult:
+        """Keeps events and attributes of a customer, made when nobody known is named; durable and visible when it returns.
+
+        Raises UnknownName, BadValue, TooLarge, StoreError.
+        """
+        now_us = self._clock_us() if at_us is None else at_us
+        who = tuple(identifiers)
+        if not who:
+            raise BadValue("identifiers", "is empty", "Say whose events and attributes these are.")
+        if not events and not attributes:
+            raise BadValue("events", "is empty, and so is attributes", "Tell at least one of them.")
+        if events:
+            _check_events(self.plan, events, now_us)
+        created = False
+        applied: tuple[bool, ...] = ()
+        if attributes:
+            result = self.store.apply(
+                Upsert(identifiers=who, attributes=mutations.cells(attributes), source=source, at_us=now_us)
+            )
+            created = result.created
+        if events:
+            kept = self.store.apply(RecordEvents(identifiers=who, events=_recorded(events, now_us)))
+            created = created or kept.created
+            applied = kept.applied
+        return TellResult(sum(applied), len(applied) - sum(applied), created)
+
+    # --- programs ---------------------------------------------------------------------------------------------
+
+    def validate_program(self, sources: Mapping[str, bytes]) -> Program:
+        """Checks a program as loading would, against the models that are live. Raises ProgramError, NotFound."""
+        program = check(read(sources))
+        _tables(program, self.registry.live())
+        return program
+
+    def load_program(self, sources: Mapping[str, bytes], at_us: int) -> str:
+        """Checks, keeps and activates a program; its version, "<name>@<number>".
+
+        Whatever is refused leaves the program before it serving. Raises ProgramError, NotFound (a model), SchemaConflict,
+        StoreError.
+        """
+        found = read(sources)
+        program = check(found)
+        with self._changing:
+            models = self.registry.live()
+            tables = _tables(program, models)
+            self.store.declare(program.schema, [offer.name for offer in program.offers], program.channels)
+            # Bound once before it is kept, so that a model which does not fit refuses the program and leaves no version.
+            self._bind(tables, program.name, 0, models)
+            number = self.store.apply(
+                mutations.SaveProgram(
+                    name=program.name,
+                    digest=program.digest,
+                    sources=dict(found.files),
+                    at_us=at_us,
+                    image=image.pack(program),
+                    compiler=image.COMPILER,
+                )
+            )
+            plan = self._bind(tables, program.name, number, models)
+            self.store.apply(mutations.ActivateProgram(name=program.name, version=number, at_us=at_us))
+            self._plan = plan
+            return plan.version
+
+    def programs(self) -> Sequence[ProgramVersion]:
+        """Versions kept, newest first."""
+        active = self.store.active_program()
+        serving = (active.name, active.version) if active else None
+        kept = sorted(self.store.programs(), key=lambda saved: (saved.saved_us, saved.version), reverse=True)
+        return [
+            ProgramVersion(
+                f"{saved.name}@{saved.version}", saved.digest, saved.saved_us, (saved.name, saved.version) == serving
+            )
+            for saved in kept
+        ]
+
+    def program_sources(self, version: str) -> Mapping[str, bytes]:
+        """The sources of a version, by file name. Raises NotFound."""
+        return self.store.program_sources(*_version(version))
+
+    def rollback_program(self, version: str, at_us: int) -> str:
+        """Activates a version kept before ('' the one before the active one); the version that decides now.
+
+        Raises NotFound, and ProgramError or ModelError when it no longer fits the models that are live.
+        """
+        with self._changing:
+            name, number = _version(version) if version else self._version_before()
+            plan = self._built(self._restored(name, number), number, self.registry.live())
+            self.store.apply(mutations.ActivateProgram(name=name, version=number, at_us=at_us))
+            self._plan = plan
+            return plan.version
+
+    def _version_before(self) -> tuple[str, int]:
+        active = self.plan
+        earlier = [
+            saved.version for saved in self.store.programs()
+            if saved.name == active.program.name and saved.version < active.version_number
+        ]
+        if not earlier:
+            raise NotFound("Program version", f"before {active.version}", "List what is kept: rapport program list.")
+        return active.program.name, max(earlier)
+
+    def _restored(self, name: str, number: int) -> Program:
+        """The checked program of a kept version: from its image when this release made it, else from its sources."""
+        packed = self.store.program_image(name, number, image.COMPILER)
+        if packed:
+            return image.unpack(packed)
+        return check(read(self.store.program_sources(name, number)))
+
+    def _bind(self, tables: Tables, name: str, number: int, models: Mapping[str, LiveModel]) -> Plan:
+        return Plan(
+            tables, self.store.catalog, self.store.environment, models, f"{name}@{number}", number, self.store.signing_key
+        )
+
+    def _built(self, program: Program, number: int, models: Mapping[str, LiveModel]) -> Plan:
+        tables = _tables(program, models)
+        self.store.declare(program.schema, [offer.name for offer in program.offers], program.channels)
+        return self._bind(tables, program.name, number, models)
+
+    def _models_change(self, wanted: Mapping[str, LiveModel]) -> None:
+        """Rebuilds the plan for models that are about to be live; raising refuses them, and the plan stays."""
+        with self._changing:
+            plan = self._plan
+            if plan is None:
+                return
+            self._plan = self._built(plan.program, plan.version_number, wanted)
+
+    def close(self) -> None:
+        """Lets go of the plan, so that the store can be closed. Decisions under way must have ended."""
+        self._plan = None
+
+
+def _tables(program: Program, models: Mapping[str, LiveModel]) -> Tables:
+    return compile_tables(program, {name: model.binding for name, model in models.items()})
+
+
+def _version(text: str) -> tuple[str, int]:
+    name, at, number = text.rpartition("@")
+    if not at or not number.isdigit():
+        raise NotFound("Program version", text, "A version is written <name>@<number>: rapport program list.")
+    return name, int(number)
+
+
+def _replaced(request: DecideRequest, explain: ExplainLevel) -> DecideRequest:
+    return DecideRequest(
+        request.channel, request.placements, request.identifiers, request.facts, request.events, explain,
+        request.deadline_us, request.as_of_us, request.seed, request.deferred,
+    )
+
+
+def _check_events(plan: Plan, events: Sequence[Event], now_us: int) -> None:
+    if len(events) > limits.EVENTS_PER_REQUEST:
+        raise TooLarge("events", len(events), limits.EVENTS_PER_REQUEST)
+    declared = plan.program.schema.events
+    for event in events:
+        if event.type not in declared:
+            raise UnknownName("event type", event.type, declared)
+        if not event.key:
+            raise BadValue(
+                f"events.{event.type}.key", "is empty", "Give each event a key that stays the same when it is sent again."
+            )
+        if event.at_us is not None and event.at_us > now_us + _AHEAD_US:
+            raise BadValue(f"events.{event.type}.at", "lies in the future", "Send the time it happened, in UTC.")
+
+
+def _recorded(events: Sequence[Event], now_us: int) -> tuple[RecordedEvent, ...]:
+    return tuple(
+        RecordedEvent(
+            type=event.type, key=event.key, at_us=now_us if event.at_us is None else event.at_us,
+            fields=mutations.cells(event.fields),
+        )
+        for event in events
+    )
+
+
+def _result(report: mutations.Outcome, status: mutations.OutcomeStatus) -> OutcomeResult:
+    if status is mutations.OutcomeStatus.APPLIED:
+        return OutcomeResult(OutcomeStatus.APPLIED)
+    if status is mutations.OutcomeStatus.DUPLICATE:
+        return OutcomeResult(OutcomeStatus.DUPLICATE)
+    return OutcomeResult(
+        OutcomeStatus.UNKNOWN, NotFound("Customer", str(report.customer), "The customer of this instance was erased.")
+    )

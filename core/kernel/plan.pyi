@@ -1,0 +1,28 @@
+from collections.abc import Mapping
+from typing import final
+
+from core.hub.catalog import Catalog
+from core.hub.environment import Environment
+from core.inference.registry import LiveModel
+from core.programs.plan import Tables
+from core.programs.program import Program
+
+@final
+class Plan:
+    """A bound plan. Immutable once made; shared by all threads; freed when the last decision drops it.
+
+    ``source`` are the tables, ``catalog`` the store's names (every name of the program must be declared in it), ``models`` the
+    live model of each name, ``signing_key`` the store's 16 bytes for tokens. Raises NotFound for a model that is not
+    deployed, ModelError for one whose inputs do not fit what they are bound to.
+    """
+
+    program: Program
+    source: Tables
+    catalog: Catalog
+    version: str
+    version_number: int
+    models: tuple[str, ...]
+    def __init__(
+        self, source: Tables, catalog: Catalog, environment: Environment, models: Mapping[str, LiveModel],
+        version: str, version_number: int, signing_key: bytes,
+    ) -> None: ...
