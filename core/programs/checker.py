@@ -1,9 +1,9 @@
 """Type-checks the expressions of a program's files, each distinct text once, and leads problems back into the YAML.
 
-A large program repeats itself: a hundred thousand offers share a few thousand conditions. The cache is by text, expected
-types and scope, so a repeated condition costs one dictionary look-up, and equal expressions are one object, which the
-plan compiler profits from. An expression that reads ``offer.`` depends on its offer and is cached for that offer's
-field values only.
+A large program repeats itself: a hundred thousand offers share a few thousand conditions. The cache is by text,
+expected types and scope, so a repeated condition costs one dictionary look-up, and equal expressions are one object,
+which the plan compiler profits from. An expression that reads ``offer.`` depends on its offer and is cached for that
+offer's field values only.
 
 The checker places problems relative to the expression's own text (line 1, column 1); `core.programs.document` knows
 where each character of that text stands in the file.
@@ -66,7 +66,8 @@ class Checker:
                    formula: bool = False, text: str | None = None, offset: int = 0) -> Expression | None:
         """The checked expression of a scalar, or of the piece ``text`` of it that begins at ``offset``.
 
-        ``fields`` are the offer's; None outside of offers, where ``offer.`` cannot be read. Problems are noted and give None.
+        ``fields`` are the offer's; None outside of offers, where ``offer.`` cannot be read. Problems are noted and
+        give None.
         """
         written = reader.document.value(node)
         source = written if text is None else text
@@ -82,10 +83,8 @@ class Checker:
             key = (source, expect)
         found = self._checked.get(key)
         if found is None:
-            if own:
-                scope = self._plain.with_offer(fields)
-            else:
-                scope = self._formula if formula else self._plain
+            shared = self._formula if formula else self._plain
+            scope = shared.with_offer(fields) if own else shared
             found = self._checked[key] = _check(source, scope, expect)
         if isinstance(found, Expression):
             return found

@@ -1,11 +1,12 @@
 """YAML as a tree of positioned nodes: what every reader of a program's files builds on.
 
-libyaml composes the nodes; nothing is resolved to Python values here, so a scalar keeps the text its author wrote and the
-reader decides what it means (``NO`` is a country where a label is expected, never a bool). Three things are added:
+libyaml composes the nodes; nothing is resolved to Python values here, so a scalar keeps the text its author wrote
+and the reader decides what it means (``NO`` is a country where a label is expected, never a bool). Three things are
+added:
 
-*   ``!`` is negation. YAML would read ``- !has(customer.loan)`` as a tag, so before parsing every ``!`` is replaced by a
-    private-use character of the same width, and put back in every scalar. Tags are therefore impossible, which also
-    closes the door on object construction.
+*   ``!`` is negation. YAML would read ``- !has(customer.loan)`` as a tag, so before parsing every ``!`` is replaced
+    by a private-use character of the same width, and put back in every scalar. Tags are therefore impossible, which
+    also closes the door on object construction.
 *   Depth, size and aliases are bounded. libyaml's composer recurses; its per-node callbacks count the depth and stop it
     long before the C stack ends. Aliases are allowed as long as the expanded document stays small and has no cycle.
 *   A position in a scalar's value can be led back to the line and column of the file, also through quotes,
@@ -66,7 +67,7 @@ class Problems:
         """Raises ProgramError with all problems by file, line and column."""
         if not self._found:
             return
-        ordered = sorted(self._found, key=lambda problem: (problem.where.file, problem.where.line, problem.where.column))
+        ordered = sorted(self._found, key=lambda each: (each.where.file, each.where.line, each.where.column))
         told = ordered[:PROBLEMS_TOLD]
         if len(ordered) > len(told):
             told.append(Problem(ordered[-1].where, f"{len(ordered) - PROBLEMS_TOLD} more problems are not listed.",
@@ -74,7 +75,7 @@ class Problems:
         raise ProgramError(told)
 
 
-class _TooDeep(Exception):
+class _TooDeep(Exception):  # noqa: N818 - ends the composing of one file; `nodes` makes a problem of it
     """The composer went past DEPTH."""
 
 
@@ -87,7 +88,8 @@ class _Composer(CParser):
 
     def descend_resolver(self, parent: object, index: object) -> None:
         self.depth += 1
-        if self.depth > DEPTH:
+        # A scalar counts, too, and may stand in the innermost list.
+        if self.depth > DEPTH + 1:
             raise _TooDeep
 
     def ascend_resolver(self) -> None:
@@ -155,9 +157,10 @@ class Document:
         except yaml.reader.ReaderError as error:
             position = error.position if isinstance(error.position, int) else 0
             line, column = self._place_of(position)
-            problems.add(Where(self.name, line, column),
-                         f"Character U+{ord(error.character) if isinstance(error.character, str) else error.character:04X}"
-                         " is not allowed in YAML.", "Remove it, or write it as an escape in a quoted text.")
+            character = self.text[position : position + 1]
+            code = f"U+{ord(character):04X}" if character else "at the end"
+            problems.add(Where(self.name, line, column), f"Character {code} is not allowed in YAML.",
+                         "Remove it, or write it as an escape in a quoted text.")
 
     # --- places -----------------------------------------------------------------------------------------------
 
@@ -236,8 +239,9 @@ class Document:
         for event in yaml.parse(self.text, Loader=yaml.CSafeLoader):
             if isinstance(event, opening):
                 depth += 1
-                if depth >= DEPTH:
-                    return event.start_mark.line + 1, event.start_mark.column + 1
+                mark = event.start_mark
+                if depth > DEPTH and mark is not None:
+                    return mark.line + 1, mark.column + 1
             elif isinstance(event, closing):
                 depth -= 1
         return 1, 1
@@ -256,8 +260,8 @@ class Document:
         if character == "\t" or (source[: column - 1].isspace() and "\t" in source[:column]):
             message, hint = "A tab cannot indent YAML.", "Use spaces."
         elif "mapping values are not allowed" in said:
-            message = "A colon followed by a blank is a key's in YAML, and no key can stand here."
-            hint = "Put the whole text in quotes."
+            message = "YAML takes a colon followed by a blank for a key's, and no key can stand here."
+            hint = "If it belongs to a text, put the whole text in quotes; if it is a key, check the indentation."
         elif "undefined alias" in said:
             hint = "An anchor (&name) must come before its alias (*name); a text that begins with * needs quotes."
         elif "cannot start any token" in said and character in ("@", "`", "%"):

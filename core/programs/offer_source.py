@@ -33,7 +33,9 @@ from core.programs.program import (
 from core.programs.reading import Reader, Table, is_empty, shorten
 from core.schema import ValueType
 
-KEYS: Final = ("offer", "group", "schedule", *POLICY_KEYS, "value", "propensity", "price", "treatments", "fields", "stopped")
+KEYS: Final = (
+    "offer", "group", "schedule", *POLICY_KEYS, "value", "propensity", "price", "treatments", "fields", "stopped",
+)
 # Inputs that say something about the customer, and so make a price personal.
 _PERSONAL: Final = frozenset(
     {InputKind.ATTRIBUTE, InputKind.AGGREGATE, InputKind.CONSENT, InputKind.CASE, InputKind.KNOWN}
@@ -207,7 +209,8 @@ class OfferReader:
                 nodes.append(key_node)
                 numbers.append(number)
         if len(texts) > limits.MODEL_INPUTS:
-            reader.problem(node, f"The scorecard of '{name}' has {len(texts)} features; the limit is {limits.MODEL_INPUTS}.")
+            reader.problem(node, f"The scorecard of '{name}' has {len(texts)} features; the limit is "
+                                 f"{limits.MODEL_INPUTS}.")
             return None
         shared = tuple(texts)
         features = self._features.get(shared)
@@ -234,22 +237,28 @@ class OfferReader:
         list_minor = self._amount(reader, table, "list", low=0)
         floor = self._amount(reader, table, "floor", low=0)
         ceiling = self._amount(reader, table, "ceiling", low=0)
-        if floor is not None and ceiling is not None and floor > ceiling:
-            reader.problem(table.get("floor") or node, f"The floor {quantity.show_money(floor, currency)} is above the ceiling "
-                                                       f"{quantity.show_money(ceiling, currency)}.", "Exchange them.")
-        elif list_minor is not None:
-            listed = table.get("list") or node
-            if floor is not None and list_minor < floor:
-                reader.problem(listed, f"The list price {quantity.show_money(list_minor, currency)} is below the floor "
-                                       f"{quantity.show_money(floor, currency)}.", "Lower the floor or raise the list price.")
-            if ceiling is not None and list_minor > ceiling:
-                reader.problem(listed, f"The list price {quantity.show_money(list_minor, currency)} is above the ceiling "
-                                       f"{quantity.show_money(ceiling, currency)}.", "Raise the ceiling or lower the list price.")
+        self._check_bounds(reader, table, list_minor, floor, ceiling)
         adjustments, basis = self._adjustments(reader, table.get("adjustments"), name, fields)
         increment, ending, rounding = self._round(reader, table.get("round"), name)
         if list_minor is None:
             return None
         return Price(list_minor, currency, adjustments, floor, ceiling, increment, ending, rounding, basis)
+
+    def _check_bounds(self, reader: Reader, table: Table, list_minor: int | None, floor: int | None,
+                      ceiling: int | None) -> None:
+        shown = {minor: quantity.show_money(minor, self._declared.currency) for minor in (list_minor, floor, ceiling)
+                 if minor is not None}
+        listed = table.get("list") or table.node
+        if floor is not None and ceiling is not None and floor > ceiling:
+            reader.problem(table.get("floor") or listed,
+                           f"The floor {shown[floor]} is above the ceiling {shown[ceiling]}.", "Exchange them.")
+            return
+        if list_minor is not None and floor is not None and list_minor < floor:
+            reader.problem(listed, f"The list price {shown[list_minor]} is below the floor {shown[floor]}.",
+                           "Lower the floor or raise the list price.")
+        if list_minor is not None and ceiling is not None and list_minor > ceiling:
+            reader.problem(listed, f"The list price {shown[list_minor]} is above the ceiling {shown[ceiling]}.",
+                           "Raise the ceiling or lower the list price.")
 
     def _amount(self, reader: Reader, table: Table, key: str, low: int) -> int | None:
         node = table.get(key)
@@ -258,7 +267,8 @@ class OfferReader:
             return None
         if money.minor < low:
             least = quantity.show_money(low, money.currency)
-            reader.problem(node, f"{key} is {quantity.show_money(money.minor, money.currency)}; it must be at least {least}.")
+            written = quantity.show_money(money.minor, money.currency)
+            reader.problem(node, f"{key} is {written}; it must be at least {least}.")
             return None
         return money.minor
 
@@ -288,7 +298,7 @@ class OfferReader:
             if condition is not None and when is not None:
                 for each in condition.inputs:
                     if each.protected:
-                        reader.problem(when, f"The price of '{name}' may not depend on {each.path}, which is protected.",
+                        reader.problem(when, f"The price of '{name}' may not depend on {each.path}: it is protected.",
                                        "Take it out of this condition and of the segments that it uses.")
                     if each.kind in _PERSONAL:
                         basis[each.path] = None
@@ -301,7 +311,8 @@ class OfferReader:
             return 0.0
         written = Decimal(reader.text(node, "percent") or "0")
         if written % _PERCENT_STEP != 0:
-            reader.problem(node, f"percent is {written}; prices are exact to 0.0001 percent.", "Write at most four decimals.")
+            reader.problem(node, f"percent is {written}; prices are exact to 0.0001 percent.",
+                           "Write at most four decimals.")
         return percent
 
     def _round(self, reader: Reader, node: Node | None, name: str) -> tuple[int, int, Rounding]:
@@ -309,7 +320,8 @@ class OfferReader:
         if node is None or (table := reader.table(node, f"round of '{name}'", ("to", "ending", "mode"))) is None:
             return nothing
         if table.get("to") is None:
-            reader.problem(node, f"The rounding of the price of '{name}' has no increment.", "Add to: such as 0.05 EUR.")
+            reader.problem(node, f"The rounding of the price of '{name}' has no increment.",
+                           "Add to: such as 0.05 EUR.")
             return nothing
         increment = self._amount(reader, table, "to", low=1)
         ending = self._amount(reader, table, "ending", low=0) or 0
@@ -326,7 +338,8 @@ class OfferReader:
 
     # --- content ----------------------------------------------------------------------------------------------
 
-    def _treatments(self, reader: Reader, node: Node | None, name: str, fields: OfferFields) -> MappingProxyType[str, Treatment]:
+    def _treatments(self, reader: Reader, node: Node | None, name: str,
+                    fields: OfferFields) -> MappingProxyType[str, Treatment]:
         found: dict[str, Treatment] = {}
         if node is None or (table := reader.table(node, f"treatments of '{name}'")) is None:
             return MappingProxyType(found)
@@ -346,7 +359,7 @@ class OfferReader:
 
     def _text(self, reader: Reader, key: Scalar, node: Node, fields: OfferFields) -> Text | None:
         name = reader.name(key, "the name of a content field")
-        text = reader.text(node, "content")
+        text = reader.text(node, "The content")
         if name is None or text is None or not isinstance(node, Scalar):
             return None
         if len(text) * 4 > limits.CONTENT_BYTES and len(text.encode()) > limits.CONTENT_BYTES:
@@ -360,7 +373,7 @@ class OfferReader:
             return shared
         try:
             split = template.split(text)
-        except template.Unclosed as error:
+        except template.TemplateError as error:
             reader.problems.add(reader.document.where_inside(node, error.offset), error.problem, error.hint)
             return None
         pieces: list[str | Expression] = []
@@ -368,10 +381,13 @@ class OfferReader:
             if isinstance(piece, str):
                 pieces.append(piece)
                 continue
-            found = self._declared.checker.expression(reader, node, SHOWN, fields=fields, text=piece.text, offset=piece.offset)
-            if found is None:
-                return None
-            pieces.append(found)
+            found = self._declared.checker.expression(
+                reader, node, SHOWN, fields=fields, text=piece.text, offset=piece.offset
+            )
+            if found is not None:
+                pieces.append(found)
+        if len(pieces) < len(split):
+            return None
         made = Text(name, tuple(pieces))
         if "offer." not in text:
             self._texts[name, text] = made

@@ -22,7 +22,7 @@ from core.schema import Schema, ValueType
 
 LAYERS: Final = {layer.name.lower(): layer for layer in Layer}
 KEYS: Final = (*LAYERS, "consent", "paused_by_cases", "contact", "context_weights", "levers", "description")
-# -100 takes the factor to nothing; below it a priority would turn its sign. The upper bound is arbitrary: a factor of 101.
+# -100 takes the factor to nothing; below it a priority would turn its sign. The upper bound is arbitrary: 101 times.
 PERCENT_LOW: Final = -100.0
 PERCENT_HIGH: Final = 10_000.0
 
@@ -62,7 +62,7 @@ def read_policy(reader: Reader, table: Table, owner: str, declared: Declared, fi
     for key, layer in LAYERS.items():
         node = table.get(key)
         if node is not None:
-            _rules(reader, node, key, layer, owner, declared, fields, rules)
+            rules.extend(_rules(reader, node, layer, owner=owner, declared=declared, fields=fields))
     caps: tuple[Cap, ...] = ()
     suppressions: tuple[Suppression, ...] = ()
     node = table.get("contact")
@@ -80,14 +80,16 @@ def read_policy(reader: Reader, table: Table, owner: str, declared: Declared, fi
             cases.append(kind)
     return Policy(
         tuple(rules), caps, suppressions,
-        read_weights(reader, table.get("context_weights"), "context_weights", owner, declared, fields),
-        read_weights(reader, table.get("levers"), "levers", owner, declared, fields),
+        _weights(reader, table, "context_weights", owner=owner, declared=declared, fields=fields),
+        _weights(reader, table, "levers", owner=owner, declared=declared, fields=fields),
         consent, tuple(cases),
     )
 
 
-def _rules(reader: Reader, node: Node, key: str, layer: Layer, owner: str, declared: Declared,
-           fields: OfferFields | None, rules: list[Rule]) -> None:
+def _rules(reader: Reader, node: Node, layer: Layer, *, owner: str, declared: Declared,
+           fields: OfferFields | None) -> list[Rule]:
+    rules: list[Rule] = []
+    key = layer.name.lower()
     for position, item in enumerate(reader.items(node, f"{key} of '{owner}'"), 1):
         id_ = f"{owner}.{key}.{position}"
         written: Node | None = item
@@ -104,9 +106,11 @@ def _rules(reader: Reader, node: Node, key: str, layer: Layer, owner: str, decla
         condition = read_condition(reader, written, declared, fields)
         if condition is not None and written is not None:
             rules.append(Rule(id_, layer, condition, reader.where(written)))
+    return rules
 
 
-def read_condition(reader: Reader, node: Node | None, declared: Declared, fields: OfferFields | None) -> Expression | None:
+def read_condition(reader: Reader, node: Node | None, declared: Declared,
+                   fields: OfferFields | None) -> Expression | None:
     """A condition; a problem is noted for anything that is not of type bool."""
     if node is None or reader.text(node, "a condition") is None or not isinstance(node, Scalar):
         return None
@@ -123,7 +127,8 @@ def read_id(reader: Reader, table: Table, declared: Declared) -> str:
     if first is None:
         declared.ids[name] = where
     elif first == where:
-        reader.problem(node, f"The id '{name}' is repeated by an alias.", "Leave it out: one is made from the offer's name.")
+        reader.problem(node, f"The id '{name}' is repeated by an alias.",
+                       "Leave it out: one is made from the offer's name.")
     else:
         reader.problem(node, f"The id '{name}' is taken.", f"It stands first at {first}.")
     return name
@@ -200,11 +205,10 @@ def _required(reader: Reader, table: Table, key: str) -> Node | None:
     return node
 
 
-def read_weights(reader: Reader, node: Node | None, key: str, owner: str, declared: Declared,
-                 fields: OfferFields | None) -> tuple[Weight, ...]:
-    """Levers or context weights."""
+def _weights(reader: Reader, owning: Table, key: str, *, owner: str, declared: Declared,
+             fields: OfferFields | None) -> tuple[Weight, ...]:
     weights: list[Weight] = []
-    for position, item in enumerate(reader.items(node, f"{key} of '{owner}'"), 1):
+    for position, item in enumerate(reader.items(owning.get(key), f"{key} of '{owner}'"), 1):
         table = reader.table(item, f"an item of {key} of '{owner}'", ("id", "percent", "when", "description"))
         if table is None:
             continue

@@ -1,7 +1,7 @@
 """Amounts, durations and moments as a program writes them: exact, or refused with the right way to write it.
 
-Each function takes the text of a scalar and returns the value, or raises `Unreadable` with the problem and a hint; the
-reader adds the place. Nothing is rounded: an amount with more decimals than its currency has is refused.
+Each function takes the text of a scalar and returns the value, or raises `QuantityError` with the problem and a
+hint; the reader adds the place. Nothing is rounded: an amount with more decimals than its currency has is refused.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Unreadable(ValueError):
+class QuantityError(ValueError):
     """A text that is not what its key needs: the problem, and how to write it right."""
 
     def __init__(self, problem: str, hint: str = "") -> None:
@@ -48,7 +48,7 @@ class Unreadable(ValueError):
 def parse_int(text: str) -> int:
     """A whole number: 3, -10. No thousands separators, no other bases."""
     if not _INT.fullmatch(text):
-        raise Unreadable(f"'{text}' is not a whole number.", "Write it in digits, such as 3.")
+        raise QuantityError(f"'{text}' is not a whole number.", "Write it in digits, such as 3.")
     return int(text)
 
 
@@ -58,10 +58,10 @@ def parse_number(text: str) -> float:
         hint = f"Write {text.replace(',', '.')}." if _NUMBER.fullmatch(text.replace(",", ".")) else ""
         if text.endswith("%") and _NUMBER.fullmatch(text[:-1].strip()):
             hint = f"Write {text[:-1].strip()} without the sign."
-        raise Unreadable(f"'{text}' is not a number.", hint or "Write it with a point, such as 0.25.")
+        raise QuantityError(f"'{text}' is not a number.", hint or "Write it with a point, such as 0.25.")
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise Unreadable(f"'{text}' is larger than any number kept.")
+        raise QuantityError(f"'{text}' is larger than any number kept.")
     return value
 
 
@@ -84,7 +84,7 @@ def parse_bool(text: str) -> bool:
         return False
     known = {"yes": "true", "on": "true", "no": "false", "off": "false"}
     right = known.get(text.lower(), text.lower() if text.lower() in ("true", "false") else "")
-    raise Unreadable(f"'{text}' is neither true nor false.", f"Write {right}." if right else "Write true or false.")
+    raise QuantityError(f"'{text}' is neither true nor false.", f"Write {right}." if right else "Write true or false.")
 
 
 def parse_duration(text: str) -> int:
@@ -97,12 +97,12 @@ def parse_duration(text: str) -> int:
             word = loose[2].lower()
             unit = word if word in _UNITS_US else _UNIT_WORDS.get(word, "")
         hint = f"Write {loose[1]}{unit}." if loose and unit else "Write a number and s, m, h, d or w, such as 7d."
-        raise Unreadable(f"'{text}' is not a duration.", hint)
+        raise QuantityError(f"'{text}' is not a duration.", hint)
     duration_us = int(match[1]) * _UNITS_US[match[2]]
     if duration_us == 0:
-        raise Unreadable("A duration of nothing has no effect.", "Write at least 1s.")
+        raise QuantityError("A duration of nothing has no effect.", "Write at least 1s.")
     if duration_us > DURATION_DAYS * DAY_US:
-        raise Unreadable(f"'{text}' is longer than {DURATION_DAYS} days.", "No history is kept that long.")
+        raise QuantityError(f"'{text}' is longer than {DURATION_DAYS} days.", "No history is kept that long.")
     return duration_us
 
 
@@ -116,13 +116,13 @@ def parse_money(text: str) -> Money:
             hint = f"Write {loose[2]} {(loose[3] or loose[1]).upper()}."
         elif _NUMBER.fullmatch(text):
             hint = f"Name the currency, such as {text} EUR."
-        raise Unreadable(f"'{text}' is not an amount of money.", hint)
+        raise QuantityError(f"'{text}' is not an amount of money.", hint)
     exponent = currency_exponent(match[2])
     minor = Decimal(match[1]).scaleb(exponent)
     if minor != minor.to_integral_value():
-        raise Unreadable(f"'{text}' has more decimals than {match[2]} has: {exponent}.")
+        raise QuantityError(f"'{text}' has more decimals than {match[2]} has: {exponent}.")
     if abs(minor) > MINOR_LIMIT:
-        raise Unreadable(f"'{text}' is more than the limit of {show_money(MINOR_LIMIT, match[2])}.")
+        raise QuantityError(f"'{text}' is more than the limit of {show_money(MINOR_LIMIT, match[2])}.")
     return Money(int(minor), match[2])
 
 
@@ -154,6 +154,6 @@ def parse_moment(text: str, *, whole_day: bool = False) -> int:
             if moment.tzinfo is None:
                 moment = moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise Unreadable(f"'{text}' is not a date or a timestamp.",
+        raise QuantityError(f"'{text}' is not a date or a timestamp.",
                          "Write 2026-09-01, or 2026-09-01T08:00:00+02:00.") from None
     return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -1,7 +1,7 @@
 """Typed reading of a document's nodes: each getter gives a value, or notes a problem with its place and gives None.
 
-A reader never raises for what an author wrote; it notes and goes on, so that one attempt tells everything. A key whose value
-is empty (``eligibility:`` and nothing after it) reads as absent.
+A reader never raises for what an author wrote; it notes and goes on, so that one attempt tells everything. A key
+whose value is empty (``eligibility:`` and nothing after it) reads as absent.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Reader:
     def table(self, node: Node, what: str, known: Iterable[str] | None = None) -> Table | None:
         """A mapping. ``known`` are its legal keys; None: its keys are names that the author chooses."""
         if not isinstance(node, Mapping):
-            self.problem(node, f"{what} must be a mapping of keys to values, not {_shape(node)}.")
+            self.problem(node, f"{_sentence(what)} must be a mapping of keys to values, not {_shape(node)}.")
             return None
         entries: dict[str, tuple[Scalar, Node]] = {}
         merged: list[Node] = []
@@ -128,7 +128,7 @@ class Reader:
         if node is None:
             return []
         if not isinstance(node, Sequence):
-            self.problem(node, f"{what} must be a list, not {_shape(node)}.",
+            self.problem(node, f"{_sentence(what)} must be a list, not {_shape(node)}.",
                          "Begin each item with a dash, or put them in [ ].")
             return []
         items: list[Node] = []
@@ -144,7 +144,8 @@ class Reader:
     def text(self, node: Node, what: str) -> str | None:
         """A scalar as written."""
         if not isinstance(node, Scalar):
-            hint = "A text with braces or brackets at its beginning needs quotes." if getattr(node, "flow_style", False) else ""
+            flow = getattr(node, "flow_style", False)
+            hint = "A text with braces or brackets at its beginning needs quotes." if flow else ""
             self.problem(node, f"{what} must be a text, not {_shape(node)}.", hint)
             return None
         return self.document.value(node)
@@ -186,7 +187,7 @@ class Reader:
             return None
         try:
             return parse(text)
-        except quantity.Unreadable as error:
+        except quantity.QuantityError as error:
             self.problem(node, f"{what}: {error.problem}", error.hint)
             return None
 
@@ -237,6 +238,10 @@ def shorten(text: str) -> str:
     """A text for a message: one line, at most 60 characters."""
     line = " ".join(text.split())
     return line if len(line) <= 60 else line[:57] + "..."
+
+
+def _sentence(what: str) -> str:
+    return what[:1].upper() + what[1:]
 
 
 def _shape(node: Node) -> str:

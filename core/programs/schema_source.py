@@ -16,7 +16,9 @@ from core.programs.document import Mapping, Node, Scalar
 from core.programs.reading import Reader, shorten
 from core.schema import STANDARD_OUTCOMES, EventType, Field, Namespace, Normaliser, Schema, ValueType
 
-KEYS: Final = ("namespaces", "attributes", "facts", "events", "offer_fields", "purposes", "outcomes", "cases", "description")
+KEYS: Final = (
+    "namespaces", "attributes", "facts", "events", "offer_fields", "purposes", "outcomes", "cases", "description",
+)
 _FIELD_KEYS: Final = ("type", "labels", "currency", "protected", "sources", "description")
 _TYPES: Final = {type_.value: type_ for type_ in ValueType}
 _OFFER_TYPES: Final = (ValueType.BOOL, ValueType.INT, ValueType.DOUBLE, ValueType.STRING)
@@ -51,7 +53,7 @@ def read_schema(reader: Reader, root: Node | None, currency: str) -> DeclaredSch
     facts = _fields(reader, table.get("facts"), "fact", currency)
     if len(facts) > limits.FACTS_PER_REQUEST:
         reader.problem(root, f"The schema has {len(facts)} facts; a request holds {limits.FACTS_PER_REQUEST}.")
-    outcomes = list(STANDARD_OUTCOMES)
+    outcomes: list[str] = list(STANDARD_OUTCOMES)
     outcomes.extend(name for name in _names(reader, table.get("outcomes"), "outcome") if name not in outcomes)
     schema = Schema(
         attributes=MappingProxyType(attributes), facts=MappingProxyType(facts),
@@ -67,7 +69,8 @@ def read_currency(reader: Reader, node: Node | None) -> str:
     if node is None or (text := reader.text(node, "a currency")) is None:
         return ""
     if not _CURRENCY.fullmatch(text):
-        hint = f"Write {text.upper()}." if _CURRENCY.fullmatch(text.upper()) else "Write its ISO 4217 code, such as EUR."
+        upper = text.upper()
+        hint = f"Write {upper}." if _CURRENCY.fullmatch(upper) else "Write its ISO 4217 code, such as EUR."
         reader.problem(node, f"'{shorten(text)}' is not a currency.", hint)
         return ""
     return text
@@ -76,7 +79,8 @@ def read_currency(reader: Reader, node: Node | None) -> str:
 def _names(reader: Reader, node: Node | None, what: str) -> list[str]:
     """A list of distinct names in declared order."""
     names: list[str] = []
-    for item in reader.items(node, f"the list of {what}s"):
+    plural = f"{what}s" if " of " not in what else what.replace(" of ", "s of ") + "s"
+    for item in reader.items(node, f"the list of {plural}"):
         name = reader.name(item, f"the name of a {what}")
         if name is None:
             continue
@@ -130,7 +134,8 @@ def _fields(reader: Reader, node: Node | None, what: str, currency: str, *, attr
     return found
 
 
-def _field(reader: Reader, name: str, node: Node, what: str, currency: str, *, attribute: bool, event: bool) -> Field | None:
+def _field(reader: Reader, name: str, node: Node, what: str, currency: str, *, attribute: bool,
+           event: bool) -> Field | None:
     if isinstance(node, Scalar):
         type_ = _type(reader, node)
         if type_ is ValueType.ENUM:
@@ -168,7 +173,8 @@ def _field(reader: Reader, name: str, node: Node, what: str, currency: str, *, a
         else:
             reader.problem(written, f"Only money has a currency; '{name}' is of type {type_.value}.")
     elif type_ is ValueType.MONEY and not currency:
-        reader.problem(node, f"The {what} '{name}' has no currency, and the program declares none.", "Write currency: EUR.")
+        reader.problem(node, f"The {what} '{name}' has no currency, and the program declares none.",
+                       "Write currency: EUR.")
     sources: tuple[str, ...] = ()
     if (written := body.get("sources")) is not None:
         if attribute:
@@ -226,7 +232,8 @@ def _events(reader: Reader, node: Node | None, currency: str) -> dict[str, Event
             reader.problem(value, f"The event type '{name}' must be a mapping of its fields to types.",
                            "Write {amount: money}, or {} when it has none.")
         if len(fields) > limits.EVENT_FIELDS:
-            reader.problem(key, f"The event type '{name}' has {len(fields)} fields; the limit is {limits.EVENT_FIELDS}.")
+            reader.problem(key, f"The event type '{name}' has {len(fields)} fields; the limit is "
+                                f"{limits.EVENT_FIELDS}.")
         found[name] = EventType(name, tuple(fields.values()))
     return found
 

@@ -1,9 +1,9 @@
 """From a folder of YAML to a checked program, or to all problems at once.
 
 `read` collects a program's files as bytes (`Sources`), which is also what travels over the wire and lies in the store.
-`check` reads them in the order of what they need: program, schema, channels, segments, groups, offers; names used before
-they are declared (related offers) are looked up last. Offers are read file by file and their nodes dropped, so memory
-follows the largest file, not the program. Everything wrong is noted with its place; a program is returned only when
+`check` reads them in the order of what they need: program, schema, channels, segments, groups, offers; names used
+before they are declared (related offers) are looked up last. Offers are read file by file and their nodes dropped, so
+memory follows the largest file, not the program. Everything wrong is noted with its place; a program is returned only when
 nothing was.
 
 `programs/README.md` lists every key.
@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Final
 
 from core import limits
-from core.errors import Problem, ProgramError, Where, nearest
+from core.errors import EngineFault, Problem, ProgramError, Where, nearest
 from core.expressions import Expression, InputKind
 from core.programs.checker import CONDITION, REAL, SEGMENT, Checker
 from core.programs.document import Document, Node, Problems, Scalar, Sequence
@@ -65,9 +65,9 @@ class Sources:
 def read(source: Path | str | Mapping[str, bytes]) -> Sources:
     """The files of a program's folder, or those of a mapping of file name to bytes, sorted by name.
 
-    Reads ``*.yaml`` and ``*.yml`` where programs have them; ``mapping*.yaml``, ``data/`` and ``mappings/`` are the importer's and left out.
-    Raises ProgramError for a folder that is not there, a file that cannot be read, too many bytes, or a YAML file
-    where no program has one.
+    Reads ``*.yaml`` and ``*.yml`` where programs have them; ``mapping*.yaml``, ``data/`` and ``mappings/`` are the
+    importer's and left out. Raises ProgramError for a folder that is not there, a file that cannot be read, too many
+    bytes, or a YAML file where no program has one.
     """
     problems = Problems()
     if isinstance(source, Mapping):
@@ -81,12 +81,10 @@ def read(source: Path | str | Mapping[str, bytes]) -> Sources:
             continue
         if path.parts[0] in _OTHER_FOLDERS or path.name.startswith(_OTHER_FILES):
             continue
-        if len(path.parts) == 1 and path.stem in _FILES:
-            kept[name] = data
-        elif len(path.parts) > 1 and path.parts[0] in _FOLDERS:
+        folder = len(path.parts) > 1
+        if (path.parts[0] in _FOLDERS) if folder else (path.stem in _FILES):
             kept[name] = data
         else:
-            folder = len(path.parts) > 1
             close = nearest(path.parts[0] if folder else path.stem, _FOLDERS if folder else _FILES)
             right = f"{close}/{'/'.join(path.parts[1:])}" if folder else f"{close}{path.suffix}"
             problems.add(Where(name, 1, 1), "No program has a file of this name.",
@@ -121,9 +119,18 @@ def _read_folder(folder: Path, problems: Problems) -> dict[str, bytes]:
 def check(sources: Sources) -> Program:
     """The checked program. Raises ProgramError with every problem found, by file, line and column."""
     problems = Problems()
-    program = _Check(sources, problems).program()
+    try:
+        program = _Check(sources, problems).program()
+    except _Unusable:
+        program = None
     problems.refuse_if_any()
+    if program is None:
+        raise EngineFault("A program was found unusable without a problem being noted.")
     return program
+
+
+class _Unusable(Exception):  # noqa: N818 - ends a check whose problems are already noted
+    """There is nothing to check further against."""
 
 
 class _Check:
@@ -145,7 +152,8 @@ class _Check:
         declared_schema = read_schema(schema_reader, schema_root, currency)
         schema = declared_schema.schema
         channels, placements = self._channels(table, reader)
-        declared = Declared(schema, declared_schema.offer_fields, currency, channels, placements, Checker(schema, channels))
+        checker = Checker(schema, channels)
+        declared = Declared(schema, declared_schema.offer_fields, currency, channels, placements, checker)
         self._segments(table, reader, declared)
         caps = read_caps(reader, table.get("caps"), "program", declared)
         arbitration = self._arbitration(table, reader, declared)
@@ -185,12 +193,11 @@ class _Check:
                 found = table, reader
         if found is not None:
             return found
-        where = Where("program.yaml", 1, 1)
+        # What else is wrong cannot be told without the program's own keys, its currency above all.
         if not len(self._problems):
-            self._problems.add(where, "The program has no program.yaml, or it is empty.",
+            self._problems.add(Where("program.yaml", 1, 1), "The program has no program.yaml, or it is empty.",
                                "Write one that begins with program: and the program's name.")
-        node = MappingNode("", [])
-        return Table(node, where, {}), Reader(Document("program.yaml", ""), self._problems)
+        raise _Unusable
 
     def _name(self, table: Table, reader: Reader) -> str:
         node = table.get("program")
@@ -204,7 +211,8 @@ class _Check:
         found: tuple[Reader, Node | None] = (reader, table.get(stem))
         for own, node in self._roots(stem):
             if found[1] is not None:
-                own.problem(node, f"There is a second {stem}.", f"It is declared in {found[0].where(found[1])} already.")
+                first = found[0].where(found[1])
+                own.problem(node, f"'{stem}' is declared a second time.", f"The first is at {first}.")
             else:
                 found = own, node
         return found
@@ -254,14 +262,15 @@ class _Check:
         content = None if written is None else reader.table(written, f"the fallback of '{full}'")
         for _, key, value in () if content is None else content.items():
             name = reader.name(key, "the name of a content field")
-            text = reader.text(value, "fallback content")
+            text = reader.text(value, "The content")
             if name is None or text is None:
                 continue
             if "{{" in text:
                 reader.problem(value, "A fallback is plain text: {{ }} would be shown as it stands.",
                                "Nothing is known about the customer where it is returned; write it out.")
             elif len(text.encode()) > limits.CONTENT_BYTES:
-                reader.problem(value, f"The content has {len(text.encode())} bytes; the limit is {limits.CONTENT_BYTES}.")
+                reader.problem(value, f"The content has {len(text.encode())} bytes; the limit is "
+                                      f"{limits.CONTENT_BYTES}.", "Send a link to longer content.")
             fallback[name] = text
         return Placement(full, channel, self._content_type(reader, table, default), slots, MappingProxyType(fallback),
                          self._at_most(reader, table))
@@ -330,7 +339,8 @@ class _Check:
             formula = declared.checker.expression(reader, written, REAL, formula=True)
             for key in ("propensity", "context_weight", "value", "levers"):
                 if (off := own.get(key)) is not None:
-                    reader.problem(off, f"'{key}' has no effect beside a formula.", "Leave the factor out of the formula instead.")
+                    reader.problem(off, f"'{key}' has no effect beside a formula.",
+                                   "Leave the factor out of the formula instead.")
         return Arbitration(
             use_propensity=reader.boolean(own.get("propensity"), "propensity", default=True),
             use_context_weight=reader.boolean(own.get("context_weight"), "context_weight", default=True),
@@ -348,13 +358,12 @@ class _Check:
             ):
                 listed = own.table(root, "groups")
                 for _, key, value in () if listed is None else listed.items():
-                    name = own.name(key, "the name of a group")
                     if is_empty(value):
                         body: Table | None = Table(MappingNode("", []), own.where(key), {})
                     else:
                         body = own.table(value, f"group '{key.value}'", POLICY_KEYS)
-                    if name is not None and body is not None:
-                        self._group(own, key, name, body, declared, seen)
+                    if body is not None:
+                        self._group(own, key, body, declared, seen)
                 continue
             for each in root.value if isinstance(root, Sequence) else [root]:
                 body = own.table(each, "a group", ("group", *POLICY_KEYS))
@@ -363,17 +372,21 @@ class _Check:
                 written = body.get("group")
                 if written is None:
                     own.problem(each, "A group has no name.", "Begin it with group: and its name.")
-                elif (name := own.name(written, "the name of a group")) is not None:
-                    self._group(own, written, name, body, declared, seen)
+                else:
+                    self._group(own, written, body, declared, seen)
 
-    def _group(self, reader: Reader, at: Node, name: str, table: Table, declared: Declared, seen: dict[str, Where]) -> None:
+    def _group(self, reader: Reader, at: Node, table: Table, declared: Declared, seen: dict[str, Where]) -> None:
+        name = reader.name(at, "the name of a group")
+        if name is None:
+            return
         where = reader.where(at)
         if name in seen:
             reader.problem(at, f"The group '{name}' is declared twice.", f"The first is at {seen[name]}.")
             return
         seen[name] = where
         if name == "program":
-            reader.problem(at, "A group cannot be named 'program': ids of the program's own caps begin so.", "Choose another.")
+            reader.problem(at, "A group cannot be named 'program': ids of the program's own caps begin so.",
+                           "Choose another.")
         policy = read_policy(reader, table, name, declared, None)
         declared.groups[name] = Group(
             name=name, rules=policy.rules, caps=policy.caps, suppressions=policy.suppressions,
@@ -401,4 +414,8 @@ class _Check:
 
     def _related(self, declared: Declared, offers: Mapping[str, Offer]) -> None:
         for reader, node, kind in declared.related:
-            reader.known(node, kind, offers if kind == "offer" else declared.groups)
+            name = reader.text(node, f"the name of a related {kind}")
+            if kind == "offer" and name is not None and name not in offers and name in declared.groups:
+                reader.problem(node, f"'{name}' is a group.", "Name it under related_groups.")
+            else:
+                reader.known(node, kind, offers if kind == "offer" else declared.groups)

@@ -1,7 +1,8 @@
 """Splits a content template into literal pieces and the expressions between ``{{`` and ``}}``.
 
-Braces inside an expression's string literals do not close it, so ``{{ '}}' }}`` and ``{{ '{{' }}`` say what they seem to say.
-There is no other syntax: no filters, no blocks, nothing that loops. What an expression may do, `core.expressions` knows.
+Braces inside an expression's string literals do not close it, so ``{{ '}}' }}`` and ``{{ '{{' }}`` say what they seem
+to say. There is no other syntax: no filters, no blocks, nothing that loops. What an expression may do,
+`core.expressions` knows.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ class Hole:
     offset: int
 
 
-class Unclosed(ValueError):
-    """``{{`` without ``}}``, or a stray ``}}``; ``offset`` is where it stands."""
+class TemplateError(ValueError):
+    """``{{`` without ``}}``, or nothing between them; ``offset`` is where it stands."""
 
     def __init__(self, problem: str, hint: str, offset: int) -> None:
         super().__init__(problem)
@@ -36,7 +37,7 @@ def split(template: str) -> tuple[str | Hole, ...]:
     >>> split("Dear {{ customer.first_name }}!")
     ('Dear ', Hole(text='customer.first_name', offset=8), '!')
 
-    Raises Unclosed.
+    Raises TemplateError.
     """
     pieces: list[str | Hole] = []
     position = 0
@@ -52,7 +53,8 @@ def split(template: str) -> tuple[str | Hole, ...]:
         inner = template[start + 2 : end]
         text = inner.strip()
         if not text:
-            raise Unclosed("Nothing stands between {{ and }}.", "Name a value, such as customer.first_name.", start)
+            raise TemplateError("Nothing stands between {{ and }}.", "Name a value, such as customer.first_name.",
+                                start)
         pieces.append(Hole(text, start + 2 + len(inner) - len(inner.lstrip())))
         position = end + 2
 
@@ -76,6 +78,6 @@ def _close(template: str, start: int) -> int:
             break
         position += 1
     if quote:
-        raise Unclosed(f"A string that begins with {quote} between {{{{ and }}}} is not closed.",
+        raise TemplateError(f"A string that begins with {quote} between {{{{ and }}}} is not closed.",
                        f"Close it with {quote}.", start)
-    raise Unclosed("{{ is not closed.", "Close it with }}; a literal {{ is written {{ '{{' }}.", start)
+    raise TemplateError("{{ is not closed.", "Close it with }}; a literal {{ is written {{ '{{' }}.", start)
