@@ -1,0 +1,133 @@
+"""One workload measured in a process of its own: ``python -m loadtest.deciding`` (started by `loadtest.inprocess`).
+
+A fresh process makes the start honest (nothing is imported, mapped or compiled yet) and the memory its own. It opens
+the store as a server would, decides once, and then decides one by one for customers drawn at random, so that most
+profiles are not in the processor's caches. Prints one line of JSON.
+
+Two clocks: ``call`` is `Engine.decide` from Python with its request and answer as Python values; ``kernel`` is the same
+decisions timed inside the compiled code, from the resolved request to the finished answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import random
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from core.decision import DecideAnswer, DecideRequest, ExplainLevel, Identifier, PlacementRequest
+from core.engine import Engine
+from core.reasons import Reason, SlotStatus
+from loadtest import customers, installation, offers
+from loadtest.workload import Workload, load
+
+WARM = 200
+# A workload may take so long in all; with 100,000 dense offers fewer decisions are measured, and the count is printed.
+SECONDS = 20.0
+
+
+def request(workload: Workload, number: int) -> DecideRequest:
+    """The decision asked for the customer ``number`` of the base, from 0."""
+    return DecideRequest(
+        channel=offers.CHANNEL,
+        placements=(PlacementRequest(offers.PLACEMENT),),
+        identifiers=(Identifier("crm", str(customers.FIRST + number)),),
+    )
+
+
+def check(answer: DecideAnswer, workload: Workload) -> None:
+    """A figure for decisions that did not decide would be worthless: ValueError unless a known customer got offers."""
+    placement = answer.placements[0]
+    if not answer.known:
+        raise ValueError("the customer was not known: the store does not hold this workload's base")
+    if placement.status is not SlotStatus.OK:
+        raise ValueError(f"the placement's status was {placement.status.name}, not OK")
+    if len(placement.offers) != workload.slots:
+        raise ValueError(f"{len(placement.offers)} offers came back, not {workload.slots}")
+
+
+def competing(engine: Engine, requests: Sequence[DecideRequest]) -> float:
+    """How many offers passed every filter and were scored, on average."""
+    total = 0
+    for each in requests:
+        placement = engine.decide(dataclasses.replace(each, explain=ExplainLevel.SUMMARY)).placements[0]
+        total += len(placement.offers) + placement.summary.get(Reason.ARBITRATION_LOST, 0)
+    return total / len(requests)
+
+
+def summary(nanoseconds: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Sample size, median, p90, p99, p99.9 and mean in microseconds."""
+    microseconds = nanoseconds / 1_000
+    p50, p90, p99, p999 = np.percentile(microseconds, [50, 90, 99, 99.9])
+    return {
+        "sample": len(microseconds),
+        "p50_us": float(p50),
+        "p90_us": float(p90),
+        "p99_us": float(p99),
+        "p999_us": float(p999),
+        "mean_us": float(microseconds.mean()),
+    }
+
+
+def time_calls(engine: Engine, requests: Sequence[DecideRequest], seconds: float) -> npt.NDArray[np.int64]:
+    """Nanoseconds of each `Engine.decide`, one after another, until requests or seconds run out."""
+    taken = np.zeros(len(requests), np.int64)
+    stop = time.perf_counter() + seconds
+    for position, each in enumerate(requests):
+        began = time.perf_counter_ns()
+        engine.decide(each)
+        taken[position] = time.perf_counter_ns() - began
+        if time.perf_counter() > stop:
+            return taken[: position + 1]
+    return taken
+
+
+def measure(workload: Workload, store: Path, models: Path, sample: int, spawned_ns: int) -> dict[str, object]:
+    """Opens, decides, measures. ``spawned_ns`` is the monotonic clock when this process was started."""
+    with installation.opened(store, models) as engine:
+        generator = random.Random(workload.seed)
+        numbers = [generator.randrange(workload.customers) for _ in range(sample + WARM)]
+        requests = [request(workload, number) for number in numbers]
+        first = engine.decide(requests[0])
+        started = time.monotonic_ns() - spawned_ns
+        check(first, workload)
+        answered = [engine.decide(each) for each in requests[:WARM]]
+        result: dict[str, object] = {
+            "workload": workload.name,
+            "start_s": started / 1e9,
+            "filled_share": sum(len(each.placements[0].offers) for each in answered) / (WARM * workload.slots),
+            "competing": competing(engine, requests[:WARM]),
+        }
+        called = time_calls(engine, requests[WARM:], SECONDS)
+        result["call"] = summary(called)
+        kernel = engine.benchmark(requests[WARM : WARM + len(called)], 1)
+        result["kernel"] = summary(np.asarray(kernel, np.int64))
+        result["peak_rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return result
+
+
+def main() -> None:
+    """Measures what the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.deciding")
+    parser.add_argument("workload")
+    parser.add_argument("--customers", type=int, required=True)
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--sample", type=int, required=True)
+    parser.add_argument("--spawned-ns", type=int, required=True)
+    given = parser.parse_args()
+    workload = dataclasses.replace(load(given.workload), customers=given.customers)
+    json.dump(measure(workload, given.store, given.models, given.sample, given.spawned_ns), sys.stdout)
+    print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""``make bench``, or ``python -m loadtest.inprocess [WORKLOAD ...]``: what a decision costs, in process and over gRPC.
+
+For each workload: the program and the customer base are generated (or reused from build/bench/), customers are imported
+and the program is loaded once, then a fresh process opens the store, decides for customers drawn at random, and its
+figures are read. At the end the `shop` store is served over gRPC beside an empty handler. Prints tables with the
+machine they were measured on, and writes everything unrounded to build/bench/results-<moment>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from core.errors import RapportError
+from loadtest import bank_model, capacity, generate, installation, machine, report, workload
+from loadtest.workload import Workload
+
+ROOT = Path(__file__).resolve().parent.parent
+IN_ORDER = ("shop", "shop-10k", "shop-100k", "shop-100k-dense", "bank")
+
+Figures = dict[str, object]
+
+
+def main() -> int:
+    """Measures; 0 when every figure was taken."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.inprocess", description="Measure decisions.")
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"of: {', '.join(IN_ORDER)} (default: all)")
+    parser.add_argument("--customers", type=int, help="so many customers instead of the workload's number")
+    parser.add_argument("--sample", type=int, default=20_000, help="decisions measured a workload (default 20,000)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the comparison over gRPC (default 5)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each round (default 3)")
+    parser.add_argument("--no-grpc", action="store_true", help="leave the comparison over gRPC out")
+    parser.add_argument("--into", type=Path, default=generate.INTO, help=f"folder for data (default {generate.INTO})")
+    given = parser.parse_args()
+    try:
+        names = given.workloads or IN_ORDER
+        wanted = [_resized(workload.load(name), given.customers) for name in names]
+        figures = _measure(wanted, given)
+    except (ValueError, OSError, RuntimeError, RapportError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    moment = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    path = given.into / f"results-{moment}.json"
+    path.write_text(json.dumps(figures, indent=1))
+    print(f"\nAll figures: {path}")
+    return 0
+
+
+def _resized(wanted: Workload, customers: int | None) -> Workload:
+    return dataclasses.replace(wanted, customers=customers) if customers else wanted
+
+
+def _measure(wanted: list[Workload], given: argparse.Namespace) -> Figures:
+    on = machine.describe()
+    print(f"{on}\n", flush=True)
+    measured: list[Figures] = []
+    figures: Figures = {"machine": dataclasses.asdict(on), "workloads": measured}
+    models = given.into / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    for each in wanted:
+        if each.model:
+            bank_model.write(each, models)
+    imported = figures["imports"] = {}
+    for each in wanted:
+        _say(f"{each.name}: preparing")
+        store, rows = _customers(each, given.into)
+        if rows:
+            imported[each.base] = rows
+        program = generate.program(each, given.into)
+        loaded = installation.load_program(store, models, program)
+        _say(f"{each.name}: measuring")
+        measured.append({**_in_own_process(each, store, models, given.sample), **loaded})
+    _print_imports(imported)
+    _print_decisions(measured)
+    served = next((each for each in wanted if each.name == "shop"), None)
+    if served and not given.no_grpc:
+        figures["grpc"] = _over_grpc(served, models, given)
+    return figures
+
+
+def _customers(wanted: Workload, into: Path) -> tuple[Path, Figures]:
+    """The store with the workload's customers, and the import's figures if it had to be done now."""
+    folder = generate.base(wanted, into)
+    store = folder / "store"
+    done = folder / "imported.json"
+    if done.exists():
+        return store, {}
+    program = generate.program(wanted, into)
+    _say(f"importing {wanted.customers:,} customers")
+    figures = installation.import_customers(store, program, folder)
+    if figures["applied"] != wanted.customers:
+        raise RuntimeError(f"{figures['applied']:,} of {wanted.customers:,} generated customers were imported")
+    done.write_text(json.dumps(figures))
+    return store, figures
+
+
+def _in_own_process(wanted: Workload, store: Path, models: Path, sample: int) -> Figures:
+    command = [
+        sys.executable, "-m", "loadtest.deciding", wanted.name, "--customers", str(wanted.customers),
+        "--store", str(store.resolve()), "--models", str(models.resolve()), "--sample", str(sample),
+        "--spawned-ns", str(time.monotonic_ns()),
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"measuring {wanted.name} failed; its message is above")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def _over_grpc(wanted: Workload, models: Path, given: argparse.Namespace) -> Figures:
+    _say("over gRPC")
+    store = given.into / wanted.base / "store"
+    installation.load_program(store, models, generate.program(wanted, given.into))
+    taken = capacity.measure(wanted, store, models, rounds=given.rounds, seconds=given.seconds)
+    rows = [
+        [
+            shape,
+            sorted(taken.decide[shape])[given.rounds // 2],
+            sorted(taken.empty[shape])[given.rounds // 2],
+            taken.ratio(shape),
+            taken.decide_p50_us[shape],
+        ]
+        for shape in taken.decide
+    ]
+    print(
+        f"\nOver gRPC, server on one core, generator on another, {given.rounds} rounds of {given.seconds:g} s in turn; "
+        f"requests of {taken.request_bytes} B, answers of {taken.answer_bytes} B\n"
+    )
+    header = ["connections x open calls", "decisions/s", "empty calls/s", "ratio", "p50 us at capacity"]
+    print(report.table(header, rows), flush=True)
+    return {**dataclasses.asdict(taken), "ratio": {shape: taken.ratio(shape) for shape in taken.decide}}
+
+
+def _print_imports(imported: Mapping[str, Figures]) -> None:
+    if imported:
+        header = ["import", "customers", "seconds", "rows/s", "bytes a customer on disk"]
+        keys = ("applied", "seconds", "rows_per_s", "bytes_per_customer")
+        print("\n" + report.table(header, [[name, *(row[key] for key in keys)] for name, row in imported.items()]))
+
+
+def _print_decisions(measured: list[Figures]) -> None:
+    def of(clock: str, key: str) -> Callable[[Figures], object]:
+        def pick(figures: Figures) -> object:
+            inner = figures[clock]
+            assert isinstance(inner, dict)
+            return inner[key]
+
+        return pick
+
+    columns: list[tuple[str, Callable[[Figures], object]]] = [
+        ("workload", lambda figures: figures["workload"]),
+        ("sample", of("call", "sample")),
+        ("competing", lambda figures: figures["competing"]),
+        ("kernel p50 us", of("kernel", "p50_us")),
+        ("p99", of("kernel", "p99_us")),
+        ("call p50 us", of("call", "p50_us")),
+        ("p99", of("call", "p99_us")),
+        ("load s", lambda figures: figures["load_s"]),
+        ("start s", lambda figures: figures["start_s"]),
+        ("peak MiB", lambda figures: figures["peak_rss_mib"]),
+    ]
+    print("\nDecisions one by one, random customers; kernel: in the compiled code, call: Engine.decide from Python\n")
+    print(report.table([name for name, _ in columns], [[pick(row) for _, pick in columns] for row in measured]))
+    by_name = {str(row["workload"]): row for row in measured}
+    if {"shop", "shop-100k"} <= by_name.keys():
+        for clock in ("kernel", "call"):
+            ratio = _number(of(clock, "p50_us")(by_name["shop-100k"])) / _number(of(clock, "p50_us")(by_name["shop"]))
+            print(f"100,000 offers against 1,000, {clock} p50: {ratio:.1f} times")
+    sys.stdout.flush()
+
+
+def _number(value: object) -> float:
+    assert isinstance(value, float)
+    return value
+
+
+def _say(text: str) -> None:
+    if os.isatty(sys.stderr.fileno()):
+        print(f"\r\033[K{text} ...", end="", file=sys.stderr, flush=True)
+    else:
+        print(f"{text} ...", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
