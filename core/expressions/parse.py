@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from core import limits
 from core.errors import EngineFault, Problem, ProgramError, Where
@@ -25,33 +25,40 @@ from core.errors import EngineFault, Problem, ProgramError, Where
 if TYPE_CHECKING:
     from lark import Lark
 
+# Blanks, then a token, or a character that begins none. Numbers and strings are atomic: no part of one is taken for a whole.
 _TOKEN: Final = re.compile(
     r"""
-    [ \t\r\n\f]*(?:
-      (?P<string>[rR]?(?:\"\"\"(?:[^\\]|\\.)*?\"\"\" | '''(?:[^\\]|\\.)*?'''
-                      | "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*'))
-    | (?P<number>0[xX][0-9a-fA-F]+ | (?:[0-9]+\.[0-9]+ | \.[0-9]+ | [0-9]+)(?:[eE][+-]?[0-9]+)?)
-    | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
-    | (?P<comment>//[^\n]*)
-    | (?P<open>[(\[{])
-    | (?P<close>[)\]}])
-    | (?P<sign>&& | \|\| | == | != | <= | >= | [-<>+*/%!?:.,])
-    | (?P<end>\Z)
-    )
+    ([ \t\r\n\f]*)
+    (?:(
+        [rR](?:\"\"\".*?\"\"\" | '''.*?''' | "[^"\n]*" | '[^'\n]*')
+      | [A-Za-z_][A-Za-z0-9_]*
+      | (?>0[xX][0-9a-fA-F]+ | (?:[0-9]+\.[0-9]+ | \.[0-9]+ | [0-9]+)(?:[eE][+-]?[0-9]+)?)(?![A-Za-z0-9_])
+      | \"\"\"(?:[^\\]|\\.)*?\"\"\" | '''(?:[^\\]|\\.)*?'''
+      | "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*'
+      | //[^\n]*
+      | && | \|\| | == | != | <= | >= | [-<>+*/%!?:.,()\[\]{}]
+    ) | (.))?
     """,
     re.VERBOSE | re.DOTALL,
 )
-# A raw string ends at the next quote; escapes mean nothing in it.
-_RAW: Final = re.compile(r"""[rR](?:\"\"\".*?\"\"\" | '''.*?''' | "[^"\n]*" | '[^'\n]*')""", re.VERBOSE | re.DOTALL)
+# A token's field in the shape is this wide.
+_FIELD: Final = 3
+_NAME: Final = "a".ljust(_FIELD)
+_LITERAL: Final = "0".ljust(_FIELD)
 _ESCAPE: Final = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-3][0-7]{2}|.)", re.DOTALL)
 _SIMPLE_ESCAPES: Final = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
     "\\": "\\", "?": "?", '"': '"', "'": "'", "`": "`",
 }  # fmt: skip
-# Words that are not names: value, whether a literal, and their field in the shape.
-_WORDS: Final[dict[str, tuple[bool | None, bool, str]]] = {
-    "in": (None, False, "in "), "true": (True, True, "0  "), "false": (False, True, "0  "), "null": (None, True, "0  "),
-}  # fmt: skip
+# The shape's field of tokens that always mean the same; any other token is a name or a literal.
+_FIXED: Final = {
+    **{
+        sign: sign.ljust(_FIELD)
+        for sign in ("&&", "||", "==", "!=", "<=", ">=", *"-<>+*/%!?:.,()[]{}", "in")
+    },
+    **dict.fromkeys(("true", "false", "null"), _LITERAL),
+}
+_VALUES: Final = {"true": True, "false": False, "null": None}
 _PAIRS: Final = {")": "(", "]": "[", "}": "{"}
 # What people write who know another language, and what it is here.
 _FOREIGN: Final = {
@@ -74,16 +81,6 @@ _FOREIGN_WORDS: Final = {
 }  # fmt: skip
 # Shapes kept; a program of a million offers has some hundreds.
 _SHAPES_KEPT: Final = 10_000
-_FIELD: Final = 3
-
-
-class Token(NamedTuple):
-    """A piece of the text. ``value`` is a literal's value; an int that does not fit 64 bit is left to the checker."""
-
-    text: str
-    offset: int  # in characters of the expression's text
-    value: bool | int | float | str | None
-    is_literal: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +101,68 @@ class Syntax:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One expression's text with its tokens and its place in the program."""
+    """One expression's text with its tokens, comments left out, and its place in the program."""
 
     text: str
     where: Where
-    tokens: tuple[Token, ...]
+    tokens: tuple[str, ...]
 
     def place(self, token: int) -> Where:
+        """Line and column of a token in the program's file; past the last token, where the text ends."""
+        offset = len(self.text.rstrip())
+        for found in _TOKEN.finditer(self.text):
+            if found[2] and not found[2].startswith("//"):
+                if not token:
+                    offset = found.start(2)
+                    break
+                token -= 1
+        return place(self.text, self.where, offset)
+
+    def value(self, token: int) -> bool | int | float | str | None:
+        """The value of a literal: None for null, an int of any size, a float.
+
+        Raises `ProgramError` for an escape that is none, or a number no double can hold.
+        """
+        piece = self.tokens[token]
+        if piece in _VALUES:
+            return _VALUES[piece]
+        if piece[0].isdigit() or piece[0] == ".":
+            return self._number(token, piece)
+        return self._string(token, piece)
+
+    def _number(self, token: int, piece: str) -> int | float:
+        if piece[:2] in ("0x", "0X"):
+            return int(piece, 16)
+        if piece.isdigit():
+            return int(piece)
+        value = float(piece)
+        if value == float("inf"):
+            _refuse(self.place(token), f"{piece} is larger than any double.")
+        return value
+
+    def _string(self, token: int, piece: str) -> str:
+        is_raw = piece[0] in "rR"
+        quoted = piece[1:] if is_raw else piece
+        quotes = 3 if quoted[:3] in ('"""', "'''") and len(quoted) >= 6 else 1
+        body = quoted[quotes:-quotes]
+        if is_raw or "\\" not in body:
+            return body
+
+        def plain(found: re.Match[str]) -> str:
+            code = found[1]
+            if len(code) > 1:
+                number = int(code[1:], 16) if code[0] in "xuU" else int(code, 8)
+                if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
+                    _refuse(self.place(token), f"{found[0]} in this text is not a character.")
+                return chr(number)
+            if code not in _SIMPLE_ESCAPES:
+                _refuse(self.place(token), f"'{found[0]}' in this text is not an escape.", "Write '\\\\' for a backslash.")
+            return _SIMPLE_ESCAPES[code]
+
+        return _ESCAPE.sub(plain, body)
+
+
+def place(self, token: int) -> Where:
         """Line and column of a token in the program's file; past the last token, where the text ends."""
         offset = self.tokens[token].offset if token < len(self.tokens) else len(self.text.rstrip())
         return place(self.text, self.where, offset)
@@ -152,123 +204,45 @@ def parse(text: str, where: Where) -> tuple[Syntax, Source]:
 # --- tokens ---------------------------------------------------------------------------------------------------
 
 
-def _tokens(text: str, where: Where) -> tuple[tuple[Token, ...], str]:
+def _tokens(text: str, where: Where) -> tuple[tuple[str, ...], str]:
     """Tokens, and the shape: one field of `_FIELD` characters a token."""
-    tokens: list[Token] = []
+    tokens: list[str] = []
     shape: list[str] = []
-    open_: list[tuple[str, int]] = []
-    offset = 0
-    match = _TOKEN.match
-    while True:
-        found = match(text, offset)
-        if found is None:
-            _refuse_character(text, where, offset)
-        kind = found.lastgroup
-        assert kind is not None
-        piece, start, offset = found[kind], found.start(kind), found.end()
-        if kind == "word":
-            known = _WORDS.get(piece)
-            if known is not None:
-                tokens.append(Token(piece, start, *known[:2]))
-                shape.append(known[2])
+    for _, piece, other in _TOKEN.findall(text):
+        if not piece:
+            if other:
+                _refuse_character(text, where)
+            continue
+        field = _FIXED.get(piece)
+        if field is None:
+            if piece.startswith("//"):
                 continue
-            if text[offset : offset + 1] in ('"', "'") and offset < len(text):
-                _refuse(place(text, where, start), f"A text cannot begin with '{piece}'.",
-                        "Write texts in plain quotes; bytes are not used here.")
-            tokens.append(Token(piece, start, None, False))
-            shape.append("a  ")
-        elif kind == "sign":
-            tokens.append(Token(piece, start, None, False))
-            shape.append(piece.ljust(_FIELD))
-        elif kind == "number":
-            follows = text[offset : offset + 1]
-            if follows and (follows.isalnum() or follows == "_"):
-                hint = (f"Write {piece}; there are no unsigned numbers here." if follows in "uU"
-                        else "Put quotes round a text; durations are written duration(\"7d\").")
-                _refuse(place(text, where, start), f"'{piece}{follows}' is not a number.", hint)
-            tokens.append(Token(piece, start, _number(piece, text, where, start), True))
-            shape.append("0  ")
-        elif kind == "string":
-            if piece[0] in "rR":
-                raw = _RAW.match(text, start)
-                if raw is None:
-                    _refuse(place(text, where, start), "The text that begins here is never closed.")
-                piece, offset = raw.group(), raw.end()
-            tokens.append(Token(piece, start, _string(piece, text, where, start), True))
-            shape.append("0  ")
-        elif kind == "open":
-            open_.append((piece, start))
-            if len(open_) > limits.EXPRESSION_DEPTH:
-                _refuse(place(text, where, start),
-                        f"Brackets are nested more than {limits.EXPRESSION_DEPTH} deep.",
-                        "Name parts of the expression as segments.")
-            tokens.append(Token(piece, start, None, False))
-            shape.append(piece.ljust(_FIELD))
-        elif kind == "close":
-            if not open_ or open_[-1][0] != _PAIRS[piece]:
-                expected = f" '{open_[-1][0]}' is still open." if open_ else ""
-                _refuse(place(text, where, start), f"This '{piece}' closes nothing.{expected}")
-            open_.pop()
-            tokens.append(Token(piece, start, None, False))
-            shape.append(piece.ljust(_FIELD))
-        elif kind == "end":
-            break
-    if open_:
-        bracket, start = open_[-1]
-        _refuse(place(text, where, start), f"The '{bracket}' is never closed.")
+            first = piece[0]
+            is_name = (first.isalpha() or first == "_") and piece[-1] not in "\"'"
+            field = _NAME if is_name else _LITERAL
+        tokens.append(piece)
+        shape.append(field)
     return tuple(tokens), "".join(shape)
-
-
-def _number(piece: str, text: str, where: Where, start: int) -> int | float:
-    if piece[:2] in ("0x", "0X"):
-        return int(piece, 16)
-    if piece.isdigit():
-        return int(piece)
-    value = float(piece)
-    if value == float("inf"):
-        _refuse(place(text, where, start), f"{piece} is larger than any double.")
-    return value
-
-
-def _string(piece: str, text: str, where: Where, start: int) -> str:
-    if piece[0] in "rR":
-        body = piece[1:]
-        return body[3:-3] if body[:3] in ('"""', "'''") and len(body) >= 6 else body[1:-1]
-    quotes = 3 if piece[:3] in ('"""', "'''") and len(piece) >= 6 else 1
-    body = piece[quotes:-quotes]
-    if "\\" not in body:
-        return body
-
-    def plain(found: re.Match[str]) -> str:
-        code = found.group(1)
-        if code[0] in "xuU" and len(code) > 1:
-            return character(int(code[1:], 16), found)
-        if code[0] in "0123" and len(code) == 3:
-            return character(int(code, 8), found)
-        if code not in _SIMPLE_ESCAPES:
-            _refuse(place(text, where, start + quotes + found.start()), f"'\\{code}' is not an escape.",
-                    "Write '\\\\' for a backslash.")
-        return _SIMPLE_ESCAPES[code]
-
-    def character(number: int, found: re.Match[str]) -> str:
-        if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
-            _refuse(place(text, where, start + quotes + found.start()), f"{found.group()} is not a character.")
-        return chr(number)
-
-    return _ESCAPE.sub(plain, body)
 
 
 def _refuse(where: Where, message: str, hint: str = "") -> NoReturn:
     raise ProgramError([Problem(where, message, hint)])
 
 
-def _refuse_character(text: str, where: Where, offset: int) -> NoReturn:
-    while text[offset] in " \t\r\n\f":
-        offset += 1
+def _refuse_character(text: str, where: Where) -> NoReturn:
+    """Explains the first character that begins no token."""
+    offset = next(found.start(3) for found in _TOKEN.finditer(text) if found[3])
     at = place(text, where, offset)
     character = text[offset]
     if character in "\"'":
         _refuse(at, "The text that begins here is never closed.", f"End it with {character}.")
+    if character.isdigit() or character == ".":
+        word = re.match(r"[0-9.]*[A-Za-z0-9_]*", text[offset:])
+        assert word is not None
+        hint = 'Put quotes round a text; durations are written duration("7d").'
+        if word[0][-1:] in "uU":
+            hint = f"Write {word[0][:-1]}; there are no unsigned numbers here."
+        _refuse(at, f"'{word[0]}' is not a number.", hint)
     message, hint = _FOREIGN.get(character, (f"{character!r} does not belong in an expression.", ""))
     _refuse(at, message, hint)
 
@@ -320,24 +294,42 @@ def _syntax_problem(source: Source, position: int) -> Problem:
     """What is wrong at the token the parser could not use."""
     tokens = source.tokens
     for near in (position, position - 1):
-        if 0 <= near < len(tokens) and tokens[near].text in _FOREIGN_WORDS and not tokens[near].is_literal:
-            return Problem(source.place(near), f"'{tokens[near].text}' is not an operator.",
-                           _FOREIGN_WORDS[tokens[near].text])
+        if 0 <= near < len(tokens) and tokens[near] in _FOREIGN_WORDS:
+            return Problem(source.place(near), f"'{tokens[near]}' is not an operator.", _FOREIGN_WORDS[tokens[near]])
+    brackets = _bracket_problem(source)
+    if brackets is not None:
+        return brackets
     if position >= len(tokens):
-        last = tokens[-1].text
-        return Problem(source.place(len(tokens) - 1), f"The expression ends after '{last}', where more is expected.")
-    token, before = tokens[position], tokens[position - 1].text if position else ""
+        return Problem(source.place(len(tokens) - 1), f"The expression ends after '{tokens[-1]}', where more is expected.")
+    token, before = tokens[position], tokens[position - 1] if position else ""
     at = source.place(position)
-    if token.text == "=" or (before in ("=", "==") and token.text == "="):
-        return Problem(at, "'=' is not an operator.", "Write '==' to compare.")
-    if before == "<" and token.text == ">":
+    if before == "<" and token == ">":
         return Problem(source.place(position - 1), "'<>' is not an operator.", "Write '!='.")
-    if position and (token.is_literal or token.text[0].isalpha() or token.text[0] == "_"):
-        return Problem(at, f"'{token.text}' follows '{before}' without an operator between them.",
+    if before in ("b", "B", "br", "bR", "Br", "BR") and token[0] in "\"'":
+        return Problem(source.place(position - 1), "Bytes are not used here.", "Write a text in plain quotes.")
+    if position and (before[-1].isalnum() or before[-1] in "_)]\"'") and token not in _FIXED:
+        return Problem(at, f"'{token}' follows '{before}' without an operator between them.",
                        "Join conditions with '&&' or '||'; compare with '=='.")
-    if position and before in ("<", "<=", ">", ">=", "==", "!=", "&&", "||", "+", "-", "*", "/", "%", "!", "in", "?"):
-        return Problem(at, f"'{token.text}' follows '{before}', where a value is expected.")
-    return Problem(at, f"'{token.text}' is not expected here.")
+    if position and before in _FIXED and before not in (*")]}", *_VALUES):
+        return Problem(at, f"'{token}' follows '{before}', where a value is expected.")
+    return Problem(at, f"'{token}' is not expected here.")
+
+
+def _bracket_problem(source: Source) -> Problem | None:
+    """The first bracket that closes nothing, or the last one never closed."""
+    open_: list[tuple[str, int]] = []
+    for position, token in enumerate(source.tokens):
+        if token in ("(", "[", "{"):
+            open_.append((token, position))
+        elif token in _PAIRS:
+            if not open_ or open_[-1][0] != _PAIRS[token]:
+                still = f" '{open_[-1][0]}' is still open." if open_ else ""
+                return Problem(source.place(position), f"This '{token}' closes nothing.{still}")
+            open_.pop()
+    if not open_:
+        return None
+    bracket, position = open_[-1]
+    return Problem(source.place(position), f"The '{bracket}' is never closed.")
 
 
 class _Builder:
