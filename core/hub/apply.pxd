@@ -1,0 +1,57 @@
+"""The one way in: applies mutations, one by one, inside a write transaction.
+
+Used by the committer's thread alone. A handler reads through the applier (which knows what was written before), makes
+all its changes in memory, and returns; then they are written. A handler that raises has therefore changed nothing.
+Bulk handlers may instead write to `transaction` themselves, after `direct`.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
+
+from core.hub.buffer cimport Buffer
+from core.hub.environment cimport Environment, Transaction
+from core.hub.events cimport Packer
+from core.hub.record cimport RecordBuilder, RecordLayout
+
+
+cdef class Applier:
+    """Applies mutations; owned by the committer."""
+
+    cdef readonly Environment environment  # where it writes
+    cdef readonly Transaction transaction  # the one open now; None between batches
+    cdef readonly object catalog  # Catalog with what this transaction added
+    cdef readonly RecordLayout layout  # of `catalog`
+    cdef readonly uint64_t applied  # sequence number of the last mutation applied
+    cdef readonly bint poisoned  # a write failed half-way: only abort may follow
+    cdef uint64_t next_customer  # the id the next new customer gets
+    cdef object committed  # (catalog, layout, applied, next_customer) to go back to on abort
+    cdef bint writing  # between the first write of a mutation and its end
+    cdef dict records  # changes of the mutation at hand: customer -> record, None deletes
+    cdef dict contacts  # customer -> contact list, None deletes
+    cdef dict events  # customer -> event list, None deletes
+    cdef dict identifiers  # key -> customer
+    cdef dict programs  # key -> bytes
+    cdef uint64_t first_new  # customers from this id on were made by the mutation at hand
+    cdef dict setters  # attribute name -> (offset, kind, entry, codes), of `catalog`
+    cdef dict event_kinds  # event type name -> (number, ((field, letter, labels), ...)), of `catalog`
+    cdef RecordBuilder builder  # reused for every record; freed with this object
+    cdef Packer packer  # reused for every event list
+    cdef Buffer entries  # contact entries to add
+    cdef Buffer flags  # which of them counted
+    cdef Buffer merged  # the contact list that results
+
+    # The next customer id; it counts once the mutation succeeds.
+    cdef uint64_t new_customer(self) noexcept
+    # To be called by a bulk handler before its first write to `transaction`: when it raises afterwards, the whole
+    # transaction is undone and the other mutations in it are applied again without it.
+    cdef void direct(self) noexcept
+    cdef bytes record(self, uint64_t customer)
+    cdef bytes contact_list(self, uint64_t customer)
+    cdef bytes event_list(self, uint64_t customer)
+    cdef uint64_t lookup(self, bytes key) except? 0
+    cdef int begin_record(self, uint64_t customer) except -1
+    cdef int finish_record(self, uint64_t customer) except -1
+    cdef int answer(self, int refusal, uint64_t customer) except -1
+    cdef int set_catalog(self, object catalog) except -1
+    cdef int flush(self) except -1
+    cdef object stored(self, unsigned int database, bytes key)
+    cdef int put_meta(self, bytes key, object value) except -1

@@ -1,0 +1,36 @@
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, final
+
+from core.decision import Identifier
+from core.hub.catalog import Catalog
+from core.hub.environment import Environment
+from core.hub.mutations import Mutation
+from core.hub.record import RecordLayout
+
+M = TypeVar("M", bound=Mutation)
+
+@final
+class Applier:
+    """Applies mutations: `begin`, `apply` for each, then `commit` or `abort`. For one thread."""
+
+    environment: Environment
+    catalog: Catalog
+    layout: RecordLayout
+    applied: int
+    poisoned: bool
+    def __init__(self, environment: Environment) -> None: ...
+    def begin(self) -> None:
+        """Begin a transaction."""
+    def apply(self, mutation: Mutation) -> object:
+        """Apply one mutation and return its result. When it raises and ``poisoned`` is false, nothing was changed."""
+    def commit(self) -> None:
+        """Make everything applied durable, with the sequence number it reached. On failure all of it is undone."""
+    def abort(self) -> None:
+        """Undo the transaction and everything applied in it."""
+    def survivor(self, customer: int) -> int:
+        """The customer this id leads to, through joins; 0 when there is none."""
+    def resolve(self, given: Sequence[Identifier]) -> tuple[int, list[tuple[int, bytes, int, bytes, int]]]:
+        """(customer or 0, [(trust, key, namespace number, value, customer or 0)]); the most trusted known one wins."""
+
+def register(mutation_type: type[M], function: Callable[[Applier, M], Any]) -> None:
+    """Apply this kind of mutation with ``function(applier, mutation)``; makes it decodable as well."""

@@ -1,0 +1,760 @@
+"""The one deterministic function from mutations to writes; see apply.pxd for the rules it keeps.
+
+Changes of one mutation are collected in dictionaries and written when its handler has returned, so a refused mutation
+leaves its neighbours in the transaction alone, without the cost of nested transactions. Only a failing write (map
+full, disk error) spoils the transaction; the committer then undoes it and applies its mutations one by one.
+
+Namespace number 0 is the store's own: its keys are ids of customers who were joined into another.
+"""
+
+from libc.math cimport isfinite
+from libc.stdint cimport INT64_MIN, uint32_t
+from libc.string cimport memcpy, memset
+
+import struct
+
+import msgspec
+
+from core.hub.buffer cimport buffer_append, buffer_free, buffer_reserve
+from core.hub.contacts cimport CONTACT_BYTES, ContactEntry, ContactList, contacts_merge, contacts_open
+from core.hub.lmdb cimport MDB_APPEND, MDB_NOTFOUND
+from core.hub.record cimport (
+    VALUE_BOOL, VALUE_DOUBLE, VALUE_ENUM, VALUE_INT, VALUE_MONEY, VALUE_SET, VALUE_STRING, VALUE_TIMESTAMP,
+    RecordView, builder_add_case, builder_add_identifier, builder_begin, builder_fill_from, builder_finish,
+    builder_free, builder_set_consent, builder_touch, damaged, rapport_siphash, record_open, refused, set_value,
+)
+
+from core import limits
+from core.errors import BadValue, EngineFault, NotFound, TooLarge, UnknownName
+from core.hub import catalog as catalogs
+from core.hub import mutations
+from core.hub.identifiers import normalised
+from core.hub.mutations import (
+    ActivateProgram, CloseCase, CustomerResult, DeclareSchema, EventsResult, Join, JoinResult, OpenCase, OutcomeStatus,
+    RecordEvents, RecordOutcomes, SaveProgram, SetConsent, Upsert,
+)
+from core.hub.record import KINDS, Record
+from core.hub.saved import ACTIVE, ActiveProgram, SavedProgram, image_key, program_key, sources_key
+from core.schema import Money, ValueType
+
+
+LETTERS = {
+    ValueType.BOOL: "b", ValueType.INT: "i", ValueType.DOUBLE: "f", ValueType.MONEY: "i", ValueType.TIMESTAMP: "i",
+    ValueType.ENUM: "t", ValueType.STRING: "t",
+}
+
+_handlers = {}
+
+
+def register(mutation_type, function) -> None:
+    """Apply this kind of mutation with `function(applier, mutation)`; makes it decodable as well."""
+    known = _handlers.get(mutation_type, function)
+    if known is not function:
+        raise EngineFault(f"{mutation_type.__name__} has a handler already")
+    mutations.register(mutation_type)
+    _handlers[mutation_type] = function
+
+
+def checked(str path, int kind, value, entry, codes):
+    """The value as the record holds it; BadValue, naming `path`, when it is not one of the attribute's.
+
+    `codes` maps an enum's labels to what is stored for them.
+    """
+    if value is None:
+        return None
+    if kind == VALUE_BOOL:
+        if isinstance(value, bool):
+            return value
+        raise BadValue(path, f"{value!r} is not true or false")
+    if kind == VALUE_INT or kind == VALUE_TIMESTAMP:
+        if isinstance(value, int) and not isinstance(value, bool):
+            if -0x8000_0000_0000_0000 < value <= 0x7FFF_FFFF_FFFF_FFFF:
+                return value
+            raise BadValue(path, f"{value} is outside 64 bits")
+        wanted = "an integer" if kind == VALUE_INT else "a time"
+        raise BadValue(path, f"{value!r} is not {wanted}")
+    if kind == VALUE_DOUBLE:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            try:
+                real = float(value)
+            except OverflowError:
+                real = float("inf")
+            if isfinite(real):
+                return real
+            raise BadValue(path, f"{value!r} is not a finite number", "Leave it out when it is not known.")
+        raise BadValue(path, f"{value!r} is not a number")
+    if kind == VALUE_MONEY:
+        if not isinstance(value, Money):
+            raise BadValue(path, f"{value!r} is not an amount of money", f"Give minor units in {entry.currency}.")
+        if value.currency != entry.currency:
+            raise BadValue(path, f"its currency is {value.currency}; the attribute's is {entry.currency}",
+                           "Convert it first, or declare another attribute.")
+        if -0x8000_0000_0000_0000 < value.minor <= 0x7FFF_FFFF_FFFF_FFFF:
+            return value.minor
+        raise BadValue(path, f"{value.minor} minor units are outside 64 bits")
+    if kind == VALUE_SET:
+        if not isinstance(value, (frozenset, set)):
+            raise BadValue(path, f"{value!r} is not a set of texts")
+        for member in value:
+            text_bytes(path, member)
+        return value
+    if kind == VALUE_ENUM:
+        if not isinstance(value, str):
+            raise BadValue(path, f"{value!r} is not a label")
+        code = codes.get(value)
+        if code is None:
+            raise UnknownName(f"label of {path}", value, codes)
+        return code
+    text_bytes(path, value)
+    return value
+
+
+cdef bytes text_bytes(str path, value):
+    if not isinstance(value, str):
+        raise BadValue(path, f"{value!r} is not a text")
+    try:
+        raw = value.encode()
+    except UnicodeEncodeError:
+        raise BadValue(path, "it holds half of a surrogate pair", "Send it as UTF-8.") from None
+    if len(raw) > limits.STRING_BYTES:
+        raise TooLarge(f"{path}: bytes", len(raw), limits.STRING_BYTES)
+    return raw
+
+
+cdef uint64_t hashed(str what, str key) except? 0:
+    """The stored form of an idempotency key."""
+    cdef bytes raw = text_bytes(what, key)
+    cdef const char* start = raw
+    if not raw:
+        raise BadValue(what, "it is empty", "Give a key, so that sending it again counts once.")
+    return rapport_siphash(<const uint8_t*>start, len(raw))
+
+
+cdef int check_time(str what, at_us) except -1:
+    """Times far outside history are mistakes of unit, and would make windows overflow."""
+    if not isinstance(at_us, int) or not -62_135_596_800_000_000 <= at_us <= 253_402_300_799_999_999:
+        raise BadValue(what, f"{at_us!r} is not a time between the years 1 and 9999",
+                       "Give microseconds since 1970-01-01T00:00:00Z.")
+    return 0
+
+
+cdef bytes joined_key(uint64_t customer):
+    """Key under which a joined customer's id leads to the survivor."""
+    return b"\x00\x00" + struct.pack(">Q", customer)
+
+
+cdef class Applier:
+    """Applies mutations: `begin`, `apply` for each, then `commit` or `abort`. For one thread."""
+
+    def __cinit__(self, Environment environment not None):
+        memset(&self.builder, 0, sizeof(RecordBuilder))
+        memset(&self.entries, 0, sizeof(Buffer))
+        memset(&self.flags, 0, sizeof(Buffer))
+        memset(&self.merged, 0, sizeof(Buffer))
+        self.environment = environment
+        self.packer = Packer()
+        self.records = {}
+        self.contacts = {}
+        self.events = {}
+        self.identifiers = {}
+        self.programs = {}
+        with environment.reader() as reader:
+            self.set_catalog(catalogs.loaded(reader.items("catalog")))
+            self.applied = msgspec.msgpack.decode(reader.get("meta", b"applied") or b"\x00", type=int)
+            self.next_customer = msgspec.msgpack.decode(reader.get("meta", b"next_customer") or b"\x01", type=int)
+        self.committed = (self.catalog, self.layout, self.applied, self.next_customer)
+
+    def __dealloc__(self):
+        builder_free(&self.builder)
+        buffer_free(&self.entries)
+        buffer_free(&self.flags)
+        buffer_free(&self.merged)
+
+    cdef int set_catalog(self, object catalog) except -1:
+        self.catalog = catalog
+        self.layout = catalog.layout()
+        self.setters = {
+            name: (
+                entry.offset, KINDS[entry.type], entry,
+                {label: code for code, label in enumerate(entry.labels, 1)},
+            )
+            for name, entry in catalog.attributes.items()
+        }
+        self.event_kinds = {
+            name: (
+                entry.number,
+                tuple([
+                    (
+                        field, LETTERS[field.type], KINDS[field.type], f"event {name}.{field.name}",
+                        {label: label for label in field.labels},
+                    )
+                    for field in entry.fields
+                ]),
+            )
+            for name, entry in catalog.events.items()
+        }
+        return 0
+
+    # --- the transaction
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self.poisoned = False
+        self.writing = False
+        self.transaction = self.environment.begin()
+
+    def apply(self, mutation):
+        """Apply one mutation and return its result. When it raises and `poisoned` is false, nothing was changed."""
+        handler = _handlers.get(type(mutation))
+        if handler is None:
+            raise EngineFault(f"no handler for {type(mutation).__name__}")
+        before = self.catalog, self.layout, self.setters, self.event_kinds
+        self.first_new = self.next_customer
+        self.writing = False
+        try:
+            result = handler(self, mutation)
+            self.writing = True
+            self.flush()
+        except BaseException:
+            self.poisoned = self.writing
+            self.next_customer = self.first_new
+            self.catalog, self.layout, self.setters, self.event_kinds = before
+            raise
+        finally:
+            self.records.clear()
+            self.contacts.clear()
+            self.events.clear()
+            self.identifiers.clear()
+            self.programs.clear()
+        self.writing = False
+        self.applied += 1
+        return result
+
+    def commit(self) -> None:
+        """Make everything applied durable, with the sequence number it reached."""
+        try:
+            if self.catalog is not self.committed[0]:
+                for key, value in self.catalog.stored(self.committed[0]).items():
+                    self.transaction.put(
+                        self.environment.handles.catalog, <const char*>key, len(key), <const char*>value, len(value), 0
+                    )
+            self.put_meta(b"applied", self.applied)
+            if self.next_customer != self.committed[3]:
+                self.put_meta(b"next_customer", self.next_customer)
+            self.transaction.commit()
+        except BaseException:
+            self.abort()
+            raise
+        self.transaction = None
+        self.committed = (self.catalog, self.layout, self.applied, self.next_customer)
+
+    def abort(self) -> None:
+        """Undo the transaction and everything applied in it."""
+        if self.transaction is not None:
+            self.transaction.abort()
+            self.transaction = None
+        catalog, self.layout, self.applied, self.next_customer = self.committed
+        if catalog is not self.catalog:
+            self.set_catalog(catalog)
+        self.poisoned = False
+
+    cdef int put_meta(self, bytes key, object value) except -1:
+        cdef bytes data = msgspec.msgpack.encode(value)
+        return self.transaction.put(
+            self.environment.handles.meta, <const char*>key, len(key), <const char*>data, len(data), 0)
+
+    cdef int flush(self) except -1:
+        """Write the changes collected. New customers have the highest ids, so they are appended."""
+        cdef Transaction txn = self.transaction
+        cdef uint64_t customer
+        cdef bytes data, key
+        for customer, value in self.records.items():
+            if value is None:
+                txn.delete(self.environment.handles.profiles, &customer, 8)
+            else:
+                data = value
+                txn.put(self.environment.handles.profiles, &customer, 8, <const char*>data, len(data),
+                        MDB_APPEND if customer >= self.first_new else 0)
+        for customer, value in self.contacts.items():
+            if value is None:
+                txn.delete(self.environment.handles.contacts, &customer, 8)
+            else:
+                data = value
+                txn.put(self.environment.handles.contacts, &customer, 8, <const char*>data, len(data), 0)
+        for customer, value in self.events.items():
+            if value is None:
+                txn.delete(self.environment.handles.events, &customer, 8)
+            else:
+                data = value
+                txn.put(self.environment.handles.events, &customer, 8, <const char*>data, len(data), 0)
+        for key, customer in self.identifiers.items():
+            txn.put(self.environment.handles.identifiers, <const char*>key, len(key), &customer, 8, 0)
+        for key, data in self.programs.items():
+            txn.put(self.environment.handles.programs, <const char*>key, len(key), <const char*>data, len(data), 0)
+        return 0
+
+    # --- what handlers read
+
+    cdef uint64_t new_customer(self) noexcept:
+        self.next_customer += 1
+        return self.next_customer - 1
+
+    cdef void direct(self) noexcept:
+        self.writing = True
+
+    cdef object stored(self, unsigned int database, bytes key):
+        """A copy of the value in the transaction, or None."""
+        cdef const uint8_t* data
+        cdef size_t size
+        if self.transaction.get(database, <const char*>key, len(key), &data, &size) == MDB_NOTFOUND:
+            return None
+        return data[:size]
+
+    cdef bytes record(self, uint64_t customer):
+        """A customer's record, or None."""
+        cdef const uint8_t* data
+        cdef size_t size
+        if customer in self.records:
+            return self.records[customer]
+        if self.transaction.get(self.environment.handles.profiles, &customer, 8, &data, &size) == MDB_NOTFOUND:
+            return None
+        return data[:size]
+
+    cdef bytes contact_list(self, uint64_t customer):
+        """A customer's contacts, or None."""
+        cdef const uint8_t* data
+        cdef size_t size
+        if customer in self.contacts:
+            return self.contacts[customer]
+        if self.transaction.get(self.environment.handles.contacts, &customer, 8, &data, &size) == MDB_NOTFOUND:
+            return None
+        return data[:size]
+
+    cdef bytes event_list(self, uint64_t customer):
+        """A customer's events, or None."""
+        cdef const uint8_t* data
+        cdef size_t size
+        if customer in self.events:
+            return self.events[customer]
+        if self.transaction.get(self.environment.handles.events, &customer, 8, &data, &size) == MDB_NOTFOUND:
+            return None
+        return data[:size]
+
+    cdef uint64_t lookup(self, bytes key) except? 0:
+        """The customer of an identifier's key; 0 when unknown."""
+        cdef const uint8_t* data
+        cdef size_t size
+        cdef uint64_t customer
+        known = self.identifiers.get(key)
+        if known is not None:
+            return known
+        if self.transaction.get(
+            self.environment.handles.identifiers, <const char*>key, len(key), &data, &size
+        ) == MDB_NOTFOUND or size != 8:
+            return 0
+        memcpy(&customer, data, 8)
+        return customer
+
+    def survivor(self, uint64_t customer) -> int:
+        """The customer this id leads to, through joins; 0 when there is none."""
+        cdef uint64_t following = customer
+        while following:
+            if self.record(following) is not None:
+                return following
+            following = self.lookup(joined_key(following))
+        return 0
+
+    def resolve(self, given):
+        """(customer or 0, [(trust, key, namespace number, value bytes, customer or 0)]) of a request's identifiers.
+
+        The most trusted known one wins; among equals the first given.
+        """
+        cdef uint64_t best = 0
+        cdef uint64_t customer
+        cdef bytes value, key
+        cdef int number
+        if not given:
+            raise BadValue("identifiers", "there is none", "Name the customer by at least one identifier.")
+        if len(given) > limits.IDENTIFIERS_PER_REQUEST:
+            raise TooLarge("identifiers", len(given), limits.IDENTIFIERS_PER_REQUEST)
+        best_trust = 0
+        found = []
+        for identifier in given:
+            entry = self.catalog.namespace_entry(identifier.namespace)
+            number = entry.number
+            value = normalised(entry.normaliser, identifier.value, entry.name)
+            key = struct.pack(">H", number) + value
+            customer = self.lookup(key)
+            trust = entry.trust
+            found.append((trust, key, number, value, customer))
+            if customer and (best == 0 or trust > best_trust):
+                best = customer
+                best_trust = trust
+        return best, found
+
+    # --- the record at hand
+
+    cdef int answer(self, int refusal, uint64_t customer) except -1:
+        if refusal:
+            raise refused(refusal, f"Customer {customer}")
+        return 0
+
+    cdef int begin_record(self, uint64_t customer) except -1:
+        """Begin the builder from the stored record, or empty."""
+        cdef bytes existing = self.record(customer)
+        if existing is None:
+            return self.answer(builder_begin(&self.builder, &self.layout.layout, customer, NULL, 0), customer)
+        return self.answer(
+            builder_begin(
+                &self.builder, &self.layout.layout, customer, <const uint8_t*><const char*>existing, len(existing)
+            ),
+            customer,
+        )
+
+    cdef int finish_record(self, uint64_t customer) except -1:
+        """Keep the built record among the changes, unless it equals the stored one."""
+        cdef const uint8_t* data
+        cdef size_t size
+        self.answer(builder_finish(&self.builder, &data, &size), customer)
+        built = data[:size]
+        if built != self.record(customer):
+            self.records[customer] = built
+        return 0
+
+    def adopt(self, uint64_t customer, found) -> None:
+        """Give the customer in the builder those identifiers that nobody has."""
+        cdef bytes value, key
+        cdef uint16_t number
+        for _, key, number, value, owner in found:
+            if owner:
+                continue
+            self.answer(
+                builder_add_identifier(&self.builder, number, <const uint8_t*><const char*>value, len(value)), customer)
+            self.identifiers[key] = customer
+
+    def opened(self, given, at_us):
+        """(customer, created): the customer of these identifiers, in the builder, made when none is known."""
+        cdef uint64_t customer
+        best, found = self.resolve(given)
+        customer = best if best else self.new_customer()
+        self.begin_record(customer)
+        self.adopt(customer, found)
+        builder_touch(&self.builder, at_us)
+        return customer, not best
+
+
+# --- one handler a mutation ----------------------------------------------------------------------------------
+
+
+def _declare_schema(Applier applier, mutation):
+    grown = applier.catalog.declared(mutation.schema, mutation.offers, mutation.channels)
+    if grown is not applier.catalog:
+        applier.set_catalog(grown)
+    return grown
+
+
+cdef int source_number(Applier applier, str source) except -1:
+    """The source's number, given now when it is new; 0 without one."""
+    grown = applier.catalog.with_source(source)
+    if grown is not applier.catalog:
+        applier.set_catalog(grown)
+    return grown.sources[source] if source else 0
+
+
+def _upsert(Applier applier, mutation):
+    cdef uint64_t customer
+    cdef uint32_t offset
+    cdef int kind
+    check_time("at", mutation.at_us)
+    source_number(applier, mutation.source)
+    customer, created = applier.opened(mutation.identifiers, mutation.at_us)
+    for name, value in mutation.attributes.items():
+        setter = applier.setters.get(name)
+        if setter is None:
+            applier.catalog.attribute(name)
+        offset, kind, entry, codes = setter
+        applier.answer(
+            set_value(&applier.builder, offset, kind, checked(f"attribute {name}", kind, value, entry, codes)), customer)
+    applier.finish_record(customer)
+    return CustomerResult(customer, created)
+
+
+def _record_events(Applier applier, mutation):
+    cdef uint64_t customer
+    if not mutation.events:
+        raise BadValue("events", "there is none")
+    if len(mutation.events) > limits.EVENTS_PER_CUSTOMER:
+        raise TooLarge("events", len(mutation.events), limits.EVENTS_PER_CUSTOMER)
+    applier.packer.clear()
+    latest = None
+    for event in mutation.events:
+        check_time(f"event {event.type}: at", event.at_us)
+        described = applier.event_kinds.get(event.type)
+        if described is None:
+            applier.catalog.event(event.type)
+        number, fields = described
+        given = event.fields
+        cells = []
+        used = 0
+        for field, letter, kind, path, codes in fields:
+            value = given.get(field.name)
+            if value is not None or field.name in given:
+                used += 1
+            cells.append((letter, checked(path, kind, value, field, codes)))
+        if used != len(given):
+            known = [row[0].name for row in fields]
+            name = next(name for name in given if name not in known)
+            raise UnknownName(f"field of event type {event.type}", name, known)
+        applier.packer.pack(number, event.at_us, hashed(f"event {event.type}: key", event.key), cells)
+        latest = event.at_us if latest is None else max(latest, event.at_us)
+    customer, created = applier.opened(mutation.identifiers, latest)
+    stored = applier.event_list(customer)
+    merged, counted = applier.packer.merge(stored, f"Customer {customer}'s event list")
+    if merged != stored:
+        applier.events[customer] = merged
+    applier.finish_record(customer)
+    return EventsResult(customer, created, tuple(counted))
+
+
+def _record_outcomes(Applier applier, mutation):
+    """Contacts are merged a customer at a time, since a batch is mostly one customer's page."""
+    cdef uint64_t customer
+    cdef ContactEntry entry
+    cdef bytes raw, stored
+    cdef const uint8_t* start
+    cdef size_t size
+    cdef int code
+    cdef uint32_t count
+    cdef object dedup
+    statuses = [OutcomeStatus.UNKNOWN_CUSTOMER] * len(mutation.outcomes)
+    by_customer = {}
+    for position, outcome in enumerate(mutation.outcomes):
+        check_time(f"outcome {outcome.outcome}: at", outcome.at_us)
+        offer = applier.catalog.offer(outcome.offer)
+        kind = applier.catalog.outcome(outcome.outcome)
+        channel = applier.catalog.channel(outcome.channel) if outcome.channel else 0
+        if not outcome.instance and not outcome.key:
+            raise BadValue(f"outcome {outcome.outcome}: key", "there is neither an instance nor a key",
+                           "Send the token, or a key, so that sending it again counts once.")
+        if outcome.customer:
+            customer = applier.survivor(outcome.customer)
+            if not customer:
+                continue
+        elif outcome.identifiers:
+            customer, created = applier.opened(outcome.identifiers, outcome.at_us)
+            applier.finish_record(customer)
+        else:
+            continue
+        raw = struct.pack("<QH", outcome.instance, kind) + text_bytes("outcome: key", outcome.key)
+        dedup = rapport_siphash(<const uint8_t*><const char*>raw, len(raw))
+        by_customer.setdefault(customer, []).append(
+            (position, outcome.at_us, dedup, outcome.instance, outcome.value_minor, offer, kind, channel))
+    for customer, rows in by_customer.items():
+        applier.entries.size = 0
+        count = <uint32_t>len(rows)
+        for _, at, dedup, instance, value, offer, kind, channel in rows:
+            entry.at = at
+            entry.dedup = dedup
+            entry.instance = instance
+            entry.value = value
+            entry.offer = offer
+            entry.outcome = kind
+            entry.channel = channel
+            if buffer_append(&applier.entries, &entry, CONTACT_BYTES):
+                raise MemoryError
+        applier.flags.size = 0
+        if buffer_reserve(&applier.flags, count):
+            raise MemoryError
+        stored = applier.contact_list(customer)
+        start = NULL
+        size = 0
+        if stored is not None:
+            start = <const uint8_t*><const char*>stored
+            size = len(stored)
+        code = contacts_merge(
+            start, size, <ContactEntry*>applier.entries.data, count, applier.flags.data, &applier.merged)
+        if code < 0:
+            raise MemoryError
+        if code:
+            raise damaged(code, f"Customer {customer}'s contact history")
+        merged = applier.merged.data[:applier.merged.size]
+        if merged != stored:
+            applier.contacts[customer] = merged
+        for index, row in enumerate(rows):
+            applied = applier.flags.data[<size_t>index]
+            statuses[row[0]] = OutcomeStatus.APPLIED if applied else OutcomeStatus.DUPLICATE
+    return tuple(statuses)
+
+
+def _join(Applier applier, mutation):
+    cdef uint64_t customer, other
+    cdef RecordView view
+    cdef bytes data, stored
+    cdef uint32_t at
+    cdef uint16_t namespace, length
+    cdef int code
+    check_time("at", mutation.at_us)
+    best, found = applier.resolve(mutation.identifiers)
+    customer = best if best else applier.new_customer()
+    applier.begin_record(customer)
+    merged = []
+    # Better trusted customers fill first; equally trusted ones in the order given.
+    for _, _, _, _, owner in sorted(found, key=lambda row: -row[0]):
+        if not owner or owner == customer or owner in merged:
+            continue
+        merged.append(owner)
+        other = owner
+        data = applier.record(other)
+        if data is None:
+            raise damaged(1, f"Customer {other}, to whom an identifier leads, has no record, so the store")
+        code = record_open(<const uint8_t*><const char*>data, len(data), &view)
+        if code:
+            raise damaged(code, f"Customer {other}'s record")
+        applier.answer(builder_fill_from(&applier.builder, &view), customer)
+        at = 0
+        for _ in range(view.identifier_count):
+            memcpy(&namespace, view.identifiers + at, 2)
+            memcpy(&length, view.identifiers + at + 2, 2)
+            key = struct.pack(">H", namespace) + view.identifiers[at + 4:at + 4 + length]
+            applier.identifiers[key] = customer
+            at += 4 + <uint32_t>length
+        applier.identifiers[joined_key(other)] = customer
+        unite_contacts(applier, customer, other)
+        data = applier.event_list(other)
+        if data is not None:
+            stored = applier.event_list(customer)
+            applier.events[customer] = (
+                data if stored is None else applier.packer.unite(stored, data, f"Customer {customer}'s event list"))
+            applier.events[other] = None
+        applier.records[other] = None
+    applier.adopt(customer, found)
+    builder_touch(&applier.builder, mutation.at_us)
+    applier.finish_record(customer)
+    return JoinResult(customer, tuple(merged))
+
+
+cdef int unite_contacts(Applier applier, uint64_t customer, uint64_t other) except -1:
+    cdef bytes theirs = applier.contact_list(other)
+    cdef bytes stored = applier.contact_list(customer)
+    cdef ContactList added
+    cdef int code
+    if theirs is None:
+        return 0
+    if stored is None:
+        applier.contacts[customer] = theirs
+    else:
+        # contacts_merge checks the stored list only, and sorts what is added in place.
+        code = contacts_open(<const uint8_t*><const char*>theirs, len(theirs), &added)
+        if code:
+            raise damaged(code, f"Customer {other}'s contact history")
+        applier.entries.size = 0
+        if buffer_append(&applier.entries, added.entries, <size_t>added.count * CONTACT_BYTES):
+            raise MemoryError
+        code = contacts_merge(
+            <const uint8_t*><const char*>stored, len(stored), <ContactEntry*>applier.entries.data,
+            <uint32_t>(applier.entries.size // CONTACT_BYTES), NULL, &applier.merged,
+        )
+        if code < 0:
+            raise MemoryError
+        if code:
+            raise damaged(code, f"Customer {customer}'s contact history")
+        applier.contacts[customer] = applier.merged.data[:applier.merged.size]
+    applier.contacts[other] = None
+    return 0
+
+
+def _set_consent(Applier applier, mutation):
+    cdef uint64_t customer
+    cdef uint16_t purpose = applier.catalog.purpose(mutation.purpose)
+    cdef uint16_t channel = applier.catalog.channel(mutation.channel) if mutation.channel else 0
+    cdef uint16_t source = <uint16_t>source_number(applier, mutation.source)
+    check_time("at", mutation.at_us)
+    customer, created = applier.opened(mutation.identifiers, mutation.at_us)
+    applier.answer(
+        builder_set_consent(&applier.builder, purpose, channel, mutation.granted, source, mutation.at_us), customer)
+    applier.finish_record(customer)
+    return CustomerResult(customer, created)
+
+
+def _open_case(Applier applier, mutation):
+    cdef uint64_t customer
+    cdef uint16_t kind = applier.catalog.case_kind(mutation.kind)
+    cdef uint64_t key = hashed("case: key", mutation.key)
+    check_time("at", mutation.at_us)
+    customer, created = applier.opened(mutation.identifiers, mutation.at_us)
+    applier.answer(builder_add_case(&applier.builder, kind, key, mutation.at_us, INT64_MIN), customer)
+    applier.finish_record(customer)
+    return CustomerResult(customer, created)
+
+
+def _close_case(Applier applier, mutation):
+    cdef uint64_t customer
+    cdef uint16_t kind = applier.catalog.case_kind(mutation.kind)
+    cdef uint64_t key = hashed("case: key", mutation.key)
+    cdef bytes data
+    check_time("at", mutation.at_us)
+    best, _ = applier.resolve(mutation.identifiers)
+    data = applier.record(best) if best else None
+    opened = None
+    if data is not None:
+        for known_kind, known_key, at, _ in Record(data, f"Customer {best}'s record").cases:
+            if known_kind == kind and known_key == key:
+                opened = at
+    if opened is None:
+        raise NotFound("case", mutation.key, f"The customer has no case of kind '{mutation.kind}' with this key.")
+    customer, created = applier.opened(mutation.identifiers, mutation.at_us)
+    applier.answer(
+        builder_add_case(&applier.builder, kind, key, opened, max(opened, mutation.at_us)), customer)
+    applier.finish_record(customer)
+    return CustomerResult(customer, created)
+
+
+def _save_program(Applier applier, mutation):
+    cdef unsigned int programs = applier.environment.handles.programs
+    check_time("at", mutation.at_us)
+    if not mutation.name or len(mutation.name) > limits.NAME_LENGTH or "/" in mutation.name:
+        raise BadValue("program: name", f"'{mutation.name[:80]}' is empty, longer than {limits.NAME_LENGTH} "
+                       "characters, or holds a '/'")
+    version = 1
+    while True:
+        data = applier.stored(programs, program_key(mutation.name, version))
+        if data is None:
+            break
+        header = msgspec.msgpack.decode(data, type=SavedProgram)
+        if header.digest == mutation.digest:
+            break
+        version += 1
+    if data is None:
+        total = sum([len(source) for source in mutation.sources.values()])
+        if total > limits.PROGRAM_BYTES:
+            raise TooLarge("program: bytes of its sources", total, limits.PROGRAM_BYTES)
+        header = SavedProgram(mutation.name, version, mutation.digest, mutation.at_us)
+        applier.programs[sources_key(mutation.name, version)] = msgspec.msgpack.encode(mutation.sources)
+    if mutation.image:
+        header = msgspec.structs.replace(header, compiler=mutation.compiler)
+        applier.programs[image_key(mutation.name, version)] = mutation.image
+    applier.programs[program_key(mutation.name, version)] = msgspec.msgpack.encode(header)
+    return version
+
+
+def _activate_program(Applier applier, mutation):
+    cdef unsigned int programs = applier.environment.handles.programs
+    check_time("at", mutation.at_us)
+    if applier.stored(programs, program_key(mutation.name, mutation.version)) is None:
+        raise NotFound("program version", f"{mutation.name}@{mutation.version}", "List the versions kept: rapport program list.")
+    applier.programs[ACTIVE] = msgspec.msgpack.encode(
+        ActiveProgram(mutation.name, mutation.version, mutation.at_us))
+
+
+_handlers.update({
+    DeclareSchema: _declare_schema,
+    Upsert: _upsert,
+    RecordEvents: _record_events,
+    RecordOutcomes: _record_outcomes,
+    Join: _join,
+    SetConsent: _set_consent,
+    OpenCase: _open_case,
+    CloseCase: _close_case,
+    SaveProgram: _save_program,
+    ActivateProgram: _activate_program,
+})

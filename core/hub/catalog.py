@@ -1,0 +1,354 @@
+"""The store's catalog: which number stands for which name in records, contacts, events and keys.
+
+Numbers are handed out once, from 1, and keep their meaning for ever: an attribute keeps its type and its offset in the
+record, an enum label its code, an offer its number in the contact history, whether or not a program still names it.
+That is how old records stay readable without being rewritten. A `Catalog` is immutable; `declared` makes the next one, and only the
+mutation `DeclareSchema` stores it.
+
+In the store each kind of name is one value of the database ``catalog``; offers, of which there may be a million, are lists of
+4096 names under ``offers/<chunk>``, so that a new offer rewrites one chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn
+
+import msgspec
+
+from core import limits
+from core.errors import BadValue, SchemaConflict, StoreCorrupt, TooLarge, UnknownName
+from core.hub.record import WIDTHS, RecordLayout
+from core.schema import STANDARD_OUTCOMES, EventType, Field, Namespace, Normaliser, Schema, ValueType
+
+OFFERS_PER_CHUNK = 4096
+
+
+class AttributeEntry(msgspec.Struct, frozen=True, array_like=True):
+    """An attribute as stored: its place in the record never changes."""
+
+    number: int
+    name: str
+    type: ValueType
+    offset: int  # in the record's fixed area
+    currency: str = ""
+    labels: tuple[str, ...] = ()  # of an enum; the code is the position, from 1
+
+
+class EventField(msgspec.Struct, frozen=True, array_like=True):
+    """A field of an event type; its cell is its position."""
+
+    name: str
+    type: ValueType
+    currency: str = ""
+    labels: tuple[str, ...] = ()
+
+
+class EventEntry(msgspec.Struct, frozen=True, array_like=True):
+    """An event type as stored; new fields are appended."""
+
+    number: int
+    name: str
+    fields: tuple[EventField, ...] = ()
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        """Names of the fields, in the order of their cells."""
+        return tuple(field.name for field in self.fields)
+
+
+class NamespaceEntry(msgspec.Struct, frozen=True, array_like=True):
+    """A namespace as stored. The normaliser is fixed, because keys are stored normalised; trust may change."""
+
+    number: int
+    name: str
+    normaliser: Normaliser
+    trust: int = 0
+
+
+def describe(field: Field | EventField | AttributeEntry) -> str:
+    """A field's type as people write it: ``money in EUR``."""
+    return f"{field.type.value} in {field.currency}" if field.currency else field.type.value
+
+
+class Catalog(msgspec.Struct, frozen=True):
+    """All numbers of a store at one moment. ``version`` counts its growth. Mappings are in order of their numbers."""
+
+    version: int = 0
+    namespaces: Mapping[str, NamespaceEntry] = {}
+    attributes: Mapping[str, AttributeEntry] = {}
+    events: Mapping[str, EventEntry] = {}
+    offers: Mapping[str, int] = {}
+    outcomes: Mapping[str, int] = {}
+    channels: Mapping[str, int] = {}
+    purposes: Mapping[str, int] = {}
+    case_kinds: Mapping[str, int] = {}
+    sources: Mapping[str, int] = {}
+
+    # --- numbers of names; all raise UnknownName with the nearest one that is known
+
+    def namespace(self, name: str) -> int:
+        """The namespace's number."""
+        return self.namespace_entry(name).number
+
+    def namespace_entry(self, name: str) -> NamespaceEntry:
+        """The namespace with its normaliser and trust."""
+        entry = self.namespaces.get(name)
+        return entry if entry is not None else _unknown("namespace", name, self.namespaces)
+
+    def attribute(self, name: str) -> AttributeEntry:
+        """The attribute with its type, offset and labels."""
+        entry = self.attributes.get(name)
+        return entry if entry is not None else _unknown("attribute", name, self.attributes)
+
+    def event(self, name: str) -> EventEntry:
+        """The event type with its number and fields."""
+        entry = self.events.get(name)
+        return entry if entry is not None else _unknown("event type", name, self.events)
+
+    def offer(self, name: str) -> int:
+        """The offer's number."""
+        return self.offers.get(name) or _unknown("offer", name, self.offers)
+
+    def outcome(self, name: str) -> int:
+        """The outcome's number."""
+        return self.outcomes.get(name) or _unknown("outcome", name, self.outcomes)
+
+    def channel(self, name: str) -> int:
+        """The channel's number."""
+        return self.channels.get(name) or _unknown("channel", name, self.channels)
+
+    def purpose(self, name: str) -> int:
+        """The consent purpose's number."""
+        return self.purposes.get(name) or _unknown("purpose", name, self.purposes)
+
+    def case_kind(self, name: str) -> int:
+        """The case kind's number."""
+        return self.case_kinds.get(name) or _unknown("case kind", name, self.case_kinds)
+
+    # --- names of numbers, for views; numbers come from records, so a missing one is damage
+
+    def offer_name(self, number: int) -> str:
+        """The name of an offer's number, as tokens and contacts carry it."""
+        return name_of(self.offers, number, "offer")
+
+    # --- growth
+
+    def declared(self, schema: Schema, offers: Iterable[str] = (), channels: Iterable[str] = ()) -> Catalog:
+        """This catalog with everything that is declared and was not known; itself when nothing is new.
+
+        Raises SchemaConflict where the declaration contradicts what is stored, TooLarge past a limit.
+        """
+        grown = msgspec.structs.replace(
+            self,
+            namespaces=_namespaces(self.namespaces, schema.namespaces.values()),
+            attributes=_attributes(self.attributes, schema.attributes.values()),
+            events=_events(self.events, schema.events.values()),
+            offers=_numbered(self.offers, offers, "offers", limits.OFFERS),
+            outcomes=_numbered(self.outcomes, (*STANDARD_OUTCOMES, *schema.outcomes), "outcomes", 0xFFFF),
+            channels=_numbered(self.channels, channels, "channels", 0xFFFF),
+            purposes=_numbered(self.purposes, schema.purposes, "purposes", 0xFFFF),
+            case_kinds=_numbered(self.case_kinds, schema.case_kinds, "case kinds", 0xFFFF),
+            sources=_numbered(
+                self.sources,
+                (source for field in schema.attributes.values() for source in field.sources),
+                "sources", limits.SOURCES,
+            ),
+        )
+        return self if _same(self, grown) else msgspec.structs.replace(grown, version=self.version + 1)
+
+    def with_source(self, name: str) -> Catalog:
+        """This catalog with a source that may be new; '' is no source."""
+        if not name or name in self.sources:
+            return self
+        sources = _numbered(self.sources, (name,), "sources", limits.SOURCES)
+        return msgspec.structs.replace(self, sources=sources, version=self.version + 1)
+
+    def layout(self) -> RecordLayout:
+        """The record's fixed area, for builders."""
+        return RecordLayout([(entry.offset, entry.type) for entry in self.attributes.values()])
+
+    # --- the stored form
+
+    def stored(self, before: Catalog) -> dict[bytes, bytes]:
+        """The values of the database ``catalog`` that differ from those of ``before``, by key."""
+        changed: dict[bytes, bytes] = {}
+        for kind in _KINDS:
+            mine = getattr(self, kind)
+            if mine is not getattr(before, kind):
+                changed[kind.encode()] = msgspec.msgpack.encode(list(mine.values()) if kind in _ENTRIES else list(mine))
+        if self.offers is not before.offers:
+            names = list(self.offers)
+            for start in range(len(before.offers) // OFFERS_PER_CHUNK * OFFERS_PER_CHUNK, len(names), OFFERS_PER_CHUNK):
+                key = f"offers/{start // OFFERS_PER_CHUNK:06}".encode()
+                changed[key] = msgspec.msgpack.encode(names[start : start + OFFERS_PER_CHUNK])
+        if self.version != before.version:
+            changed[b"version"] = msgspec.msgpack.encode(self.version)
+        return changed
+
+
+_ENTRIES: Mapping[str, type[NamespaceEntry] | type[AttributeEntry] | type[EventEntry]] = {
+    "namespaces": NamespaceEntry,
+    "attributes": AttributeEntry,
+    "events": EventEntry,
+}
+_KINDS = (*_ENTRIES, "outcomes", "channels", "purposes", "case_kinds", "sources")
+
+
+def loaded(items: Iterable[tuple[bytes, bytes]]) -> Catalog:
+    """The catalog from the key-value pairs of its database, in key order. Raises StoreCorrupt."""
+    offers: list[str] = []
+    found: dict[str, object] = {}
+    try:
+        for key, value in items:
+            name = key.decode()
+            if name.startswith("offers/"):
+                offers += msgspec.msgpack.decode(value, type=list[str])
+            elif name in _ENTRIES:
+                entries = msgspec.msgpack.decode(value, type=list[_ENTRIES[name]])  # type: ignore[misc]
+                found[name] = {entry.name: entry for entry in entries}
+            elif name == "version":
+                found[name] = msgspec.msgpack.decode(value, type=int)
+            else:
+                found[name] = _count_up(msgspec.msgpack.decode(value, type=list[str]))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreCorrupt("The catalog", str(error)) from error
+    unknown = sorted(found.keys() - {*_KINDS, "version"})
+    if unknown:
+        raise StoreCorrupt("The catalog", f"it has an entry '{unknown[0]}' that this release does not know")
+    return msgspec.convert({**found, "offers": _count_up(offers)}, Catalog)
+
+
+def name_of(names: Mapping[str, int], number: int, kind: str) -> str:
+    """The name with this number: names are in order of their numbers."""
+    listed = _listed(names)
+    if not 1 <= number <= len(listed):
+        raise StoreCorrupt(f"The catalog's list of {kind}s", f"a record names number {number}, which was never given")
+    return listed[number - 1]
+
+
+_lists: dict[int, tuple[Mapping[str, int], list[str]]] = {}
+
+
+def _listed(names: Mapping[str, int]) -> list[str]:
+    """The names by number. Kept for the mappings asked for last: catalogs are few, and each is asked often."""
+    known = _lists.get(id(names))
+    if known is None or known[0] is not names:
+        if len(_lists) >= 16:
+            _lists.clear()
+        known = (names, list(names))
+        _lists[id(names)] = known
+    return known[1]
+
+
+def _unknown(kind: str, name: str, known: Mapping[str, object]) -> NoReturn:
+    # The nearest of a million offers would take seconds to find.
+    raise UnknownName(kind, name, known if len(known) <= 10_000 else ())
+
+
+def _count_up(names: Sequence[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(names, 1)}
+
+
+def _same(one: Catalog, two: Catalog) -> bool:
+    return all(getattr(one, kind) is getattr(two, kind) for kind in (*_KINDS, "offers"))
+
+
+def _check_name(kind: str, name: str) -> None:
+    if not name:
+        raise BadValue(kind, "a name is empty")
+    if len(name) > limits.NAME_LENGTH:
+        raise TooLarge(f"{kind}: characters of the name '{name[:32]}...'", len(name), limits.NAME_LENGTH)
+
+
+def _numbered(known: Mapping[str, int], wanted: Iterable[str], kind: str, limit: int) -> Mapping[str, int]:
+    """``known`` with the names that are new; the same object when there are none."""
+    new = [name for name in dict.fromkeys(wanted) if name not in known]
+    if not new:
+        return known
+    for name in new:
+        _check_name(kind, name)
+    if len(known) + len(new) > limit:
+        raise TooLarge(f"{kind} ever declared in this store", len(known) + len(new), limit)
+    return {**known, **{name: number for number, name in enumerate(new, len(known) + 1)}}
+
+
+def _labels(stored: Sequence[str], wanted: Sequence[str], name: str) -> tuple[str, ...]:
+    known = set(stored)
+    labels = (*stored, *(label for label in dict.fromkeys(wanted) if label not in known))
+    if len(labels) > limits.ENUM_LABELS:
+        raise TooLarge(f"labels of '{name}' ever declared in this store", len(labels), limits.ENUM_LABELS)
+    return labels
+
+
+def _namespaces(
+    known: Mapping[str, NamespaceEntry], wanted: Iterable[Namespace]
+) -> Mapping[str, NamespaceEntry]:
+    grown = dict(known)
+    for namespace in wanted:
+        entry = known.get(namespace.name)
+        if entry is None:
+            _check_name("namespaces", namespace.name)
+            number = len(grown) + 1
+        else:
+            number = entry.number
+            if entry.normaliser is not namespace.normaliser:
+                raise SchemaConflict(
+                    namespace.name,
+                    f"a namespace with normaliser {entry.normaliser.value}",
+                    f"normaliser {namespace.normaliser.value}",
+                )
+        grown[namespace.name] = NamespaceEntry(number, namespace.name, namespace.normaliser, namespace.trust)
+    if len(grown) > 0xFFFF:
+        raise TooLarge("namespaces ever declared in this store", len(grown), 0xFFFF)
+    return known if grown == known else grown
+
+
+def _attributes(known: Mapping[str, AttributeEntry], wanted: Iterable[Field]) -> Mapping[str, AttributeEntry]:
+    grown = dict(known)
+    end = max((entry.offset + WIDTHS[entry.type] for entry in known.values()), default=0)
+    for field in wanted:
+        entry = known.get(field.name)
+        if entry is None:
+            _check_name("attributes", field.name)
+            labels = _labels((), field.labels, field.name)
+            grown[field.name] = AttributeEntry(
+                len(grown) + 1, field.name, field.type, end, field.currency, labels
+            )
+            end += WIDTHS[field.type]
+            continue
+        if (entry.type, entry.currency) != (field.type, field.currency):
+            raise SchemaConflict(field.name, describe(entry), describe(field))
+        labels = _labels(entry.labels, field.labels, field.name)
+        if labels != entry.labels:
+            grown[field.name] = msgspec.structs.replace(entry, labels=labels)
+    if len(grown) > limits.ATTRIBUTES:
+        raise TooLarge("attributes ever declared in this store", len(grown), limits.ATTRIBUTES)
+    return known if grown == known else grown
+
+
+def _events(known: Mapping[str, EventEntry], wanted: Iterable[EventType]) -> Mapping[str, EventEntry]:
+    grown = dict(known)
+    for event in wanted:
+        entry = known.get(event.name)
+        if entry is None:
+            _check_name("event types", event.name)
+            entry = EventEntry(len(grown) + 1, event.name)
+        fields = {field.name: field for field in entry.fields}
+        for field in event.fields:
+            path = f"{event.name}.{field.name}"
+            if field.type is ValueType.STRING_SET:
+                raise BadValue(path, "a set cannot be a field of an event", "Send one event for each member.")
+            stored = fields.get(field.name)
+            if stored is None:
+                _check_name("event fields", field.name)
+            elif (stored.type, stored.currency) != (field.type, field.currency):
+                raise SchemaConflict(path, describe(stored), describe(field))
+            labels = _labels(stored.labels if stored else (), field.labels, path)
+            fields[field.name] = EventField(field.name, field.type, field.currency, labels)
+        if len(fields) > limits.EVENT_FIELDS:
+            raise TooLarge(f"fields ever declared for event type '{event.name}'", len(fields), limits.EVENT_FIELDS)
+        grown[event.name] = msgspec.structs.replace(entry, fields=tuple(fields.values()))
+    if len(grown) > 0xFFFF:
+        raise TooLarge("event types ever declared in this store", len(grown), 0xFFFF)
+    return known if grown == known else grown

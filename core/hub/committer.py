@@ -1,0 +1,165 @@
+"""One thread that writes: it drains a bounded queue into one transaction, commits, then acknowledges all of it.
+
+A durable commit costs the same for one mutation as for hundreds, so whatever arrives while one commit runs shares the next
+(group commit); nobody waits for a timer. A future that has a result stands for bytes on the disk.
+
+A mutation that is refused fails alone. Where a write itself failed (map full, disk), the batch is undone and its mutations are
+applied one by one, so a small one may pass where a large one does not. A failing disk ends writing for good: LMDB refuses its
+environment, everything waiting is refused with StoreReadOnly, and reads move to a read-only twin.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from core import limits
+from core.errors import Overloaded, RapportError, StoreFull, StoreReadOnly, StoreUnavailable
+from core.hub.apply import Applier
+from core.hub.catalog import Catalog
+from core.hub.environment import Environment
+from core.hub.mutations import Mutation
+
+RETRY_AFTER_MS = 50  # a full queue of small mutations drains in about a second; a caller may come back much sooner
+
+
+class Committer:
+    """Owns the applier and its thread.
+
+    ``on_catalog`` is called with the catalog after each commit that changed it, before its mutations are acknowledged.
+    """
+
+    def __init__(self, environment: Environment, on_catalog: Callable[[Catalog], None]) -> None:
+        self._environment = environment
+        self._on_catalog = on_catalog
+        self._applier = Applier(environment)
+        self._ready = threading.Condition()  # guards the queue, _stopping and _refusal
+        self._queue: deque[tuple[Mutation, Future[Any]]] = deque()
+        self._stopping = False
+        self._refusal: StoreReadOnly | None = None
+        self.batches = 0  # transactions committed; written by the thread only
+        self.mutations = 0  # mutations applied durably; written by the thread only
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        self._thread.start()
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog as committed when the committer was made; afterwards ``on_catalog`` tells."""
+        return self._applier.catalog
+
+    @property
+    def applied(self) -> int:
+        """Sequence number of the last mutation applied, durable or about to be."""
+        return self._applier.applied
+
+    @property
+    def waiting(self) -> int:
+        """Mutations in the queue."""
+        return len(self._queue)
+
+    @property
+    def refusal(self) -> StoreReadOnly | None:
+        """Why no more writes are taken, or None."""
+        return self._refusal
+
+    def submit(self, mutation: Mutation) -> Future[Any]:
+        """Queue a mutation; the future's result comes when it is durable.
+
+        Raises Overloaded when too many wait, StoreReadOnly after a failed disk, StoreUnavailable once it is stopped.
+        """
+        future: Future[Any] = Future()
+        with self._ready:
+            if self._refusal is not None:
+                raise self._refusal
+            if self._stopping:
+                raise StoreUnavailable(self._environment.path, "it is being closed")
+            if len(self._queue) >= limits.MUTATIONS_QUEUED:
+                raise Overloaded("writing", RETRY_AFTER_MS)
+            self._queue.append((mutation, future))
+            if len(self._queue) == 1:
+                self._ready.notify()
+        return future
+
+    def stop(self) -> None:
+        """Apply what waits, then end the thread. Mutations submitted from here on are refused."""
+        with self._ready:
+            self._stopping = True
+            self._ready.notify()
+        self._thread.join()
+
+    # --- the thread
+
+    def _run(self) -> None:
+        while True:
+            with self._ready:
+                while not self._queue and not self._stopping:
+                    self._ready.wait()
+                if not self._queue:
+                    return
+                count = min(len(self._queue), limits.MUTATIONS_PER_COMMIT)
+                batch = [self._queue.popleft() for _ in range(count)]
+            batch = [entry for entry in batch if entry[1].set_running_or_notify_cancel()]
+            if batch and not self._commit(batch):
+                for entry in batch:
+                    self._commit([entry], alone=True)
+
+    def _commit(self, batch: list[tuple[Mutation, Future[Any]]], alone: bool = False) -> bool:
+        """Apply and commit; False when nothing was written and each is to be tried by itself."""
+        applier = self._applier
+        results: list[tuple[Future[Any], Any, BaseException | None]] = []
+        catalog = applier.catalog
+        failure: BaseException | None = None
+        try:
+            if self._refusal is not None:
+                raise self._refusal
+            applier.begin()
+            succeeded = 0
+            for mutation, future in batch:
+                try:
+                    results.append((future, applier.apply(mutation), None))
+                    succeeded += 1
+                # Whatever a handler raises belongs to the caller who sent the mutation, not to this thread.
+                except BaseException as error:
+                    if applier.poisoned:
+                        raise
+                    results.append((future, None, error))
+            if succeeded:
+                applier.commit()
+                self.batches += 1
+                self.mutations += succeeded
+            else:
+                applier.abort()
+        except BaseException as error:
+            applier.abort()
+            failure = error
+        if failure is not None:
+            if self._is_final(failure):
+                self._refuse(failure)
+                failure = self._refusal
+            elif not alone and len(batch) > 1:
+                return False
+            results = [(future, None, failure) for _, future in batch]
+        elif applier.catalog is not catalog:
+            self._on_catalog(applier.catalog)
+        for future, result, problem in results:
+            if problem is not None:
+                future.set_exception(problem)
+            else:
+                future.set_result(result)
+        return True
+
+    def _is_final(self, failure: BaseException) -> bool:
+        """Whether the store can take no more writes: not when it is full, nor when one mutation alone was at fault."""
+        return isinstance(failure, StoreReadOnly) and not isinstance(failure, StoreFull)
+
+    def _refuse(self, failure: BaseException) -> None:
+        with self._ready:
+            if self._refusal is None:
+                problem = failure.metadata.get("problem", str(failure)) if isinstance(failure, RapportError) else str(failure)
+                self._refusal = StoreReadOnly(
+                    problem, "Look for disk errors in the system's log, then start the server again; reads go on meanwhile."
+                )
+        self._environment.stop_writing()

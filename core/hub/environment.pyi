@@ -1,0 +1,81 @@
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import final
+
+FORMAT_VERSION: int
+DATABASES: tuple[str, ...]
+BY_CUSTOMER: tuple[str, ...]
+
+@final
+class Environment:
+    """One open store folder. Made by `open_environment`."""
+
+    path: str
+    read_only: bool
+    closed: bool
+    @property
+    def map_bytes(self) -> int:
+        """Address space reserved, in bytes."""
+    @property
+    def snapshots(self) -> int:
+        """Snapshots open now."""
+    def reader(self) -> Reader:
+        """A snapshot of the newest committed state."""
+    def begin(self) -> Transaction:
+        """The write transaction; waits for the one before it. Raises StoreReadOnly."""
+    def stop_writing(self) -> None:
+        """Refuse writes from here on and let reads go on, after LMDB refused its environment."""
+    def statistics(self) -> dict[str, int]:
+        """map_bytes, used_bytes, readers, last_transaction, and <database>_entries."""
+    def abandon(self) -> None:
+        """Free what was opened so far; for failures during opening."""
+    def close(self) -> None:
+        """Close it. Raises EngineFault while snapshots are open; closing twice does nothing."""
+
+@final
+class Reader:
+    """A snapshot for Python; a context manager. Bytes that it returns are copies. Raises StoreError."""
+
+    def __init__(self, environment: Environment) -> None: ...
+    def __enter__(self) -> Reader: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def close(self) -> None:
+        """Free the snapshot."""
+    def renew(self) -> None:
+        """Move to the newest committed state."""
+    def reset(self) -> None:
+        """Let go of the state; `renew` before the next read."""
+    def get(self, database: str, key: bytes) -> bytes | None:
+        """The value, or None."""
+    def get_customer(self, database: str, customer: int) -> bytes | None:
+        """The value of a customer id, or None."""
+    def customer(self, namespace: int, value: bytes) -> int | None:
+        """The customer id of a normalised identifier, or None."""
+    def items(self, database: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) pairs in key order from ``start``; the reader must stay open."""
+    def page(self, database: str, start: bytes, inclusive: bool, count: int) -> list[tuple[bytes, bytes]]:
+        """Up to ``count`` pairs from ``start`` on, with or without it."""
+    def count(self, database: str) -> int:
+        """Entries of a database."""
+
+@final
+class Transaction:
+    """The write transaction, for the thread that began it."""
+
+    def __init__(self, environment: Environment) -> None: ...
+    def commit(self) -> None:
+        """Make it durable. On failure nothing of it was written. Raises StoreFull, StoreReadOnly."""
+    def abort(self) -> None:
+        """Undo it; ending twice does nothing."""
+
+def open_environment(
+    path: str, *, map_bytes: int = ..., read_only: bool = False, meta: Mapping[bytes, bytes] | None = None
+) -> Environment:
+    """Open the store folder at ``path``, creating it unless ``read_only``.
+
+    ``map_bytes`` is address space, not disk: it bounds how large the store may ever grow. ``meta`` are the first values
+    of the database ``meta`` when the store is created. Raises StoreUnavailable with what to do: a folder that is not
+    ours, another format, another process that writes, this process having it open already, missing rights; and StoreCorrupt.
+    """

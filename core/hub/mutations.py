@@ -1,0 +1,278 @@
+"""Every change of the store as a message: typed, versioned, carrying its own time.
+
+`apply` turns a mutation into writes and knows neither clock nor chance, so the same mutations in the same order make the same
+store anywhere. Sending one again is harmless; how is said at each. `encode` and `decode` are its form in a log: a
+MessagePack array of the format's version and the tagged message. Fields may be added with defaults; none is removed
+or changes its meaning.
+
+Values of attributes and event fields are `Cell`s: what `core.schema.AnyValue` says, with times as integer
+microseconds (datetimes are converted when a message is made).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from core.decision import Identifier
+from core.errors import BadValue
+from core.schema import AnyValue, Money, Schema
+
+VERSION: Final = 1
+
+Cell = None | bool | int | float | str | Money | frozenset[str]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def cells(values: Mapping[str, AnyValue | None]) -> dict[str, Cell]:
+    """Values as mutations carry them; None clears. Raises BadValue for a time without its zone."""
+    converted: dict[str, Cell] = {}
+    for name, value in values.items():
+        if isinstance(value, datetime):
+            if value.tzinfo is None:
+                raise BadValue(name, "a time without a time zone", "Give its zone, or microseconds since 1970 in UTC.")
+            converted[name] = (value - _EPOCH) // timedelta(microseconds=1)
+        else:
+            converted[name] = value
+    return converted
+
+
+class Mutation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A change of the store."""
+
+
+class DeclareSchema(Mutation, kw_only=True, tag="declare_schema"):
+    """Gives numbers to everything a program declares. Result: the `core.hub.catalog.Catalog`.
+
+    Again: names that are known keep their numbers, so nothing changes.
+    """
+
+    schema: Schema
+    offers: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+
+
+class Upsert(Mutation, kw_only=True, tag="upsert"):
+    """Sets attributes of a customer, made when no identifier is known; None clears an attribute.
+
+    The most trusted known identifier names the customer; those that are not known yet become his; one that belongs to
+    another customer stays where it is (`Join` moves it). What is applied last wins. Result: `CustomerResult`.
+    Again: the same values are set again, and the record's time never goes back.
+    """
+
+    identifiers: tuple[Identifier, ...]
+    attributes: dict[str, Cell] = {}
+    source: str = ""
+    at_us: int
+
+    def __post_init__(self) -> None:
+        _convert_times(self, "attributes")
+
+
+class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An event that happened at ``at_us``; fields that the type does not declare are refused."""
+
+    type: str
+    key: str
+    at_us: int
+    fields: dict[str, Cell] = {}
+
+    def __post_init__(self) -> None:
+        _convert_times(self, "fields")
+
+
+class RecordEvents(Mutation, kw_only=True, tag="record_events"):
+    """Adds events to a customer, made (anonymous) when no identifier is known. Result: `EventsResult`.
+
+    Again: an event with the same type and key counts once for a customer.
+    """
+
+    identifiers: tuple[Identifier, ...]
+    events: tuple[RecordedEvent, ...]
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of an offer. The customer is ``customer`` (an id from a token, also one that was joined into another) or, with
+    0, found by ``identifiers`` and made when none is known.
+
+    ``instance`` is the offer instance; ``value_minor`` what it brought, in minor units of the program's currency.
+    ``key`` tells apart outcomes of one kind for one instance (two purchases); needed when ``instance`` is 0.
+    """
+
+    customer: int = 0
+    identifiers: tuple[Identifier, ...] = ()
+    offer: str
+    outcome: str
+    channel: str = ""
+    at_us: int
+    instance: int = 0
+    value_minor: int = 0
+    key: str = ""
+
+
+class RecordOutcomes(Mutation, kw_only=True, tag="record_outcomes"):
+    """Adds outcomes to contact histories, all or none. Result: a tuple of `OutcomeStatus`, one each.
+
+    Again: an outcome with the same instance, kind and key counts once for a customer.
+    """
+
+    outcomes: tuple[Outcome, ...]
+
+
+class Join(Mutation, kw_only=True, tag="join"):
+    """Says that the identifiers are one person, after a verified login. Result: `JoinResult`.
+
+    The customer of the most trusted identifier survives; another's attributes fill what is missing, contacts, events,
+    consents (the newest wins) and cases are united, and identifiers and customer id lead to the survivor from then on.
+    Again: they already lead to one customer, so nothing changes.
+    """
+
+    identifiers: tuple[Identifier, ...]
+    at_us: int
+
+
+class SetConsent(Mutation, kw_only=True, tag="set_consent"):
+    """Grants or refuses a purpose in a channel ('': any). Result: `CustomerResult`.
+
+    Again: the newest wins, and of two at one microsecond the refusal, so repeats and order change nothing.
+    """
+
+    identifiers: tuple[Identifier, ...]
+    purpose: str
+    channel: str = ""
+    granted: bool
+    source: str = ""
+    at_us: int
+
+
+class OpenCase(Mutation, kw_only=True, tag="open_case"):
+    """Opens a case (complaint, fault...). Result: `CustomerResult`.
+
+    Again: a case of this kind and key is opened once; closed, it stays closed (a matter that comes back has a new key).
+    """
+
+    identifiers: tuple[Identifier, ...]
+    kind: str
+    key: str
+    at_us: int
+
+
+class CloseCase(Mutation, kw_only=True, tag="close_case"):
+    """Closes a case; NotFound when the customer has none of this kind and key. Result: `CustomerResult`.
+
+    Again: the earliest close stands.
+    """
+
+    identifiers: tuple[Identifier, ...]
+    kind: str
+    key: str
+    at_us: int
+
+
+class SaveProgram(Mutation, kw_only=True, tag="save_program"):
+    """Keeps a program's sources. Result: its version, from 1.
+
+    ``image`` is the checked program in a form that loads faster than its sources, made by ``compiler``; the store does
+    not look into it. Again: the same name and digest have the version they had; an image of another compiler replaces the one there.
+    """
+
+    name: str
+    digest: str
+    sources: dict[str, bytes]
+    at_us: int
+    image: bytes = b""
+    compiler: str = ""
+
+
+class ActivateProgram(Mutation, kw_only=True, tag="activate_program"):
+    """Notes which version serves after a restart. NotFound when it was never saved. Result: None.
+
+    Again: it is noted again.
+    """
+
+    name: str
+    version: int
+    at_us: int
+
+
+class CustomerResult(msgspec.Struct, frozen=True):
+    """The customer a mutation changed, and whether it made him."""
+
+    customer: int
+    created: bool
+
+
+class EventsResult(msgspec.Struct, frozen=True):
+    """The customer, whether he is new, and for each event whether it counted (False: duplicate)."""
+
+    customer: int
+    created: bool
+    applied: tuple[bool, ...]
+
+
+class OutcomeStatus(enum.IntEnum):
+    """What happened to one outcome."""
+
+    APPLIED = 1
+    DUPLICATE = 2  # counted before
+    UNKNOWN_CUSTOMER = 3  # no such customer id, and no identifiers to make one from; nothing was written for it
+
+
+class JoinResult(msgspec.Struct, frozen=True):
+    """The customer who survives, and those who were joined into him now."""
+
+    customer: int
+    merged: tuple[int, ...]
+
+
+def _convert_times(message: msgspec.Struct, field: str) -> None:
+    values: dict[str, Cell] = getattr(message, field)
+    for value in values.values():
+        if isinstance(value, datetime):
+            msgspec.structs.force_setattr(message, field, cells(values))
+            return
+
+
+_types: list[type[Mutation]] = [
+    DeclareSchema, Upsert, RecordEvents, RecordOutcomes, Join, SetConsent, OpenCase, CloseCase, SaveProgram, ActivateProgram,
+]
+_encoder = msgspec.msgpack.Encoder()
+
+
+def _make_decoder() -> msgspec.msgpack.Decoder[tuple[int, Mutation]]:
+    union: Any = _types[0]
+    for other in _types[1:]:
+        union = union | other
+    return msgspec.msgpack.Decoder(tuple[int, union])
+
+
+_decoder = _make_decoder()
+
+
+def register(mutation_type: type[Mutation]) -> None:
+    """Make another kind of mutation decodable; `core.hub.apply.register` calls this."""
+    global _decoder  # noqa: PLW0603 - one decoder for all kinds, remade at import time only
+    if mutation_type not in _types:
+        _types.append(mutation_type)
+        _decoder = _make_decoder()
+
+
+def encode(mutation: Mutation) -> bytes:
+    """The mutation as a log carries it."""
+    return _encoder.encode((VERSION, mutation))
+
+
+def decode(data: bytes) -> Mutation:
+    """The mutation back. Raises BadValue when it is none, or of a later version."""
+    try:
+        version, mutation = _decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise BadValue("mutation", str(error).rstrip("."), "It was made by another release, or damaged.") from error
+    if version != VERSION:
+        raise BadValue("mutation", f"its version is {version}; this release reads {VERSION}", "Use the release that made it.")
+    return mutation

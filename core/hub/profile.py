@@ -1,0 +1,186 @@
+"""A customer as people read one: names instead of numbers, values with their types.
+
+For the command line, services and tests; decisions read the same bytes through the C readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from core.decision import Identifier
+from core.errors import StoreCorrupt
+from core.hub import contacts as contact_lists
+from core.hub import events as event_lists
+from core.hub.catalog import AttributeEntry, Catalog, EventField, name_of
+from core.hub.environment import Reader
+from core.hub.record import Record
+from core.schema import AnyValue, Money, ValueType
+
+if TYPE_CHECKING:
+    from core.hub.record import Stored  # a name of the stub only
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LETTERS: Mapping[ValueType, str] = {
+    ValueType.BOOL: "b", ValueType.INT: "i", ValueType.DOUBLE: "f", ValueType.MONEY: "i", ValueType.TIMESTAMP: "i",
+    ValueType.ENUM: "t", ValueType.STRING: "t",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """A consent as it stands. ``channel`` '' is any channel; ``source`` '' is unknown."""
+
+    purpose: str
+    channel: str
+    granted: bool
+    source: str
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A case. ``key`` is the hash under which it is kept; ``closed_us`` None while it is open."""
+
+    kind: str
+    key: int
+    opened_us: int
+    closed_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """An entry of the contact history. ``value_minor`` is in minor units of the program's currency."""
+
+    at_us: int
+    offer: str
+    outcome: str
+    channel: str
+    instance: int
+    value_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as kept. ``key`` is the hash of its idempotency key; fields that are missing are left out."""
+
+    type: str
+    key: int
+    at_us: int
+    fields: Mapping[str, AnyValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One customer. Attributes that are missing are left out; contacts and events are oldest first."""
+
+    customer: int
+    updated_us: int
+    identifiers: tuple[Identifier, ...]
+    attributes: Mapping[str, AnyValue]
+    consents: tuple[Consent, ...]
+    cases: tuple[Case, ...]
+    contacts: tuple[Contact, ...]
+    events: tuple[StoredEvent, ...]
+
+
+def read(reader: Reader, catalog: Catalog, customer: int) -> Profile | None:
+    """The customer's profile from one snapshot, None when there is none. Raises StoreCorrupt."""
+    data = reader.get_customer("profiles", customer)
+    if data is None:
+        return None
+    record = Record(data, f"Customer {customer}'s record")
+    attributes: dict[str, AnyValue] = {}
+    for entry in catalog.attributes.values():
+        value = record.value(entry.offset, entry.type)
+        if value is not None:
+            attributes[entry.name] = _attribute(entry, value)
+    namespaces = {entry.name: entry.number for entry in catalog.namespaces.values()}
+    return Profile(
+        customer=customer,
+        updated_us=record.updated_us,
+        identifiers=tuple(
+            Identifier(name_of(namespaces, number, "namespace"), value.decode()) for number, value in record.identifiers
+        ),
+        attributes=attributes,
+        consents=tuple(
+            Consent(
+                name_of(catalog.purposes, purpose, "purpose"),
+                name_of(catalog.channels, channel, "channel") if channel else "",
+                granted,
+                name_of(catalog.sources, source, "source") if source else "",
+                at,
+            )
+            for purpose, channel, granted, source, at in record.consents
+        ),
+        cases=tuple(
+            Case(name_of(catalog.case_kinds, kind, "case kind"), key, opened, closed)
+            for kind, key, opened, closed in record.cases
+        ),
+        contacts=_contacts(reader, catalog, customer),
+        events=_events(reader, catalog, customer),
+    )
+
+
+def _contacts(reader: Reader, catalog: Catalog, customer: int) -> tuple[Contact, ...]:
+    data = reader.get_customer("contacts", customer)
+    if data is None:
+        return ()
+    return tuple(
+        Contact(
+            at_us=at,
+            offer=catalog.offer_name(offer),
+            outcome=name_of(catalog.outcomes, outcome, "outcome"),
+            channel=name_of(catalog.channels, channel, "channel") if channel else "",
+            instance=instance,
+            value_minor=value,
+        )
+        for at, _, instance, value, offer, outcome, channel in contact_lists.unpack(
+            data, f"Customer {customer}'s contact history"
+        )
+    )
+
+
+def _events(reader: Reader, catalog: Catalog, customer: int) -> tuple[StoredEvent, ...]:
+    data = reader.get_customer("events", customer)
+    if data is None:
+        return ()
+    types = {entry.number: entry for entry in catalog.events.values()}
+    letters = {number: "".join(_LETTERS[field.type] for field in entry.fields) for number, entry in types.items()}
+    found = []
+    for number, at, key, cells in event_lists.unpack(
+        data, lambda number: letters.get(number, ""), f"Customer {customer}'s event list"
+    ):
+        if number not in types:
+            raise StoreCorrupt(f"Customer {customer}'s event list", f"event type {number} was never declared")
+        entry = types[number]
+        fields = {
+            field.name: _field(field, cell)
+            for field, cell in zip(entry.fields, cells, strict=False)
+            if cell is not None
+        }
+        found.append(StoredEvent(entry.name, key, at, fields))
+    return tuple(found)
+
+
+def _attribute(entry: AttributeEntry, value: Stored) -> AnyValue:
+    if entry.type is ValueType.ENUM and isinstance(value, int):
+        if not 1 <= value <= len(entry.labels):
+            raise StoreCorrupt(f"Attribute {entry.name}", f"label {value} was never declared")
+        return entry.labels[value - 1]
+    return _typed(entry.type, entry.currency, value)
+
+
+def _field(field: EventField, value: event_lists.Cell) -> AnyValue:
+    return _typed(field.type, field.currency, value)
+
+
+def _typed(type_: ValueType, currency: str, value: Stored) -> AnyValue:
+    if type_ is ValueType.MONEY and isinstance(value, int):
+        return Money(value, currency)
+    if type_ is ValueType.TIMESTAMP and isinstance(value, int):
+        return _EPOCH + timedelta(microseconds=value)
+    assert value is not None, "missing values are left out before"
+    return value

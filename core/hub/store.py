@@ -1,0 +1,239 @@
+"""The store's face for Python: open, declare, change, look.
+
+One `Store` owns one folder in this process. Changes are mutations handed to the committer; reading takes snapshots and
+never waits for writers.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from core import limits
+from core.decision import Identifier
+from core.errors import EngineFault, NotFound, StoreCorrupt, StoreReadOnly
+from core.hub import catalog as catalogs
+from core.hub import profile as profiles
+from core.hub import saved
+from core.hub.catalog import Catalog
+from core.hub.committer import Committer
+from core.hub.environment import Environment, Reader, open_environment
+from core.hub.identifiers import normalised
+from core.hub.mutations import DeclareSchema, Mutation
+from core.hub.profile import Profile
+from core.hub.saved import ActiveProgram, SavedProgram
+from core.schema import Schema
+
+SIGNING_KEY_BYTES = 32
+
+
+class Store:
+    """An open store. Made by `Store.open`; a context manager that closes it."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        with environment.reader() as reader:
+            key = reader.get("meta", b"signing_key")
+            self._catalog = catalogs.loaded(reader.items("catalog"))
+        if key is None:
+            raise StoreCorrupt(f"The store at {environment.path}", "its signing key is missing")
+        self._signing_key = msgspec.msgpack.decode(key, type=bytes)
+        self._committer = None if environment.read_only else Committer(environment, self._take_catalog)
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], *, map_bytes: int = limits.MAP_BYTES, read_only: bool = False
+    ) -> Store:
+        """Open the store folder at ``path``; it is created unless ``read_only``, its parent must exist.
+
+        ``map_bytes`` is reserved address space, which bounds how large the store may ever grow; it costs no disk. Several
+        processes may read a store that one process writes. Raises StoreUnavailable or StoreCorrupt, with what to do.
+        """
+        meta = {b"signing_key": msgspec.msgpack.encode(secrets.token_bytes(SIGNING_KEY_BYTES))}
+        environment = open_environment(os.fspath(path), map_bytes=map_bytes, read_only=read_only, meta=meta)
+        try:
+            return cls(environment)
+        except BaseException:
+            environment.close()
+            raise
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Apply what was submitted, then close. Closing twice does nothing. Snapshots must be closed before."""
+        if self._committer is not None:
+            self._committer.stop()
+        self.environment.close()
+
+    # --- changing
+
+    def submit(self, mutation: Mutation) -> Future[Any]:
+        """Queue a mutation. The future gives its result once it is durable and visible, or raises why it was refused.
+
+        Raises Overloaded at once when too many wait, StoreReadOnly when writes are not taken. Many mutations submitted
+        together share a commit.
+        """
+        if self._committer is None:
+            raise StoreReadOnly("it was opened for reading only", "Open it without read_only.")
+        return self._committer.submit(mutation)
+
+    def apply(self, mutation: Mutation) -> Any:
+        """Submit and wait: durable when it returns. The result is what the mutation's class says."""
+        return self.submit(mutation).result()
+
+    def declare(self, schema: Schema, offers: Iterable[str] = (), channels: Iterable[str] = ()) -> Catalog:
+        """Give numbers to everything declared; writes nothing when all of it is known.
+
+        Raises SchemaConflict when stored data contradicts the declaration, TooLarge past a limit.
+        """
+        offers = tuple(offers)
+        channels = tuple(channels)
+        catalog = self._catalog
+        if catalog.declared(schema, offers, channels) is catalog:
+            return catalog
+        declared: Catalog = self.apply(DeclareSchema(schema=schema, offers=offers, channels=channels))
+        return declared
+
+    # --- looking
+
+    @property
+    def catalog(self) -> Catalog:
+        """The numbers of all names, as last committed. Immutable; a later one only adds."""
+        if self._committer is None:
+            with self.environment.reader() as reader:
+                return self._catalog_of(reader)
+        return self._catalog
+
+    @property
+    def signing_key(self) -> bytes:
+        """32 random bytes made with the store; instance tokens are signed with them."""
+        return self._signing_key
+
+    @property
+    def read_only(self) -> bool:
+        """Whether writes are refused: opened so, or after a failed disk."""
+        return self._committer is None or self._committer.refusal is not None
+
+    @property
+    def applied(self) -> int:
+        """Sequence number of the last mutation that is durable."""
+        with self.environment.reader() as reader:
+            return msgspec.msgpack.decode(reader.get("meta", b"applied") or b"\x00", type=int)
+
+    def customer(self, identifiers: Sequence[Identifier]) -> int | None:
+        """The customer id the identifiers lead to, by the most trusted that is known; None when none is."""
+        with self.environment.reader() as reader:
+            return self._customer(reader, identifiers)
+
+    def profile(self, identifiers: Sequence[Identifier]) -> Profile | None:
+        """Everything kept about the customer the identifiers lead to; None when none is known.
+
+        Raises UnknownName for a namespace nobody declared, BadValue for an identifier that cannot be one.
+        """
+        with self.environment.reader() as reader:
+            customer = self._customer(reader, identifiers)
+            return None if customer is None else profiles.read(reader, self._catalog_of(reader), customer)
+
+    def profile_of(self, customer: int) -> Profile | None:
+        """Everything kept about a customer id; None when there is none (or it was joined into another)."""
+        with self.environment.reader() as reader:
+            return profiles.read(reader, self._catalog_of(reader), customer)
+
+    def customers(self) -> Iterator[int]:
+        """All customer ids, ascending, as of now. The iterator holds a snapshot: exhaust or close it."""
+        with self.environment.reader() as reader:
+            for key, _ in reader.items("profiles"):
+                yield int.from_bytes(key, "little")
+
+    def customer_count(self) -> int:
+        """How many customers are known."""
+        with self.environment.reader() as reader:
+            return reader.count("profiles")
+
+    def statistics(self) -> dict[str, int]:
+        """Bytes, entries a database, readers, and what the committer has done and has waiting."""
+        found = self.environment.statistics()
+        if self._committer is not None:
+            found["mutations_applied"] = self._committer.mutations
+            found["commits"] = self._committer.batches
+            found["mutations_waiting"] = self._committer.waiting
+        return found
+
+    # --- programs
+
+    def programs(self) -> tuple[SavedProgram, ...]:
+        """The versions saved, by name and version."""
+        with self.environment.reader() as reader:
+            found = []
+            for key, value in reader.items("programs", saved.PROGRAMS):
+                if not key.startswith(saved.PROGRAMS):
+                    break
+                found.append(msgspec.msgpack.decode(value, type=SavedProgram))
+            return tuple(found)
+
+    def active_program(self) -> ActiveProgram | None:
+        """The version that serves after a restart; None before the first."""
+        with self.environment.reader() as reader:
+            value = reader.get("programs", saved.ACTIVE)
+        return None if value is None else msgspec.msgpack.decode(value, type=ActiveProgram)
+
+    def program_sources(self, name: str, version: int) -> Mapping[str, bytes]:
+        """File name to bytes, as saved. Raises NotFound."""
+        with self.environment.reader() as reader:
+            value = reader.get("programs", saved.sources_key(name, version))
+        if value is None:
+            raise NotFound("program version", f"{name}@{version}", "List the versions kept: rapport program list.")
+        return msgspec.msgpack.decode(value, type=dict[str, bytes])
+
+    def program_image(self, name: str, version: int, compiler: str) -> bytes | None:
+        """The image saved with a version, if this compiler made it."""
+        with self.environment.reader() as reader:
+            header = reader.get("programs", saved.program_key(name, version))
+            if header is None or msgspec.msgpack.decode(header, type=SavedProgram).compiler != compiler:
+                return None
+            return reader.get("programs", saved.image_key(name, version))
+
+    # --- inside
+
+    def _take_catalog(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def _catalog_of(self, reader: Reader) -> Catalog:
+        """A catalog that knows every number the snapshot holds.
+
+        The one kept here may be older: for an instant after a commit, and in a process that only reads.
+        """
+        version = msgspec.msgpack.decode(reader.get("catalog", b"version") or b"\x00", type=int)
+        if version <= self._catalog.version:
+            return self._catalog
+        found = catalogs.loaded(reader.items("catalog"))
+        if self._committer is None:
+            self._catalog = found
+        return found
+
+    def _customer(self, reader: Reader, identifiers: Sequence[Identifier]) -> int | None:
+        best: tuple[int, int] | None = None
+        catalog = self._catalog_of(reader)
+        for identifier in identifiers:
+            entry = catalog.namespace_entry(identifier.namespace)
+            value = normalised(entry.normaliser, identifier.value, entry.name)
+            customer = reader.customer(entry.number, value)
+            if customer is not None and (best is None or entry.trust > best[0]):
+                best = (entry.trust, customer)
+        if best is None:
+            return None
+        if best[1] == 0:
+            raise EngineFault("an identifier leads to customer 0")
+        return best[1]
