@@ -1,20 +1,21 @@
 """Messages to the core's values and back. Protos stop here: services hold both sides, the core never sees a message.
 
 Only what the wire itself can get wrong is checked here (a value of no kind, an instant out of range, a number that no
-enum has); names, types and limits belong to the core. Decide runs through here on every call, so this file avoids what costs:
-no reflection, no per-field helper where a constructor does, submessages only where something is set.
+enum has) and the counts that would cost memory before the core could look at them; names, types and the other limits belong to the
+core. The common Decide takes a shorter way, `server.codec`, which must mean the same; this file is what it is measured by.
 
 Core values carry instants as microseconds, except inside `AnyValue`, where they are datetimes with a zone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from google.protobuf import timestamp_pb2
 
+from core import limits
 from core.decision import (
     DecideAnswer,
     DecidedOffer,
@@ -28,7 +29,7 @@ from core.decision import (
     QuotedPrice,
     Rejection,
 )
-from core.errors import BadValue, UnknownName
+from core.errors import BadValue, TooLarge, UnknownName
 from core.outcomes import Outcome, ProgramVersion
 from core.schema import AnyValue, Money
 from protos.rapport.v1 import decision_pb2, program_pb2, values_pb2
@@ -39,6 +40,7 @@ _SECONDS_LOW: Final = -62_135_596_800
 _SECONDS_HIGH: Final = 253_402_300_799
 _EXPLAIN: Final[dict[int, ExplainLevel]] = {0: ExplainLevel.NONE, **{level.value: level for level in ExplainLevel}}
 _SIGN_64: Final = (1 << 64) - 1
+_DURATION_SECONDS: Final = 315_576_000_000
 
 # --- instants ---------------------------------------------------------------------------------------------------
 
@@ -114,13 +116,22 @@ def money_to(money: Money) -> values_pb2.Money:
     return values_pb2.Money(minor=money.minor, currency=money.currency)
 
 
-def identifiers_from(messages: Iterable[values_pb2.Identifier]) -> tuple[Identifier, ...]:
-    """Identifiers in the order sent."""
+def _bound(what: str, count: int, limit: int) -> None:
+    if count > limit:
+        raise TooLarge(what, count, limit)
+
+
+def identifiers_from(messages: Sequence[values_pb2.Identifier]) -> tuple[Identifier, ...]:
+    """Identifiers in the order sent; TooLarge."""
+    _bound("identifiers", len(messages), limits.IDENTIFIERS_PER_REQUEST)
     return tuple([Identifier(each.namespace, each.value) for each in messages])
 
 
-def events_from(messages: Iterable[values_pb2.Event], field: str = "events") -> tuple[Event, ...]:
+def events_from(messages: Sequence[values_pb2.Event], field: str = "events") -> tuple[Event, ...]:
     """Events in the order sent; errors name the event by its position from 0, as in ``events[2].at``."""
+    _bound(field, len(messages), limits.EVENTS_PER_REQUEST)
+    for position, each in enumerate(messages):
+        _bound(f"{field}[{position}].fields", len(each.fields), limits.EVENT_FIELDS)
     return tuple(
         [
             Event(
@@ -139,12 +150,16 @@ def events_from(messages: Iterable[values_pb2.Event], field: str = "events") -> 
 
 def request_from(message: decision_pb2.DecideRequest, remaining_us: int | None) -> DecideRequest:
     """The core's request. ``remaining_us`` is what the call's own deadline leaves, None without one."""
+    _bound("placements", len(message.placements), limits.PLACEMENTS_PER_REQUEST)
+    _bound("facts", len(message.facts), limits.FACTS_PER_REQUEST)
     deadline_us = remaining_us
     if message.HasField("time_budget"):
         budget = message.time_budget
         budget_us = budget.seconds * 1_000_000 + budget.nanos // 1000
-        if budget_us <= 0:
-            raise BadValue("time_budget", "must be at least a microsecond", "Leave it out to use the call's deadline.")
+        if budget_us <= 0 or not 0 <= budget.nanos <= 999_999_999 or budget.seconds > _DURATION_SECONDS:
+            raise BadValue(
+                "time_budget", "must be from a microsecond to 10,000 years", "Leave it out to use the call's deadline."
+            )
         deadline_us = budget_us if deadline_us is None else min(deadline_us, budget_us)
     explain = _EXPLAIN.get(message.explain)
     if explain is None:

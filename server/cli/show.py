@@ -208,7 +208,7 @@ def problems(found: list[program_pb2.ProgramProblem]) -> None:
 def models(versions: list[model_pb2.ModelVersion]) -> None:
     """Versions of models."""
     table = _plain("", "model", "version", "state", "since", "cause")
-    colours = {model_pb2.MODEL_STATE_READY: "green", model_pb2.MODEL_STATE_REFUSED: "red"}
+    colours = {model_pb2.MODEL_STATE_LIVE: "green", model_pb2.MODEL_STATE_REFUSED: "red"}
     for each in versions:
         state = model_pb2.ModelState.Name(each.state).removeprefix("MODEL_STATE_")
         colour = colours.get(each.state, "dim")

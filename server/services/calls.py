@@ -25,24 +25,38 @@ def unary(
     request: type[Request], answer: Callable[[Request, grpc.ServicerContext], Response], limit_bytes: int
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     """A handler for one call. ``answer`` raises errors as they are; they become the call's status here."""
-    parse = request.FromString
-    name = request.DESCRIPTOR.name
+
+    def call(data: bytes, context: grpc.ServicerContext) -> bytes:
+        return answer(parse(request, data), context).SerializeToString()
+
+    return raw(request.DESCRIPTOR.name, call, limit_bytes)
+
+
+def raw(
+    name: str, answer: Callable[[bytes, grpc.ServicerContext], bytes], limit_bytes: int
+) -> grpc.RpcMethodHandler[bytes, bytes]:
+    """A handler that reads and writes the messages' bytes itself; ``name`` is the request's, for messages."""
 
     def call(data: bytes, context: grpc.ServicerContext) -> bytes:
         try:
             if len(data) > limit_bytes:
                 raise TooLarge(f"{name} in bytes", len(data), limit_bytes)
-            try:
-                message = parse(data)
-            except DecodeError as error:
-                raise BadValue(
-                    "request", f"the bytes are not a {name} message", "Generate the client from the protos of this version."
-                ) from error
-            return answer(message, context).SerializeToString()
-        except Exception as error:  # noqa: BLE001 - the one door: whatever it is becomes a status
+            return answer(data, context)
+        except Exception as error:  # the one door: whatever it is becomes a status
             status.abort(context, error)
 
     return grpc.unary_unary_rpc_method_handler(call, None, None)
+
+
+def parse(request: type[Request], data: bytes) -> Request:
+    """The message in ``data``; BadValue when it is none."""
+    try:
+        return request.FromString(data)
+    except DecodeError as error:
+        raise BadValue(
+            "request", f"the bytes are not a {request.DESCRIPTOR.name} message",
+            "Generate the client from the protos of this version.",
+        ) from error
 
 
 def remaining_us(context: grpc.ServicerContext) -> int | None:

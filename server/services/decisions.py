@@ -1,6 +1,6 @@
 """DecisionService: what channels call. Converts, calls the engine, converts back; writes no log line.
 
-Decide is the hot path and is bound without interceptors. A batch (DecideMany, Record) is done item by item, so that one bad
+Decide is the hot path: bytes in, bytes out, no interceptors, no message objects. A batch (DecideMany, Record) is done item by item, so that one bad
 item fails alone; the call's deadline is asked again before each decision.
 """
 
@@ -15,7 +15,7 @@ from core.decision import DecideRequest, ExplainLevel
 from core.errors import BadValue, DeadlineTooShort, RapportError, TooLarge
 from core.outcomes import Outcome, OutcomeResult, OutcomeStatus
 from protos.rapport.v1 import decision_pb2
-from server import convert, status
+from server import codec, convert, status
 from server.ports import Decider
 from server.services import calls
 
@@ -38,7 +38,7 @@ class DecisionService:
         return grpc.method_handlers_generic_handler(
             NAME,
             {
-                "Decide": calls.unary(decision_pb2.DecideRequest, self.decide, most),
+                "Decide": calls.raw("DecideRequest", self.decide, most),
                 "DecideMany": calls.unary(decision_pb2.DecideManyRequest, self.decide_many, most),
                 "Record": calls.unary(decision_pb2.RecordRequest, self.record, most),
                 "Tell": calls.unary(decision_pb2.TellRequest, self.tell, most),
@@ -46,11 +46,13 @@ class DecisionService:
             },
         )
 
-    def decide(
-        self, message: decision_pb2.DecideRequest, context: grpc.ServicerContext
-    ) -> decision_pb2.DecideResponse:
-        """One decision."""
-        return convert.answer_to(self._engine.decide(_request(message, context)))
+    def decide(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+        """One decision, from bytes to bytes: `server.codec` where it can, else the library."""
+        remaining = _remaining(context)
+        request = codec.decode(data, remaining)
+        if request is None:
+            request = convert.request_from(calls.parse(decision_pb2.DecideRequest, data), remaining)
+        return codec.encode(self._engine.decide(request))
 
     def decide_many(
         self, message: decision_pb2.DecideManyRequest, context: grpc.ServicerContext
@@ -63,7 +65,7 @@ class DecisionService:
             try:
                 answer = convert.answer_to(self._engine.decide(_request(each, context)))
                 results.append(decision_pb2.DecideManyResult(response=answer))
-            except Exception as error:  # noqa: BLE001 - one bad item fails alone, a fault of ours too
+            except Exception as error:  # one bad item fails alone, a fault of ours too
                 results.append(decision_pb2.DecideManyResult(failure=status.failure(error)))
         return decision_pb2.DecideManyResponse(results=results)
 
@@ -121,10 +123,14 @@ class DecisionService:
 
 
 def _request(message: decision_pb2.DecideRequest, context: grpc.ServicerContext) -> DecideRequest:
+    return convert.request_from(message, _remaining(context))
+
+
+def _remaining(context: grpc.ServicerContext) -> int | None:
     remaining = calls.remaining_us(context)
     if remaining == 0:
         raise DeadlineTooShort()
-    return convert.request_from(message, remaining)
+    return remaining
 
 
 def _result(result: OutcomeResult) -> decision_pb2.OutcomeResult:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/rapport/v1/model.proto\x12\nrapport.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x01\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.rapport.v1.ModelState\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9b\x01\n\x12\x44\x65ployModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x38\n\x05\x66iles\x18\x03 \x03(\x0b\x32).rapport.v1.DeployModelRequest.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\">\n\x13\x44\x65ployModelResponse\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.rapport.v1.ModelVersion\"!\n\x11ListModelsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x12ListModelsResponse\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x18.rapport.v1.ModelVersion\"5\n\x14RollbackModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"@\n\x15RollbackModelResponse\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.rapport.v1.ModelVersion*r\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_STATE_READY\x10\x01\x12\x17\n\x13MODEL_STATE_REFUSED\x10\x02\x12\x17\n\x13MODEL_STATE_RETIRED\x10\x03\x32\x81\x02\n\x0cModelService\x12N\n\x0b\x44\x65ployModel\x12\x1e.rapport.v1.DeployModelRequest\x1a\x1f.rapport.v1.DeployModelResponse\x12K\n\nListModels\x12\x1d.rapport.v1.ListModelsRequest\x1a\x1e.rapport.v1.ListModelsResponse\x12T\n\rRollbackModel\x12 .rapport.v1.RollbackModelRequest\x1a!.rapport.v1.RollbackModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/rapport/v1/model.proto\x12\nrapport.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x01\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.rapport.v1.ModelState\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9b\x01\n\x12\x44\x65ployModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x38\n\x05\x66iles\x18\x03 \x03(\x0b\x32).rapport.v1.DeployModelRequest.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\">\n\x13\x44\x65ployModelResponse\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.rapport.v1.ModelVersion\"!\n\x11ListModelsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x12ListModelsResponse\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x18.rapport.v1.ModelVersion\"5\n\x14RollbackModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"@\n\x15RollbackModelResponse\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.rapport.v1.ModelVersion*\x88\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_STATE_LIVE\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x17\n\x13MODEL_STATE_REFUSED\x10\x03\x12\x17\n\x13MODEL_STATE_RETIRED\x10\x04\x32\x81\x02\n\x0cModelService\x12N\n\x0b\x44\x65ployModel\x12\x1e.rapport.v1.DeployModelRequest\x1a\x1f.rapport.v1.DeployModelResponse\x12K\n\nListModels\x12\x1d.rapport.v1.ListModelsRequest\x1a\x1e.rapport.v1.ListModelsResponse\x12T\n\rRollbackModel\x12 .rapport.v1.RollbackModelRequest\x1a!.rapport.v1.RollbackModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DEPLOYMODELREQUEST_FILESENTRY']._loaded_options = None
   _globals['_DEPLOYMODELREQUEST_FILESENTRY']._serialized_options = b'8\001'
-  _globals['_MODELSTATE']._serialized_start=681
-  _globals['_MODELSTATE']._serialized_end=795
+  _globals['_MODELSTATE']._serialized_start=682
+  _globals['_MODELSTATE']._serialized_end=818
   _globals['_MODELVERSION']._serialized_start=79
   _globals['_MODELVERSION']._serialized_end=237
   _globals['_DEPLOYMODELREQUEST']._serialized_start=240
@@ -52,6 +52,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROLLBACKMODELREQUEST']._serialized_end=613
   _globals['_ROLLBACKMODELRESPONSE']._serialized_start=615
   _globals['_ROLLBACKMODELRESPONSE']._serialized_end=679
-  _globals['_MODELSERVICE']._serialized_start=798
-  _globals['_MODELSERVICE']._serialized_end=1055
+  _globals['_MODELSERVICE']._serialized_start=821
+  _globals['_MODELSERVICE']._serialized_end=1078
 # @@protoc_insertion_point(module_scope)

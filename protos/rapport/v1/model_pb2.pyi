@@ -13,10 +13,12 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     MODEL_STATE_UNSPECIFIED: _ClassVar[ModelState]
+    MODEL_STATE_LIVE: _ClassVar[ModelState]
     MODEL_STATE_READY: _ClassVar[ModelState]
     MODEL_STATE_REFUSED: _ClassVar[ModelState]
     MODEL_STATE_RETIRED: _ClassVar[ModelState]
 MODEL_STATE_UNSPECIFIED: ModelState
+MODEL_STATE_LIVE: ModelState
 MODEL_STATE_READY: ModelState
 MODEL_STATE_REFUSED: ModelState
 MODEL_STATE_RETIRED: ModelState

@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class UpsertProfileRequest(_message.Message):
-    __slots__ = ("identifiers", "attributes", "source", "at")
+    __slots__ = ("identifiers", "attributes", "source", "at", "clear")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -23,11 +23,13 @@ class UpsertProfileRequest(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
+    CLEAR_FIELD_NUMBER: _ClassVar[int]
     identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
     attributes: _containers.MessageMap[str, _values_pb2.Value]
     source: str
     at: _timestamp_pb2.Timestamp
-    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, _values_pb2.Value]] = ..., source: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    clear: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, _values_pb2.Value]] = ..., source: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., clear: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UpsertProfileResponse(_message.Message):
     __slots__ = ("customer", "created")

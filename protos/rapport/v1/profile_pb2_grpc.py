@@ -86,7 +86,8 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetConsent(self, request, context):
-        """Grants or withdraws consent for a purpose, in one channel or in all. Idempotent; the newest `at` holds.
+        """Grants or withdraws consent for a purpose, in one channel or in all. Idempotent; the newest `at`
+        holds, and of two at the same microsecond the refusal.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,7 +102,8 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CloseCase(self, request, context):
-        """Closes a case. Idempotent by kind and key.
+        """Closes a case; NOT_FOUND when the customer has none of this kind and key. Idempotent: the earliest close
+        stands.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

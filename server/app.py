@@ -1,0 +1,108 @@
+"""The composition root: from settings to a running server, and back to nothing.
+
+Made in this order, undone in the reverse: store, models, engine, services, addresses. Whatever fails on the way up closes what
+was opened before it and leaves as the error that it is. The addresses are bound before a program is compiled, so that a port
+in use is told at once, and answer from the start: health says NOT_SERVING until a program is loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from pathlib import Path
+
+from core.engine import Engine
+from core.errors import ConfigError
+from core.hub.store import Store
+from core.inference.registry import Registry, State
+from core.programs.source import read
+from server import logs
+from server.config import Config
+from server.process import Process, Served
+from server.services import calls, decisions, models, profiles, programs
+
+# How long two looks at a model's files must agree before they are read: longer than the gaps in a copy.
+SETTLE_SECONDS = 1.0
+
+
+def run(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Raises what kept the server from starting. Main thread only."""
+    logs.configure(config.log_level, config.log_format)
+    log = logs.get("app")
+    begun = time.monotonic()
+    with contextlib.ExitStack() as opened:
+        store = Store.open(config.store_path, map_bytes=config.store_map_bytes)
+        opened.callback(store.close)
+        log.info("store open", path=config.store_path, customers=store.customer_count())
+
+        registry = _registry(config)
+        opened.callback(registry.close)
+        engine = Engine(store, registry, on_lost=_lost)
+        opened.callback(engine.close)
+
+        most = config.limits_control_message_bytes
+        # ProgramService tells the process that a program serves, and the process serves ProgramService.
+        process: list[Process] = []
+        process.append(
+            Process(
+                config,
+                channels=[
+                    Served(decisions.NAME, decisions.DecisionService(engine, config.limits_message_bytes).handlers())
+                ],
+                control=[
+                    Served(programs.NAME, programs.ProgramService(engine, most, lambda version: process[0].ready()).handlers()),
+                    Served(profiles.NAME, profiles.ProfileService(store, most).handlers()),
+                    Served(models.NAME, models.ModelService(registry, most).handlers()),
+                ],
+            )
+        )
+        server = process[0]
+        server.take_signals()
+        server.start()
+        log.info("listening", **{key.replace(".", "_"): address for key, address in server.addresses.items()})
+        try:
+            if config.programs_path and (config.programs_at_start == "always" or not engine.loaded):
+                version = engine.load_program(read(_folder(config)).files, calls.now_us())
+                log.info("program loaded", program=version)
+        except BaseException:
+            server.end()
+            server.wait()
+            raise
+        if engine.loaded:
+            server.ready()
+            log.info("ready", program=engine.plan.version, seconds=round(time.monotonic() - begun, 3))
+        else:
+            log.warning("no program is loaded", hint="Load one: rapport program load FOLDER.")
+        if config.models_poll_seconds > 0:
+            registry.watch(config.models_poll_seconds)
+        server.wait(before_exit=opened.pop_all().close)
+
+
+def _registry(config: Config) -> Registry:
+    """The models, those already in the folder live where they pass."""
+    folder = Path(config.models_path)
+    registry = Registry(folder, settle_seconds=SETTLE_SECONDS)
+    if not folder.is_dir():
+        return registry
+    registry.scan()
+    if any(folder.glob("*/*/model.yaml")):
+        # The second look, without which no version counts as wholly copied.
+        threading.Event().wait(SETTLE_SECONDS)
+        registry.scan()
+    for version in registry.versions():
+        say = logs.get("models").warning if version.state is State.REFUSED else logs.get("models").info
+        say("model", model=version.label, state=version.state.value, cause=version.cause)
+    return registry
+
+
+def _folder(config: Config) -> Path:
+    folder = Path(config.programs_path)
+    if not folder.is_dir():
+        raise ConfigError("programs.path", f"{folder} is not a folder", hint="Name the folder that holds program.yaml.")
+    return folder
+
+
+def _lost(error: BaseException) -> None:
+    """An event sent along with a decision could not be kept: the decision was answered, so only the log can tell."""
+    logs.get("engine").error("an event sent with a decision was not kept", exc_info=error)

@@ -1,0 +1,9 @@
+"""Types of `server.codec`; its file says how it works."""
+
+from core.decision import DecideAnswer, DecideRequest
+
+def decode(data: bytes, remaining_us: int | None) -> DecideRequest | None:
+    """The request in ``data``, or None when the library has to look at it."""
+
+def encode(answer: DecideAnswer) -> bytes:
+    """The bytes of a DecideResponse message saying ``answer``."""

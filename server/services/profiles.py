@@ -1,0 +1,200 @@
+"""ProfileService: what is known of customers. Each call that changes something is one mutation, durable when answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import grpc
+
+from core import limits
+from core.decision import Identifier
+from core.errors import BadValue, NotFound, TooLarge
+from core.hub.mutations import (
+    Cell,
+    CloseCase,
+    CustomerResult,
+    Join,
+    JoinResult,
+    Mutation,
+    OpenCase,
+    SetConsent,
+    Upsert,
+    cells,
+)
+from core.hub.profile import Profile
+from protos.rapport.v1 import profile_pb2, values_pb2
+from server import convert
+from server.services import calls
+
+NAME: Final = profile_pb2.DESCRIPTOR.services_by_name["ProfileService"].full_name
+# Contacts and events shown when the request does not say how many: a screen.
+SHOWN: Final = 20
+
+
+class Profiles(Protocol):
+    """What this service needs of the store."""
+
+    def apply(self, mutation: Mutation) -> Any:
+        """Apply a mutation; durable when it returns."""
+        ...
+
+    def profile(self, identifiers: Sequence[Identifier]) -> Profile | None:
+        """What is known of a customer, None when nobody is."""
+        ...
+
+
+class ProfileService:
+    """The calls of rapport.v1.ProfileService over a store."""
+
+    def __init__(self, store: Profiles, message_bytes: int) -> None:
+        self._store = store
+        self._message_bytes = message_bytes
+
+    def handlers(self) -> grpc.GenericRpcHandler[bytes, bytes]:
+        """The service as grpcio registers it."""
+        most = self._message_bytes
+        return grpc.method_handlers_generic_handler(
+            NAME,
+            {
+                "UpsertProfile": calls.unary(profile_pb2.UpsertProfileRequest, self.upsert, most),
+                "GetProfile": calls.unary(profile_pb2.GetProfileRequest, self.get, most),
+                "SetConsent": calls.unary(profile_pb2.SetConsentRequest, self.set_consent, most),
+                "OpenCase": calls.unary(profile_pb2.OpenCaseRequest, self.open_case, most),
+                "CloseCase": calls.unary(profile_pb2.CloseCaseRequest, self.close_case, most),
+                "JoinIdentifiers": calls.unary(profile_pb2.JoinIdentifiersRequest, self.join, most),
+            },
+        )
+
+    def upsert(
+        self, message: profile_pb2.UpsertProfileRequest, context: grpc.ServicerContext
+    ) -> profile_pb2.UpsertProfileResponse:
+        """Set and clear attributes."""
+        if len(message.attributes) + len(message.clear) > limits.ATTRIBUTES:
+            raise TooLarge("attributes", len(message.attributes) + len(message.clear), limits.ATTRIBUTES)
+        attributes: dict[str, Cell] = dict(cells(convert.values_from(message.attributes, "attributes")))
+        for name in message.clear:
+            if name in attributes:
+                raise BadValue(f"clear['{name}']", "is in attributes too", "Set it or clear it.")
+            attributes[name] = None
+        result: CustomerResult = self._store.apply(
+            Upsert(
+                identifiers=_who(message.identifiers), attributes=attributes, source=message.source, at_us=_at(message)
+            )
+        )
+        return profile_pb2.UpsertProfileResponse(customer=result.customer, created=result.created)
+
+    def get(
+        self, message: profile_pb2.GetProfileRequest, context: grpc.ServicerContext
+    ) -> profile_pb2.GetProfileResponse:
+        """Show a customer."""
+        who = _who(message.identifiers)
+        if message.contacts > limits.CONTACTS_PER_CUSTOMER:
+            raise TooLarge("contacts", message.contacts, limits.CONTACTS_PER_CUSTOMER)
+        if message.events > limits.EVENTS_PER_CUSTOMER:
+            raise TooLarge("events", message.events, limits.EVENTS_PER_CUSTOMER)
+        found = self._store.profile(who)
+        if found is None:
+            # The identifier itself stays out of the error: errors are logged by callers.
+            raise NotFound("Customer", ", ".join(each.namespace for each in who), hint="None of the identifiers is known.")
+        return _shown(found, message.contacts or SHOWN, message.events or SHOWN)
+
+    def set_consent(
+        self, message: profile_pb2.SetConsentRequest, context: grpc.ServicerContext
+    ) -> profile_pb2.SetConsentResponse:
+        """Grant or withdraw."""
+        self._store.apply(
+            SetConsent(
+                identifiers=_who(message.identifiers), purpose=message.purpose, channel=message.channel,
+                granted=message.granted, source=message.source, at_us=_at(message),
+            )
+        )
+        return profile_pb2.SetConsentResponse()
+
+    def open_case(
+        self, message: profile_pb2.OpenCaseRequest, context: grpc.ServicerContext
+    ) -> profile_pb2.OpenCaseResponse:
+        """Open a case."""
+        self._store.apply(
+            OpenCase(
+                identifiers=_who(message.identifiers), kind=message.kind, key=_key(message.key), at_us=_at(message)
+            )
+        )
+        return profile_pb2.OpenCaseResponse()
+
+    def close_case(
+        self, message: profile_pb2.CloseCaseRequest, context: grpc.ServicerContext
+    ) -> profile_pb2.CloseCaseResponse:
+        """Close a case."""
+        self._store.apply(
+            CloseCase(
+                identifiers=_who(message.identifiers), kind=message.kind, key=_key(message.key), at_us=_at(message)
+            )
+        )
+        return profile_pb2.CloseCaseResponse()
+
+    def join(
+        self, message: profile_pb2.JoinIdentifiersRequest, context: grpc.ServicerContext
+    ) -> profile_pb2.JoinIdentifiersResponse:
+        """Make one customer of several."""
+        who = _who(message.identifiers)
+        if len(who) < 2:
+            raise BadValue("identifiers", "names one only", "Send at least two that are one person.")
+        result: JoinResult = self._store.apply(Join(identifiers=who, at_us=_at(message)))
+        return profile_pb2.JoinIdentifiersResponse(customer=result.customer, merged=len(result.merged))
+
+
+_Dated = (
+    profile_pb2.UpsertProfileRequest
+    | profile_pb2.SetConsentRequest
+    | profile_pb2.OpenCaseRequest
+    | profile_pb2.CloseCaseRequest
+    | profile_pb2.JoinIdentifiersRequest
+)
+
+
+def _at(message: _Dated) -> int:
+    return convert.micros(message.at, "at") if message.HasField("at") else calls.now_us()
+
+
+def _who(messages: Sequence[values_pb2.Identifier]) -> tuple[Identifier, ...]:
+    if not messages:
+        raise BadValue("identifiers", "is empty", "Name the customer that it is about.")
+    return convert.identifiers_from(messages)
+
+
+def _key(key: str) -> str:
+    if not key:
+        raise BadValue("key", "is empty", "Send the case's number in the system that keeps it.")
+    if len(key.encode()) > limits.IDENTIFIER_BYTES:
+        raise TooLarge("key in bytes", len(key.encode()), limits.IDENTIFIER_BYTES)
+    return key
+
+
+def _shown(profile: Profile, contacts: int, events: int) -> profile_pb2.GetProfileResponse:
+    message = profile_pb2.GetProfileResponse(
+        customer=profile.customer,
+        updated=convert.instant(profile.updated_us),
+        identifiers=[values_pb2.Identifier(namespace=each.namespace, value=each.value) for each in profile.identifiers],
+        attributes=convert.values_to(profile.attributes),
+    )
+    for consent in profile.consents:
+        message.consents.add(
+            purpose=consent.purpose, channel=consent.channel, granted=consent.granted, source=consent.source,
+            at=convert.instant(consent.at_us),
+        )
+    for case in profile.cases:
+        message.cases.add(
+            kind=case.kind, key_hash=case.key, opened=convert.instant(case.opened_us),
+            closed=None if case.closed_us is None else convert.instant(case.closed_us),
+        )
+    for contact in reversed(profile.contacts[-contacts:]):
+        message.contacts.add(
+            at=convert.instant(contact.at_us), offer=contact.offer, outcome=contact.outcome, channel=contact.channel,
+            instance=contact.instance, value_minor=contact.value_minor,
+        )
+    for event in reversed(profile.events[-events:]):
+        message.events.add(
+            type=event.type, at=convert.instant(event.at_us), fields=convert.values_to(event.fields)
+        )
+    return message
