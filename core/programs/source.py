@@ -3,8 +3,8 @@
 `read` collects a program's files as bytes (`Sources`), which is also what travels over the wire and lies in the store.
 `check` reads them in the order of what they need: program, schema, channels, segments, groups, offers; names used
 before they are declared (related offers) are looked up last. Offers are read file by file and their nodes dropped, so
-memory follows the largest file, not the program. Everything wrong is noted with its place; a program is returned only when
-nothing was.
+memory follows the largest file, not the program. Everything wrong is noted with its place; a program is returned
+only when nothing was.
 
 `programs/README.md` lists every key.
 """

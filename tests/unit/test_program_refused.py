@@ -1,7 +1,7 @@
 """Goal: a bad program is refused with every problem, its exact place, and what would be right.
 
-Method: each folder in tests/cases/bad_programs holds a program and, in expected.txt, the whole list of problems as they are shown.
-What cannot lie in a file in a repository (a deep file, a private character, a missing folder) is made here.
+Method: each folder in tests/cases/bad_programs holds a program and, in expected.txt, the whole list of problems as
+they are shown. What cannot lie in a file in a repository (a deep file, a private character, a missing folder) is made here.
 """
 
 from __future__ import annotations

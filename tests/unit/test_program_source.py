@@ -57,8 +57,8 @@ def one(text: str) -> Offer:
     return load(f"  - offer: o\n    group: savings\n    value: 1\n    propensity: 0.5\n{lines}").offers[0]
 
 
-def us(*moment: int) -> int:
-    return int(datetime(*moment, tzinfo=UTC).timestamp()) * 1_000_000
+def us(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> int:
+    return int(datetime(year, month, day, hour, minute, tzinfo=UTC).timestamp()) * 1_000_000
 
 
 def test_the_specification_s_own_example_reads_as_it_stands() -> None:
@@ -186,7 +186,9 @@ def test_propensities_of_each_kind() -> None:
   - offer: o
     group: cards
     value: customer.balance * offer.margin
-    propensity: {scorecard: {intercept: -2, weights: {customer.age: 0.02, !customer.vip: 1, offer.stock: 0.5}, missing: 0.1}}
+    propensity:
+      scorecard:
+        {intercept: -2, weights: {customer.age: 0.02, !customer.vip: 1, offer.stock: 0.5}, missing: 0.1}
     fields: {margin: 1, stock: 3, new: true, family: "yes"}
 """).offers[0]
     card = offer.propensity
@@ -202,8 +204,8 @@ def test_propensities_of_each_kind() -> None:
 def test_offer_s_constant_is_its_own() -> None:
     # Texts are checked once and kept; one that reads `offer.` means something else in each offer.
     offers = load("".join(
-        f"  - {{offer: o{i}, group: cards, value: offer.margin + customer.age, propensity: 1, fields: {{margin: {i}}},"
-        f" treatments: {{web.hero: {{t: 'm {{{{ offer.margin }}}}'}}}}}}\n" for i in range(3)
+        f"  - {{offer: o{i}, group: cards, value: offer.margin + customer.age, propensity: 1,"
+        f" fields: {{margin: {i}}}, treatments: {{web.hero: {{t: 'm {{{{ offer.margin }}}}'}}}}}}\n" for i in range(3)
     )).offers
     assert len({offer.value for offer in offers}) == 3
     assert len({offer.treatments["web.hero"].fields for offer in offers}) == 3
@@ -211,7 +213,8 @@ def test_offer_s_constant_is_its_own() -> None:
 
 def test_equal_texts_are_one_expression() -> None:
     offers = load("".join(
-        f"  - {{offer: o{i}, group: cards, value: 1, propensity: 1, eligibility: [customer.age > 3]}}\n" for i in range(3)
+        f"  - {{offer: o{i}, group: cards, value: 1, propensity: 1, eligibility: [customer.age > 3]}}\n"
+        for i in range(3)
     )).offers
     assert len({id(offer.rules[0].condition) for offer in offers}) == 1
 
