@@ -11,6 +11,8 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 PY := $(VENV)/bin/python
+# The tools call each other by name: cython-lint runs pycodestyle.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # Build time only: what the compiled modules are made of.
 SOURCES := $(shell find core server -name '*.pyx' -o -name '*.pxd' -o -path '*/native/*.[ch]' 2>/dev/null)
@@ -60,7 +62,7 @@ lint: ready ## ruff, cython-lint, mypy, pyright, import contracts
 	@status=0; \
 	check() { echo "- $$*" >&2; "$(VENV)/bin/$$@" || status=1; }; \
 	check ruff check -q .; \
-	check cython-lint -q $(filter %.pyx %.pxd,$(SOURCES)); \
+	check cython-lint $(filter %.pyx %.pxd,$(SOURCES)); \
 	check mypy --no-error-summary; \
 	check pyright --pythonpath $(PY) --warnings; \
 	check lint-imports --no-logo; \

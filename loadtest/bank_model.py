@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -47,7 +48,7 @@ def write(workload: Workload, folder: Path) -> Path:
         random_state=workload.seed,
     )
     model.fit(rows, accepted)
-    converted = convert_sklearn(
+    converted: Any = convert_sklearn(
         model,
         initial_types=[("features", FloatTensorType([None, rows.shape[1]]))],
         options={id(model): {"zipmap": False}},

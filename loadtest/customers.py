@@ -60,12 +60,13 @@ def _array(column: Attribute, stream: np.random.Generator, count: int) -> pa.Arr
     drawn, absent = column.draw(stream, count)
     if column.kind == "money":
         drawn = drawn.astype(np.float64) / 100  # major units; two decimals survive the trip through a double
-    values: pa.Array[Any] = pa.array(drawn, mask=absent)
+    values: Any = pa.array(drawn, mask=absent)  # its type follows the kind of the column
     if column.kind == "enum":
         values = pa.DictionaryArray.from_arrays(values, pa.array(column.labels)).cast(pa.string())
     elif column.kind == "timestamp":
         values = values.cast(pa.timestamp("s"))
-    return values
+    made: pa.Array[Any] = values
+    return made
 
 
 def _mapping(columns: list[Attribute]) -> str:
