@@ -56,7 +56,7 @@ cdef struct Handle:
     pthread_mutex_t lock  # guards free_jobs, free_count, fault
     Job* free_jobs
     int free_count
-    char fault[256]  # the runtime's last words, for status and logs
+    char fault[1024]  # the runtime's last words, for status and logs
     int64_t runs  # atomic counters from here on; a run is a job that was started
     int64_t inline_runs
     int64_t rows

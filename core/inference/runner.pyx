@@ -22,6 +22,7 @@ of its own here. (The runtime allocates the output and its scratch itself.)
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 cimport cython
@@ -497,8 +498,8 @@ cdef void job_void(Job* job, int row) noexcept nogil:
 
 cdef void _keep_words(Handle* handle, const char* words) noexcept nogil:
     cdef size_t length = strlen(words)
-    if length > 255:
-        length = 255
+    if length >= sizeof(handle.fault):
+        length = sizeof(handle.fault) - 1
     pthread_mutex_lock(&handle.lock)
     memcpy(handle.fault, words, length)
     handle.fault[length] = 0
@@ -926,6 +927,12 @@ _HINTS = (
     ("is under development and support", "Export the model with an older target opset."),
 )
 
+# The runtime's own file, line and function, which say nothing to the owner of a model.
+_SOURCES = re.compile(
+    r"Exception during initialization: |/[\w/.-]+\.(?:cc|h):\d+ |(?:\w+ )*onnxruntime::\S*?(?:<[^()]*>)?[\w:~]*\([^()]*\)(?: const)?"
+    r"(?:::<lambda\(\)>)? |\[with [^\]]*\] "
+)
+
 
 def explain(str words) -> tuple:
     """The runtime's words in one line without its own source paths, and what to do, '' when we know nothing."""
@@ -934,11 +941,10 @@ def explain(str words) -> tuple:
         if known in words:
             hint = advice
             break
-    line = " ".join(words.split())
-    if line.startswith("Exception during initialization: ") or ".cc:" in line:
-        head, _, rest = line.partition(".cc:")
-        line = rest.partition(" ")[2] or line if rest else line
-    return line[:400].rstrip("."), hint
+    line = _SOURCES.sub("", " ".join(words.split()))
+    if len(line) > 400:
+        line = f"{line[:400]}..."
+    return line.rstrip("."), hint
 
 
 cdef object _refuse(str name, void* status, str doing):
@@ -1188,9 +1194,9 @@ cdef class Runner:
 
     @property
     def fault(self):
-        cdef char words[256]
+        cdef char words[1024]
         pthread_mutex_lock(&self.handle.lock)
-        memcpy(words, self.handle.fault, 256)
+        memcpy(words, self.handle.fault, sizeof(words))
         pthread_mutex_unlock(&self.handle.lock)
         return words.decode("utf-8", "replace")
 

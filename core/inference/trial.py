@@ -136,7 +136,7 @@ def child() -> None:
     package = Package(head["name"], head["version"], model, description, head["file"], "")
     prepared = b""
     try:
-        verdict = _try(package)
+        verdict = examine(package)
         prepared = verdict.model
         facts = asdict(verdict)
         del facts["model"]
@@ -162,8 +162,9 @@ def _limit(memory: int, seconds: int) -> None:
         resource.setrlimit(what, (value, value))
 
 
-def _try(package: Package) -> Verdict:
-    from core.inference import validation  # noqa: PLC0415  # imports onnx, which only the child may do
+def examine(package: Package) -> Verdict:
+    """What the child does, without its limits, in this process: checks, loads, runs and measures. Raises ModelError."""
+    from core.inference import validation  # imports onnx, which only the child may do
 
     label = package.label
     description = describe(package)

@@ -37,19 +37,21 @@ SUBGRAPH_DEPTH: Final = 8
 # Operators whose running time follows from the shapes of their inputs, and whose outputs' shapes follow from those of their
 # inputs, never from the data. A model of nothing else can't hang, so it may run on the caller's thread.
 BOUNDED: Final = frozenset({
-    "Abs", "Add", "And", "ArgMax", "ArgMin", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat", "Constant", "Div",
+    "Abs", "Add", "And", "ArgMax", "ArgMin", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat", "Constant", "Conv", "Div",
     "Dropout", "Elu", "Equal", "Erf", "Exp", "Flatten", "Floor", "Gather", "Gemm", "Greater", "GreaterOrEqual", "HardSigmoid",
     "Identity", "IsInf", "IsNaN", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul",
     "Max", "Mean", "Min", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSumExp",
     "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Round",
     "Selu", "Shape", "Sigmoid", "Sign", "Slice", "Softmax", "Softplus", "Softsign", "Split", "Sqrt", "Squeeze", "Sub", "Sum",
-    "Tanh", "Transpose", "Unsqueeze", "Where", "Xor",
+    "Tanh", "TopK", "Transpose", "Unsqueeze", "Where", "Xor",
     "ArrayFeatureExtractor", "Binarizer", "FeatureVectorizer", "Imputer", "LabelEncoder", "LinearClassifier",
     "LinearRegressor", "Normalizer", "OneHotEncoder", "SVMClassifier", "SVMRegressor", "Scaler", "TreeEnsembleClassifier",
     "TreeEnsembleRegressor", "ZipMap",
 })  # fmt: skip
 # Their attributes may hold NaN: it stands for "missing" there.
 _NAN_ALLOWED: Final = frozenset({"Imputer", "LabelEncoder"})
+# NaN as a constant of these marks or finds what is missing; anywhere else it would spread into every score.
+_NAN_COMPARED: Final = frozenset({"Equal", "Where", "IsNaN"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +115,13 @@ class _Walk:
     def graph(self, graph: Any, depth: int) -> None:
         if depth > SUBGRAPH_DEPTH:
             raise ModelError(self.label, f"its graphs are nested more than {SUBGRAPH_DEPTH} deep")
+        readers: dict[str, set[str]] = {}
+        for node in graph.node:
+            for name in node.input:
+                readers.setdefault(name, set()).add(node.op_type)
         for tensor in graph.initializer:
-            self.tensor(tensor, f"initializer '{tensor.name}'", nan_allowed=False)
+            compared = readers.get(tensor.name, {"?"}) <= _NAN_COMPARED
+            self.tensor(tensor, f"initializer '{tensor.name}'", nan_allowed=compared)
         for sparse in graph.sparse_initializer:
             self.tensor(sparse.values, f"initializer '{sparse.values.name}'", nan_allowed=False)
             self.tensor(sparse.indices, f"initializer '{sparse.values.name}'", nan_allowed=False)
@@ -266,13 +273,16 @@ def prepare(label: str, model: onnx.ModelProto, output: str, selected: int | str
         kept.ClearField("type")  # the runtime infers it
     del graph.output[:]
     graph.output.append(kept)
-    needed = {output}
-    nodes = []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            needed.update(_reads(node))
-            nodes.append(node)
-    nodes.reverse()
+    # Files need not list nodes in the order they run, so what is needed is followed from producer to producer.
+    producers = {name: place for place, node in enumerate(graph.node) for name in node.output if name}
+    kept_nodes: set[int] = set()
+    wanted = [output]
+    while wanted:
+        place = producers.get(wanted.pop())
+        if place is not None and place not in kept_nodes:
+            kept_nodes.add(place)
+            wanted.extend(_reads(graph.node[place]))
+    nodes = [graph.node[place] for place in sorted(kept_nodes)]
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)
