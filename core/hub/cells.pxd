@@ -9,6 +9,37 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from core.hub.buffer cimport Buffer
 
+# Why a cell or row is rejected; texts in CAUSES.
+cdef enum Cause:
+    RAGGED = 1
+    UNCLOSED = 2
+    LONG_ROW = 3
+    AFTER_QUOTE = 4
+    NUL_BYTE = 5
+    NOT_UTF8 = 6
+    NOT_A_NUMBER = 7
+    NOT_WHOLE = 8
+    TOO_PRECISE = 9
+    OUT_OF_RANGE = 10
+    NOT_A_BOOL = 11
+    NOT_A_LABEL = 12
+    NOT_A_TIME = 13
+    NO_SUCH_DATE = 14
+    NO_SUCH_HOUR = 15
+    LONG_TEXT = 16
+    MANY_MEMBERS = 17
+    REQUIRED = 18
+    NO_IDENTIFIER = 19
+    BAD_IDENTIFIER = 20
+    NO_KEY = 21
+    NOT_JSON = 22
+    NOT_OBJECT = 23
+    NESTED = 24
+    NO_MEMORY = 25
+    LARGE_RECORD = 26
+    MANY_IDENTIFIERS = 27
+    SKIPPED = 28
+
 cdef struct Span:
     uint32_t start  # offset in the table's bytes
     uint32_t length  # bytes; 0: the cell is empty

@@ -24,7 +24,8 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint16
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
-from core.hub.buffer cimport Buffer, buffer_append, buffer_free, buffer_reserve
+from core.hub.buffer cimport Buffer, buffer_append, buffer_free
+from core.hub.identifiers cimport IDENTIFIER_EMPTY, IDENTIFIER_FINE, is_utf8, normalise
 from core.hub.record cimport rapport_siphash
 
 import numpy as np
@@ -81,36 +82,6 @@ cdef enum:
 if TEXT_BYTES != limits.STRING_BYTES or IDENTIFIER_BYTES != limits.IDENTIFIER_BYTES or MEMBERS != limits.SET_MEMBERS:
     raise EngineFault("core/hub/cells.pyx and core/limits.py disagree on the length of texts.")
 
-cdef enum Cause:
-    RAGGED = 1
-    UNCLOSED = 2
-    LONG_ROW = 3
-    AFTER_QUOTE = 4
-    NUL_BYTE = 5
-    NOT_UTF8 = 6
-    NOT_A_NUMBER = 7
-    NOT_WHOLE = 8
-    TOO_PRECISE = 9
-    OUT_OF_RANGE = 10
-    NOT_A_BOOL = 11
-    NOT_A_LABEL = 12
-    NOT_A_TIME = 13
-    NO_SUCH_DATE = 14
-    NO_SUCH_HOUR = 15
-    LONG_TEXT = 16
-    MANY_MEMBERS = 17
-    REQUIRED = 18
-    NO_IDENTIFIER = 19
-    BAD_IDENTIFIER = 20
-    NO_KEY = 21
-    NOT_JSON = 22
-    NOT_OBJECT = 23
-    NESTED = 24
-    NO_MEMORY = 25
-    LARGE_RECORD = 26
-    MANY_IDENTIFIERS = 27
-    SKIPPED = 28
-
 # By number: a stable name for counting, and the reason as the rejects file gives it; {count} is the cause's number.
 CAUSES = {
     RAGGED: ("ROW_LENGTH", "the row has {count} cells, the header has another number"),
@@ -142,6 +113,9 @@ CAUSES = {
     MANY_IDENTIFIERS: ("TOO_MANY_IDENTIFIERS", "the customer would have too many identifiers"),
     SKIPPED: ("SKIPPED_WITHOUT_IDENTIFIER", "no identifier: skipped, as the mapping says"),
 }
+
+# The causes' numbers by their names.
+CAUSE_NUMBERS = {name: number for number, (name, _) in CAUSES.items()}
 
 # What Column.kind can be.
 cdef enum Kind:
@@ -229,46 +203,11 @@ cdef int make_words(Words* words, dict values) except -1:
 
 # --- texts --------------------------------------------------------------------------------------------------------
 
-cdef int check_text(const uint8_t* text, uint32_t length) noexcept nogil:
-    """0, NUL_BYTE, or NOT_UTF8 (overlong forms, surrogates and code points past U+10FFFF are none)."""
-    cdef uint32_t i = 0
-    cdef uint64_t word
-    cdef uint8_t lead
-    while i < length:
-        while i + 8 <= length:
-            memcpy(&word, text + i, 8)
-            if word & 0x8080808080808080ULL or (word - 0x0101010101010101ULL) & ~word & 0x8080808080808080ULL:
-                break
-            i += 8
-        if i >= length:
-            return 0
-        lead = text[i]
-        if lead == 0:
-            return NUL_BYTE
-        if lead < 0x80:
-            i += 1
-        elif lead < 0xC2:
-            return NOT_UTF8
-        elif lead < 0xE0:
-            if i + 1 >= length or text[i + 1] & 0xC0 != 0x80:
-                return NOT_UTF8
-            i += 2
-        elif lead < 0xF0:
-            if i + 2 >= length or text[i + 1] & 0xC0 != 0x80 or text[i + 2] & 0xC0 != 0x80:
-                return NOT_UTF8
-            if (lead == 0xE0 and text[i + 1] < 0xA0) or (lead == 0xED and text[i + 1] >= 0xA0):
-                return NOT_UTF8
-            i += 3
-        elif lead < 0xF5:
-            if i + 3 >= length or text[i + 1] & 0xC0 != 0x80 or text[i + 2] & 0xC0 != 0x80 \
-                    or text[i + 3] & 0xC0 != 0x80:
-                return NOT_UTF8
-            if (lead == 0xF0 and text[i + 1] < 0x90) or (lead == 0xF4 and text[i + 1] >= 0x90):
-                return NOT_UTF8
-            i += 4
-        else:
-            return NOT_UTF8
-    return 0
+cdef inline int check_text(const uint8_t* text, uint32_t length) noexcept nogil:
+    """0, NUL_BYTE or NOT_UTF8."""
+    if length and memchr(text, 0, length) != NULL:
+        return NUL_BYTE
+    return 0 if is_utf8(text, length) else NOT_UTF8
 
 
 cdef inline void trim(const uint8_t** text, uint32_t* length) noexcept nogil:
@@ -732,6 +671,12 @@ cdef class Table:
                 or buffer_append(&self.rejects, &entry, sizeof(entry)):
             raise MemoryError("no memory for an import's rejects")
 
+    def mark(self, uint32_t row, int32_t place, int32_t cause, bytes shown not None):
+        """Reject a row that was added."""
+        self.number -= 1
+        self.add_rejected(self.lines[row], place, cause, shown, True)
+        self.bad[row] = 1
+
     def clear(self):
         """Forget all rows, rejects and bytes, to `add` anew."""
         self.rows = 0
@@ -832,7 +777,6 @@ cdef class Table:
         cdef uint32_t column = 0, quoted = 0, inner_lines = 0, q, i, from_, to
         cdef uint8_t delimiter = self.delimiter, quote = self.quote, c = 0
         cdef uint8_t* close
-        cdef uint8_t* newline
         cdef bint doubled, stray = False, ended = False, in_quotes = False
         cdef Span* span
         cdef int32_t slot
@@ -1270,6 +1214,8 @@ cdef class Column:
     cdef int set_identifier(
         self, Table table, uint32_t row, const uint8_t* text, uint32_t length
     ) noexcept nogil:
+        cdef char normal[IDENTIFIER_BYTES]
+        cdef size_t size = 0
         cdef int cause
         self.scratch.size = 0
         if buffer_append(&self.scratch, self.prefix.data, self.prefix.size):
@@ -1290,9 +1236,12 @@ cdef class Column:
                 return cause
             if buffer_append(&self.scratch, text, length):
                 return NO_MEMORY
-        if self.scratch.size > IDENTIFIER_BYTES:
+        cause = normalise(self.normaliser, <const char*>self.scratch.data, self.scratch.size, normal, &size)
+        if cause == IDENTIFIER_EMPTY:
+            return 0
+        if cause != IDENTIFIER_FINE:
             return BAD_IDENTIFIER
-        return self.set_text(row, self.scratch.data, <uint32_t>self.scratch.size)
+        return self.set_text(row, <const uint8_t*>normal, <uint32_t>size)
 
     cdef int set_key(self, Table table, uint32_t row) noexcept nogil:
         """The key's hash, by the function that single events' keys go through."""

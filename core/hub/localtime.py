@@ -30,9 +30,9 @@ class LocalZone:
         self._offsets: dict[int, int | None] = {}
 
     def to_utc(self, local: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """UTC for local times, both in microseconds since 1970, and which of them do not exist (their UTC is undefined).
+        """UTC for local times, both in microseconds since 1970, and which of them do not exist.
 
-        The offset is east of Greenwich: UTC is the local time less the offset.
+        The UTC of one that does not is undefined. Offsets are east of Greenwich: UTC is the local time less the offset.
         """
         quarters, of = np.unique(local // QUARTER, return_inverse=True)
         found = [self._quarter(int(quarter)) for quarter in quarters]

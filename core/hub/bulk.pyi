@@ -1,0 +1,52 @@
+from collections.abc import Sequence
+from typing import final
+
+from core.hub.apply import Applier
+from core.hub.environment import Transaction
+from core.hub.imports import ImportColumns
+from core.hub.record import RecordLayout
+
+SHAPES: dict[str, str]
+WIDTHS: dict[str, int]
+
+@final
+class Rows:
+    """The columns of one mutation, checked, and the means to apply them to one transaction.
+
+    ``identifiers`` are (namespace number, ends, texts), most trusted namespace first; ``columns`` are (place, shape,
+    values, texts, labels), where place is an attribute's offset or an event field's index.
+    """
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        rows: int,
+        identifiers: Sequence[tuple[int, bytes, bytes]],
+        columns: Sequence[tuple[int, str, bytes, bytes, Sequence[bytes]]],
+        next_customer: int,
+    ) -> None: ...
+    @property
+    def next_customer(self) -> int:
+        """The id that the next new customer gets."""
+
+    def upsert(self, layout: RecordLayout, at: int, clear_missing: bool) -> None:
+        """Merge every row's values into its customer's record. Raises what LMDB's codes mean, and StoreCorrupt."""
+
+    def record_events(
+        self, layout: RecordLayout, type: int, field_count: int, at: bytes, keys: bytes
+    ) -> None:
+        """Add every row as an event to its customer's list. Raises what LMDB's codes mean, and StoreCorrupt."""
+
+    def result(self) -> tuple[int, int, int, int, list[tuple[int, int]]]:
+        """(created, changed, unchanged, contested, refused) where refused holds (row, cause) pairs."""
+
+def apply_columns(
+    applier: Applier, mutation: ImportColumns
+) -> tuple[int, int, int, int, list[tuple[int, int]]]:
+    """Apply an `ImportColumns` in the applier's transaction: (created, changed, unchanged, contested, refused)."""
+
+def absent(shape: str, rows: int) -> bytes:
+    """A column in which every value is missing."""
+
+def check_ends(rows: int, ends: bytes, texts: bytes) -> None:
+    """Raise EngineFault unless ``ends`` holds one u32 a row, never falling, and the last is the length of ``texts``."""

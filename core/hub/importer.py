@@ -1,0 +1,686 @@
+"""Import of CSV and JSON Lines: customers' profiles or events, by a declared mapping.
+
+A file goes through in blocks. The calling thread reads and unpacks bytes, splits them into rows and converts columns
+(`core.hub.cells`); good rows leave as `ImportColumns` mutations of some thousands of rows, which the committer applies
+in its own thread (`core.hub.bulk`), each in one durable transaction, while the next block is being read. So two
+processors are busy, other writers wait for one mutation at most, and memory holds two blocks, whatever the file's size.
+
+What is promised: every problem of the whole file (mapping, header, encoding, a damaged archive) is an `ImportRefused`
+before the first write; every problem of a row goes into the rejects file with line, column, value and reason, and that
+row is not applied at all; what a report counts as applied is durable; importing the same file again changes nothing,
+so an import that was interrupted is resumed by running it again.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import csv
+import gzip
+import lzma
+import os
+import time
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final, Protocol
+
+import msgspec
+
+from core.errors import ImportRefused, Overloaded, nearest
+from core.hub.catalog import AttributeEntry, Catalog, EventField
+from core.hub.cells import CAUSE_NUMBERS, CAUSES, KINDS, Column, Table
+from core.hub.identifiers import RULES
+from core.hub.imports import IdentifierColumn, ImportColumns, ImportResult, ValueColumn
+from core.hub.localtime import LocalZone
+from core.hub.mapping import BOOLEAN_WORDS, Cell, FileMapping, Identifier, Row
+from core.schema import EventType, Field, Namespace, Schema, ValueType, currency_exponent
+
+# Bytes read at once: large enough that Python's share of the work does not show, small enough for memory and progress.
+BLOCK_BYTES: Final = 4 << 20
+# Rows in one mutation and transaction: other writers wait for it, and a commit's cost is spread over it.
+BATCH_ROWS: Final = 8192
+# A line of JSON longer than this is rejected.
+LINE_BYTES: Final = 1 << 20
+# A value is shown in the rejects file up to here.
+SHOWN_CHARACTERS: Final = 80
+# Between members of a JSON array on its way to a set.
+_JOIN: Final = "\x1f"
+
+# Endings of packed files.
+_PACKED: Final = (".gz", ".bz2", ".xz")
+
+
+class Importing(Protocol):
+    """What an import needs of a store."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """Numbers of names."""
+
+    def submit(self, mutation: ImportColumns) -> Future[ImportResult]:
+        """Hand a mutation to the committer; the future is done when it is durable."""
+
+
+class _Readable(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an import is: bytes of the file as it lies on disk, and rows read."""
+
+    bytes_done: int
+    bytes_total: int
+    rows: int
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What an import did. ``rows = applied + rejected + skipped``."""
+
+    file: str
+    mapping: str
+    rows: int = 0  # rows in the file
+    applied: int = 0  # rows that are in the store now, by this import or before
+    rejected: int = 0  # rows that are not, for the reasons in `reasons`
+    skipped: int = 0  # rows without an identifier which the mapping skips
+    created: int = 0  # customers made
+    changed: int = 0  # profiles changed beside those made; for events: events added
+    unchanged: int = 0  # rows that the store had already
+    contested: int = 0  # identifiers that another customer has, and keeps
+    reasons: Counter[str] = field(default_factory=Counter)  # rows by the reason of their first bad cell
+    unseen: tuple[str, ...] = ()  # columns of the mapping that no row had (JSON Lines)
+    rejects: Path | None = None  # the rejects file, when there is one
+    bytes: int = 0  # of the file as it lies on disk
+    seconds: float = 0.0
+
+
+def schema_of(catalog: Catalog) -> Schema:
+    """What a store's catalog declares, for checking a mapping against a store rather than a program."""
+    return Schema(
+        attributes={
+            name: Field(name, entry.type, entry.labels, entry.currency) for name, entry in catalog.attributes.items()
+        },
+        events={
+            name: EventType(
+                name, tuple(Field(each.name, each.type, each.labels, each.currency) for each in entry.fields)
+            )
+            for name, entry in catalog.events.items()
+        },
+        namespaces={
+            name: Namespace(name, entry.normaliser, entry.trust) for name, entry in catalog.namespaces.items()
+        },
+    )
+
+
+class Importer:
+    """Brings files of one mapping into a store. Use from one thread."""
+
+    def __init__(self, store: Importing, mapping: FileMapping, *, now: Callable[[], int] | None = None) -> None:
+        """``now`` gives the time of the import in microseconds, which profiles carry as their time of update."""
+        self._store = store
+        self._mapping = mapping
+        self._now = now if now is not None else lambda: time.time_ns() // 1000
+
+    def run(
+        self, path: Path, *, rejects: Path | None = None, progress: Callable[[Progress], None] | None = None
+    ) -> ImportReport:
+        """Import one file; returns when everything that it reports is durable.
+
+        ``rejects`` is where rejected cells are written as CSV (line, column, value, reason), by default the file's name
+        with ``.rejects.csv``; it exists afterwards only if something was rejected. It holds customers' data, and is
+        readable by its owner only.
+
+        Raises ImportRefused before anything is written when the file as a whole cannot be imported, and what the store
+        raises when it cannot write; then the rows before are in the store, and running the import again completes it.
+        """
+        rejects = rejects if rejects is not None else path.with_name(path.name + ".rejects.csv")
+        return _Run(self._store, self._mapping, path, rejects, progress, self._now()).run()
+
+
+class _Rejects:
+    """The rejects file: opened for the first reject, absent without one."""
+
+    def __init__(self, path: Path, source: Path) -> None:
+        self.path = path
+        self._file: IO[str] | None = None
+        if path == source:
+            raise ImportRefused(str(path), "the rejects file would replace the file to be imported")
+        try:
+            path.unlink(missing_ok=True)
+            if not os.access(path.parent, os.W_OK):
+                raise PermissionError(13, "no permission to write there")
+        except OSError as error:
+            raise ImportRefused(
+                str(path), f"the rejects file cannot be written: {error.strerror}", "Name another place for it."
+            ) from error
+
+    def write(self, rows: Sequence[tuple[int, str, str, str]]) -> None:
+        if not rows:
+            return
+        if self._file is None:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="")
+            csv.writer(self._file).writerow(("line", "column", "value", "reason"))
+        csv.writer(self._file).writerows(rows)
+
+    def close(self) -> Path | None:
+        if self._file is None:
+            return None
+        self._file.close()
+        return self.path
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A mutation on its way, and where its rows came from."""
+
+    future: Future[ImportResult]
+    lines: list[int]
+
+
+class _Run:
+    """One import of one file."""
+
+    def __init__(
+        self, store: Importing, mapping: FileMapping, path: Path, rejects: Path,
+        progress: Callable[[Progress], None] | None, at: int,
+    ) -> None:
+        self.store = store
+        self.mapping = mapping
+        self.path = path
+        self.progress = progress
+        self.at = at
+        self.catalog = store.catalog
+        self.report = ImportReport(str(path), mapping.name)
+        self.names: list[str] = []  # what to call each place in the rejects file
+        self.waiting: deque[_Waiting] = deque()
+        self.file = _Source(path, mapping.encoding)
+        self.rejects_path = rejects
+        self.columns = [column.name for column in mapping.columns()]
+        self.slots = {name: slot for slot, name in enumerate(self.columns)}
+        self._build()
+
+    def run(self) -> ImportReport:
+        began = time.monotonic()
+        with self.file:
+            self.file.verify()
+            blocks = self.file.blocks()
+            tables = self._csv(blocks) if self.mapping.format == "csv" else self._jsonl(blocks)
+            # The header is checked while the first table is made, which is before the first write.
+            first = next(tables, None)
+            self.rejects = _Rejects(self.rejects_path, self.path)
+            try:
+                if first is not None:
+                    self._take(first)
+                for table in tables:
+                    self._take(table)
+                while self.waiting:
+                    self._settle()
+            finally:
+                self.report.rejects = self.rejects.close()
+            self.report.bytes = self.file.size
+        self.report.seconds = time.monotonic() - began
+        self._tell()
+        return self.report
+
+    # --- columns ---
+
+    def _build(self) -> None:
+        mapping, catalog = self.mapping, self.catalog
+        source = mapping.source
+        # The most trusted first: the first that is known says who the customer is.
+        ordered = sorted(mapping.identifiers, key=lambda each: -catalog.namespace_entry(each.namespace).trust)
+        self.identifiers = [(each.namespace, self._identifier(each)) for each in ordered]
+        self.key: Column | None = None
+        self.when: Column | None = None
+        fields: Mapping[str, AttributeEntry | EventField]
+        if mapping.row is Row.EVENT:
+            assert mapping.event is not None
+            assert mapping.at is not None
+            fields = {each.name: each for each in catalog.event(mapping.event.name).fields}
+            self.when = self._column(Field("at", ValueType.TIMESTAMP), mapping.at, (), required=True)
+            name = self.path.name.removesuffix(self.path.suffix) if self.path.suffix in _PACKED else self.path.name
+            self.key = Column(
+                KINDS["key"], self._place("key"), [self.slots[each.name] for each in mapping.key], BATCH_ROWS,
+                prefix=f"{source}{_JOIN}{name}{_JOIN}".encode(),
+            )
+        else:
+            fields = {each.field.name: catalog.attribute(each.field.name) for each in mapping.targets}
+        self.targets = [
+            (each.field, self._column(each.field, each.cell, fields[each.field.name].labels))
+            for each in mapping.targets
+        ]
+
+    def _place(self, name: str) -> int:
+        self.names.append(name)
+        return len(self.names) - 1
+
+    def _identifier(self, each: Identifier) -> Column:
+        entry = self.catalog.namespace_entry(each.namespace)
+        return Column(
+            KINDS["identifier"],
+            self._place(each.column.name if each.column is not None else each.namespace),
+            [] if each.column is None else [self.slots[each.column.name]],
+            BATCH_ROWS,
+            missing=_encoded(self.mapping.missing | each.missing),
+            suffix=each.remove_suffix.encode(),
+            prefix=each.prefix.encode(),
+            normaliser=RULES[entry.normaliser],
+        )
+
+    def _column(self, field: Field, cell: Cell, labels: Sequence[str], *, required: bool = False) -> Column:
+        kind = field.type.value
+        words: dict[str, int] = {}
+        suffix = b""
+        if cell.starts_with is not None:
+            kind = "starts_with"
+            suffix = cell.starts_with.encode()
+        elif field.type is ValueType.ENUM:
+            codes = {label: code for code, label in enumerate(labels, 1)}
+            words = codes | {text: codes[label] if label is not None else 0 for text, label in cell.labels.items()}
+        elif field.type is ValueType.BOOL and cell.labels:
+            values = {None: 0, "false": 1, "true": 2}
+            words = {text: values[label] for text, label in cell.labels.items()}
+        elif field.type is ValueType.BOOL:
+            for word, value in BOOLEAN_WORDS.items():
+                words |= dict.fromkeys((word, word.upper(), word.capitalize()), 1 + value)
+        sign, digits, exponent = cell.scale.as_tuple()
+        mantissa = int("".join(map(str, digits)))
+        minor = currency_exponent(field.currency) if field.type is ValueType.MONEY else 0
+        return Column(
+            KINDS[kind],
+            self._place(" x ".join(column.name for column in cell.columns)),
+            [self.slots[column.name] for column in cell.columns],
+            BATCH_ROWS,
+            missing=_encoded(self.mapping.missing | cell.missing),
+            labels={word.encode(): value for word, value in words.items()},
+            required=required or cell.required,
+            rounded=cell.round,
+            scale_mantissa=-mantissa if sign else mantissa,
+            scale_exponent=int(exponent) + minor,
+            scale=float(cell.scale),
+            decimal=self.mapping.decimal,
+            thousands=self.mapping.thousands,
+            separator=cell.separator if self.mapping.format == "csv" else _JOIN,
+            format=cell.format,
+            suffix=suffix,
+            zone=None if cell.zone.key == "UTC" else LocalZone(cell.zone),
+        )
+
+    # --- rows ---
+
+    def _csv(self, blocks: Iterator[bytes]) -> Iterator[Table]:
+        first = next(blocks, b"")
+        header, rest, line = self._header(first)
+        wanted = [self.slots.get(name, -1) for name in header]
+        table = Table(wanted, len(self.slots), BATCH_ROWS, self.mapping.delimiter, self.mapping.quote)
+        table.start(line)
+        block: bytes | None = rest
+        while block is not None:
+            following = next(blocks, None)
+            table.fill(block)
+            while True:
+                more = table.read(following is None)
+                yield table
+                if not more:
+                    break
+            block = following
+
+    def _header(self, first: bytes) -> tuple[list[str], bytes, int]:
+        """The header's columns, the bytes after it, and the 1-based line that these begin."""
+        where = str(self.path)
+        bare = first.removeprefix(codecs.BOM_UTF8)
+        if not bare.strip(b"\r\n"):
+            raise ImportRefused(where, "the file is empty", "A header with the columns' names is needed.")
+        ends = 0
+        line = 0
+        header: list[str] = []
+        # A quoted name may hold line ends: lines are added until the quotes are even.
+        while not header:
+            at = bare.find(b"\n", ends)
+            if at < 0 and len(bare) >= BLOCK_BYTES:
+                raise ImportRefused(where, "there is no line end in its first 4 MiB", "Is this a CSV file?")
+            ends = len(bare) if at < 0 else at + 1
+            line += 1
+            try:
+                text = bare[:ends].decode()
+            except UnicodeDecodeError as error:
+                raise ImportRefused(
+                    where, f"its header is not UTF-8 (byte {error.start + 1})",
+                    "Name the file's encoding in the mapping, as in encoding: latin-1.",
+                ) from error
+            if "\0" in text:
+                raise ImportRefused(where, "its header holds a NUL byte", "Is it UTF-16? Then say encoding: utf-16.")
+            if text.count(self.mapping.quote) % 2 and at >= 0:
+                continue
+            try:
+                read = csv.reader(
+                    text.splitlines(keepends=True), delimiter=self.mapping.delimiter, quotechar=self.mapping.quote,
+                    strict=True,
+                )
+                header = next((row for row in read if row), [])
+            except csv.Error as error:
+                problem = f"its header is not CSV: {error}"
+                raise ImportRefused(where, problem, "Are delimiter and quote right?") from error
+        self._check_header(header)
+        return header, bare[ends:], line + 1
+
+    def _check_header(self, header: Sequence[str]) -> None:
+        where = f"{self.path}:1"
+        counted = Counter(header)
+        lost = [column for column in self.mapping.columns() if column.name not in counted]
+        if lost:
+            said = []
+            for column in lost:
+                close = nearest(column.name, header)
+                said.append(f"'{column.name}' ({column.where})" + (f", perhaps '{close}'" if close else ""))
+            hint = f"Its header has: {', '.join(header)[:400]}."
+            others = [mark for mark in ",;\t|" if mark != self.mapping.delimiter and mark in header[0]]
+            if len(header) == 1 and others:
+                hint = f"Its header is one column with '{others[0]}' in it: is that the delimiter? " + hint
+            raise ImportRefused(where, f"these columns are not in the file: {'; '.join(said)}", hint)
+        twice = [name for name in self.slots if counted[name] > 1]
+        if twice:
+            raise ImportRefused(
+                where, f"the header has column '{twice[0]}' {counted[twice[0]]} times", "Which one is meant? Rename one."
+            )
+
+    def _jsonl(self, blocks: Iterator[bytes]) -> Iterator[Table]:
+        decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+        sets = {
+            self.slots[target.cell.columns[0].name]
+            for target in self.mapping.targets if target.field.type is ValueType.STRING_SET
+        }
+        reading = _JsonRows(decoder, self.columns, sets)
+        table = Table([], len(self.slots), BATCH_ROWS)
+        objects = 0
+        held = 0
+        checked = False
+        for line, text in _lines(blocks):
+            if held == 0:
+                table.clear()
+            if text is None:
+                table.add_rejected(line, -1, CAUSE_NUMBERS["ROW_TOO_LONG"], b"", True)
+            elif not text.strip():
+                continue
+            else:
+                cells = reading.cells(text)
+                if isinstance(cells, str):
+                    table.add_rejected(line, -1, CAUSE_NUMBERS[cells], text[:256], True)
+                else:
+                    objects += 1
+                    table.add(line, cells)
+                    bad = reading.nested
+                    if bad is not None:
+                        table.mark(table.rows - 1, -1, CAUSE_NUMBERS["NOT_PLAIN"], bad)
+            held += 1
+            if held == BATCH_ROWS:
+                if not checked and not objects:
+                    self._no_objects(text)
+                checked = True
+                held = 0
+                yield table
+        if held:
+            if not checked and not objects:
+                self._no_objects(text)
+            yield table
+        self.report.unseen = tuple(name for name in self.columns if name not in reading.seen) if objects else ()
+
+    def _no_objects(self, text: bytes | None) -> None:
+        shown = "" if text is None else text[:SHOWN_CHARACTERS].decode(errors="replace")
+        raise ImportRefused(
+            str(self.path), f"none of its first lines is a JSON object (the last read begins '{shown}')",
+            "JSON Lines has one object a line; an array over many lines is another format.",
+        )
+
+    # --- tables ---
+
+    def _take(self, table: Table) -> None:
+        """Convert a table's rows, note the bad ones, and send the good ones on their way."""
+        for _, column in self.identifiers:
+            column.run(table)
+        table.require_identifier([column for _, column in self.identifiers], self.mapping.skip_without_identifier)
+        for each in (self.when, self.key):
+            if each is not None:
+                each.run(table)
+        for _, column in self.targets:
+            column.run(table)
+        noted = table.taken()
+        rows = table.good()
+        self._note(noted)
+        self.report.rows += rows
+        if rows:
+            self._submit(self._mutation(table, rows), table.good_lines())
+        # One mutation is applied while the next is made; more would only take memory.
+        while len(self.waiting) > 1:
+            self._settle()
+        self._tell()
+
+    def _submit(self, mutation: ImportColumns, lines: list[int]) -> None:
+        """Hand over to the committer; when others fill its queue, come back as it says."""
+        while True:
+            try:
+                self.waiting.append(_Waiting(self.store.submit(mutation), lines))
+                return
+            except Overloaded as error:
+                time.sleep(error.retry_after_ms / 1000)
+
+    def _mutation(self, table: Table, rows: int) -> ImportColumns:
+        identifiers = tuple(
+            IdentifierColumn(namespace, *column.take(table)) for namespace, column in self.identifiers
+        )
+        columns = tuple(ValueColumn(field.name, *column.take(table)) for field, column in self.targets)
+        return ImportColumns(
+            source=self.mapping.source,
+            at_us=self.at,
+            rows=rows,
+            identifiers=identifiers,
+            columns=columns,
+            clear_missing=self.mapping.clear_missing,
+            event=self.mapping.event.name if self.mapping.event is not None else "",
+            times=self.when.take(table)[0] if self.when is not None else b"",
+            keys=self.key.take(table)[0] if self.key is not None else b"",
+        )
+
+    def _note(self, noted: Sequence[tuple[int, int, int, int, bytes]]) -> None:
+        """Count and write down what a table rejected. A row's first bad cell is the one it is counted under."""
+        rows: dict[int, int] = {}
+        written = []
+        for line, place, cause, count, shown in noted:
+            rows.setdefault(line, cause)
+            if cause == CAUSE_NUMBERS["SKIPPED_WITHOUT_IDENTIFIER"]:
+                continue
+            name = self.names[place] if place >= 0 else ""
+            written.append((line, name, _shortened(shown), CAUSES[cause][1].format(count=count)))
+        for cause in rows.values():
+            if cause == CAUSE_NUMBERS["SKIPPED_WITHOUT_IDENTIFIER"]:
+                self.report.skipped += 1
+            else:
+                self.report.rejected += 1
+                self.report.reasons[CAUSES[cause][0]] += 1
+        self.report.rows += len(rows)
+        written.sort(key=lambda row: row[0])
+        self.rejects.write(written)
+
+    def _settle(self) -> None:
+        """Wait until the oldest mutation is durable, and count what it did."""
+        waiting = self.waiting.popleft()
+        result = waiting.future.result()
+        self.report.created += result.created
+        self.report.changed += result.changed
+        self.report.unchanged += result.unchanged
+        self.report.contested += result.contested
+        self.report.applied += len(waiting.lines) - len(result.refused)
+        self.report.rejected += len(result.refused)
+        written = []
+        for row, cause in result.refused:
+            self.report.reasons[CAUSES[cause][0]] += 1
+            written.append((waiting.lines[row], "", "", CAUSES[cause][1].format(count=0)))
+        self.rejects.write(written)
+
+    def _tell(self) -> None:
+        if self.progress is not None:
+            self.progress(Progress(self.file.position(), self.file.size, self.report.rows))
+
+
+class _JsonRows:
+    """Turns a line of JSON into cells: the text of each value, exactly as it is written there."""
+
+    def __init__(
+        self, decoder: msgspec.json.Decoder[dict[str, msgspec.Raw]], columns: Sequence[str], sets: set[int]
+    ) -> None:
+        self.decoder = decoder
+        self.columns = tuple(enumerate(columns))
+        self.sets = sets
+        self.seen: set[str] = set()
+        self.nested: bytes | None = None  # of the last row: a value that is no plain one
+
+    def cells(self, text: bytes) -> list[bytes | None] | str:
+        """One cell a column, None where the value is missing; or the name of the cause that rejects the row."""
+        self.nested = None
+        try:
+            found = self.decoder.decode(text)
+            cells: list[bytes | None] = []
+            for slot, name in self.columns:
+                raw = found.get(name)
+                if raw is None:
+                    raw = self.inner(found, name) if "." in name else None
+                    if raw is None:
+                        cells.append(None)
+                        continue
+                if name not in self.seen:
+                    self.seen.add(name)
+                cells.append(self.cell(slot, bytes(raw)))
+        except msgspec.ValidationError:
+            return "NOT_AN_OBJECT"
+        except (msgspec.DecodeError, UnicodeError):
+            return "NOT_JSON"
+        return cells
+
+    def inner(self, found: dict[str, msgspec.Raw], path: str) -> msgspec.Raw | None:
+        """The value at a path of keys with dots between them."""
+        *outer, last = path.split(".")
+        for name in outer:
+            raw = found.get(name)
+            if raw is None or bytes(raw)[:1] != b"{":
+                return None
+            found = self.decoder.decode(raw)
+        return found.get(last)
+
+    def cell(self, slot: int, raw: bytes) -> bytes | None:
+        first = raw[:1]
+        if first == b'"':
+            return raw[1:-1] if b"\\" not in raw else msgspec.json.decode(raw, type=str).encode()
+        if first == b"n":
+            return None
+        if first == b"[" and slot in self.sets:
+            try:
+                return _JOIN.join(msgspec.json.decode(raw, type=list[str])).encode()
+            except msgspec.ValidationError:
+                self.nested = raw[:256]
+                return None
+        if first in (b"[", b"{"):
+            self.nested = raw[:256]
+            return None
+        return raw
+
+
+class _Source:
+    """The file's bytes as UTF-8, unpacked by its ending."""
+
+    def __init__(self, path: Path, encoding: str) -> None:
+        self.path = path
+        self.encoding = encoding
+        try:
+            self.raw = path.open("rb")
+            self.size = path.stat().st_size
+        except OSError as error:
+            raise ImportRefused(str(path), f"the file cannot be read: {error.strerror}") from error
+
+    def __enter__(self) -> _Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.raw.close()
+
+    def position(self) -> int:
+        """Bytes of the file read so far, packed as they are."""
+        return self.size if self.raw.closed else self.raw.tell()
+
+    def verify(self) -> None:
+        """Read a packed or re-encoded file through once, so that damage is known before anything is written."""
+        if self.path.suffix in _PACKED or self.encoding != "utf-8":
+            for _ in self.blocks():
+                pass
+
+    def _unpacked(self) -> _Readable:
+        """The file's bytes without its packing. Closing it would leave the file open; nothing else is to be closed."""
+        match self.path.suffix:
+            case ".gz":
+                return gzip.GzipFile(fileobj=self.raw)
+            case ".bz2":
+                return bz2.BZ2File(self.raw)
+            case ".xz":
+                return lzma.LZMAFile(self.raw)
+        return self.raw
+
+    def blocks(self) -> Iterator[bytes]:
+        """The bytes in blocks of about BLOCK_BYTES, from the start."""
+        self.raw.seek(0)
+        stream = self._unpacked()
+        decoder = codecs.getincrementaldecoder(self.encoding)("strict") if self.encoding != "utf-8" else None
+        try:
+            while block := stream.read(BLOCK_BYTES):
+                yield block if decoder is None else decoder.decode(block).encode()
+            if decoder is not None and (rest := decoder.decode(b"", final=True)):
+                yield rest.encode()
+        except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+            raise ImportRefused(
+                str(self.path), f"it cannot be unpacked: {error}", "Is the file complete, and what its ending says?"
+            ) from error
+        except UnicodeError as error:
+            raise ImportRefused(
+                str(self.path), f"it is not {self.encoding}: {error}", "Name the file's encoding in the mapping."
+            ) from error
+        except OSError as error:
+            raise ImportRefused(str(self.path), f"the file cannot be read: {error}") from error
+
+
+def _lines(blocks: Iterator[bytes]) -> Iterator[tuple[int, bytes | None]]:
+    """Lines with their 1-based numbers; None in place of one that is longer than LINE_BYTES."""
+    rest = b""
+    line = 0
+    passing = False
+    for block in blocks:
+        pieces = (rest + block).split(b"\n")
+        if line == 0:
+            pieces[0] = pieces[0].removeprefix(codecs.BOM_UTF8)
+        rest = pieces.pop()
+        for piece in pieces:
+            line += 1
+            if passing:
+                passing = False
+                yield line, None
+            else:
+                yield line, piece if len(piece) <= LINE_BYTES else None
+        if len(rest) > LINE_BYTES:
+            rest = b""
+            passing = True
+    if rest or passing:
+        yield line + 1, None if passing else rest
+
+
+def _encoded(texts: frozenset[str]) -> tuple[bytes, ...]:
+    return tuple(text.encode() for text in texts if text)
+
+
+def _shortened(value: bytes) -> str:
+    text = value.decode(errors="backslashreplace").replace("\0", "\\x00")
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."

@@ -1,0 +1,67 @@
+"""The mutation that carries an import's rows.
+
+One `ImportColumns` holds the good rows of one block of a file as columns: identifiers normalised, values converted,
+and missing ones written as records write them. It is complete in itself: under the catalog it was made with, or any
+later one, it means the same (numbers of labels never change), so it can be logged and replayed like every other
+mutation.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from core.hub.apply import Applier, register
+from core.hub.bulk import apply_columns
+from core.hub.mutations import Mutation
+
+
+class IdentifierColumn(msgspec.Struct, frozen=True, array_like=True):
+    """The rows' identifiers of one namespace. A row's text ends at ``ends[row]`` (u32); an empty one is missing."""
+
+    namespace: str
+    ends: bytes
+    texts: bytes
+
+
+class ValueColumn(msgspec.Struct, frozen=True, array_like=True):
+    """The rows' values of one attribute or event field, as `core.hub.cells.Column.take` lays them out."""
+
+    name: str
+    values: bytes
+    texts: bytes = b""
+
+
+class ImportColumns(Mutation, frozen=True, kw_only=True, tag="import_columns"):
+    """Merges rows into profiles, or (with ``event``) records them as events. Result: `ImportResult`.
+
+    Identifiers name the customer as in `Upsert`; a row that a record has no room for is refused alone and whole.
+    Again: a profile that says the same already is not written, nor is an event whose type and key its customer has.
+    """
+
+    source: str = ""
+    at_us: int
+    rows: int
+    identifiers: tuple[IdentifierColumn, ...]
+    columns: tuple[ValueColumn, ...]
+    clear_missing: bool = False  # profiles: a missing value removes the stored one
+    event: str = ""  # event type; empty for profiles
+    times: bytes = b""  # events: i64 microseconds a row
+    keys: bytes = b""  # events: u64 hash of the key a row
+
+
+class ImportResult(msgspec.Struct, frozen=True):
+    """What one mutation did. ``refused`` holds (row, cause) pairs; causes are in `core.hub.cells.CAUSES`."""
+
+    created: int  # customers
+    changed: int  # profiles changed beside those made, or events added
+    unchanged: int  # rows that the store had already
+    contested: int  # identifiers that another customer has, and keeps
+    refused: tuple[tuple[int, int], ...] = ()
+
+
+def _apply(applier: Applier, mutation: ImportColumns) -> ImportResult:
+    created, changed, unchanged, contested, refused = apply_columns(applier, mutation)
+    return ImportResult(created, changed, unchanged, contested, tuple(refused))
+
+
+register(ImportColumns, _apply)
