@@ -53,6 +53,13 @@ _METHODS: Final = (
     "getDayOfMonth", "getDate", "getDayOfWeek", "getHours", "getMinutes",
 )  # fmt: skip
 _FUNCTIONS: Final = ("has", "size", "int", "double", "string", "min", "max", "abs", "timestamp", "duration")
+# What functions are called elsewhere.
+_FOREIGN_FUNCTIONS: Final = {
+    "length": "size", "lenght": "size", "len": "size", "count": "size", "lower": "lowerAscii", "tolower": "lowerAscii",
+    "upper": "upperAscii", "toupper": "upperAscii", "isnull": "has", "isset": "has", "exist": "has", "defined": "has",
+    "least": "min", "greatest": "max", "date": "timestamp", "float": "double", "str": "string", "year": "getFullYear",
+    "hour": "getHours", "weekday": "getDayOfWeek", "includes": "contains", "begins": "startsWith",
+}  # fmt: skip
 # Steps of an operation beyond one, for the static cost; texts are at most a few KiB, and a set has 256 members.
 _COSTS: Final = {
     "contains": 64, "startsWith": 8, "endsWith": 8, "lowerAscii": 64, "upperAscii": 64, "string": 64, "size": 32,
@@ -259,7 +266,8 @@ class _Checker:
         if form == "list":
             self.refuse(syntax, "A list stands only to the right of 'in'.", 'Write x in ["a", "b"].')
         if form == "index":
-            self.refuse(syntax, "Values are not indexed with [ ].", "Write x in [...] to ask for a member.")
+            self.refuse(syntax, "Values are not indexed with [ ].",
+                        "Write customer.age for a named value, x in [...] to ask for a member.")
         if form == "global":
             self.refuse(syntax, "A name does not begin with a dot.")
         self.refuse(syntax, "Maps and messages are not used in expressions.", "Compare single values.")
@@ -323,6 +331,10 @@ class _Checker:
         while syntax.form == "select":
             names.append(self.source.tokens[syntax.token])
             syntax = syntax.parts[0]
+        if syntax.form == "global":
+            self.refuse(syntax, "A name does not begin with a dot.")
+        if syntax.form == "index":
+            self.node(syntax)
         if syntax.form != "name":
             self.refuse(syntax, f"'.{names[-1]}' follows something that has no fields.",
                         "Names are written customer.<attribute>, facts.<fact> and so on.")
@@ -402,6 +414,9 @@ class _Checker:
                 if not 0 < window_us <= _WINDOW_MOST_US:
                     self.refuse(syntax, f"'{path}' has a window of {window[2]}{window[3]}; windows are from 1m to 3660d.")
         timed = (AggregateFunction.FIRST, AggregateFunction.LAST, AggregateFunction.MIN, AggregateFunction.MAX)
+        if rest and rest not in fields and re.fullmatch(r"[0-9]+[a-z]*", rest.rpartition("_")[2]):
+            self.refuse(syntax, f"'{path}' has no window as it must be written.",
+                        "Write a whole number and m (minutes), h (hours), d (days) or w (weeks), for example _30d.")
         if function is AggregateFunction.COUNT:
             if rest:
                 self.refuse(syntax, f"'{path}': count takes no field.", f"Write events.{event.name}.count or "
@@ -417,7 +432,7 @@ class _Checker:
         if one is None:
             close = nearest(rest, fields)
             hint = f"Did you mean '{path.replace(rest, close)}'?" if close else _field_hint(event, word, fields)
-            self.refuse(syntax, f"Event '{event.name}' has no field '{rest}' and no window is written so.", hint)
+            self.refuse(syntax, f"Event '{event.name}' has no field '{rest}'.", hint)
         if one.type is ValueType.STRING_SET:
             self.refuse(syntax, f"'{path}': a set cannot be aggregated.")
         type_ = _type_of(one)
@@ -437,33 +452,39 @@ class _Checker:
         path = ".".join(names)
         schema, scope = self.scope.schema, self.scope
         known = list(scope.names())
-        root = names[0]
+        root, tail = names[0], ".".join(names[1:])
         if len(names) == 1 and root in _TERMS and not scope.formula_terms:
             self.refuse(syntax, f"'{path}' is known only inside an arbitration formula.")
         if root == "offer" and scope.offer_fields is None:
             self.refuse(syntax, "No offer is at hand here, so offer fields cannot be read.")
-        close = nearest(path, known)
-        if not close:
-            last = names[-1]
-            close = next((one for one in known if one.rpartition(".")[2] == last), "")
-        noun = _NOUNS.get(root) or _NOUNS.get(close.partition(".")[0]) or "name"
         if root == "events" and len(names) >= 2 and names[1] not in schema.events:
             event = nearest(names[1], schema.events)
             hint = f"Did you mean 'events.{event}'?" if event else _listed("Event types", schema.events)
             self.refuse(syntax, f"There is no event type '{names[1]}'.", hint)
-        if root in _NOUNS and len(names) == 1:
-            example = "events.<type>.count_30d" if root == "events" else f"{root}.<{noun}>"
-            self.refuse(syntax, f"'{root}' is not a value by itself.", f"Write {example.replace(' ', '_')}.")
+        if root in _NOUNS and not tail:
+            example = "events.<type>.count_30d" if root == "events" else f"{root}.<{_NOUNS[root].replace(' ', '_')}>"
+            self.refuse(syntax, f"'{root}' is not a value by itself.", f"Write {example}.")
         if root == "events" and len(names) == 2:
             self.refuse(syntax, f"'{path}' is not a value by itself.", f"Write {path}.count or {path}.count_30d.")
         deeper = next((one for one in known if path.startswith(one + ".")), "")
         if deeper:
             self.refuse(syntax, f"'{deeper}' has no fields, so '{path}' means nothing.", f"Write '{deeper}'.")
-        hint = f"Did you mean '{close}'?" if close else ""
-        if not close:
+        if not tail:
+            # A bare name: a root misspelt, or an attribute without its root.
+            close = next((one for one in known if one.rpartition(".")[2] == root), "") or nearest(root, known)
+            noun = _NOUNS.get(close.partition(".")[0], "name")
+            hint = f"Did you mean '{close}'?" if close else f"Names begin with {', '.join(_ROOTS[:-1])} or {_ROOTS[-1]}."
+            self.refuse(syntax, f"There is no {noun} '{path}'.", hint)
+        meant = root if root in _NOUNS else nearest(root, _NOUNS)
+        noun = _NOUNS.get(meant, "name")
+        tails = [one.partition(".")[2] for one in known if one.startswith(meant + ".")] if meant else []
+        close = nearest(tail, tails)
+        if close:
+            hint = f"Did you mean '{meant}.{close}'?"
+        elif meant:
+            hint = _listed(f"Names under '{meant}'", tails)
+        else:
             hint = f"Names begin with {', '.join(_ROOTS[:-1])} or {_ROOTS[-1]}."
-            if root in _NOUNS:
-                hint = _listed(f"Known {noun}s", [one.partition(".")[2] for one in known if one.startswith(root + ".")])
         self.refuse(syntax, f"There is no {noun} '{path}'.", hint)
 
     def labels(self, node: Node) -> tuple[str, ...]:
@@ -788,7 +809,7 @@ class _Checker:
         if name in ("uint", "bytes", "dyn", "type"):
             self.refuse(syntax, f"{name}() is not used here.", "Values are bool, int, double, text and times.")
         known = (*_FUNCTIONS, *_METHODS)
-        close = nearest(name, known)
+        close = _FOREIGN_FUNCTIONS.get(name.lower(), "") or nearest(name, known)
         hint = f"Did you mean {close}()?" if close else "Functions are " + ", ".join(sorted(set(known))) + "."
         if close and close in _METHODS and close == name:
             hint = f"Write x.{name}(...)."

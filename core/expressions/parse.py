@@ -243,6 +243,8 @@ def _refuse_character(text: str, where: Where) -> NoReturn:
         if word[0][-1:] in "uU":
             hint = f"Write {word[0][:-1]}; there are no unsigned numbers here."
         _refuse(at, f"'{word[0]}' is not a number.", hint)
+    if text[offset : offset + 2] in ("=>", "=<"):
+        _refuse(at, f"'{text[offset : offset + 2]}' is not an operator.", f"Write '{text[offset + 1]}='.")
     message, hint = _FOREIGN.get(character, (f"{character!r} does not belong in an expression.", ""))
     _refuse(at, message, hint)
 
