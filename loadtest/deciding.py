@@ -34,12 +34,13 @@ WARM = 200
 SECONDS = 20.0
 
 
-def request(workload: Workload, number: int) -> DecideRequest:
+def request(number: int, explain: ExplainLevel = ExplainLevel.NONE) -> DecideRequest:
     """The decision asked for the customer ``number`` of the base, from 0."""
     return DecideRequest(
         channel=offers.CHANNEL,
         placements=(PlacementRequest(offers.PLACEMENT),),
         identifiers=(Identifier("crm", str(customers.FIRST + number)),),
+        explain=explain,
     )
 
 
@@ -54,13 +55,13 @@ def check(answer: DecideAnswer, workload: Workload) -> None:
         raise ValueError(f"{len(placement.offers)} offers came back, not {workload.slots}")
 
 
-def competing(engine: Engine, requests: Sequence[DecideRequest]) -> float:
+def competing(engine: Engine, numbers: Sequence[int]) -> float:
     """How many offers passed every filter and were scored, on average."""
     total = 0
-    for each in requests:
-        placement = engine.decide(dataclasses.replace(each, explain=ExplainLevel.SUMMARY)).placements[0]
+    for number in numbers:
+        placement = engine.decide(request(number, ExplainLevel.SUMMARY)).placements[0]
         total += len(placement.offers) + placement.summary.get(Reason.ARBITRATION_LOST, 0)
-    return total / len(requests)
+    return total / len(numbers)
 
 
 def summary(nanoseconds: npt.NDArray[np.int64]) -> dict[str, float]:
@@ -95,7 +96,7 @@ def measure(workload: Workload, store: Path, models: Path, sample: int, spawned_
     with installation.opened(store, models) as engine:
         generator = random.Random(workload.seed)
         numbers = [generator.randrange(workload.customers) for _ in range(sample + WARM)]
-        requests = [request(workload, number) for number in numbers]
+        requests = [request(number) for number in numbers]
         first = engine.decide(requests[0])
         started = time.monotonic_ns() - spawned_ns
         check(first, workload)
@@ -104,7 +105,7 @@ def measure(workload: Workload, store: Path, models: Path, sample: int, spawned_
             "workload": workload.name,
             "start_s": started / 1e9,
             "filled_share": sum(len(each.placements[0].offers) for each in answered) / (WARM * workload.slots),
-            "competing": competing(engine, requests[:WARM]),
+            "competing": competing(engine, numbers[:WARM]),
         }
         called = time_calls(engine, requests[WARM:], SECONDS)
         result["call"] = summary(called)
