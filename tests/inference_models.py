@@ -109,29 +109,18 @@ def squaring() -> bytes:
     )
 
 
-def zip_map(labels: Sequence[int] | Sequence[str], logits: Sequence[Sequence[float]], *, under_a_branch: bool = False) -> bytes:
-    """A softmax over ``logits`` (columns of weights for x) ending in ZipMap; under a branch it cannot be taken off."""
-    kind = {"classlabels_int64s": labels} if isinstance(labels[0], int) else {"classlabels_strings": labels}
+def zip_map(labels: Sequence[int] | Sequence[str], logits: Sequence[Sequence[float]]) -> bytes:
+    """A softmax over ``logits`` (columns of weights for x) ending in ZipMap."""
+    whole = isinstance(labels[0], int)
+    kind = {"classlabels_int64s" if whole else "classlabels_strings": labels}
     sequence = helper.make_sequence_type_proto(helper.make_map_type_proto(
-        TensorProto.INT64 if isinstance(labels[0], int) else TensorProto.STRING,
-        helper.make_tensor_type_proto(TensorProto.FLOAT, [])))
-    output = helper.make_value_info("maps", sequence)
-    weights = numpy_helper.from_array(numpy.array(logits, numpy.float32), "w")
-    first = [helper.make_node("MatMul", ["x", "w"], ["s"]), helper.make_node("Softmax", ["s"], ["p"], axis=1)]
-    x = tensor("x", TensorProto.FLOAT, [None, len(logits)])
-    zipped = helper.make_node("ZipMap", ["p"], ["maps"], domain="ai.onnx.ml", **kind)
-    if not under_a_branch:
-        return model([*first, zipped], [x], [output], [weights])
-    branches = {}
-    for branch in ("then_branch", "else_branch"):
-        inner = helper.make_node("ZipMap", ["p"], [f"{branch}_maps"], domain="ai.onnx.ml", **kind)
-        branches[branch] = helper.make_graph([inner], branch, [], [helper.make_value_info(f"{branch}_maps", sequence)])
-    chosen = helper.make_node("If", ["yes"], ["maps"], **branches)
-    # The condition comes from the data, so that no optimisation folds the branch away.
-    condition = [helper.make_node("ReduceMax", ["x"], ["peak"], keepdims=0),
-                 helper.make_node("Greater", ["peak", "low"], ["yes"])]
-    low = numpy_helper.from_array(numpy.array(-1e30, numpy.float32), "low")
-    return model([*first, *condition, chosen], [x], [output], [weights, low])
+        TensorProto.INT64 if whole else TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, [])))
+    return model(
+        [helper.make_node("MatMul", ["x", "w"], ["s"]), helper.make_node("Softmax", ["s"], ["p"], axis=1),
+         helper.make_node("ZipMap", ["p"], ["maps"], domain="ai.onnx.ml", **kind)],
+        [tensor("x", TensorProto.FLOAT, [None, len(logits)])], [helper.make_value_info("maps", sequence)],
+        [numpy_helper.from_array(numpy.array(logits, numpy.float32), "w")],
+    )
 
 
 def describe(inputs: str, rest: str = "") -> bytes:

@@ -14,7 +14,7 @@ Versions are whole numbers from 1, without leading zeros; anything else in the f
     output: {name: probabilities, class: 1, kind: propensity}
     calibration: {platt: {a: -1.2, b: 0.1}}         # or {isotonic: [[0, 0], [0.4, 0.2], [1, 0.9]]}
     fallback: 0.05                      # competes with this when the model is late or fails; without it: offers leave
-    budget_ms: 5                        # longest wait for a run; slower models are refused
+    budget_ms: 20                       # longest wait for a run; slower models are refused
     tolerance: 0.0001                   # of the golden rows
     golden:
       - {inputs: {age: 35, job: retired, numbers: [1200, 5]}, expect: 0.31}
@@ -97,7 +97,7 @@ class Description:
     platt: tuple[float, float] | None = None
     isotonic: tuple[tuple[float, float], ...] = ()
     fallback: float | None = None
-    budget_ms: float = 5.0
+    budget_ms: float = 20.0
     tolerance: float = 1e-4
     golden: tuple[Golden, ...] = ()
     trained_on: str = ""
@@ -284,7 +284,7 @@ def _describe(source: Package, problems: Problems) -> Description | None:
         platt=platt,
         isotonic=isotonic,
         fallback=reader.number(fallback, "fallback", *bounds) if fallback is not None else None,
-        budget_ms=5.0 if budget_ms is None else budget_ms,
+        budget_ms=20.0 if budget_ms is None else budget_ms,
         tolerance=1e-4 if within is None else within,
         golden=_golden(reader, table.get("golden"), inputs),
         trained_on=(reader.text(trained_on, "trained_on") or "") if trained_on is not None else "",

@@ -27,7 +27,7 @@ class Runner:
     def __init__(
         self, name: str, model: bytes, *, widths: Mapping[str, int] | None = None, output: str = "",
         selected: int | str | None = None, value: bool = False, platt: tuple[float, float] | None = None,
-        isotonic: Sequence[tuple[float, float]] = (), budget_ms: float = 5.0, in_flight: int = 8,
+        isotonic: Sequence[tuple[float, float]] = (), budget_ms: float = 20.0, in_flight: int = 8,
     ) -> None: ...
     @property
     def batch(self) -> int:

@@ -1118,7 +1118,7 @@ cdef class Runner:
 
     def __init__(
         self, str name, bytes model, *, widths=None, str output="", selected=None, bint value=False, platt=None,
-        isotonic=(), double budget_ms=5.0, int in_flight=8,
+        isotonic=(), double budget_ms=20.0, int in_flight=8,
     ):
         cdef Handle* handle = self.handle
         cdef Input* input
