@@ -3,13 +3,17 @@
 The server converts its messages to these and back; the engine, the tests' oracle and batch runs speak nothing else.
 Times are integer microseconds since 1970-01-01T00:00:00Z, durations too. Everything a decision depends on is in the request,
 the plan and the store's snapshot: same three, same answer, bit for bit.
+
+These are msgspec structs rather than dataclasses because a call makes dozens of them: a frozen dataclass sets each field by a Python
+call, a struct in C. They hold no cycles, so the garbage collector need not know them.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from core.reasons import Detail, Reason, SlotStatus
 from core.schema import AnyValue, Money
@@ -23,16 +27,14 @@ class ExplainLevel(enum.IntEnum):
     FULL = 3  # exactly one reason for each offer, with scores and factors
 
 
-@dataclass(frozen=True, slots=True)
-class Identifier:
+class Identifier(msgspec.Struct, frozen=True, gc=False):
     """One identifier as the channel knows it; spelling is normalised by the namespace's rule."""
 
     namespace: str
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """Something that happened to the customer.
 
     ``key`` makes it idempotent: the same type and key for the same customer count once, whenever and wherever sent again.
@@ -42,19 +44,17 @@ class Event:
     type: str
     key: str
     at_us: int | None = None
-    fields: Mapping[str, AnyValue] = field(default_factory=dict)
+    fields: Mapping[str, AnyValue] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class PlacementRequest:
+class PlacementRequest(msgspec.Struct, frozen=True, gc=False):
     """A placement to fill: its name inside the channel, and how many slots (None: the program's number)."""
 
     name: str
     slots: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DecideRequest:
+class DecideRequest(msgspec.Struct, frozen=True, gc=False):
     """Who, where, what is known of the moment.
 
     ``deadline_us`` is the time left, from the moment `Engine.decide` is called; None: no deadline. ``as_of_us`` None
@@ -65,7 +65,7 @@ class DecideRequest:
     channel: str
     placements: tuple[PlacementRequest, ...]
     identifiers: tuple[Identifier, ...] = ()
-    facts: Mapping[str, AnyValue] = field(default_factory=dict)
+    facts: Mapping[str, AnyValue] = {}
     events: tuple[Event, ...] = ()
     explain: ExplainLevel = ExplainLevel.NONE
     deadline_us: int | None = None
@@ -74,8 +74,7 @@ class DecideRequest:
     deferred: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Factors:
+class Factors(msgspec.Struct, frozen=True, gc=False):
     """What made a priority: propensity x (1 + context_percent/100) x value x (1 + lever_percent/100), or the formula's result."""
 
     propensity: float
@@ -92,8 +91,7 @@ class Clamp(enum.IntEnum):
     CEILING = 3
 
 
-@dataclass(frozen=True, slots=True)
-class QuotedPrice:
+class QuotedPrice(msgspec.Struct, frozen=True, gc=False):
     """A price as decided. ``basis`` names the inputs a personal price was made from."""
 
     amount: Money
@@ -103,8 +101,7 @@ class QuotedPrice:
     clamp: Clamp
 
 
-@dataclass(frozen=True, slots=True)
-class DecidedOffer:
+class DecidedOffer(msgspec.Struct, frozen=True, gc=False):
     """An offer in a slot. ``rank`` counts from 1 inside its placement; ``token`` is what outcomes are reported with."""
 
     offer: str
@@ -119,8 +116,7 @@ class DecidedOffer:
     model: str = ""  # "<name>/<version>" when a model gave the propensity
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(msgspec.Struct, frozen=True, gc=False):
     """The one reason an offer is not in a placement.
 
     ``rule`` is the id of the rule, cap or suppression that spoke; ``input`` the path of a missing value. For
@@ -137,20 +133,18 @@ class Rejection:
     factors: Factors | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PlacementAnswer:
+class PlacementAnswer(msgspec.Struct, frozen=True, gc=False):
     """One placement filled. ``fallback`` is the declared content when ``offers`` is empty."""
 
     name: str
     status: SlotStatus
     offers: tuple[DecidedOffer, ...]
-    fallback: Mapping[str, str] = field(default_factory=dict)
+    fallback: Mapping[str, str] = {}
     rejections: tuple[Rejection, ...] = ()  # FULL, sorted by offer name
-    summary: Mapping[Reason, int] = field(default_factory=dict)  # SUMMARY and FULL
+    summary: Mapping[Reason, int] = {}  # SUMMARY and FULL
 
 
-@dataclass(frozen=True, slots=True)
-class DecideAnswer:
+class DecideAnswer(msgspec.Struct, frozen=True, gc=False):
     """What was decided, with what, and how long it took."""
 
     decision: str  # 32 hex digits

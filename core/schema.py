@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Money:
+
+class Money(msgspec.Struct, frozen=True, gc=False):
     """An amount in integer minor units (cents) of an ISO 4217 currency."""
 
     minor: int
