@@ -208,7 +208,10 @@ def _aggregate(moment: Moment, source: Input) -> Value:
         # Money is added in minor units and made a double once, so that cents stay exact.
         minors = [one.minor for one in held if isinstance(one, Money)]
         return _number(aggregate.function, minors, 10.0 ** currency_exponent(declared.currency))
-    return _number(aggregate.function, [_as_number(as_value(one)) for one in held], None)
+    numbers = [_as_number(as_value(one)) for one in held]
+    if aggregate.function is AggregateFunction.SUM and declared.type is ValueType.DOUBLE:
+        return sum(numbers, 0.0)
+    return _number(aggregate.function, numbers, None)
 
 
 def _number(function: AggregateFunction, numbers: Sequence[int | float], unit: float | None) -> Value:
@@ -655,7 +658,7 @@ def civil(days: int) -> tuple[int, int, int]:
     raise AssertionError("a year has no thirteenth month")
 
 
-_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
+_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;"}
 _JSON = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _URL_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 

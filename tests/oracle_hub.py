@@ -7,7 +7,9 @@ decide, report outcomes. A test drives it and the engine with the same steps and
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from core.decision import DecideAnswer, DecidedOffer, DecideRequest, Event, Identifier
 from core.errors import UnknownName
@@ -149,10 +151,10 @@ class OracleHub:
     # --- deciding and what comes of it ---
 
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
-        """Decide, and keep the events sent along, as the engine does."""
+        """Decide, and keep the events sent along; a question about another moment leaves no trace."""
         known = self.customer(request.identifiers)
         answer = decide(self.program, known, request, self.models, now_us)
-        if request.events and request.identifiers:
+        if request.events and request.identifiers and request.as_of_us is None:
             self.tell(request.identifiers, request.events, answer.as_of_us)
         placements = []
         for placement in answer.placements:
@@ -171,11 +173,11 @@ class OracleHub:
     def record(self, outcome: Outcome, now_us: int) -> OutcomeStatus:
         """One outcome of one instance: counted at its own time, once for each key."""
         instance = self._instances.get(outcome.token)
-        if instance is None or now_us >= instance.expires_us:
+        at_us = now_us if outcome.at_us is None else outcome.at_us
+        if instance is None or at_us > instance.expires_us:
             return OutcomeStatus.UNKNOWN
         if outcome.outcome not in {*STANDARD_OUTCOMES, *self.program.schema.outcomes}:
             raise UnknownName("outcome", outcome.outcome, self.program.schema.outcomes)
-        at_us = now_us if outcome.at_us is None else outcome.at_us
         contacts = self._ensure(instance.identifiers).contacts
         key = (outcome.token, outcome.outcome, outcome.key)
         if key in contacts:

@@ -44,7 +44,7 @@ class Subject(Protocol):
     def open_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None: ...
     def close_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None: ...
     def join(self, who: Sequence[Identifier], at_us: int) -> None: ...
-    def decide(self, request: DecideRequest) -> DecideAnswer: ...
+    def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer: ...
     def record(self, outcome: Outcome, now_us: int) -> OutcomeStatus: ...
 
 
@@ -201,11 +201,10 @@ class Run:
             facts={name: value_of(fields[name], value) for name, value in step.get("facts", {}).items()},
             events=self._events(step.get("events", ())),
             explain=ExplainLevel.FULL,
-            as_of_us=self.now_us,
             seed=1 + len(self.answers),
             deferred=step.get("deferred", False),
         )
-        answer = self.subject.decide(request)
+        answer = self.subject.decide(request, self.now_us)
         self.answers[step.get("as", f"decision {len(self.answers)}")] = answer
         assert [one.name for one in answer.placements] == [one.name for one in placements]
         for placement in answer.placements:

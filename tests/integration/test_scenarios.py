@@ -1,4 +1,4 @@
-"""The scenarios of ``tests/cases/scenarios``, each taken with the oracle.
+"""The scenarios of ``tests/cases/scenarios``, each taken with the oracle and with the engine.
 
 A scenario that the oracle does not pass is written wrongly, or the oracle is; one that only the engine fails is a bug
 of the engine.
@@ -7,6 +7,7 @@ of the engine.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from core.decision import DecideAnswer, DecideRequest, Event, Identifier
 from core.outcomes import Outcome, OutcomeStatus
 from core.programs.source import check, read
 from core.schema import AnyValue
+from tests.engine_subject import EngineSubject
 from tests.oracle_hub import OracleHub
 from tests.scenario import Run, Scenario, scenarios
 
@@ -54,9 +56,8 @@ class OracleSubject:
     def join(self, who: Sequence[Identifier], at_us: int) -> None:
         self.ready.join(who)
 
-    def decide(self, request: DecideRequest) -> DecideAnswer:
-        assert request.as_of_us is not None
-        return self.ready.decide(request, request.as_of_us)
+    def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
+        return self.ready.decide(request, now_us)
 
     def record(self, outcome: Outcome, now_us: int) -> OutcomeStatus:
         return self.ready.record(outcome, now_us)
@@ -65,3 +66,9 @@ class OracleSubject:
 @pytest.mark.parametrize("scenario", scenarios(), ids=lambda one: one.name)
 def test_scenario_with_the_oracle(scenario: Scenario) -> None:
     Run(scenario, OracleSubject())()
+
+
+@pytest.mark.parametrize("scenario", scenarios(), ids=lambda one: one.name)
+def test_scenario_with_the_engine(scenario: Scenario, tmp_path: Path) -> None:
+    with EngineSubject(tmp_path) as subject:
+        Run(scenario, subject)()

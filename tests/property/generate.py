@@ -29,7 +29,7 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 # All histories are written around this moment; requests look at them from before and after it.
-BASE = datetime(2026, 6, 15, 12, tzinfo=UTC)
+BASE = datetime(2025, 6, 15, 12, tzinfo=UTC)
 BASE_US = int(BASE.timestamp()) * SECOND
 
 # Consents and cases are older than any request, so that a decision as of an earlier time sees the same.
@@ -755,7 +755,10 @@ class _Writer:
             contacts.append(
                 Contact(self.one(favourites), self.one(OUTCOMES), self.one(list(self.channels)), self.past())
             )
-        events = tuple(self.event(f"e{i}", self.past()) for i in range(self.upto(0, 12)))
+        # No two events of one moment: which of them is the last is nobody's promise.
+        times = sorted({self.past() for _ in range(self.upto(0, 12))})
+        self.random.shuffle(times)
+        events = tuple(self.event(f"e{i}", at_us) for i, at_us in enumerate(times))
         return Person(identifiers, OracleCustomer(attributes, consents, cases, tuple(contacts), events))
 
     def event(self, key: str, at_us: int | None) -> Event:
@@ -778,9 +781,13 @@ class _Writer:
         asked = self.random.sample(self.channels[channel], self.upto(1, len(self.channels[channel])))
         now_us = BASE_US + self.random.choice((0, 0, 0, 1, -1, HOUR, -DAY, DAY, 7 * DAY, 30 * DAY, 56 * DAY, 59 * DAY))
         events: list[Event] = []
+        taken = {event.at_us for one in crowd for event in one.profile.events}
         for _ in range(self.upto(0, 2) if self.chance(0.4) else 0):
             self.told += 1
-            events.append(self.event(f"now{self.told}", None if self.chance(0.6) else now_us - self.upto(0, 2) * HOUR))
+            at_us = now_us - self.random.choice((0, 0, 1, HOUR, 2 * HOUR))
+            if at_us not in taken:
+                taken.add(at_us)
+                events.append(self.event(f"now{self.told}", None if at_us == now_us else at_us))
         history = person.profile.events if person else ()
         earlier = [one for one in history if one.at_us is not None and one.at_us <= now_us]
         if earlier and self.chance(0.2):

@@ -550,7 +550,7 @@ def test_content_holds_values_and_nothing_where_they_are_missing() -> None:
     ("kind", "expected"),
     [
         (ContentType.TEXT, "<a href=\"x\">é & 'y'\t\n"),
-        (ContentType.HTML, "&lt;a href=&quot;x&quot;&gt;é &amp; &#39;y&#39;\t\n\x01"),
+        (ContentType.HTML, "&lt;a href=&#34;x&#34;&gt;é &amp; &#39;y&#39;\t\n\x01"),
         (ContentType.JSON, "<a href=\\\"x\\\">é & 'y'\\t\\n\\u0001"),
         (ContentType.URL, "%3Ca%20href%3D%22x%22%3E%C3%A9%20%26%20%27y%27%09%0A%01"),
     ],

@@ -1,0 +1,77 @@
+"""The engine in this process, over a store in a folder, taken through steps as the oracle's hub is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from core.decision import DecideAnswer, DecideRequest, Event, Identifier
+from core.engine import Engine
+from core.hub import mutations
+from core.hub.store import Store
+from core.inference.registry import Registry
+from core.outcomes import Outcome, OutcomeStatus
+from core.schema import AnyValue
+
+
+class EngineSubject:
+    """An engine of its own over an empty store; a context manager that closes both. Its clock is the step's time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock_us = 0
+        self.store = Store.open(folder / "store", map_bytes=1 << 28)
+        models = folder / "models"
+        models.mkdir()
+        self.registry = Registry(models, settle_seconds=0.0)
+        self.engine = Engine(self.store, self.registry, clock_us=lambda: self.clock_us, on_lost=self._lost)
+        self.lost: list[BaseException] = []
+
+    def _lost(self, error: BaseException) -> None:
+        self.lost.append(error)
+
+    def __enter__(self) -> EngineSubject:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.engine.close()
+        self.registry.close()
+        self.store.close()
+        if kind is None:
+            assert not self.lost, f"events that were not kept: {self.lost}"
+
+    def load(self, sources: Mapping[str, bytes], at_us: int) -> None:
+        self.engine.load_program(sources, at_us)
+
+    def upsert(self, who: Sequence[Identifier], attributes: Mapping[str, AnyValue], at_us: int) -> None:
+        cells = mutations.cells(attributes)
+        self.store.apply(mutations.Upsert(identifiers=tuple(who), attributes=cells, at_us=at_us))
+
+    def tell(self, who: Sequence[Identifier], events: Sequence[Event], at_us: int) -> None:
+        self.clock_us = at_us
+        self.engine.tell(who, events, {}, "", at_us)
+
+    def consent(self, who: Sequence[Identifier], purpose: str, channel: str, granted: bool, at_us: int) -> None:
+        self.store.apply(
+            mutations.SetConsent(identifiers=tuple(who), purpose=purpose, channel=channel, granted=granted, at_us=at_us)
+        )
+
+    def open_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
+        self.store.apply(mutations.OpenCase(identifiers=tuple(who), kind=kind, key=key, at_us=at_us))
+
+    def close_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
+        self.store.apply(mutations.CloseCase(identifiers=tuple(who), kind=kind, key=key, at_us=at_us))
+
+    def join(self, who: Sequence[Identifier], at_us: int) -> None:
+        self.store.apply(mutations.Join(identifiers=tuple(who), at_us=at_us))
+
+    def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
+        self.clock_us = now_us
+        return self.engine.decide(request)
+
+    def record(self, outcome: Outcome, now_us: int) -> OutcomeStatus:
+        self.clock_us = now_us
+        (result,) = self.engine.record([outcome])
+        return result.status
