@@ -11,7 +11,7 @@ import sys
 import typer
 
 from core.errors import RapportError
-from server.cli import commands, importing, models, profiles, programs, serving, show
+from server.cli import commands, demo, importing, models, profiles, programs, serving, show
 from server.cli.exits import code_of
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command("tell")(commands.tell)
 app.add_typer(profiles.app, name="profile")
 app.add_typer(programs.app, name="program")
 app.add_typer(models.app, name="model")
+app.add_typer(demo.app, name="demo")
 app.command("completion")(serving.completion)
 
 
