@@ -240,7 +240,7 @@ def describe(source: Package) -> Description:
         description = _describe(source, problems)
         problems.refuse_if_any()
     except ProgramError as error:
-        told = "\n".join(str(problem) for problem in error.problems)
+        told = "\n".join(str(problem) for problem in error.problems).rstrip(".")
         count = len(error.problems)
         raise ModelError(source.label, f"{DESCRIPTION_FILE} has {count} problem{'s' if count > 1 else ''}:\n{told}"
                          ) from error
