@@ -61,6 +61,7 @@ cdef bint format_value(
     const Code* code, uint32_t number, const Value* value, Arena* arena, const char** text, uint32_t* length
 ) noexcept nogil  # as format_text, of a result already evaluated
 
+
 @cython.final
 cdef class CodeHolder:
     """Owns code: holds the arrays that ``code`` points into. Immutable once made."""

@@ -4,17 +4,17 @@ A value on the stack is a whole `Value`, state included. An operation whose argu
 speaks louder: missing before failed, whichever side it stands on. A missing value carries in ``i`` the slot it came from, the
 leftmost winning, so that at the end it is known which input to ask for.
 
-Texts made by operations lie in the arena and end at 64 KiB; an operation that would make a longer one fails, which bounds what one
-rule can take however often it doubles a text. Times are UTC in the proleptic Gregorian calendar.
+Texts made by operations lie in the arena and end at 64 KiB; an operation that would make a longer one fails, which bounds
+what one rule can take however often it doubles a text. Times are UTC in the proleptic Gregorian calendar.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.math cimport fabs, isnan
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, strtod
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy
 
 from core.kernel.arena cimport Arena, arena_close, arena_open, arena_reset, arena_take
 from core.kernel.values cimport FAILED, MISSING, PRESENT, Value
@@ -267,13 +267,13 @@ cdef inline uint16_t _u16(const char* at) noexcept nogil:
 
 cdef int _in_set(const Value* wanted, const Value* members) noexcept nogil:
     """1 or 0; -1 when the set's encoding is damaged."""
-    cdef uint32_t at = 2, i, count
+    cdef uint32_t at = 2, _i, count
     cdef Value member
     cdef int order
     if members.length < 2:
         return -1
     count = _u16(members.text)
-    for i in range(count):
+    for _i in range(count):
         if members.length - at < 2:
             return -1
         member.length = _u16(members.text + at)
@@ -592,7 +592,7 @@ cdef inline void _unary(const Code* code, const Instruction* at, Value* top, Are
     elif op == OP_UPPER:
         _change_case(top, c'a', c'z', arena)
     elif op == OP_F_TO_I:
-        if -TWO_63 <= top.f < TWO_63:
+        if -TWO_63 < top.f < TWO_63:
             top.i = <int64_t> top.f
         else:
             top.state = FAILED

@@ -114,6 +114,18 @@ cdef struct SuppressionRule:
     uint32_t related_start  # first of its related offers in Tables.related
     uint32_t related_count  # how many (groups already spelled out)
 
+cdef struct OfferTerms:
+    # Everything scoring reads of an offer, in one cache line.
+    double value  # when value_expression is -1
+    double context_percent  # when no context weight has a condition, else 0
+    double lever_percent  # when no lever has a condition, else 0
+    double propensity  # when kind is 0
+    int32_t value_expression  # expression number, or -1
+    uint32_t table  # score table (kind 1) or model table (kind 2)
+    uint32_t row  # in that table
+    uint8_t kind  # 0 constant, 1 scorecard, 2 model
+    uint8_t weighted  # a weight has a condition
+
 cdef struct ScoreTable:
     uint32_t feature_count  # features in use
     uint32_t width  # doubles a row, a multiple of 8
@@ -243,12 +255,7 @@ cdef struct Tables:
     const uint32_t* related  # offers related to suppressions
     int64_t contact_horizon_us  # no rule looks further back; 0: contacts are never read
 
-    const uint8_t* propensity_kind  # by offer: 0 constant, 1 scorecard, 2 model
-    const uint32_t* propensity_table  # by offer
-    const uint32_t* propensity_row  # by offer
-    const double* propensity_constant  # by offer
-    const double* value_constant  # by offer
-    const int32_t* value_expression  # by offer, -1 constant
+    const OfferTerms* terms  # by offer
     const ScoreTable* score_tables
     uint32_t score_table_count
     const ModelTable* model_tables
@@ -258,9 +265,7 @@ cdef struct Tables:
     uint8_t use_context
     uint8_t use_value
     uint8_t use_levers
-    const double* context_fixed  # by offer: percent when no weight has a condition
-    const double* lever_fixed  # by offer
-    const uint32_t* weight_starts  # offers + 1
+    const uint32_t* weight_starts  # offers + 1; only offers with a conditional weight have entries
     const double* weight_percents
     const int32_t* weight_conditions
     const uint8_t* weight_is_lever

@@ -340,6 +340,7 @@ cdef class Plan:
         cdef ScoreTable* cards = <ScoreTable*> self._block(len(source.score_tables), sizeof(ScoreTable))
         cdef ModelTable* scored = <ModelTable*> self._block(len(source.model_tables), sizeof(ModelTable))
         cdef ModelColumn* columns
+        cdef OfferTerms* terms
         cdef Runner runner
         cdef uint32_t i, j
         arbitration = source.program.arbitration
@@ -389,19 +390,23 @@ cdef class Plan:
         self.models = tuple(sorted(set(names)))
         tables.score_tables = cards
         tables.score_table_count = <uint32_t> len(source.score_tables)
-        tables.propensity_kind = <const uint8_t*> self._array(source.propensity_kind)
-        tables.propensity_table = <const uint32_t*> self._array(source.propensity_table)
-        tables.propensity_row = <const uint32_t*> self._array(source.propensity_row)
-        tables.propensity_constant = <const double*> self._array(source.propensity_constant)
-        tables.value_constant = <const double*> self._array(source.value_constant)
-        tables.value_expression = <const int32_t*> self._array(source.value_expression)
+        terms = <OfferTerms*> self._block(tables.offers, sizeof(OfferTerms))
+        for i in range(tables.offers):
+            terms[i].value = source.value_constant[i]
+            terms[i].context_percent = source.context_fixed[i]
+            terms[i].lever_percent = source.lever_fixed[i]
+            terms[i].propensity = source.propensity_constant[i]
+            terms[i].value_expression = source.value_expression[i]
+            terms[i].table = source.propensity_table[i]
+            terms[i].row = source.propensity_row[i]
+            terms[i].kind = source.propensity_kind[i]
+            terms[i].weighted = source.weight_starts[i] != source.weight_starts[i + 1]
+        tables.terms = terms
         tables.formula = source.formula
         tables.use_propensity = arbitration.use_propensity
         tables.use_context = arbitration.use_context_weight
         tables.use_value = arbitration.use_value
         tables.use_levers = arbitration.use_levers
-        tables.context_fixed = <const double*> self._array(source.context_fixed)
-        tables.lever_fixed = <const double*> self._array(source.lever_fixed)
         tables.weight_starts = <const uint32_t*> self._array(source.weight_starts)
         tables.weight_percents = <const double*> self._array(source.weight_percents)
         tables.weight_conditions = <const int32_t*> self._array(source.weight_conditions)

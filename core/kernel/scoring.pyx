@@ -8,6 +8,7 @@ The default priority multiplies from left to right: propensity, context, value, 
 
 from libc.math cimport NAN, isfinite, isnan
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from core.inference.runner cimport (
     SCORED,
@@ -31,6 +32,7 @@ from core.kernel.plan cimport (
     SLOT_VALUE,
     ModelColumn,
     ModelTable,
+    OfferTerms,
     ScoreTable,
     Tables,
 )
@@ -86,19 +88,19 @@ cdef void _score_table(Work* work, uint32_t table_number) noexcept nogil:
     cdef const Tables* plan = work.plan
     cdef const ScoreTable* table = &plan.score_tables[table_number]
     cdef uint32_t i, count = 0
+    cdef int32_t member
     cdef double number
     for i in range(table.feature_count):
         number = _number(work, table.features[i])
         work.features[i] = table.missing if isnan(number) else number
     for i in range(table.feature_count, table.width):
         work.features[i] = 0.0
-    for i in range(work.contender_count):
-        if plan.propensity_kind[work.contenders[i].offer] == 1 and (
-            plan.propensity_table[work.contenders[i].offer] == table_number
-        ):
-            work.rows[count] = plan.propensity_row[work.contenders[i].offer]
-            work.order[count] = i
-            count += 1
+    member = work.card_heads[table_number]
+    while member >= 0:
+        work.rows[count] = plan.terms[work.contenders[member].offer].row
+        work.order[count] = <uint32_t> member
+        count += 1
+        member = work.chain[member]
     rapport_linear(
         table.weights, table.intercepts, work.rows, count, work.features, table.width, work.totals
     )
@@ -152,18 +154,16 @@ cdef void _score_model(Work* work, uint32_t table_number) noexcept nogil:
     cdef uint32_t i, count = 0
     cdef Contender* contender
     cdef Job* job
+    cdef int32_t member
     cdef int outcome = -1
     cdef int64_t deadline
     cdef double score
-    for i in range(work.contender_count):
-        if plan.propensity_kind[work.contenders[i].offer] == 2 and (
-            plan.propensity_table[work.contenders[i].offer] == table_number
-        ):
-            work.rows[count] = plan.propensity_row[work.contenders[i].offer]
-            work.order[count] = i
-            count += 1
-    if count == 0:
-        return
+    member = work.model_heads[table_number]
+    while member >= 0:
+        work.rows[count] = plan.terms[work.contenders[member].offer].row
+        work.order[count] = <uint32_t> member
+        count += 1
+        member = work.chain[member]
     job = job_new(table.model, 1 if table.per_customer else count)
     if job != NULL:
         for i in range(table.column_count):
@@ -186,22 +186,18 @@ cdef void _score_model(Work* work, uint32_t table_number) noexcept nogil:
         job_release(job)
 
 
-cdef inline void _weigh(Work* work, Contender* contender) noexcept nogil:
+cdef void _weigh(Work* work, Contender* contender) noexcept nogil:
+    """Adds the weights whose conditions hold. A side without conditions has its sum already, the other begins at nothing."""
     cdef const Tables* plan = work.plan
-    cdef uint32_t i, offer = contender.offer
+    cdef uint32_t i
     cdef double context = 0.0, lever = 0.0
-    contender.context_percent = plan.context_fixed[offer]
-    contender.lever_percent = plan.lever_fixed[offer]
-    if plan.weight_starts[offer] == plan.weight_starts[offer + 1]:
-        return
-    for i in range(plan.weight_starts[offer], plan.weight_starts[offer + 1]):
+    for i in range(plan.weight_starts[contender.offer], plan.weight_starts[contender.offer + 1]):
         if plan.weight_conditions[i] >= 0 and not condition_holds(work, plan.weight_conditions[i]):
             continue
         if plan.weight_is_lever[i]:
             lever += plan.weight_percents[i]
         else:
             context += plan.weight_percents[i]
-    # Fixed sums are zero for the side that has conditions, so one of each pair is always nothing.
     contender.context_percent += context
     contender.lever_percent += lever
 
@@ -234,35 +230,56 @@ cdef inline double _priority(Work* work, const Contender* contender) noexcept no
     return priority
 
 
+cdef void _enter(Work* work) noexcept nogil:
+    """Makes a contender of every survivor and chains those of one table together."""
+    cdef const Tables* plan = work.plan
+    cdef uint32_t i
+    cdef const OfferTerms* terms
+    cdef Contender* contender
+    cdef int32_t* head
+    memset(work.card_heads, 0xFF, plan.score_table_count * sizeof(int32_t))
+    memset(work.model_heads, 0xFF, plan.model_table_count * sizeof(int32_t))
+    for i in range(work.survivor_count):
+        contender = &work.contenders[i]
+        contender.offer = work.survivors[i]
+        terms = &plan.terms[contender.offer]
+        contender.propensity = terms.propensity
+        contender.context_percent = terms.context_percent
+        contender.value = terms.value
+        contender.lever_percent = terms.lever_percent
+        contender.model_status = 0
+        if terms.kind:
+            head = work.card_heads if terms.kind == 1 else work.model_heads
+            work.chain[i] = head[terms.table]
+            head[terms.table] = <int32_t> i
+    work.contender_count = work.survivor_count
+
+
 cdef void score_survivors(Work* work) noexcept nogil:
     """Makes a contender of every survivor that has a finite priority; marks the others failed or undefined."""
     cdef const Tables* plan = work.plan
     cdef uint32_t i, kept = 0, offer
+    cdef const OfferTerms* terms
     cdef Contender* contender
-    for i in range(work.survivor_count):
-        offer = work.survivors[i]
-        contender = &work.contenders[i]
-        contender.offer = offer
-        contender.model_status = 0
-        contender.propensity = plan.propensity_constant[offer]
-    work.contender_count = work.survivor_count
+    _enter(work)
     for i in range(plan.score_table_count):
-        _score_table(work, i)
+        if work.card_heads[i] >= 0:
+            _score_table(work, i)
     for i in range(plan.model_table_count):
-        _score_model(work, i)
+        if work.model_heads[i] >= 0:
+            _score_model(work, i)
     for i in range(work.contender_count):
         contender = &work.contenders[i]
         offer = contender.offer
+        terms = &plan.terms[offer]
         if contender.model_status and isnan(contender.propensity):
             work.model_failed[offer >> 6] |= <uint64_t> 1 << (offer & 63)
             continue
-        contender.value = plan.value_constant[offer]
-        if plan.value_expression[offer] >= 0:
-            contender.value = _number(work, plan.value_expression[offer])
-        _weigh(work, contender)
-        contender.priority = NAN
-        if isfinite(contender.value):
-            contender.priority = _priority(work, contender)
+        if terms.value_expression >= 0:
+            contender.value = _number(work, terms.value_expression)
+        if terms.weighted:
+            _weigh(work, contender)
+        contender.priority = _priority(work, contender) if isfinite(contender.value) else NAN
         if not isfinite(contender.priority):
             work.undefined[offer >> 6] |= <uint64_t> 1 << (offer & 63)
             continue

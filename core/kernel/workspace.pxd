@@ -121,7 +121,10 @@ cdef struct Work:
     uint32_t contender_count
     uint32_t* rows  # scratch of scoring, by survivor
     double* totals  # scratch of scoring, by survivor
-    uint32_t* order  # scratch of arbitration, by contender
+    uint32_t* order  # scratch of scoring and arbitration, by contender
+    int32_t* card_heads  # by score table: its first contender, or -1
+    int32_t* model_heads  # by model table: likewise
+    int32_t* chain  # by contender: the next of its table, or -1
     uint32_t* group_stamp  # by group: epoch-wide count of returned offers
     uint32_t* group_page  # by group: returned in this request
     uint32_t* group_here  # by group: returned in the placement at hand

@@ -54,6 +54,9 @@ cdef class Workspace:
         work.rows = <uint32_t*> _zeroed(offers, sizeof(uint32_t))
         work.totals = <double*> _zeroed(offers, sizeof(double))
         work.order = <uint32_t*> _zeroed(offers, sizeof(uint32_t))
+        work.card_heads = <int32_t*> _zeroed(tables.score_table_count, sizeof(int32_t))
+        work.model_heads = <int32_t*> _zeroed(tables.model_table_count, sizeof(int32_t))
+        work.chain = <int32_t*> _zeroed(offers, sizeof(int32_t))
         work.group_stamp = <uint32_t*> _zeroed(tables.groups, sizeof(uint32_t))
         work.group_page = <uint32_t*> _zeroed(tables.groups, sizeof(uint32_t))
         work.group_here = <uint32_t*> _zeroed(tables.groups, sizeof(uint32_t))
@@ -67,7 +70,8 @@ cdef class Workspace:
             or work.suppression_stamp == NULL or work.suppression_count == NULL
             or work.suppression_active == NULL or work.ring == NULL or work.triggered == NULL
             or work.survivors == NULL or work.contenders == NULL or work.rows == NULL or work.totals == NULL
-            or work.order == NULL or work.group_stamp == NULL or work.group_page == NULL
+            or work.card_heads == NULL or work.model_heads == NULL or work.chain == NULL or work.order == NULL
+            or work.group_stamp == NULL or work.group_page == NULL
             or work.group_here == NULL or work.features == NULL or work.contender_of == NULL
         ):
             raise MemoryError("a workspace")
@@ -103,6 +107,9 @@ cdef class Workspace:
         free(work.rows)
         free(work.totals)
         free(work.order)
+        free(work.card_heads)
+        free(work.model_heads)
+        free(work.chain)
         free(work.group_stamp)
         free(work.group_page)
         free(work.group_here)
