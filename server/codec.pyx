@@ -16,7 +16,6 @@ Everything runs under the GIL: it reads and makes Python objects throughout.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE, PyBytes_AS_STRING
-from cpython.object cimport PyObject_GenericSetAttr
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
@@ -152,11 +151,7 @@ cdef object identifier(Reader *reader):
             value = text(reader, kind)
         else:
             raise _unusual
-    # Past the frozen dataclass's own __init__, which sets every field through a Python-level call: ten times the cost.
-    made = Identifier.__new__(Identifier)
-    PyObject_GenericSetAttr(made, "namespace", namespace)
-    PyObject_GenericSetAttr(made, "value", value)
-    return made
+    return Identifier(namespace, value)
 
 
 cdef object placement(Reader *reader):
@@ -171,10 +166,7 @@ cdef object placement(Reader *reader):
             slots = <uint32_t>number(reader, kind)
         else:
             raise _unusual
-    made = PlacementRequest.__new__(PlacementRequest)
-    PyObject_GenericSetAttr(made, "name", name)
-    PyObject_GenericSetAttr(made, "slots", slots if slots else None)
-    return made
+    return PlacementRequest(name, slots if slots else None)
 
 
 cdef object money(Reader *reader):
@@ -346,18 +338,9 @@ cdef object _decode(bytes data, object remaining_us):
         raise _unusual
     if budget is not None and (deadline is None or budget < deadline):
         deadline = budget
-    made = DecideRequest.__new__(DecideRequest)
-    PyObject_GenericSetAttr(made, "channel", channel)
-    PyObject_GenericSetAttr(made, "placements", tuple(placements))
-    PyObject_GenericSetAttr(made, "identifiers", tuple(identifiers))
-    PyObject_GenericSetAttr(made, "facts", facts)
-    PyObject_GenericSetAttr(made, "events", tuple(events))
-    PyObject_GenericSetAttr(made, "explain", _levels[level])
-    PyObject_GenericSetAttr(made, "deadline_us", deadline)
-    PyObject_GenericSetAttr(made, "as_of_us", as_of)
-    PyObject_GenericSetAttr(made, "seed", seed)
-    PyObject_GenericSetAttr(made, "deferred", deferred)
-    return made
+    return DecideRequest(
+        channel, tuple(placements), tuple(identifiers), facts, tuple(events), _levels[level], deadline, as_of, seed, deferred
+    )
 
 
 # --- writing ------------------------------------------------------------------------------------------------------

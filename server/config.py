@@ -225,8 +225,9 @@ class Config:
 
     @property
     def shared(self) -> bool:
-        """Whether one address serves everything."""
-        return self.listen_control in ("", self.listen_decisions)
+        """Whether one address serves everything; port 0 twice asks for two free ports."""
+        same = self.listen_control == self.listen_decisions and not self.listen_control.endswith(":0")
+        return same or not self.listen_control
 
 
 def rows() -> list[tuple[dataclasses.Field[Any], Row]]:

@@ -67,38 +67,46 @@ def error_json(problem: RapportError) -> None:
 def answer(response: decision_pb2.DecideResponse) -> None:
     """A decision: for each placement what is shown, what it cost to win, and why the rest is not there."""
     who = "known customer" if response.known else "unknown customer"
-    out.print(
-        f"[bold]Decision[/] {response.decision}  {who}  program {escape(response.program)}  "
-        f"{response.took_ns / 1000:.0f} us"
+    _line(
+        f"[bold]Decision[/] {response.decision}  {who}  {escape(response.program)}  {response.took_ns / 1000:.0f} us"
     )
     for placement in response.placements:
         status = decision_pb2.SlotStatus.Name(placement.status).removeprefix("SLOT_STATUS_")
         colour = "green" if placement.offers else "yellow"
-        out.print(f"\n[bold]{escape(placement.name)}[/]  [{colour}]{status}[/]")
-        if placement.offers:
-            out.print(_offers(placement))
-        for name, text in sorted(placement.fallback.items()):
-            out.print(f"  fallback {escape(name)}: {escape(text)}", soft_wrap=True)
+        out.print()
+        _line(f"[bold]{escape(placement.name)}[/]  [{colour}]{status}[/]")
+        for offer in placement.offers:
+            _offer(offer)
+        _texts("     ", placement.fallback)
         if placement.rejections:
             out.print(_rejections(placement))
         elif placement.summary:
             counts = ", ".join(f"{_reason(each.reason)} {each.count}" for each in placement.summary)
-            out.print(f"  not returned: {counts}", soft_wrap=True)
+            _line(f"  [dim]not returned:[/] {counts}")
 
 
-def _offers(placement: decision_pb2.PlacementAnswer) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=True, show_edge=False)
-    for name, side in (("", "right"), ("offer", "left"), ("group", "left"), ("priority", "right"), ("made of", "left"),
-                       ("price", "left"), ("content", "left")):
-        table.add_column(name, justify="right" if side == "right" else "left", header_style="dim")
-    for offer in placement.offers:
-        content = "\n".join(f"[dim]{escape(name)}[/] {escape(text)}" for name, text in sorted(offer.content.items()))
-        table.add_row(
-            str(offer.rank), f"[bold]{escape(offer.offer)}[/]", escape(offer.group), f"{offer.priority:.6g}",
-            made_of(offer.factors) + (f"\n[dim]by {escape(offer.model)}[/]" if offer.model else ""),
-            _price(offer.price) if offer.HasField("price") else "", content,
-        )
-    return table
+def _offer(offer: decision_pb2.DecidedOffer) -> None:
+    by = f"  [dim]by {escape(offer.model)}[/]" if offer.model else ""
+    _line(
+        f"  [bold]{offer.rank}  {escape(offer.offer)}[/]  [dim]of {escape(offer.group)}[/]  {offer.priority:.6g} = "
+        f"{made_of(offer.factors)}{by}"
+    )
+    if offer.HasField("price"):
+        _line(f"     {_price(offer.price)}")
+    _texts("     ", offer.content)
+    if offer.token:
+        _line(f"     [dim]token[/] {offer.token}")
+
+
+def _texts(margin: str, texts: Mapping[str, str]) -> None:
+    width = max((len(name) for name in texts), default=0)
+    for name in sorted(texts):
+        _line(f"{margin}[dim]{escape(name):<{width}}[/]  {escape(texts[name])}")
+
+
+def _line(markup: str) -> None:
+    """One line, however wide the terminal: wrapping would break what people copy."""
+    out.print(markup, soft_wrap=True)
 
 
 def made_of(factors: decision_pb2.Factors) -> str:
@@ -110,21 +118,18 @@ def made_of(factors: decision_pb2.Factors) -> str:
 
 
 def _price(price: decision_pb2.QuotedPrice) -> str:
-    text = f"[bold]{money(price.amount)}[/]"
+    notes = []
     if price.amount != price.list:
-        text += f"\n[dim]list {money(price.list)}[/]"
+        notes.append(f"list {money(price.list)}")
     if price.clamp > decision_pb2.CLAMP_NONE:
-        text += f"\n[dim]at its {decision_pb2.Clamp.Name(price.clamp).removeprefix('CLAMP_').lower()}[/]"
+        notes.append(f"at its {decision_pb2.Clamp.Name(price.clamp).removeprefix('CLAMP_').lower()}")
     if price.personal:
-        text += f"\n[dim]personal, by {escape(', '.join(price.basis))}[/]"
-    return text
+        notes.append(f"personal, by {escape(', '.join(price.basis))}")
+    return f"[bold]{money(price.amount)}[/]" + (f"  [dim]{'; '.join(notes)}[/]" if notes else "")
 
 
 def _rejections(placement: decision_pb2.PlacementAnswer) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, title="not returned", title_justify="left",
-                  title_style="dim")
-    for name in ("offer", "reason", "rule", "because"):
-        table.add_column(name, header_style="dim")
+    table = _plain("not returned", "offer", "reason", "rule", "because")
     for each in placement.rejections:
         because = ""
         if each.detail == decision_pb2.DETAIL_VALUE_MISSING:
@@ -246,14 +251,13 @@ def when(at: timestamp_pb2.Timestamp) -> str:
 
 def settings(rows: Mapping[str, tuple[str, str, str]]) -> None:
     """Settings with value, origin, and when to change them."""
-    table = _plain("", "setting", "value", "from", "when to change it")
     for key, (value, origin, why) in rows.items():
-        table.add_row(f"[bold]{escape(key)}[/]", escape(value), escape(origin), escape(why))
-    out.print(table)
+        _line(f"[bold]{escape(key)}[/] = {escape(value)}  [dim]({escape(origin)})[/]")
+        out.print(f"[dim]    {escape(why)}[/]", soft_wrap=True)
 
 
 def _plain(title: str, *columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, title=title or None, title_justify="left", title_style="dim")
     for column in columns:
-        table.add_column(column, header_style="dim")
+        table.add_column(column, header_style="dim", overflow="fold")
     return table

@@ -8,12 +8,12 @@ written itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from google.protobuf import descriptor_pb2
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from core.decision import (
     Clamp,
@@ -64,7 +64,9 @@ def values(draw: st.DrawFn) -> values_pb2.Value:
 @st.composite
 def requests(draw: st.DrawFn) -> decision_pb2.DecideRequest:
     made = decision_pb2.DecideRequest(
-        channel=draw(names), explain=draw(st.integers(-1, 5)), deferred=draw(st.booleans())  # type: ignore[arg-type]
+        channel=draw(names),
+        explain=draw(st.integers(-1, 5)),
+        deferred=draw(st.booleans()),  # type: ignore[arg-type]
     )
     for _ in range(draw(st.integers(0, 18) if draw(st.integers(0, 9)) == 0 else st.integers(0, 2))):
         made.identifiers.add(namespace=draw(names), value=draw(names))
@@ -105,7 +107,7 @@ def ordered(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: sorted(each) if isinstance(each, frozenset) else each for name, each in sorted(values.items())}
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(requests(), st.one_of(st.none(), st.integers(1, 10**7)))
 def test_a_request_reads_the_same_either_way(message: decision_pb2.DecideRequest, remaining_us: int | None) -> None:
     data = message.SerializeToString()
@@ -117,7 +119,7 @@ def test_a_request_reads_the_same_either_way(message: decision_pb2.DecideRequest
         assert plain(short) == plain(long)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_spoilt_bytes_read_the_same_or_not_at_all(data: st.DataObject) -> None:
     raw = bytearray(data.draw(requests()).SerializeToString() + data.draw(requests()).SerializeToString())
@@ -138,10 +140,20 @@ def test_spoilt_bytes_read_the_same_or_not_at_all(data: st.DataObject) -> None:
 def test_the_short_way_knows_every_field_of_the_request() -> None:
     # A field added to the protos and not to the codec would make every request that has it take the long way, silently.
     known = {
-        decision_pb2.DecideRequest: 10, decision_pb2.PlacementRequest: 2, values_pb2.Identifier: 2, values_pb2.Value: 7,
-        values_pb2.Event: 4, values_pb2.Money: 2, values_pb2.StringSet: 1, decision_pb2.DecideResponse: 9,
-        decision_pb2.PlacementAnswer: 6, decision_pb2.DecidedOffer: 10, decision_pb2.Factors: 4, decision_pb2.QuotedPrice: 5,
-        decision_pb2.Rejection: 8, decision_pb2.ReasonCount: 2,
+        decision_pb2.DecideRequest: 10,
+        decision_pb2.PlacementRequest: 2,
+        values_pb2.Identifier: 2,
+        values_pb2.Value: 7,
+        values_pb2.Event: 4,
+        values_pb2.Money: 2,
+        values_pb2.StringSet: 1,
+        decision_pb2.DecideResponse: 9,
+        decision_pb2.PlacementAnswer: 6,
+        decision_pb2.DecidedOffer: 10,
+        decision_pb2.Factors: 4,
+        decision_pb2.QuotedPrice: 5,
+        decision_pb2.Rejection: 8,
+        decision_pb2.ReasonCount: 2,
     }
     for message, count in known.items():
         proto = descriptor_pb2.DescriptorProto()
@@ -157,33 +169,60 @@ moneys = st.builds(Money, int64s, names)
 texts = st.dictionaries(names, names, max_size=3)
 prices: Any = st.one_of(
     st.none(),
-    st.builds(QuotedPrice, moneys, moneys, st.booleans(), st.lists(names, max_size=2).map(tuple), st.sampled_from(Clamp)),
+    st.builds(
+        QuotedPrice, moneys, moneys, st.booleans(), st.lists(names, max_size=2).map(tuple), st.sampled_from(Clamp)
+    ),
 )
 offers = st.builds(
-    DecidedOffer, names, names, st.integers(1, 100), floats, factors, texts, st.text(max_size=300),
-    st.integers(-(2**63), 2**64 - 1), prices, names,
+    DecidedOffer,
+    names,
+    names,
+    st.integers(1, 100),
+    floats,
+    factors,
+    texts,
+    st.text(max_size=300),
+    st.integers(-(2**63), 2**64 - 1),
+    prices,
+    names,
 )
 rejections = st.builds(
-    Rejection, names, st.sampled_from(Reason), names, st.sampled_from(Detail), names, st.one_of(st.none(), floats),
-    st.one_of(st.none(), floats), st.one_of(st.none(), factors),
+    Rejection,
+    names,
+    st.sampled_from(Reason),
+    names,
+    st.sampled_from(Detail),
+    names,
+    st.one_of(st.none(), floats),
+    st.one_of(st.none(), floats),
+    st.one_of(st.none(), factors),
 )
 answers = st.builds(
     DecideAnswer,
     names,
     st.lists(
         st.builds(
-            PlacementAnswer, names, st.sampled_from(SlotStatus), st.lists(offers, max_size=3).map(tuple), texts,
+            PlacementAnswer,
+            names,
+            st.sampled_from(SlotStatus),
+            st.lists(offers, max_size=3).map(tuple),
+            texts,
             st.lists(rejections, max_size=3).map(tuple),
             st.dictionaries(st.sampled_from(Reason), st.integers(1, 10**6), max_size=3),
         ),
         max_size=3,
     ).map(tuple),
-    st.booleans(), names, names, st.lists(names, max_size=2).map(tuple),
-    st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999), st.integers(-(2**63), 2**64 - 1), st.integers(0, 2**63 - 1),
+    st.booleans(),
+    names,
+    names,
+    st.lists(names, max_size=2).map(tuple),
+    st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999),
+    st.integers(-(2**63), 2**64 - 1),
+    st.integers(0, 2**63 - 1),
 )
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(answers)
 def test_an_answer_is_written_as_the_library_would(answer: DecideAnswer) -> None:
     assert decision_pb2.DecideResponse.FromString(codec.encode(answer)) == convert.answer_to(answer)
@@ -192,6 +231,14 @@ def test_an_answer_is_written_as_the_library_would(answer: DecideAnswer) -> None
 def test_an_answer_of_a_hundred_thousand_reasons_is_written_whole() -> None:
     rejection = Rejection("offer", Reason.ELIGIBILITY, "rule", Detail.FALSE)
     answer = DecideAnswer(
-        "d", (PlacementAnswer("p", SlotStatus.FALLBACK_NO_ELIGIBLE_OFFER, (), {}, (rejection,) * 100_000),), False, "p@1", "", (), 0, 0, 0
+        "d",
+        (PlacementAnswer("p", SlotStatus.FALLBACK_NO_ELIGIBLE_OFFER, (), {}, (rejection,) * 100_000),),
+        False,
+        "p@1",
+        "",
+        (),
+        0,
+        0,
+        0,
     )
     assert len(decision_pb2.DecideResponse.FromString(codec.encode(answer)).placements[0].rejections) == 100_000

@@ -1,0 +1,470 @@
+"""A server as people run it: a process of its own on a free port, asked by clients and by the command line, ended by signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
+
+from protos.rapport.v1 import (
+    decision_pb2,
+    decision_pb2_grpc,
+    profile_pb2,
+    profile_pb2_grpc,
+    program_pb2,
+    program_pb2_grpc,
+    values_pb2,
+)
+from server.cli import starter
+from server.cli.main import main
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BOUND_SECONDS = 60
+
+
+class Server:
+    """A server process in a folder that `rapport init` would write. Lines of its log are read as they come."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        settings = {"RAPPORT_LISTEN_DECISIONS": "127.0.0.1:0", "RAPPORT_LOG_FORMAT": "json", **environment}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAPPORT_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "server"], cwd=folder, stderr=subprocess.PIPE, text=True,
+            env={**inherited, "PYTHONPATH": str(ROOT), "COVERAGE_PROCESS_START": "", **settings},
+        )
+        self.lines: Queue[str] = Queue()
+        self.seen: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.put(line)
+        self.lines.put("")
+
+    def until(self, event: str) -> dict[str, Any]:
+        """The log's next line about ``event``; fails with the log when the server ends first or time is up."""
+        while True:
+            try:
+                line = self.lines.get(timeout=BOUND_SECONDS)
+            except Empty:
+                line = ""
+            self.seen.append(line)
+            if not line:
+                pytest.fail(f"no '{event}' in the server's log:\n{''.join(self.seen)}")
+            if line.startswith("{"):
+                said: dict[str, Any] = json.loads(line)
+                if said["event"] == event:
+                    return said
+
+    def rest(self) -> str:
+        """What it wrote until it ended."""
+        self._reader.join(BOUND_SECONDS)
+        while not self.lines.empty():
+            self.seen.append(self.lines.get())
+        return "".join(self.seen)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(BOUND_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    made: list[Server] = []
+
+    def start(folder: Path, **environment: str) -> Server:
+        made.append(Server(folder, **environment))
+        return made[-1]
+
+    yield start
+    for server in made:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.wait(BOUND_SECONDS)
+
+
+def write_starter(folder: Path) -> Path:
+    for name, text in starter.files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(make: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> str:
+    server = make(write_starter(tmp_path_factory.mktemp("starter")))
+    found: str = server.until("listening")["listen_decisions"]
+    server.until("ready")
+    return found
+
+
+@pytest.fixture
+def rapport(address: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command line in this process against the server: exit code, standard output, standard error."""
+    monkeypatch.setenv("RAPPORT_SERVER", address)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rapport", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = capsys.readouterr()
+        return int(left.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def ask(channel: str = "web", **more: Any) -> decision_pb2.DecideRequest:
+    return decision_pb2.DecideRequest(channel=channel, placements=[decision_pb2.PlacementRequest(name="home_hero", slots=2)], **more)
+
+
+def someone(value: str) -> list[values_pb2.Identifier]:
+    return [values_pb2.Identifier(namespace="crm", value=value)]
+
+
+def regular(channel: grpc.Channel, who: list[values_pb2.Identifier]) -> None:
+    """A customer to whom the starter's summer sale may be shown."""
+    told = decision_pb2.TellRequest(identifiers=who)
+    told.attributes["age"].int_value = 30
+    told.attributes["first_name"].string_value = "Ana <b>"
+    for key in "123":
+        told.events.add(type="visit", key=key)
+    assert decision_pb2_grpc.DecisionServiceStub(channel).Tell(told).applied == 3
+    consent = profile_pb2.SetConsentRequest(identifiers=who, purpose="marketing", granted=True)
+    profile_pb2_grpc.ProfileServiceStub(channel).SetConsent(consent)
+
+
+def offers(response: decision_pb2.DecideResponse) -> list[str]:
+    return [offer.offer for offer in response.placements[0].offers]
+
+
+def test_what_one_connection_told_the_next_decision_on_another_knows(address: str) -> None:
+    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as one, grpc.insecure_channel(
+        address, [("grpc.use_local_subchannel_pool", 1)]
+    ) as two:
+        decide = decision_pb2_grpc.DecisionServiceStub(two).Decide
+        who = someone("read-your-writes")
+        assert offers(decide(ask(identifiers=who))) == ["newsletter"]
+        regular(one, who)
+        answer = decide(ask(identifiers=who))
+        assert offers(answer) == ["summer_sale", "newsletter"]
+        sale = answer.placements[0].offers[0]
+        # Escaped for HTML, which the channel declares.
+        assert sale.content["title"] == "Summer sale, Ana &lt;b&gt;"
+        assert (sale.price.amount.minor, sale.price.amount.currency) == (4900, "EUR")
+        assert (answer.known, answer.program) == (True, "starter@1")
+
+
+def test_a_cap_counts_reports_once_and_binds_the_next_decision(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        stub = decision_pb2_grpc.DecisionServiceStub(channel)
+        who = someone("capped")
+        regular(channel, who)
+        for count in range(5):
+            answer = stub.Decide(ask(identifiers=who))
+            assert "summer_sale" in offers(answer), count
+            report = decision_pb2.Outcome(token=answer.placements[0].offers[0].token, outcome="shown")
+            results = stub.Record(decision_pb2.RecordRequest(outcomes=[report, report])).results
+            assert [each.status for each in results] == [
+                decision_pb2.OUTCOME_STATUS_APPLIED, decision_pb2.OUTCOME_STATUS_DUPLICATE
+            ]
+        answer = stub.Decide(ask(identifiers=who, explain=decision_pb2.EXPLAIN_LEVEL_FULL))
+        assert offers(answer) == ["newsletter"]
+        (rejection,) = answer.placements[0].rejections
+        assert (rejection.offer, rejection.reason) == ("summer_sale", decision_pb2.REASON_CONTACT_CAP)
+
+
+def test_explain_leaves_no_trace(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        stub = decision_pb2_grpc.DecisionServiceStub(channel)
+        request = ask(identifiers=someone("explained"), events=[values_pb2.Event(type="visit", key="1")])
+        stub.Explain(decision_pb2.ExplainRequest(request=request))
+        with pytest.raises(grpc.RpcError) as unknown:
+            profile_pb2_grpc.ProfileServiceStub(channel).GetProfile(
+                profile_pb2.GetProfileRequest(identifiers=someone("explained"))
+            )
+        assert isinstance(unknown.value, grpc.Call)
+        assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_cases_pause_and_return(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        stub = profile_pb2_grpc.ProfileServiceStub(channel)
+        decide = decision_pb2_grpc.DecisionServiceStub(channel).Decide
+        who = someone("complaining")
+        regular(channel, who)
+        stub.OpenCase(profile_pb2.OpenCaseRequest(identifiers=who, kind="complaint", key="7"))
+        assert offers(decide(ask(identifiers=who))) == ["newsletter"]
+        stub.CloseCase(profile_pb2.CloseCaseRequest(identifiers=who, kind="complaint", key="7"))
+        assert offers(decide(ask(identifiers=who))) == ["summer_sale", "newsletter"]
+        profile = stub.GetProfile(profile_pb2.GetProfileRequest(identifiers=who, events=2))
+        assert [(each.kind, each.HasField("closed")) for each in profile.cases] == [("complaint", True)]
+        assert [(each.purpose, each.granted) for each in profile.consents] == [("marketing", True)]
+        assert len(profile.events) == 2
+        assert profile.attributes["age"].int_value == 30
+
+
+def test_identifiers_joined_are_one_customer(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        stub = profile_pb2_grpc.ProfileServiceStub(channel)
+        cookie = values_pb2.Identifier(namespace="cookie", value="joined")
+        stub.UpsertProfile(profile_pb2.UpsertProfileRequest(identifiers=someone("joined"), attributes={"age": values_pb2.Value(int_value=1)}))
+        other = profile_pb2.UpsertProfileRequest(identifiers=[cookie], attributes={"vip": values_pb2.Value(bool_value=True)})
+        assert stub.UpsertProfile(other).created
+        joined = stub.JoinIdentifiers(profile_pb2.JoinIdentifiersRequest(identifiers=[cookie, *someone("joined")]))
+        assert joined.merged == 1
+        found = stub.GetProfile(profile_pb2.GetProfileRequest(identifiers=[cookie]))
+        assert found.customer == joined.customer
+        assert set(found.attributes) == {"age", "vip"}
+        stub.UpsertProfile(profile_pb2.UpsertProfileRequest(identifiers=[cookie], clear=["vip"]))
+        assert set(stub.GetProfile(profile_pb2.GetProfileRequest(identifiers=[cookie])).attributes) == {"age"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "word"),
+    [
+        ({"channel": "wab"}, "Did you mean 'web'?"),
+        ({"facts": {"cartt": values_pb2.Value(int_value=1)}}, "cart"),
+        ({"facts": {"cart": values_pb2.Value(string_value="much")}}, "cart"),
+        ({"identifiers": [values_pb2.Identifier(namespace="crn", value="1")]}, "crm"),
+        ({"events": [values_pb2.Event(type="vizit", key="1")]}, "visit"),
+    ],
+)
+def test_a_wrong_request_is_told_what_is_wrong(address: str, spoil: dict[str, Any], word: str) -> None:
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as refused:
+        decision_pb2_grpc.DecisionServiceStub(channel).Decide(ask(**spoil))
+    assert isinstance(refused.value, grpc.Call)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    status = rpc_status.from_call(refused.value)
+    assert status is not None
+    hint = error_details_pb2.LocalizedMessage()
+    hints = [hint.message for detail in status.details if detail.Unpack(hint)]
+    assert word in f"{refused.value.details()} {hints}"
+
+
+def test_a_refused_program_changes_nothing(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        stub = program_pb2_grpc.ProgramServiceStub(channel)
+        files = {name: content for name, content in stub.GetProgram(program_pb2.GetProgramRequest()).files.items()}
+        files["offers.yaml"] = files["offers.yaml"].replace(b"customer.age >= 18", b"customer.agee >= 18")
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.LoadProgram(program_pb2.LoadProgramRequest(files=files))
+        status = rpc_status.from_call(refused.value)  # type: ignore[arg-type]
+        assert status is not None
+        bad = error_details_pb2.BadRequest()
+        (violations,) = [list(bad.field_violations) for detail in status.details if detail.Unpack(bad)]
+        assert violations[0].field.startswith("offers.yaml:12:")
+        (problem,) = stub.ValidateProgram(program_pb2.ValidateProgramRequest(files=files)).problems
+        assert (problem.file, problem.line) == ("offers.yaml", 12)
+        assert len(stub.ListPrograms(program_pb2.ListProgramsRequest()).programs) == 1
+        assert decision_pb2_grpc.DecisionServiceStub(channel).Decide(ask()).program == "starter@1"
+
+
+def test_reflection_and_health_tell_what_is_served(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        asked = reflection_pb2.ServerReflectionRequest(list_services="")
+        (said,) = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([asked]))
+        names = {each.name for each in said.list_services_response.service}
+        ours = {f"rapport.v1.{name}Service" for name in ("Decision", "Profile", "Program", "Model")}
+        assert ours | {"grpc.health.v1.Health"} <= names
+        for name in ("", *ours):
+            health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name))
+            assert health.status == health_pb2.HealthCheckResponse.SERVING, name
+
+
+# --- the command line ---------------------------------------------------------------------------------------------
+
+
+def test_a_decision_on_the_command_line_and_what_came_of_it(rapport: Callable[..., tuple[int, str, str]]) -> None:
+    who = ("-i", "crm=shell")
+    visits = [part for key in "123" for part in ("--event", json.dumps({"type": "visit", "key": key}))]
+    assert rapport("tell", *who, "-a", "age=44", "-a", "first_name=Zoë", "-a", "vip=true", *visits)[0] == 0
+    assert rapport("profile", "consent", *who, "marketing", "--grant")[0] == 0
+    code, out, _ = rapport("decide", *who, "-c", "web", "-p", "home_hero:1", "-f", "cart=60.00 EUR", "--explain", "full")
+    assert code == 0
+    assert "1  summer_sale  of promotions  3 = 0.1 x 100 % x 20 x 150 %" in out
+    assert "44.10 EUR  list 49.00 EUR; personal, by customer.vip" in out
+    assert "title  Summer sale, Zoë" in out
+    assert "ARBITRATION_LOST" in out
+    token = next(line.split()[1] for line in out.splitlines() if line.lstrip().startswith("token"))
+    assert rapport("record", token, "--outcome", "clicked")[:2] == (0, f"APPLIED {token[:24]}...\n")
+    assert rapport("record", token, "--outcome", "clicked")[1].startswith("DUPLICATE")
+    code, out, _ = rapport("record", token, "--outcome", "clickt")
+    assert (code, "clicked" in out) == (1, True)
+    code, out, _ = rapport("profile", "show", *who)
+    assert "customer" in out.lower()
+    assert "summer_sale" in out
+    code, out, _ = rapport("decide", *who, "-c", "web", "-p", "home_hero", "--json")
+    assert json.loads(out)["placements"][0]["status"] == "SLOT_STATUS_OK"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["decide", "-c", "web", "-p", "home_hero", "-i", "crm"], 2, "NAME=VALUE"),
+        (["decide", "-c", "web", "-p", "home_hero:0"], 2, "slots"),
+        (["decide", "-c", "wab", "-p", "home_hero"], 65, "Did you mean 'web'?"),
+        (["decide", "-c", "web", "-p", "home_hero", "--server", "127.0.0.1:1"], 69, "rapport serve"),
+        (["profile", "show", "-i", "crm=nobody-at-all"], 66, "NOT_FOUND"),
+        (["program", "rollback"], 66, "NOT_FOUND"),
+        (["program", "rollback", "starter@99"], 66, "NOT_FOUND"),
+        (["program", "load", "no/such/folder"], 66, "no/such/folder"),
+        (["model", "rollback", "nothing"], 66, "NOT_FOUND"),
+        (["config", "--config", "no/such.yaml"], 78, "rapport init"),
+        (["decides"], 2, "decide"),
+    ],
+)
+def test_what_goes_wrong_on_the_command_line(
+    rapport: Callable[..., tuple[int, str, str]], arguments: list[str], code: int, word: str
+) -> None:
+    left, _, err = rapport(*arguments)
+    assert (left, word in err) == (code, True), err
+
+
+def test_errors_for_scripts_are_json(rapport: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = rapport("decide", "-c", "wab", "-p", "home_hero", "--json")
+    said = json.loads(err)
+    assert (code, said["exit"], said["reason"], said["metadata"]["nearest"]) == (65, 65, "UNKNOWN_NAME", "web")
+
+
+def test_programs_on_the_command_line(rapport: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    folder = write_starter(tmp_path / "new") / "program"
+    assert rapport("program", "validate", str(folder))[0] == 0
+    assert "starter@1" in rapport("program", "list")[1]
+    assert rapport("program", "show", "--into", str(tmp_path / "out"))[0] == 0
+    assert (tmp_path / "out" / "offers.yaml").read_bytes() == (folder / "offers.yaml").read_bytes()
+    assert rapport("program", "show", "--into", str(tmp_path / "out"))[0] == 73
+    (folder / "offers.yaml").write_text("- offer: x\n  groupp: service\n")
+    code, out, err = rapport("program", "validate", str(folder))
+    assert (code, "offers.yaml:2:3" in out, "group" in out) == (65, True, True), out
+    code, _, err = rapport("program", "load", str(folder))
+    assert (code, "offers.yaml:2:3" in err) == (65, True), err
+
+
+def test_init_writes_no_folder_over(rapport: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    assert rapport("init", str(tmp_path / "fresh"))[0] == 0
+    assert rapport("init", str(tmp_path / "fresh"))[0] == 73
+    assert rapport("config", "--config", str(tmp_path / "fresh" / "rapport.yaml"), "--json")[0] == 0
+
+
+# --- beginnings and ends ------------------------------------------------------------------------------------------
+
+
+def test_what_was_acknowledged_outlives_kill_and_the_program_serves_again(
+    make: Callable[..., Server], tmp_path: Path
+) -> None:
+    folder = write_starter(tmp_path)
+    server = make(folder)
+    with grpc.insecure_channel(server.until("listening")["listen_decisions"]) as channel:
+        server.until("ready")
+        regular(channel, someone("kept"))
+        assert server.end(signal.SIGKILL) == -signal.SIGKILL
+    server = make(folder, RAPPORT_PROGRAMS_PATH="")
+    with grpc.insecure_channel(server.until("listening")["listen_decisions"]) as channel:
+        assert server.until("ready")["program"] == "starter@1"
+        answer = decision_pb2_grpc.DecisionServiceStub(channel).Decide(ask(identifiers=someone("kept")))
+        assert offers(answer) == ["summer_sale", "newsletter"]
+    assert server.end() == 0
+    assert '"stopped"' in server.rest()
+    log = server.rest()
+    assert "kept" not in log
+    assert "Ana" not in log
+
+
+def test_two_addresses_keep_channels_from_programs(make: Callable[..., Server], tmp_path: Path) -> None:
+    server = make(write_starter(tmp_path), RAPPORT_LISTEN_CONTROL="127.0.0.1:0", RAPPORT_PROGRAMS_PATH="")
+    said = server.until("listening")
+    server.until("no program is loaded")
+    with grpc.insecure_channel(said["listen_decisions"]) as channels, grpc.insecure_channel(said["listen_control"]) as control:
+        with pytest.raises(grpc.RpcError) as refused:
+            decision_pb2_grpc.DecisionServiceStub(channels).Decide(ask())
+        assert isinstance(refused.value, grpc.Call)
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        load = program_pb2.LoadProgramRequest(
+            files={path.name: path.read_bytes() for path in (tmp_path / "program").glob("*.yaml")}
+        )
+        with pytest.raises(grpc.RpcError) as refused:
+            program_pb2_grpc.ProgramServiceStub(channels).LoadProgram(load)
+        assert isinstance(refused.value, grpc.Call)
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert program_pb2_grpc.ProgramServiceStub(control).LoadProgram(load).program.version == "starter@1"
+        assert decision_pb2_grpc.DecisionServiceStub(channels).Decide(ask()).program == "starter@1"
+    assert server.end(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "code", "word"),
+    [
+        ({"RAPPORT_LISTEN_DECISIONS": "{address}"}, 69, "another process listens there"),
+        ({"RAPPORT_LISTEN_DECISIONS": "nowhere"}, 78, "is not an address"),
+        ({"RAPPORT_LISTEN_DECISION": "x"}, 78, "RAPPORT_LISTEN_DECISIONS"),
+        ({"RAPPORT_STORE_PATH": "/proc/store"}, 69, "/proc/store"),
+        ({"RAPPORT_STORE_PATH": "foreign"}, 69, "foreign"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why(
+    rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str,
+    environment: dict[str, str], code: int, word: str,
+) -> None:
+    # In this process, since nothing of it gets as far as serving.
+    monkeypatch.chdir(write_starter(tmp_path))
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "somebody-elses-file").write_text("x")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.format(address=address))
+    left, _, err = rapport("serve")
+    assert (left, word in err) == (code, True), err
+
+
+def test_a_server_whose_program_is_bad_ends_with_the_place(make: Callable[..., Server], tmp_path: Path) -> None:
+    write_starter(tmp_path)
+    (tmp_path / "program" / "program.yaml").write_text("programm: x\n")
+    server = make(tmp_path)
+    assert server.process.wait(BOUND_SECONDS) == 65
+    log = server.rest()
+    assert "program.yaml:1:" in log
+    assert "Traceback" not in log
+
+
+def test_one_store_has_one_server(make: Callable[..., Server], tmp_path: Path) -> None:
+    first = make(write_starter(tmp_path))
+    first.until("ready")
+    second = make(tmp_path)
+    assert second.process.wait(BOUND_SECONDS) == 69
+    assert "STORE_UNAVAILABLE" in second.rest()
+    assert first.end() == 0
+
+
+def test_an_import_beside_a_server_is_refused_and_alone_it_works(
+    make: Callable[..., Server], tmp_path: Path, rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write_starter(tmp_path))
+    (tmp_path / "mapping.yaml").write_text(
+        "mapping: people\nsource: crm\nformat: csv\nrow: profile\nidentifiers: {crm: id}\nattributes: {age: age, first_name: name}\n"
+    )
+    (tmp_path / "people.csv").write_text("id,name,age\n1,Ana,30\n2,Rui,old\n3,Eva,\n")
+    server = make(tmp_path)
+    server.until("ready")
+    code, _, err = rapport("import", "people.csv", "-m", "mapping.yaml")
+    assert (code, "stop the server" in err) == (69, True), err
+    assert server.end() == 0
+    code, out, err = rapport("import", "people.csv", "-m", "mapping.yaml")
+    assert (code, "3 rows, 2 applied (2 new customers" in out, "1 rejected" in out) == (1, True, True), out + err
+    code, out, _ = rapport("import", "people.csv", "-m", "mapping.yaml", "--json")
+    assert json.loads(out)["unchanged"] == 2
