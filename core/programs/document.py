@@ -75,7 +75,7 @@ class Problems:
         raise ProgramError(told)
 
 
-class _TooDeep(Exception):  # noqa: N818 - ends the composing of one file; `nodes` makes a problem of it
+class _TooDeep(Exception):
     """The composer went past DEPTH."""
 
 

@@ -21,6 +21,7 @@ import msgspec
 
 from core.errors import Where
 from core.expressions import Call, Expression, Input, InputKind, Kind, Literal, Node, Read, Type
+from core.programs.collecting import paused
 from core.programs.program import (
     Adjustment,
     Arbitration,
@@ -83,7 +84,8 @@ def key(digest: str) -> str:
 def pack(program: Program) -> bytes:
     """The image of a checked program."""
     packer = _Packer()
-    body = msgspec.msgpack.encode([COMPILER, packer.program(program), packer.tables()])
+    with paused():
+        body = msgspec.msgpack.encode([COMPILER, packer.program(program), packer.tables()])
     return _MAGIC + hashlib.blake2b(body, digest_size=_SUM_BYTES).digest() + body
 
 
@@ -95,10 +97,11 @@ def unpack(image: bytes) -> Program | None:
         return None
     if hashlib.blake2b(body, digest_size=_SUM_BYTES).digest() != image[len(_MAGIC) : head]:
         return None
-    compiler, program, tables = msgspec.msgpack.decode(body)
-    if compiler != COMPILER:
-        return None
-    return _Unpacker(tables).program(program)
+    with paused():
+        compiler, program, tables = msgspec.msgpack.decode(body)
+        if compiler != COMPILER:
+            return None
+        return _Unpacker(tables).program(program)
 
 
 class _Table:

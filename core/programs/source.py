@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -22,6 +23,7 @@ from core import limits
 from core.errors import EngineFault, Problem, ProgramError, Where, nearest
 from core.expressions import Expression, InputKind
 from core.programs.checker import CONDITION, REAL, SEGMENT, Checker
+from core.programs.collecting import paused
 from core.programs.document import Document, Node, Problems, Scalar, Sequence
 from core.programs.document import Mapping as MappingNode
 from core.programs.offer_source import OfferReader, check_unique
@@ -119,17 +121,16 @@ def _read_folder(folder: Path, problems: Problems) -> dict[str, bytes]:
 def check(sources: Sources) -> Program:
     """The checked program. Raises ProgramError with every problem found, by file, line and column."""
     problems = Problems()
-    try:
+    program: Program | None = None
+    with paused(), suppress(_Unusable):
         program = _Check(sources, problems).program()
-    except _Unusable:
-        program = None
     problems.refuse_if_any()
     if program is None:
         raise EngineFault("A program was found unusable without a problem being noted.")
     return program
 
 
-class _Unusable(Exception):  # noqa: N818 - ends a check whose problems are already noted
+class _Unusable(Exception):
     """There is nothing to check further against."""
 
 

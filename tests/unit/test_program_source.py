@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import ProgramError
 from core.expressions import Call, InputKind, Read
 from core.programs.program import (
     Adjustment,
@@ -305,3 +307,18 @@ def test_demonstration_programs_load(name: str, offers: int) -> None:
     assert shown == set(program.placements)
     models = {offer.propensity.model for offer in program.offers if isinstance(offer.propensity, ModelPropensity)}
     assert models == {{"bank": "term_deposit_uptake", "shop": "shop_affinity"}[name]}
+
+
+def test_collector_is_on_again_after_a_check_good_or_bad() -> None:
+    assert gc.isenabled()
+    load("  []\n")
+    assert gc.isenabled()
+    with pytest.raises(ProgramError):
+        load("  - nothing\n")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        load("  []\n")
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
