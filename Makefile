@@ -43,10 +43,10 @@ ready: prepare build/.compiled ## set up only: system packages, .venv, compiled 
 
 .PHONY: run stop
 run: ready ## set up, load the demo, start the server, show three decisions; the server stays up
-	@.ci/demo start
+	@$(PY) -m server.cli.showcase start
 
 stop: ## end the server that `make run` started
-	@.ci/demo stop
+	@if [ -x $(PY) ]; then $(PY) -m server.cli.showcase stop; else echo 'Nothing is set up here, so nothing runs.' >&2; fi
 
 # --- checking -------------------------------------------------------------------------------------------------
 

@@ -24,8 +24,8 @@ GOLDEN = 3
 
 
 def write(workload: Workload, folder: Path) -> Path:
-    """Writes ``<folder>/<workload>/1/model.onnx`` and ``model.yaml`` unless they stand there; returns ``folder``."""
-    place = folder / workload.name / "1"
+    """Writes ``<folder>/<program>/1/model.onnx`` and ``model.yaml`` unless they stand there; returns ``folder``."""
+    place = folder / offers.program_name(workload) / "1"
     if (place / "model.yaml").exists():
         return folder
     columns = offers.features(workload, attributes.of(workload))

@@ -33,7 +33,7 @@ def write(workload: Workload, folder: Path) -> None:
     (folder / "offers").mkdir(parents=True, exist_ok=True)
     for old in (folder / "offers").glob("*.yaml"):
         old.unlink()
-    _dump(folder / "program.yaml", {"program": workload.name, "currency": "EUR"})
+    _dump(folder / "program.yaml", {"program": program_name(workload), "currency": "EUR"})
     _dump(folder / "schema.yaml", _schema(workload, columns))
     _dump(folder / "channels.yaml", _channels(workload))
     groups = [_Group(workload, columns, generator, number) for number in range(workload.groups)]
@@ -42,6 +42,11 @@ def write(workload: Workload, folder: Path) -> None:
         numbers = range(start, min(start + OFFERS_PER_FILE, workload.offers))
         texts = (_offer(workload, columns, groups[number % len(groups)], generator, number) for number in numbers)
         (folder / "offers" / f"{start:06d}.yaml").write_text("---\n".join(texts))
+
+
+def program_name(workload: Workload) -> str:
+    """The workload's name as programs and models may be called."""
+    return workload.name.replace("-", "_")
 
 
 def _dump(path: Path, document: object) -> None:
@@ -198,7 +203,7 @@ def _lines(
 
 def _propensity(workload: Workload, columns: Sequence[Attribute], generator: random.Random) -> Iterator[str]:
     if workload.model:
-        yield f"propensity: {{model: {workload.name}}}"
+        yield f"propensity: {{model: {program_name(workload)}}}"
         yield "fields:"
         for name in offer_fields(workload):
             yield f"  {name}: {generator.random():.4f}"
