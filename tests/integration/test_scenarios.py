@@ -1,4 +1,4 @@
-"""The scenarios of ``tests/cases/scenarios``, each taken with the oracle and with the engine.
+"""The scenarios of ``tests/cases/scenarios``, each taken with the oracle, the engine, and gRPC.
 
 A scenario that the oracle does not pass is written wrongly, or the oracle is; one that only the engine fails is a bug
 of the engine.
@@ -16,6 +16,7 @@ from core.outcomes import Outcome, OutcomeStatus
 from core.programs.source import check, read
 from core.schema import AnyValue
 from tests.engine_subject import EngineSubject
+from tests.grpc_subject import GrpcSubject
 from tests.oracle_hub import OracleHub
 from tests.scenario import Run, Scenario, scenarios
 
@@ -71,4 +72,10 @@ def test_scenario_with_the_oracle(scenario: Scenario) -> None:
 @pytest.mark.parametrize("scenario", scenarios(), ids=lambda one: one.name)
 def test_scenario_with_the_engine(scenario: Scenario, tmp_path: Path) -> None:
     with EngineSubject(tmp_path) as subject:
+        Run(scenario, subject)()
+
+
+@pytest.mark.parametrize("scenario", scenarios(), ids=lambda one: one.name)
+def test_scenario_through_grpc(scenario: Scenario, tmp_path: Path) -> None:
+    with GrpcSubject(tmp_path) as subject:
         Run(scenario, subject)()

@@ -341,7 +341,7 @@ class _Writer:
     def offer(self, name: str) -> Document:
         offer: Document = {"offer": name, "group": self.one(self.groups)}
         fields: Document = {}
-        if self.chance(0.6):
+        if self.models or self.chance(0.6):  # a model that reads it is for offers that have it
             fields["margin"] = self.random.choice(DOUBLES[3:])
         if self.chance(0.3):
             fields["family"] = self.one(TEXTS)
