@@ -10,7 +10,7 @@ from core.expressions.check import Scope, check
 from core.expressions.lower import Assembler
 from core.kernel.machine import CodeHolder, State
 from core.schema import EventType, Field, Schema, ValueType
-from tests.oracle_expressions import FAILED, MISSING, Present, Value, evaluate
+from tests.oracle_expressions import FAILED, MISSING, Present, Unknown, Value, evaluate
 
 WHERE = Where("offers/test.yaml", 10, 7)
 
@@ -85,7 +85,7 @@ class Program:
         for read, slot in self.slots.items():
             value = values.get(read, MISSING)
             assert value is not FAILED, "an input is never failed"
-            frame[slot] = None if isinstance(value, type(MISSING)) else value
+            frame[slot] = None if isinstance(value, Unknown) else value
         return frame
 
     def run(self, position: int, values: Mapping[Input, Value]) -> tuple[Value, Input | None]:

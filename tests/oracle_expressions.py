@@ -58,8 +58,8 @@ def evaluate(node: Node, inputs: Mapping[Input, Value]) -> Value:
             return evaluate(yes if chosen else no, inputs)
         case Call(op="in", arguments=(wanted, Literal(value=members))):
             assert isinstance(members, tuple)
-            value = evaluate(wanted, inputs)
-            return value if isinstance(value, Unknown) else any(value == member for member in members)
+            sought = evaluate(wanted, inputs)
+            return sought if isinstance(sought, Unknown) else any(sought == member for member in members)
         case Call(op=op, arguments=arguments):
             values = [evaluate(argument, inputs) for argument in arguments]
             if MISSING in values:
@@ -93,9 +93,11 @@ def _apply(op: str, kind: Kind, currency: str, values: list[Value]) -> Value:
     if op == "string":
         return as_text(a, kind, currency)
     if kind in _REAL:
-        assert isinstance(a, float) and isinstance(b, float)
+        assert isinstance(a, float)
+        assert isinstance(b, float)
         return _doubles(op, a, b)
-    assert isinstance(a, int) and isinstance(b, int)
+    assert isinstance(a, int)
+    assert isinstance(b, int)
     if op.startswith("get"):
         return _calendar(op, a)
     if op == "int":
@@ -109,7 +111,8 @@ def _compare(op: str, a: Value, b: Value) -> bool:
     if isinstance(a, str) and isinstance(b, str):
         x, y = a.encode(), b.encode()
         return {"==": x == y, "!=": x != y, "<": x < y, "<=": x <= y, ">": x > y, ">=": x >= y}[op]
-    assert isinstance(a, int | float) and isinstance(b, int | float)
+    assert isinstance(a, int | float)
+    assert isinstance(b, int | float)
     return {"==": a == b, "!=": a != b, "<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[op]
 
 
@@ -126,7 +129,7 @@ def _integers(op: str, a: int, b: int) -> Value:
 
 def _doubles(op: str, a: float, b: float) -> Value:
     if op == "int":
-        return int(a) if -(2.0**63) <= a < 2.0**63 else FAILED
+        return int(a) if -(2.0**63) < a < 2.0**63 else FAILED  # the least int is refused too, as in CEL
     if op == "double":
         return a
     if op == "/" and b == 0:

@@ -21,7 +21,7 @@ from core import limits
 from core.errors import Problem, ProgramError, Where, nearest
 from core.expressions.expression import Call, Expression, Input, InputKind, Kind, Literal, Node, Read, Type
 from core.expressions.fold import INT_LEAST, INT_MOST, AlwaysFails, constant, duration_us, fold, timestamp_us
-from core.expressions.parse import Source, Syntax, parse
+from core.expressions.parse import Syntax, parse
 from core.schema import Aggregate, AggregateFunction, EventType, Field, Schema, ValueType
 
 BOOL: Final = Type(Kind.BOOL)
@@ -168,9 +168,9 @@ def check_segments(
             return False
         below.append(name)
         needed = [other for other in dict.fromkeys(finder.findall(text)) if other in texts]
-        fine = all([visit(other) for other in needed])
+        visited = [visit(other) for other in needed]  # all of them, so that every problem is told
         below.pop()
-        if not fine or name in broken:
+        if not all(visited) or name in broken:
             broken.add(name)
             return False
         inner = Scope(scope.schema, scope.offer_fields, done, False, scope.channels, {}, scope._paths)
@@ -187,8 +187,8 @@ def check_segments(
     return {name: done[name] for name in texts if name in done}, problems
 
 
-class _Refused(Exception):  # noqa: N818 - ends the checking of one part; the problem is already noted
-    pass
+class _Refused(Exception):
+    """Ends the checking of one part; the problem is already noted."""
 
 
 class _Checker:
@@ -441,7 +441,8 @@ class _Checker:
         elif function in (AggregateFunction.SUM, AggregateFunction.MEAN) and type_.kind not in NUMERIC:
             self.refuse(syntax, f"'{path}': {word} needs a number, and '{rest}' is {_plain(type_)}.")
         elif function in (AggregateFunction.MIN, AggregateFunction.MAX) and type_.kind not in NUMERIC | {Kind.TIMESTAMP}:
-            self.refuse(syntax, f"'{path}': {word} needs a number or a time, and '{rest}' is {_plain(type_)}.")
+            self.refuse(syntax,
+                        f"'{path}': {word} needs a number or a time, and '{rest}' is {_plain(type_)}.")
         if function is AggregateFunction.MEAN:
             type_ = DOUBLE
         labels = one.labels if type_.kind is Kind.STRING else ()
@@ -621,7 +622,8 @@ class _Checker:
             if not isinstance(member, Literal):
                 self.refuse(part, "A list holds only constants.", "Write x == a || x == b.")
             _, alike = self.alike(part, left, member, "The value and the list's member")
-            assert isinstance(alike, Literal) and not isinstance(alike.value, tuple)
+            assert isinstance(alike, Literal)
+            assert not isinstance(alike.value, tuple)
             self.check_labels(left, alike, part)
             values.add(alike.value)
         if kind is Kind.BOOL:
@@ -629,7 +631,7 @@ class _Checker:
                 return left if True in values else invert(left)
             self.refuse(syntax, "This holds for both true and false.", "Write has(x).")
         element = Kind.DOUBLE if kind is Kind.MONEY else kind
-        literals = sorted(values)  # type: ignore[type-var]  # one kind, so they compare
+        literals = sorted(values)  # of one kind, so they compare
         if len(literals) == 1:
             return self.make(syntax, "==", (left, Literal(literals[0], Type(element))), BOOL)
         return self.make(syntax, "in", (left, Literal(tuple(literals), Type(Kind.LIST, element=element))), BOOL)
@@ -675,7 +677,7 @@ class _Checker:
 
     def minus(self, syntax: Syntax) -> Node:
         operand = syntax.parts[0]
-        if operand.form == "literal" and self.source.tokens[operand.token].isdigit() and self.source.value(operand.token) == INT_MOST + 1:
+        if operand.form == "literal" and self.source.tokens[operand.token] == str(INT_MOST + 1):
             # The least int's digits alone do not fit; with the sign they do.
             return Literal(INT_LEAST, INT)
         node = self.node(operand)

@@ -50,9 +50,9 @@ _COMPARABLE = frozenset({Kind.INT, Kind.DOUBLE, Kind.MONEY, Kind.STRING, Kind.TI
 class Atom:
     """One input against constants.
 
-    ``operands`` are of the input's kind: int for INT, TIMESTAMP and DURATION (microseconds), float for DOUBLE and MONEY, str
-    for STRING; one for a comparison, sorted and at least two for IN and NOT_IN, none for HAS, NOT_HAS, TRUE and FALSE. All but NOT_HAS
-    need the input to be present.
+    ``operands`` are of the input's kind: int for INT, TIMESTAMP and DURATION (microseconds), float for DOUBLE and
+    MONEY, str for STRING; one for a comparison, sorted and at least two for IN and NOT_IN, none for HAS, NOT_HAS, TRUE and
+    FALSE. All but NOT_HAS need the input to be present.
     """
 
     input: Input

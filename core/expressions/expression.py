@@ -107,12 +107,13 @@ class Call:
     """An operator or function with checked arguments.
 
     ``op`` is one of: && || ! == != < <= > >= in + - * / % neg ?: has size startsWith endsWith contains
-    lowerAscii upperAscii int double string min max abs getFullYear getMonth getDayOfMonth getDayOfWeek getHours getMinutes.
+    lowerAscii upperAscii int double string min max abs getFullYear getMonth getDayOfMonth getDayOfWeek getHours
+    getMinutes.
     && and || take two arguments or more, and the others as many as they need; min and max take two.
     Arguments are already converted: both sides of a comparison or an arithmetic operator have one kind (int is made
-    double by an explicit ``double`` call, money with money or number is double). ``in`` has on its right a LIST literal, sorted, or
-    a SET. startsWith, endsWith and contains take the text first; the getters read UTC and count months, days of the month and
-    days of the week from 0, as CEL does. Division by zero fails for doubles too.
+    double by an explicit ``double`` call, money with money or number is double). ``in`` has on its right a LIST literal,
+    sorted, or a SET. startsWith, endsWith and contains take the text first; the getters read UTC and count months, days of the
+    month and days of the week from 0, as CEL does. Division by zero fails for doubles too.
     """
 
     op: str

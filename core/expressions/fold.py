@@ -26,8 +26,8 @@ _DURATION_PART = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ms|us|[wdhms])")
 Scalar = bool | int | float | str
 
 
-class AlwaysFails(Exception):  # noqa: N818 - a verdict on an expression, not an error of ours
-    """A constant operation that fails whatever the inputs are; its text is the reason."""
+class AlwaysFails(Exception):
+    """A constant operation that fails whatever the inputs are; its text is the reason. A verdict, not an error of ours."""
 
 
 def duration_us(text: str) -> int | None:
@@ -145,7 +145,7 @@ def _most(call: Call, a: Scalar, b: Scalar) -> Scalar:
 def _to_int(call: Call, a: Scalar) -> Scalar | None:
     match call.arguments[0].type.kind:
         case Kind.DOUBLE | Kind.MONEY:
-            if not -(2.0**63) <= float(a) < 2.0**63:
+            if not -(2.0**63) < float(a) < 2.0**63:
                 raise AlwaysFails("the result does not fit 64 bits")
             return int(float(a))
         case Kind.TIMESTAMP:

@@ -322,7 +322,7 @@ class Assembler:
             if len(among.value) > _SHORT:
                 raise EngineFault(f"A list has {len(among.value)} members.", hint=f"The machine takes {_SHORT}.")
             # The machine searches by halves. Order of code points is order of UTF-8 bytes.
-            members = tuple(sorted(among.value))  # type: ignore[type-var]  # one kind, so they compare
+            members = tuple(sorted(among.value))  # of one kind, so they compare
             self._emit(op, self._constant(members, kind), len(members))
         else:
             self._node(among)

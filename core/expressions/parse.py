@@ -116,7 +116,7 @@ class Source:
                     offset = found.start(2)
                     break
                 token -= 1
-        return place(self.text, self.where, offset)
+        return place_in(self.text, self.where, offset)
 
     def value(self, token: int) -> bool | int | float | str | None:
         """The value of a literal: None for null, an int of any size, a float.
@@ -162,13 +162,7 @@ class Source:
         return _ESCAPE.sub(plain, body)
 
 
-def place(self, token: int) -> Where:
-        """Line and column of a token in the program's file; past the last token, where the text ends."""
-        offset = self.tokens[token].offset if token < len(self.tokens) else len(self.text.rstrip())
-        return place(self.text, self.where, offset)
-
-
-def place(text: str, where: Where, offset: int) -> Where:
+def place_in(text: str, where: Where, offset: int) -> Where:
     """The place ``offset`` characters into a text that begins at ``where``; further lines keep its left edge."""
     lines = text.count("\n", 0, offset)
     if not lines:
@@ -232,7 +226,7 @@ def _refuse(where: Where, message: str, hint: str = "") -> NoReturn:
 def _refuse_character(text: str, where: Where) -> NoReturn:
     """Explains the first character that begins no token."""
     offset = next(found.start(3) for found in _TOKEN.finditer(text) if found[3])
-    at = place(text, where, offset)
+    at = place_in(text, where, offset)
     character = text[offset]
     if character in "\"'":
         _refuse(at, "The text that begins here is never closed.", f"End it with {character}.")
@@ -270,7 +264,7 @@ def _get_parser() -> Lark:
     global _parser  # noqa: PLW0603 - built at first use, because most processes never parse
     with _building:
         if _parser is None:
-            from lark import Lark  # noqa: PLC0415 - as above
+            from lark import Lark
 
             _parser = Lark(
                 _grammar(), parser="lalr", start="expr", keep_all_tokens=True, maybe_placeholders=False,
@@ -280,7 +274,7 @@ def _get_parser() -> Lark:
 
 
 def _parse_shape(shape: str, source: Source) -> Syntax:
-    from lark.exceptions import UnexpectedInput, UnexpectedToken  # noqa: PLC0415 - see _get_parser
+    from lark.exceptions import UnexpectedInput, UnexpectedToken
 
     try:
         tree: object = _get_parser().parse(shape)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from core import limits
-from core.errors import ProgramError, Where
+from core.errors import Problem, ProgramError, Where
 from core.expressions import Kind
 from core.expressions.check import RENDERABLE, Scope, check, check_segments
 from tests.expression_world import SCHEMA, WHERE, scope
@@ -52,13 +52,13 @@ def test_refused_as_the_table_says(case: dict[str, Any]) -> None:
 )
 def test_what_costs_too_much_is_refused_in_bounded_time(text: str) -> None:
     # Accepting is fine where the limits allow it; crashing the interpreter's stack is not.
+    problems: tuple[Problem, ...] = ()
     try:
-        expression = check(text, scope(), WHERE, Kind.BOOL)
+        check(text, scope(), WHERE, Kind.BOOL)
     except ProgramError as error:
-        assert all("limit" in one.message for one in error.problems), error
-    else:
-        assert len(text.encode()) <= limits.EXPRESSION_BYTES
-        assert expression.type.kind is Kind.BOOL
+        problems = error.problems
+    assert all("limit" in one.message for one in problems)
+    assert problems or len(text.encode()) <= limits.EXPRESSION_BYTES
 
 
 def test_segments_cannot_multiply_the_cost() -> None:
@@ -69,7 +69,7 @@ def test_segments_cannot_multiply_the_cost() -> None:
         texts[f"s{number}"] = (f"({last} && customer.age > {number}) || (!{last} && customer.visits > {number})", WHERE)
     done, problems = check_segments(texts, Scope(SCHEMA))
     assert 5 < len(done) < 20
-    assert problems and "limit is 10000" in problems[0].message
+    assert [one for one in problems if "limit is 10000" in one.message]
 
 
 def test_segments_in_a_circle_are_refused_once() -> None:
@@ -94,9 +94,9 @@ def test_expected_kinds_convert_numbers_and_nothing_else() -> None:
 
 def test_no_text_breaks_the_checker() -> None:
     # Texts made of pieces of right ones: each is taken or refused with a place inside the text.
-    pieces = ["customer", ".", "age", "vip", "plan", "(", ")", "[", "]", "'gold'", '"', "'", "3", "4.5", "&&", "||", "!", "-", "==",
-              "<", ">=", "in", "?", ":", ",", " ", "\n", "has", "true", "null", "//", "\\", "é", "size", "{", "}", "now", "duration",
-              "'7d'", "events.purchase.count_3d", "r'", "0x", "1e5", "=", "&", "\x00", "\ud800"]  # fmt: skip
+    pieces = ["customer", ".", "age", "vip", "plan", "(", ")", "[", "]", "'gold'", '"', "'", "3", "4.5", "&&", "||", "!", "-",
+              "==", "<", ">=", "in", "?", ":", ",", " ", "\n", "has", "true", "null", "//", "\\", "é", "size", "{", "}", "now",
+              "duration", "'7d'", "events.purchase.count_3d", "r'", "0x", "1e5", "=", "&", "\x00", "\ud800"]  # fmt: skip
     chance = random.Random(20261122)
     names = scope()
     for _ in range(3_000):
