@@ -173,8 +173,8 @@ cdef class Rows:
     ):
         """Add every row as an event of ``type`` to its customer's list, unless its key is there.
 
-        ``at`` and ``keys`` hold an i64 of microseconds and a u64 hash a row. A customer whom no identifier knows is made
-        with the time of the first event.
+        ``at`` and ``keys`` hold an i64 of microseconds and a u64 hash a row. A customer whom no identifier knows is
+        made. A record's time moves on to the newest event that counted.
         """
         cdef int stopped
         cdef uint64_t[::1] customers = np.zeros(self.rows, dtype=np.uint64)
@@ -494,7 +494,8 @@ cdef class Rows:
 
     cdef int append_all(
         self, RecordLayout layout, uint16_t type, uint16_t field_count, const int64_t* at, const uint64_t* keys,
-        const uint64_t* customers, const int64_t* order, EventBuilder* builder, MergeScratch* scratch, Buffer* output, Buffer* applied
+        const uint64_t* customers, const int64_t* order, EventBuilder* builder, MergeScratch* scratch, Buffer* output,
+        Buffer* applied
     ) noexcept nogil:
         cdef MDB_dbi events = self.transaction.environment.handles.events
         cdef uint64_t customer

@@ -1078,10 +1078,17 @@ cdef class Column:
             return REQUIRED if self.required else 0
         if self.kind == TIMESTAMP and self.epoch < 0:
             if self.epoch == -2:
-                return read_iso(text, length, &self.values[row], &self.local[row])
-            return read_pattern(
-                self.pattern.data, <uint32_t>self.pattern.size, text, length, &self.values[row], &self.local[row]
-            )
+                cause = read_iso(text, length, &micro, &self.local[row])
+            else:
+                cause = read_pattern(
+                    self.pattern.data, <uint32_t>self.pattern.size, text, length, &micro, &self.local[row]
+                )
+            if cause:
+                return cause
+            if micro < FIRST_TIME or micro > LAST_TIME:
+                return NO_SUCH_DATE
+            self.values[row] = micro
+            return 0
         if read_number(text, length, self.decimal, self.thousands, &number):
             return NOT_A_NUMBER
         if self.kind == TIMESTAMP:
@@ -1279,6 +1286,7 @@ cdef class Column:
         # A marked row's value may be INT64_MIN, which no calendar reaches.
         rows = rows[values[rows] != INT64_MIN]
         moved, skipped = self.zone.to_utc(values[rows])
+        skipped = skipped | (moved < FIRST_TIME) | (moved > LAST_TIME)
         values[rows] = moved
         for i in np.flatnonzero(skipped):
             row = rows[i]

@@ -41,8 +41,10 @@ from core.schema import EventType, Field, Namespace, Schema, ValueType, currency
 
 # Bytes read at once: large enough that Python's share of the work does not show, small enough for memory and progress.
 BLOCK_BYTES: Final = 4 << 20
-# Rows in one mutation and transaction: other writers wait for it, and a commit's cost is spread over it.
-BATCH_ROWS: Final = 8192
+# Rows in one mutation and transaction: other writers wait for it, a commit costs the same for any number, and the pages
+# of the identifiers that it touches are copied (measured with 1M customers in random order: 404 bytes each on disk with
+# 8192 rows, 388 with 4096, 376 with 2048 at half again the system time).
+BATCH_ROWS: Final = 4096
 # A line of JSON longer than this is rejected.
 LINE_BYTES: Final = 1 << 20
 # A value is shown in the rejects file up to here.
@@ -388,9 +390,8 @@ class _Run:
             raise ImportRefused(where, f"these columns are not in the file: {'; '.join(said)}", hint)
         twice = [name for name in self.slots if counted[name] > 1]
         if twice:
-            raise ImportRefused(
-                where, f"the header has column '{twice[0]}' {counted[twice[0]]} times", "Which one is meant? Rename one."
-            )
+            problem = f"the header has column '{twice[0]}' {counted[twice[0]]} times"
+            raise ImportRefused(where, problem, "Which one is meant? Rename the others.")
 
     def _jsonl(self, blocks: Iterator[bytes]) -> Iterator[Table]:
         decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])

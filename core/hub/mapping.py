@@ -506,6 +506,8 @@ class _Reader:
             if key in entries and target.type not in types:
                 fit = " or ".join(each.value for each in types)
                 self.problem(entries[key][0], f"'{key}' is for {fit}; {what} is of type {target.type.value}.")
+                if key != "product":
+                    del entries[key]
         if "starts_with" in entries and "labels" in entries:
             self.problem(entries["labels"][0], f"{what} has both 'starts_with' and 'labels'; one says it all.")
 
