@@ -19,7 +19,7 @@ from core.hub.buffer cimport buffer_append, buffer_free, buffer_reserve
 from core.hub.contacts cimport CONTACT_BYTES, ContactEntry, ContactList, contacts_merge, contacts_open
 from core.hub.lmdb cimport MDB_APPEND, MDB_NOTFOUND
 from core.hub.record cimport (
-    VALUE_BOOL, VALUE_DOUBLE, VALUE_ENUM, VALUE_INT, VALUE_MONEY, VALUE_SET, VALUE_STRING, VALUE_TIMESTAMP,
+    VALUE_BOOL, VALUE_DOUBLE, VALUE_ENUM, VALUE_INT, VALUE_MONEY, VALUE_SET, VALUE_TIMESTAMP,
     RecordView, builder_add_case, builder_add_identifier, builder_begin, builder_fill_from, builder_finish,
     builder_free, builder_set_consent, builder_touch, damaged, rapport_siphash, record_open, refused, set_value,
 )
@@ -429,7 +429,8 @@ cdef class Applier:
             if owner:
                 continue
             self.answer(
-                builder_add_identifier(&self.builder, number, <const uint8_t*><const char*>value, len(value)), customer)
+                builder_add_identifier(&self.builder, number, <const uint8_t*><const char*>value, len(value)), customer
+            )
             self.identifiers[key] = customer
 
     def opened(self, given, at_us):
@@ -473,8 +474,8 @@ def _upsert(Applier applier, mutation):
         if setter is None:
             applier.catalog.attribute(name)
         offset, kind, entry, codes = setter
-        applier.answer(
-            set_value(&applier.builder, offset, kind, checked(f"attribute {name}", kind, value, entry, codes)), customer)
+        value = checked(f"attribute {name}", kind, value, entry, codes)
+        applier.answer(set_value(&applier.builder, offset, kind, value), customer)
     applier.finish_record(customer)
     return CustomerResult(customer, created)
 
@@ -541,7 +542,7 @@ def _record_outcomes(Applier applier, mutation):
             if not customer:
                 continue
         elif outcome.identifiers:
-            customer, created = applier.opened(outcome.identifiers, outcome.at_us)
+            customer, _ = applier.opened(outcome.identifiers, outcome.at_us)
             applier.finish_record(customer)
         else:
             continue
@@ -741,7 +742,8 @@ def _activate_program(Applier applier, mutation):
     cdef unsigned int programs = applier.environment.handles.programs
     check_time("at", mutation.at_us)
     if applier.stored(programs, program_key(mutation.name, mutation.version)) is None:
-        raise NotFound("program version", f"{mutation.name}@{mutation.version}", "List the versions kept: rapport program list.")
+        raise NotFound("program version", f"{mutation.name}@{mutation.version}",
+                       "List the versions kept: rapport program list.")
     applier.programs[ACTIVE] = msgspec.msgpack.encode(
         ActiveProgram(mutation.name, mutation.version, mutation.at_us))
 

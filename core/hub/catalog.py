@@ -2,17 +2,17 @@
 
 Numbers are handed out once, from 1, and keep their meaning for ever: an attribute keeps its type and its offset in the
 record, an enum label its code, an offer its number in the contact history, whether or not a program still names it.
-That is how old records stay readable without being rewritten. A `Catalog` is immutable; `declared` makes the next one, and only the
-mutation `DeclareSchema` stores it.
+That is how old records stay readable without being rewritten. A `Catalog` is immutable; `declared` makes the next
+one, and only mutations store it.
 
-In the store each kind of name is one value of the database ``catalog``; offers, of which there may be a million, are lists of
-4096 names under ``offers/<chunk>``, so that a new offer rewrites one chunk.
+In the store each kind of name is one value of the database ``catalog``; offers, of which there may be a million, are
+lists of 4096 names under ``offers/<chunk>``, so that a new offer rewrites one chunk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -187,10 +187,11 @@ class Catalog(msgspec.Struct, frozen=True):
         return changed
 
 
-_ENTRIES: Mapping[str, type[NamespaceEntry] | type[AttributeEntry] | type[EventEntry]] = {
-    "namespaces": NamespaceEntry,
-    "attributes": AttributeEntry,
-    "events": EventEntry,
+# Kinds that are stored as entries, with how each list is read; the others are lists of names.
+_ENTRIES: Mapping[str, msgspec.msgpack.Decoder[list[Any]]] = {
+    "namespaces": msgspec.msgpack.Decoder(list[NamespaceEntry]),
+    "attributes": msgspec.msgpack.Decoder(list[AttributeEntry]),
+    "events": msgspec.msgpack.Decoder(list[EventEntry]),
 }
 _KINDS = (*_ENTRIES, "outcomes", "channels", "purposes", "case_kinds", "sources")
 
@@ -205,8 +206,7 @@ def loaded(items: Iterable[tuple[bytes, bytes]]) -> Catalog:
             if name.startswith("offers/"):
                 offers += msgspec.msgpack.decode(value, type=list[str])
             elif name in _ENTRIES:
-                entries = msgspec.msgpack.decode(value, type=list[_ENTRIES[name]])  # type: ignore[misc]
-                found[name] = {entry.name: entry for entry in entries}
+                found[name] = {entry.name: entry for entry in _ENTRIES[name].decode(value)}
             elif name == "version":
                 found[name] = msgspec.msgpack.decode(value, type=int)
             else:

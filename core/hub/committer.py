@@ -1,11 +1,11 @@
 """One thread that writes: it drains a bounded queue into one transaction, commits, then acknowledges all of it.
 
-A durable commit costs the same for one mutation as for hundreds, so whatever arrives while one commit runs shares the next
-(group commit); nobody waits for a timer. A future that has a result stands for bytes on the disk.
+A durable commit costs the same for one mutation as for hundreds, so whatever arrives while one commit runs shares the
+next (group commit); nobody waits for a timer. A future that has a result stands for bytes on the disk.
 
-A mutation that is refused fails alone. Where a write itself failed (map full, disk), the batch is undone and its mutations are
-applied one by one, so a small one may pass where a large one does not. A failing disk ends writing for good: LMDB refuses its
-environment, everything waiting is refused with StoreReadOnly, and reads move to a read-only twin.
+A mutation that is refused fails alone. Where a write itself failed (map full, disk), the batch is undone and its
+mutations are applied one by one, so a small one may pass where a large one does not. A failing disk ends writing for
+good: LMDB refuses its environment, everything waiting is refused with StoreReadOnly, and reads move to a read-only twin.
 """
 
 from __future__ import annotations
@@ -158,8 +158,9 @@ class Committer:
     def _refuse(self, failure: BaseException) -> None:
         with self._ready:
             if self._refusal is None:
-                problem = failure.metadata.get("problem", str(failure)) if isinstance(failure, RapportError) else str(failure)
+                facts = failure.metadata if isinstance(failure, RapportError) else {}
                 self._refusal = StoreReadOnly(
-                    problem, "Look for disk errors in the system's log, then start the server again; reads go on meanwhile."
+                    facts.get("problem", str(failure)),
+                    "Look for disk errors in the system's log, then start the server again; reads go on meanwhile.",
                 )
         self._environment.stop_writing()

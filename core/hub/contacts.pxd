@@ -81,8 +81,8 @@ cdef inline uint32_t contacts_after(const ContactList* contacts, int64_t at) noe
     return low
 
 
-# Merge `added` entries (any order; scratch: reordered) into the stored list at `existing` (NULL: none) and write the new
-# list to `output`. An entry whose dedup is in the list, or earlier in `added`, is a duplicate; `applied[i]`, when not
+# Merge `added` entries (any order; scratch: reordered) into the stored list at `existing` (NULL: none) and write the
+# new list to `output`. An entry whose dedup is in the list, or earlier in `added`, is a duplicate; `applied[i]`, when not
 # NULL, tells for each entry in the order given: 1 counted, 0 duplicate. The oldest go when there are too many.
 # Returns 0, -1 without memory, or a Fault of the existing list.
 cdef int contacts_merge(

@@ -21,6 +21,11 @@ class Environment:
         """Snapshots open now."""
     def reader(self) -> Reader:
         """A snapshot of the newest committed state."""
+    def verify(self) -> int:
+        """Visit every key and value of the newest committed state and check what has a checksum; how many there are.
+
+        Reads the whole store; for tools and tests. Raises StoreCorrupt with the first thing that is damaged.
+        """
     def begin(self) -> Transaction:
         """The write transaction; waits for the one before it. Raises StoreReadOnly."""
     def stop_writing(self) -> None:
@@ -77,5 +82,6 @@ def open_environment(
 
     ``map_bytes`` is address space, not disk: it bounds how large the store may ever grow. ``meta`` are the first values
     of the database ``meta`` when the store is created. Raises StoreUnavailable with what to do: a folder that is not
-    ours, another format, another process that writes, this process having it open already, missing rights; and StoreCorrupt.
+    ours, another format, another process that writes, this process having it open already, missing rights; and
+    StoreCorrupt.
     """

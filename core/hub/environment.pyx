@@ -26,10 +26,17 @@ from core.hub.lmdb cimport (
     MDB_CREATE, MDB_INTEGERKEY, MDB_INVALID, MDB_NEXT, MDB_NOLOCK, MDB_NORDAHEAD, MDB_NOTLS, MDB_SET_RANGE,
     MDB_envinfo, MDB_stat, error_for,
 )
+from core.hub.contacts cimport ContactList, contacts_open
+from core.hub.events cimport EventHeader, EventList, event_read, events_open
+from core.hub.record cimport FAULT_BOUNDS, FAULT_NONE, RecordView, damaged, record_open
 
 FORMAT_VERSION = 1
 DATABASES = ("profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs")
 BY_CUSTOMER = ("profiles", "contacts", "events")
+
+cdef enum:
+    FREE_DATABASE = 0  # LMDB's own list of free pages
+    MAIN_DATABASE = 1  # LMDB's own list of databases
 
 # Folders open in this process, by (device, inode): LMDB's locks do not survive a second open and close.
 _open = {}
@@ -77,7 +84,9 @@ cdef MDB_env* open_env(str folder, str shown, size_t map_bytes, unsigned int fla
     return env
 
 
-cdef int open_databases(MDB_env* env, Handles* handles, str shown, unsigned int txn_flags, unsigned int flags) except -1:
+cdef int open_databases(
+    MDB_env* env, Handles* handles, str shown, unsigned int txn_flags, unsigned int flags
+) except -1:
     """Open every database by name; MDB_NOTFOUND is returned when one is not there, 0 otherwise."""
     cdef MDB_txn* txn
     cdef bytes raw
@@ -99,12 +108,10 @@ cdef int open_databases(MDB_env* env, Handles* handles, str shown, unsigned int 
 
 
 cdef int check_format(MDB_env* env, str shown) except -1:
-    """Whether this is a store of ours, of this version, with all its pages."""
+    """Whether this is a store of ours and of this version."""
     cdef MDB_txn* txn
     cdef MDB_dbi meta
     cdef MDB_val key, value
-    cdef MDB_envinfo info
-    cdef MDB_stat pages
     cdef object found = None
     cdef int code = api.txn_begin(env, NULL, MDB_RDONLY, &txn)
     if code:
@@ -120,11 +127,6 @@ cdef int check_format(MDB_env* env, str shown) except -1:
                     found = msgspec.msgpack.decode((<const char*>value.mv_data)[:value.mv_size])
                 except msgspec.DecodeError:
                     found = None
-        if code == 0 and api.stat(txn, meta, &pages) == 0 and api.env_info(env, &info) == 0:
-            wanted = (info.me_last_pgno + 1) * pages.ms_psize
-            there = os.stat(os.path.join(shown, "data.mdb")).st_size
-            if there < wanted:
-                raise StoreCorrupt(f"The store at {shown}", f"data.mdb has {there} of {wanted} bytes: it was cut off")
     finally:
         api.txn_abort(txn)
     if code and code != MDB_NOTFOUND:
@@ -138,6 +140,112 @@ cdef int check_format(MDB_env* env, str shown) except -1:
             "Use the release that made it, or import the data into a new store.",
         )
     return 0
+
+
+cdef int check_length(str path, size_t map_bytes, bint read_only) except -1:
+    """Make sure that no page in use lies behind the end of data.mdb: touching one would kill the process.
+
+    The last pages of a file may be free and never written, so a short file is not wrong yet. It is lengthened with
+    zeros, which LMDB and our checksums tell from data, and walked whole; if anything is missing it is cut back.
+    """
+    cdef MDB_env* env = open_env(path, path, map_bytes, MDB_RDONLY | MDB_NOLOCK)
+    cdef MDB_envinfo info
+    cdef MDB_stat pages
+    cdef MDB_txn* txn
+    cdef int code
+    file = os.path.join(path, "data.mdb")
+    try:
+        code = api.txn_begin(env, NULL, MDB_RDONLY, &txn)
+        if code:
+            raise error_for(code, "reading its length", path, False)
+        api.stat(txn, MAIN_DATABASE, &pages)
+        api.txn_abort(txn)
+        api.env_info(env, &info)
+        wanted = (info.me_last_pgno + 1) * pages.ms_psize
+        there = os.stat(file).st_size
+        if there >= wanted:
+            return 0
+        problem = f"data.mdb has {there} of {wanted} bytes: it was cut off"
+        if read_only:
+            raise StoreCorrupt(f"The store at {path}", problem)
+        os.truncate(file, wanted)
+        try:
+            walk(env, path)
+        except StoreCorrupt as error:
+            os.truncate(file, there)
+            raise StoreCorrupt(f"The store at {path}", problem) from error
+    finally:
+        api.env_close(env)
+    return 0
+
+
+cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
+    """Raise StoreCorrupt unless the value passes its own checks."""
+    cdef RecordView record
+    cdef ContactList contacts
+    cdef EventList events
+    cdef EventHeader header
+    cdef uint64_t customer
+    cdef size_t position = 0
+    cdef int fault = FAULT_NONE
+    if name not in BY_CUSTOMER:
+        return 0
+    if key.mv_size != sizeof(uint64_t):
+        raise StoreCorrupt(f"A key of {name}", f"it has {key.mv_size} bytes")
+    memcpy(&customer, key.mv_data, sizeof(uint64_t))
+    if name == "profiles":
+        fault = record_open(<const uint8_t*>value.mv_data, value.mv_size, &record)
+        if fault == FAULT_NONE and record.customer != customer:
+            raise StoreCorrupt(f"Customer {customer}'s record", f"it is that of customer {record.customer}")
+    elif name == "contacts":
+        fault = contacts_open(<const uint8_t*>value.mv_data, value.mv_size, &contacts)
+    else:
+        fault = events_open(<const uint8_t*>value.mv_data, value.mv_size, &events)
+        if fault == FAULT_NONE:
+            while event_read(&events, position, &header):
+                position += header.size
+            if position != events.size:
+                fault = FAULT_BOUNDS
+    if fault:
+        raise damaged(fault, f"Customer {customer}'s entry in {name}")
+    return 0
+
+
+cdef object walk(MDB_env* env, str path):
+    """Visit every key and value and check what has a checksum; how many there are. Raises StoreCorrupt."""
+    cdef MDB_txn* txn
+    cdef MDB_cursor* cursor
+    cdef MDB_val key, value
+    cdef MDB_dbi database
+    cdef int code = api.txn_begin(env, NULL, MDB_RDONLY, &txn)
+    if code:
+        raise error_for(code, "checking it", path, False)
+    count = 0
+    try:
+        for name in ("", *DATABASES):
+            # The unnamed database of free pages is walked as well: a damaged list would hand out pages in use.
+            database = FREE_DATABASE
+            if name:
+                raw = name.encode()
+                code = api.dbi_open(txn, raw, MDB_INTEGERKEY if name in BY_CUSTOMER else 0, &database)
+            if not code:
+                code = api.cursor_open(txn, database, &cursor)
+            if code:
+                raise StoreCorrupt(f"Database {name} of the store at {path}", f"it cannot be opened ({code})")
+            try:
+                code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
+                while code == 0:
+                    check_value(name, &key, &value)
+                    count += 1
+                    code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
+            finally:
+                api.cursor_close(cursor)
+            if code != MDB_NOTFOUND:
+                raise StoreCorrupt(f"Database {name} of the store at {path}", f"its pages cannot be followed ({code})")
+            code = 0
+    finally:
+        api.txn_abort(txn)
+    return count
 
 
 cdef object system_error(object error, str doing, str path):
@@ -233,7 +341,8 @@ def _examine(path: str, read_only: bool) -> bool:
             raise StoreUnavailable(path, "there is no such folder", "Check store.path.") from None
         parent = os.path.dirname(os.path.abspath(path))
         if not os.path.isdir(parent):
-            raise StoreUnavailable(path, f"the folder {parent} does not exist", "Create it, or check store.path.") from None
+            raise StoreUnavailable(
+                path, f"the folder {parent} does not exist", "Create it, or check store.path.") from None
         try:
             os.mkdir(path, 0o700)
             _sync_folder(parent)
@@ -273,14 +382,17 @@ def open_environment(
     about = os.stat(path)
     identity = (about.st_dev, about.st_ino)
     if identity in _open:
-        raise StoreUnavailable(path, "this process has it open already", "Share the one Store; close it before opening it again.")
+        raise StoreUnavailable(path, "this process has it open already",
+                               "Share the one Store; close it before opening it again.")
     if not read_only:
         environment.lock = _take_lock(path, fresh)
     try:
         if fresh and not os.path.exists(os.path.join(path, "data.mdb")):
             _create(path, map_bytes, meta or {})
-        # Looked at without a lock file first: a folder that is not ours is left as it was found.
-        if environment.lock >= 0 or not os.path.exists(os.path.join(path, "lock.mdb")):
+        # Looked at without a lock table first: a folder that is not ours is left as it was found. Not so beside a
+        # live writer, who could reuse the pages being looked at.
+        if environment.lock >= 0 or not os.path.exists(os.path.join(path, "rapport.lock")):
+            check_length(path, map_bytes, True if environment.lock < 0 else read_only)
             probe = open_env(path, path, map_bytes, MDB_RDONLY | MDB_NOLOCK)
             try:
                 check_format(probe, path)
@@ -331,6 +443,11 @@ cdef class Environment:
         if self.lock >= 0:
             os.close(self.lock)
             self.lock = -1
+
+    def verify(self) -> int:
+        """Visit every key and value of the newest committed state; see the .pyi."""
+        self.check_usable()
+        return walk(self.handles.standby if self.handles.standby != NULL else self.handles.env, self.path)
 
     def reader(self) -> Reader:
         """A snapshot of the newest committed state."""
@@ -529,7 +646,8 @@ cdef class Transaction:
         if environment.read_only:
             raise StoreReadOnly("it was opened for reading only", "Open it without read_only.")
         if environment.handles.standby != NULL:
-            raise StoreReadOnly("an earlier write failed", "Look for disk errors in the system's log, then start again.")
+            raise StoreReadOnly("an earlier write failed",
+                                "Look for disk errors in the system's log, then start again.")
         with nogil:
             code = api.txn_begin(environment.handles.env, NULL, 0, &self.txn)
         if code:

@@ -39,7 +39,8 @@ cdef object error_for(int code, str doing, str path, bint writing):
     if code == MDB_MAP_RESIZED:
         return StoreUnavailable(path, cause, "Its owner opened it with more map_bytes; open it with as many.")
     if code == errno.ENOMEM:
-        return StoreUnavailable(path, cause, "Too little address space: raise the limit (ulimit -v) or lower map_bytes.")
+        return StoreUnavailable(
+            path, cause, "Too little address space: raise the limit (ulimit -v) or lower map_bytes.")
     if code in (errno.EACCES, errno.EPERM):
         return StoreUnavailable(path, cause, "Let the server's user read and write the folder and its files.")
     if code == errno.EROFS:
@@ -89,7 +90,8 @@ cdef int load() except -1:
         )
     api.strerror = <char* (*)(int) noexcept nogil>symbol(library, "strerror")
     api.env_create = <int (*)(MDB_env**) noexcept nogil>symbol(library, "env_create")
-    api.env_open = <int (*)(MDB_env*, const char*, unsigned int, unsigned int) noexcept nogil>symbol(library, "env_open")
+    api.env_open = <int (*)(MDB_env*, const char*, unsigned int, unsigned int) noexcept nogil>symbol(
+        library, "env_open")
     api.env_close = <void (*)(MDB_env*) noexcept nogil>symbol(library, "env_close")
     api.env_set_mapsize = <int (*)(MDB_env*, size_t) noexcept nogil>symbol(library, "env_set_mapsize")
     api.env_set_maxdbs = <int (*)(MDB_env*, MDB_dbi) noexcept nogil>symbol(library, "env_set_maxdbs")
@@ -111,7 +113,8 @@ cdef int load() except -1:
     api.cursor_open = <int (*)(MDB_txn*, MDB_dbi, MDB_cursor**) noexcept nogil>symbol(library, "cursor_open")
     api.cursor_close = <void (*)(MDB_cursor*) noexcept nogil>symbol(library, "cursor_close")
     api.cursor_get = <int (*)(MDB_cursor*, MDB_val*, MDB_val*, int) noexcept nogil>symbol(library, "cursor_get")
-    api.cursor_put = <int (*)(MDB_cursor*, MDB_val*, MDB_val*, unsigned int) noexcept nogil>symbol(library, "cursor_put")
+    api.cursor_put = <int (*)(MDB_cursor*, MDB_val*, MDB_val*, unsigned int) noexcept nogil>symbol(
+        library, "cursor_put")
     return 0
 
 

@@ -1,7 +1,7 @@
 """Every change of the store as a message: typed, versioned, carrying its own time.
 
-`apply` turns a mutation into writes and knows neither clock nor chance, so the same mutations in the same order make the same
-store anywhere. Sending one again is harmless; how is said at each. `encode` and `decode` are its form in a log: a
+`apply` turns a mutation into writes and knows neither clock nor chance, so the same mutations in the same order make
+the same store anywhere. Sending one again is harmless; how is said at each. `encode` and `decode` are its form in a log: a
 MessagePack array of the format's version and the tagged message. Fields may be added with defaults; none is removed
 or changes its meaning.
 
@@ -46,7 +46,7 @@ class Mutation(msgspec.Struct, frozen=True, omit_defaults=True):
     """A change of the store."""
 
 
-class DeclareSchema(Mutation, kw_only=True, tag="declare_schema"):
+class DeclareSchema(Mutation, frozen=True, kw_only=True, tag="declare_schema"):
     """Gives numbers to everything a program declares. Result: the `core.hub.catalog.Catalog`.
 
     Again: names that are known keep their numbers, so nothing changes.
@@ -57,7 +57,7 @@ class DeclareSchema(Mutation, kw_only=True, tag="declare_schema"):
     channels: tuple[str, ...] = ()
 
 
-class Upsert(Mutation, kw_only=True, tag="upsert"):
+class Upsert(Mutation, frozen=True, kw_only=True, tag="upsert"):
     """Sets attributes of a customer, made when no identifier is known; None clears an attribute.
 
     The most trusted known identifier names the customer; those that are not known yet become his; one that belongs to
@@ -86,7 +86,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         _convert_times(self, "fields")
 
 
-class RecordEvents(Mutation, kw_only=True, tag="record_events"):
+class RecordEvents(Mutation, frozen=True, kw_only=True, tag="record_events"):
     """Adds events to a customer, made (anonymous) when no identifier is known. Result: `EventsResult`.
 
     Again: an event with the same type and key counts once for a customer.
@@ -97,8 +97,10 @@ class RecordEvents(Mutation, kw_only=True, tag="record_events"):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of an offer. The customer is ``customer`` (an id from a token, also one that was joined into another) or, with
-    0, found by ``identifiers`` and made when none is known.
+    """What became of an offer.
+
+    The customer is ``customer`` (an id from a token, also one that was joined into another) or, with 0, found by
+    ``identifiers`` and made when none is known.
 
     ``instance`` is the offer instance; ``value_minor`` what it brought, in minor units of the program's currency.
     ``key`` tells apart outcomes of one kind for one instance (two purchases); needed when ``instance`` is 0.
@@ -115,7 +117,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     key: str = ""
 
 
-class RecordOutcomes(Mutation, kw_only=True, tag="record_outcomes"):
+class RecordOutcomes(Mutation, frozen=True, kw_only=True, tag="record_outcomes"):
     """Adds outcomes to contact histories, all or none. Result: a tuple of `OutcomeStatus`, one each.
 
     Again: an outcome with the same instance, kind and key counts once for a customer.
@@ -124,7 +126,7 @@ class RecordOutcomes(Mutation, kw_only=True, tag="record_outcomes"):
     outcomes: tuple[Outcome, ...]
 
 
-class Join(Mutation, kw_only=True, tag="join"):
+class Join(Mutation, frozen=True, kw_only=True, tag="join"):
     """Says that the identifiers are one person, after a verified login. Result: `JoinResult`.
 
     The customer of the most trusted identifier survives; another's attributes fill what is missing, contacts, events,
@@ -136,7 +138,7 @@ class Join(Mutation, kw_only=True, tag="join"):
     at_us: int
 
 
-class SetConsent(Mutation, kw_only=True, tag="set_consent"):
+class SetConsent(Mutation, frozen=True, kw_only=True, tag="set_consent"):
     """Grants or refuses a purpose in a channel ('': any). Result: `CustomerResult`.
 
     Again: the newest wins, and of two at one microsecond the refusal, so repeats and order change nothing.
@@ -150,7 +152,7 @@ class SetConsent(Mutation, kw_only=True, tag="set_consent"):
     at_us: int
 
 
-class OpenCase(Mutation, kw_only=True, tag="open_case"):
+class OpenCase(Mutation, frozen=True, kw_only=True, tag="open_case"):
     """Opens a case (complaint, fault...). Result: `CustomerResult`.
 
     Again: a case of this kind and key is opened once; closed, it stays closed (a matter that comes back has a new key).
@@ -162,7 +164,7 @@ class OpenCase(Mutation, kw_only=True, tag="open_case"):
     at_us: int
 
 
-class CloseCase(Mutation, kw_only=True, tag="close_case"):
+class CloseCase(Mutation, frozen=True, kw_only=True, tag="close_case"):
     """Closes a case; NotFound when the customer has none of this kind and key. Result: `CustomerResult`.
 
     Again: the earliest close stands.
@@ -174,11 +176,11 @@ class CloseCase(Mutation, kw_only=True, tag="close_case"):
     at_us: int
 
 
-class SaveProgram(Mutation, kw_only=True, tag="save_program"):
+class SaveProgram(Mutation, frozen=True, kw_only=True, tag="save_program"):
     """Keeps a program's sources. Result: its version, from 1.
 
     ``image`` is the checked program in a form that loads faster than its sources, made by ``compiler``; the store does
-    not look into it. Again: the same name and digest have the version they had; an image of another compiler replaces the one there.
+    not look into it. Again: the same name and digest have the version they had; a newer image replaces the one there.
     """
 
     name: str
@@ -189,7 +191,7 @@ class SaveProgram(Mutation, kw_only=True, tag="save_program"):
     compiler: str = ""
 
 
-class ActivateProgram(Mutation, kw_only=True, tag="activate_program"):
+class ActivateProgram(Mutation, frozen=True, kw_only=True, tag="activate_program"):
     """Notes which version serves after a restart. NotFound when it was never saved. Result: None.
 
     Again: it is noted again.
@@ -239,7 +241,8 @@ def _convert_times(message: msgspec.Struct, field: str) -> None:
 
 
 _types: list[type[Mutation]] = [
-    DeclareSchema, Upsert, RecordEvents, RecordOutcomes, Join, SetConsent, OpenCase, CloseCase, SaveProgram, ActivateProgram,
+    DeclareSchema, Upsert, RecordEvents, RecordOutcomes, Join, SetConsent, OpenCase, CloseCase, SaveProgram,
+    ActivateProgram,
 ]
 _encoder = msgspec.msgpack.Encoder()
 
@@ -274,5 +277,6 @@ def decode(data: bytes) -> Mutation:
     except msgspec.DecodeError as error:
         raise BadValue("mutation", str(error).rstrip("."), "It was made by another release, or damaged.") from error
     if version != VERSION:
-        raise BadValue("mutation", f"its version is {version}; this release reads {VERSION}", "Use the release that made it.")
+        problem = f"its version is {version}; this release reads {VERSION}"
+        raise BadValue("mutation", problem, "Use the release that made it.")
     return mutation

@@ -132,9 +132,8 @@ cdef struct RecordBuilder:
 
 cdef inline int record_open(const uint8_t* bytes, size_t size, RecordView* view) noexcept nogil:
     """Check a record and fill `view`; FAULT_NONE or what is wrong. The view borrows `bytes`."""
-    cdef uint16_t magic, count
-    cdef uint16_t length
-    cdef uint32_t checksum, at, i
+    cdef uint16_t magic, length
+    cdef uint32_t checksum, at
     cdef uint64_t total
     if size < RECORD_HEADER_BYTES:
         return FAULT_SHORT
@@ -158,7 +157,7 @@ cdef inline int record_open(const uint8_t* bytes, size_t size, RecordView* view)
     view.heap = view.fixed + view.fixed_bytes
     view.identifiers = view.heap + view.heap_bytes
     at = 0
-    for i in range(view.identifier_count):
+    for _ in range(view.identifier_count):
         if total + at + 4 > size:
             return FAULT_BOUNDS
         memcpy(&length, view.identifiers + at + 2, 2)

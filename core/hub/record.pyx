@@ -389,7 +389,7 @@ cdef int builder_fill_from(RecordBuilder* builder, const RecordView* other) noex
         span.offset = <uint32_t>at
         span.length = length
     at = 0
-    for i in range(other.identifier_count):
+    for _ in range(other.identifier_count):
         memcpy(&namespace, other.identifiers + at, 2)
         memcpy(&size, other.identifiers + at + 2, 2)
         code = builder_add_identifier(builder, namespace, other.identifiers + at + 4, size)
@@ -594,11 +594,12 @@ cdef class Record:
         found = []
         for i in range(self.view.case_count):
             record_case(&self.view, i, &entry)
-            found.append((entry.kind, entry.key, entry.opened, None if entry.closed == INT64_MIN else entry.closed))
+            closed = None if entry.closed == INT64_MIN else entry.closed
+            found.append((entry.kind, entry.key, entry.opened, closed))
         return found
 
     def value(self, uint32_t offset, type_ not None):
-        """The value at `offset`: bool, int (also money's minor units, microseconds, enum code), float, str, frozenset."""
+        """The value at `offset`: bool, int (money's minor units, microseconds, an enum's code), float, str, frozenset."""
         cdef int kind = KINDS[type_]
         cdef int small
         cdef int64_t number
@@ -666,7 +667,7 @@ cdef int set_value(RecordBuilder* builder, uint32_t offset, int kind, object val
         texts = [member.encode() for member in value]  # keeps the bytes alive until they are copied
         for text in texts:
             pointers[i] = text
-            lengths[i] = <uint32_t>min(len(text), 0xFFFFFFFF)
+            lengths[i] = <uint32_t>len(text)
             i += 1
         return builder_set_members(builder, offset, pointers, lengths, i)
     else:

@@ -1,7 +1,7 @@
 """Programs as the store keeps them: one small header a version, its sources, its image, and which one is active.
 
-Keys of the database ``programs``: ``program/<name>/<version>``, ``sources/...``, ``image/...`` (versions with ten digits, so
-that they list in order), and ``active``.
+Keys of the database ``programs``: ``program/<name>/<version>``, ``sources/...``, ``image/...`` (versions with ten
+digits, so that they list in order), and ``active``.
 """
 
 from __future__ import annotations

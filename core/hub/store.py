@@ -52,8 +52,8 @@ class Store:
     ) -> Store:
         """Open the store folder at ``path``; it is created unless ``read_only``, its parent must exist.
 
-        ``map_bytes`` is reserved address space, which bounds how large the store may ever grow; it costs no disk. Several
-        processes may read a store that one process writes. Raises StoreUnavailable or StoreCorrupt, with what to do.
+        ``map_bytes`` is reserved address space, which bounds how large the store may ever grow; it costs no disk.
+        Several processes may read a store that one process writes. Raises StoreUnavailable or StoreCorrupt, with what to do.
         """
         meta = {b"signing_key": msgspec.msgpack.encode(secrets.token_bytes(SIGNING_KEY_BYTES))}
         environment = open_environment(os.fspath(path), map_bytes=map_bytes, read_only=read_only, meta=meta)
@@ -156,6 +156,10 @@ class Store:
         with self.environment.reader() as reader:
             for key, _ in reader.items("profiles"):
                 yield int.from_bytes(key, "little")
+
+    def verify(self) -> int:
+        """Read the whole store and check what has a checksum; how many entries there are. Raises StoreCorrupt."""
+        return self.environment.verify()
 
     def customer_count(self) -> int:
         """How many customers are known."""
