@@ -203,6 +203,8 @@ class _Demo(abc.ABC):
     """What both demonstrations share: writing files, and drawing moments and shares."""
 
     namespace = "crm"
+    offers: tuple[str, ...] = ()  # those of the history
+    pressed: tuple[str, ...] = ()  # those that some customers were shown too often
 
     def __init__(self, seed: int, customers: int, as_of_us: int) -> None:
         # Each demonstration draws from its own stream, so that one can change without the other.
@@ -295,12 +297,23 @@ class _Demo(abc.ABC):
             "key": f"generated-{kind}-{customer}", "at_us": self.moment(20),
         }
 
-    def outcomes(self, customer: int, offers: Sequence[str], channels: Sequence[str], mean: float) -> Iterator[Row]:
-        """Offers shown to a customer, and what became of some of them."""
+    def outcomes(self, customer: int, channels: Sequence[str], mean: float) -> Iterator[Row]:
+        """Offers shown to a customer, and what became of some of them; a few were shown one again and again."""
         endings: tuple[list[str], ...] = ([], ["clicked"], ["rejected"], ["clicked", "accepted"])
-        for number in range(self.count(mean)):
-            offer, channel, at_us = self.random.choice(offers), self.random.choice(channels), self.moment(60)
-            became = ["shown", *self.random.choices(endings, weights=[70, 16, 11, 3])[0]]
+        contacts = [
+            (self.random.choice(self.offers), self.moment(60),
+             ["shown", *self.random.choices(endings, weights=[70, 16, 11, 3])[0]])
+            for _ in range(self.count(mean))
+        ]
+        if self.often(0.08):
+            # Some said no to it, again and again; others only saw it too often.
+            offer = self.random.choice(self.pressed)
+            if self.often(0.7):
+                contacts.extend((offer, self.moment(20), ["shown", "rejected"]) for _ in range(4))
+            else:
+                contacts.extend((offer, self.moment(5), ["shown"]) for _ in range(6))
+        for number, (offer, at_us, became) in enumerate(contacts):
+            channel = self.random.choice(channels)
             for step, outcome in enumerate(became):
                 yield {
                     "kind": "outcome", "namespace": self.namespace, "identifier": str(customer), "offer": offer,
@@ -316,6 +329,7 @@ class _Bank(_Demo):
         "term_deposit_3y", "term_deposit_1y", "savings_plan", "credit_card_classic", "credit_card_gold", "travel_card",
         "consumer_loan", "green_loan", "home_insurance", "travel_insurance", "activate_app", "branch_appointment",
     )
+    pressed = ("term_deposit_3y", "savings_plan", "credit_card_classic", "activate_app")
     products = ("savings_plan", "youth_account", "gold_card", "travel_card", "home_insurance")
 
     def write_files(self, folder: Path) -> None:
@@ -331,9 +345,9 @@ class _Bank(_Demo):
             "device": self.random.choice(["phone", "phone", "desktop"])}), ("device",), crm)
         self.events(folder, "salary", self._events(rows, "salary", 5, lambda row: {
             "amount": row["monthly_income"]}), ("amount",), crm)
-        self.events(folder, "overdraft", self._events(rows, "overdraft", 0.5, lambda _: {
+        self.events(folder, "overdraft", self._events(rows, "overdraft", 1.2, lambda _: {
             "amount": self._amount(20, 800)}), ("amount",), crm)
-        self.events(folder, "late_payment", self._events(rows, "late_payment", 0.2, lambda _: {
+        self.events(folder, "late_payment", self._events(rows, "late_payment", 0.4, lambda _: {
             "amount": self._amount(20, 400), "days": self.random.randint(1, 40)}), ("amount", "days"), crm)
         self.events(folder, "card_payment", self._events(rows, "card_payment", 14, lambda _: {
             "amount": self._amount(3, 240), "abroad": self.often(0.08),
@@ -383,13 +397,14 @@ class _Bank(_Demo):
                 yield self.consent(customer, "profiling", self.often(0.7))
             if self.often(0.03):
                 yield self.case(customer, self.random.choice(["complaint", "complaint", "fault", "bereavement"]))
-            yield from self.outcomes(customer, self.offers, ("web", "email", "call_centre"), 3)
+            yield from self.outcomes(customer, ("web", "email", "call_centre"), 3)
 
 
 class _Shop(_Demo):
     """Visitors and members of a web shop; a third are nothing but a cookie."""
 
     namespace = "loyalty"
+    pressed = ("newsletter", "join_loyalty", "welcome_back")
     offers = (
         "city_sneaker", "trail_runner", "leather_boot", "rain_shell", "down_light", "day_pack", "tote_canvas",
         "yoga_mat", "water_bottle", "wool_blanket", "desk_lamp", "welcome_back", "newsletter", "join_loyalty", "pick_up",
@@ -455,7 +470,7 @@ class _Shop(_Demo):
                 yield self.consent(number, "marketing", self.often(0.8))
             if self.often(0.04):
                 yield self.case(number, self.random.choice(["complaint", "delivery", "delivery"]))
-            yield from self.outcomes(number, self.offers, ("web",), 4)
+            yield from self.outcomes(number, ("web",), 4)
 
 
 def _word(value: bool) -> str:
