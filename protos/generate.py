@@ -1,14 +1,17 @@
 """Writes the Python code of the protos beside them: ``python -m protos.generate [FOLDER]``.
 
 The generated files are kept in the repository, so that nothing has to be generated to install or run; a test writes
-them again elsewhere and compares. protoc comes from the grpcio-tools package (of the ``dev`` extra). The root given to protoc is the
-repository's, which is why imports inside the protos and inside the generated code begin with ``protos/``.
+them again elsewhere and compares. protoc comes from the grpcio-tools package (of the ``dev`` extra). The root given to
+protoc is the repository's, which is why imports inside the protos and inside the generated code begin with ``protos/``.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
+
+from google.protobuf import descriptor
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,24 +21,60 @@ def generate(target: Path = ROOT) -> list[Path]:
 
     Raises RuntimeError when protoc refuses a file; its messages are on stderr.
     """
-    import grpc_tools
+    import grpc_tools  # type: ignore[import-untyped]
     from grpc_tools import protoc
 
     sources = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "protos").rglob("*.proto"))
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     code = protoc.main(
         [
-            "protoc", f"-I{ROOT}", f"-I{well_known}", f"--python_out={target}", f"--pyi_out={target}",
-            f"--grpc_python_out={target}", *sources,
+            "protoc",
+            f"-I{ROOT}",
+            f"-I{well_known}",
+            f"--python_out={target}",
+            f"--pyi_out={target}",
+            f"--grpc_python_out={target}",
+            *sources,
         ]
     )
     if code != 0:
         raise RuntimeError(f"protoc ended with code {code}; its messages are above")
-    return sorted(
-        path
-        for path in (target / "protos").rglob("*_pb2*")
-        if path.suffix in {".py", ".pyi"}
-    )
+    for source in sources:
+        module = source.removesuffix(".proto").replace("/", ".") + "_pb2"
+        path = target / (source.removesuffix(".proto") + "_pb2_grpc.pyi")
+        path.write_text(_types(importlib.import_module(module).DESCRIPTOR))
+    return sorted(path for path in (target / "protos").rglob("*_pb2*") if path.suffix in {".py", ".pyi"})
+
+
+def _types(file: descriptor.FileDescriptor) -> str:
+    """Types of a file's clients and servers, which protoc writes for the messages only."""
+    module = file.name.removesuffix(".proto").replace("/", ".")
+    package, _, name = f"{module}_pb2".rpartition(".")
+    lines = [
+        f'"""Types of the clients and servers of {file.name}. Written by protos.generate; do not edit."""',
+        "",
+    ]
+    services = list(file.services_by_name.values())
+    if services:
+        lines += ["import grpc", "", f"from {package} import {name}", ""]
+    for service in services:
+        calls = [
+            (each.name, f"{name}.{each.input_type.name}", f"{name}.{each.output_type.name}")
+            for each in service.methods
+        ]
+        lines += [f"class {service.name}Stub:", "    def __init__(self, channel: grpc.Channel) -> None: ..."]
+        lines += [f"    {call}: grpc.UnaryUnaryMultiCallable[{asked}, {said}]" for call, asked, said in calls]
+        lines += ["", f"class {service.name}Servicer:"]
+        lines += [
+            f"    def {call}(self, request: {asked}, context: grpc.ServicerContext) -> {said}: ..."
+            for call, asked, said in calls
+        ]
+        lines += [
+            "",
+            f"def add_{service.name}Servicer_to_server(servicer: {service.name}Servicer, server: grpc.Server) -> None: ...",
+            "",
+        ]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 if __name__ == "__main__":

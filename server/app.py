@@ -28,7 +28,7 @@ SETTLE_SECONDS = 1.0
 
 def run(config: Config) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises what kept the server from starting. Main thread only."""
-    logs.configure(config.log_level, config.log_format)
+    logs.configure(config.log_level, "json" if config.log_format == "json" else "console")
     log = logs.get("app")
     begun = time.monotonic()
     with contextlib.ExitStack() as opened:
@@ -48,10 +48,15 @@ def run(config: Config) -> None:
             Process(
                 config,
                 channels=[
-                    Served(decisions.NAME, decisions.DecisionService(engine, config.limits_message_bytes).handlers())
+                    Served(
+                        decisions.NAME, decisions.DecisionService(engine, config.limits_message_bytes).handlers()
+                    )
                 ],
                 control=[
-                    Served(programs.NAME, programs.ProgramService(engine, most, lambda version: process[0].ready()).handlers()),
+                    Served(
+                        programs.NAME,
+                        programs.ProgramService(engine, most, lambda version: process[0].ready()).handlers(),
+                    ),
                     Served(profiles.NAME, profiles.ProfileService(store, most).handlers()),
                     Served(models.NAME, models.ModelService(registry, most).handlers()),
                 ],
@@ -99,7 +104,9 @@ def _registry(config: Config) -> Registry:
 def _folder(config: Config) -> Path:
     folder = Path(config.programs_path)
     if not folder.is_dir():
-        raise ConfigError("programs.path", f"{folder} is not a folder", hint="Name the folder that holds program.yaml.")
+        raise ConfigError(
+            "programs.path", f"{folder} is not a folder", hint="Name the folder that holds program.yaml."
+        )
     return folder
 
 

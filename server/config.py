@@ -67,7 +67,8 @@ class Config:
         default="127.0.0.1:7400",
         metadata=_row(
             "listen.decisions",
-            "Address of DecisionService: host:port, [v6]:port, or unix:/path. Port 0 takes a free one. Widen it beyond this "
+            "Address of DecisionService: host:port, [v6]:port, or unix:/path. Port 0 takes a free "
+            "one. Widen it beyond this "
             "machine only behind TLS or a private network.",
         ),
     )
@@ -75,92 +76,120 @@ class Config:
         default="",
         metadata=_row(
             "listen.control",
-            "Address of the other services. Empty: the same as listen.decisions. Give it an address of its own to keep programs, "
+            "Address of the other services. Empty: the same as listen.decisions. Give it an address "
+            "of its own to keep programs, "
             "models and profiles away from the channels.",
         ),
     )
     store_path: str = dataclasses.field(
         default="store",
-        metadata=_row("store.path", "Folder of the profiles' store. Put it on a local disk, never a network file system.", path=True),
+        metadata=_row(
+            "store.path",
+            "Folder of the profiles' store. Put it on a local disk, never a network file system.",
+            path=True,
+        ),
     )
     store_map_bytes: int = dataclasses.field(
         default=limits.MAP_BYTES,
         metadata=_row(
             "store.map_bytes",
-            "Address space reserved for the store: its upper bound, not what it takes. Lower it where a container limits virtual memory.",
-            low=1 << 20, high=1 << 46,
+            "Address space reserved for the store: its upper bound, not what it takes. Lower it where"
+            " a container limits virtual memory.",
+            low=1 << 20,
+            high=1 << 46,
         ),
     )
     programs_path: str = dataclasses.field(
         default="",
-        metadata=_row("programs.path", "Folder of a program to load at start. Empty: serve the store's active one.", path=True),
+        metadata=_row(
+            "programs.path",
+            "Folder of a program to load at start. Empty: serve the store's active one.",
+            path=True,
+        ),
     )
     programs_at_start: str = dataclasses.field(
         default="when_none",
         metadata=_row(
             "programs.at_start",
-            "Whether programs.path is loaded only while the store has no program, or at every start: choose always where the folder is "
+            "Whether programs.path is loaded only while the store has no program, or at every start: "
+            "choose always where the folder is "
             "deployed with the server, which then undoes a rollback.",
             choices=("when_none", "always"),
         ),
     )
     models_path: str = dataclasses.field(
         default="models",
-        metadata=_row("models.path", "Folder of the model repository: <name>/<version>/model.onnx and model.yaml.", path=True),
+        metadata=_row(
+            "models.path", "Folder of the model repository: <name>/<version>/model.onnx and model.yaml.", path=True
+        ),
     )
     models_poll_seconds: float = dataclasses.field(
         default=5.0,
         metadata=_row(
             "models.poll_seconds",
             "How often the repository is looked through for new versions. 0: only at start and by DeployModel.",
-            low=0, high=3600,
+            low=0,
+            high=3600,
         ),
     )
     threads_handlers: int = dataclasses.field(
         default=4,
         metadata=_row(
             "threads.handlers",
-            "Threads that answer calls of DecisionService. A decision is short, so more than the processors only helps when many calls write.",
-            low=1, high=256,
+            "Threads that answer calls of DecisionService. A decision is short, so more than the "
+            "processors only helps when many calls write.",
+            low=1,
+            high=256,
         ),
     )
     threads_control: int = dataclasses.field(
         default=4,
         metadata=_row(
             "threads.control",
-            "Threads of the other services, when they have an address of their own. Raise it for many profile writers: each waits for the disk.",
-            low=1, high=256,
+            "Threads of the other services, when they have an address of their own. Raise it for many"
+            " profile writers: each waits for the disk.",
+            low=1,
+            high=256,
         ),
     )
     limits_concurrent_calls: int = dataclasses.field(
         default=512,
         metadata=_row(
             "limits.concurrent_calls",
-            "Calls taken in at once at an address; more are refused with RESOURCE_EXHAUSTED before they cost anything. Lower it when "
+            "Calls taken in at once at an address; more are refused with RESOURCE_EXHAUSTED before "
+            "they cost anything. Lower it when "
             "queueing shows in the tail.",
-            low=1, high=100_000,
+            low=1,
+            high=100_000,
         ),
     )
     limits_message_bytes: int = dataclasses.field(
         default=limits.MESSAGE_BYTES,
         metadata=_row(
-            "limits.message_bytes", "Largest request of DecisionService.", low=1024, high=limits.MESSAGE_BYTES,
+            "limits.message_bytes",
+            "Largest request of DecisionService.",
+            low=1024,
+            high=limits.MESSAGE_BYTES,
         ),
     )
     limits_control_message_bytes: int = dataclasses.field(
         default=limits.MODEL_BYTES + (16 << 20),
         metadata=_row(
             "limits.control_message_bytes",
-            "Largest request of the other services: a program's files together, a model's files together. Lower it where memory is short.",
-            low=1 << 16, high=1 << 30,
+            "Largest request of the other services: a program's files together, a model's files "
+            "together. Lower it where memory is short.",
+            low=1 << 16,
+            high=1 << 30,
         ),
     )
     drain_seconds: float = dataclasses.field(
         default=20.0,
         metadata=_row(
             "drain.seconds",
-            "How long calls may take to finish after SIGTERM. Keep it below what the supervisor allows before it kills.",
-            low=0, high=3600,
+            "How long calls may take to finish after SIGTERM. Keep it below what the supervisor "
+            "allows before it kills.",
+            low=0,
+            high=3600,
         ),
     )
     log_level: str = dataclasses.field(
@@ -191,7 +220,8 @@ class Config:
             if key not in known:
                 close = nearest(key, known)
                 raise ConfigError(
-                    key, f"there is no such setting (in {file})",
+                    key,
+                    f"there is no such setting (in {file})",
                     hint=f"Did you mean '{close}'?" if close else "rapport config lists all settings.",
                 )
         ours = {row.environment for _, row in rows()} | {FILE_ENVIRONMENT}
@@ -211,8 +241,8 @@ class Config:
                 if row.path and isinstance(value, str) and value and file is not None:
                     value = str(file.parent / value)
             else:
-                origin, value = "default", field.default
-                if row.path and value and file is not None:
+                origin, value = "default", _default(field)
+                if row.path and isinstance(value, str) and value and file is not None:
                     value = str(file.parent / value)
             values[field.name] = _check(field, row, value, origin)
             origins[row.key] = origin
@@ -238,7 +268,12 @@ def rows() -> list[tuple[dataclasses.Field[Any], Row]]:
 # Environment variables that look like a setting's, so that a misspelt one is noticed; RAPPORT_SHARED_DATA and its like are
 # not ours to judge.
 _PREFIXES: Final = tuple(
-    sorted({f"RAPPORT_{key}_" for key in ("LISTEN", "STORE", "PROGRAMS", "MODELS", "THREADS", "LIMITS", "DRAIN", "LOG")})
+    sorted(
+        {
+            f"RAPPORT_{key}_"
+            for key in ("LISTEN", "STORE", "PROGRAMS", "MODELS", "THREADS", "LIMITS", "DRAIN", "LOG")
+        }
+    )
 )
 
 
@@ -246,7 +281,9 @@ def _read(file: Path) -> object:
     try:
         text = file.read_bytes()
     except OSError as error:
-        raise ConfigError(str(file), f"cannot be read: {error.strerror}", hint="rapport init writes one.") from error
+        raise ConfigError(
+            str(file), f"cannot be read: {error.strerror}", hint="rapport init writes one."
+        ) from error
     try:
         if file.suffix == ".toml":
             return tomllib.loads(text.decode())
@@ -258,7 +295,9 @@ def _read(file: Path) -> object:
 def _flatten(document: object, file: str, prefix: str = "") -> dict[str, object]:
     """Nested sections to dotted keys; dotted keys may also be written as they are."""
     if not isinstance(document, Mapping):
-        raise ConfigError(prefix.rstrip(".") or file, "must be a section of settings", hint="Write it as key: value.")
+        raise ConfigError(
+            prefix.rstrip(".") or file, "must be a section of settings", hint="Write it as key: value."
+        )
     flat: dict[str, object] = {}
     for name, value in document.items():
         key = f"{prefix}{name}"
@@ -270,8 +309,13 @@ def _flatten(document: object, file: str, prefix: str = "") -> dict[str, object]
     return flat
 
 
+def _default(field: dataclasses.Field[Any]) -> bool | int | float | str:
+    assert isinstance(field.default, bool | int | float | str), "every setting has a plain default"
+    return field.default
+
+
 def _parse(field: dataclasses.Field[Any], row: Row, text: str) -> object:
-    kind = type(field.default)
+    kind = type(_default(field))
     try:
         return kind(text)
     except ValueError:
@@ -279,7 +323,7 @@ def _parse(field: dataclasses.Field[Any], row: Row, text: str) -> object:
 
 
 def _check(field: dataclasses.Field[Any], row: Row, value: object, origin: str) -> bool | int | float | str:
-    kind = type(field.default)
+    kind = type(_default(field))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:
@@ -288,7 +332,8 @@ def _check(field: dataclasses.Field[Any], row: Row, value: object, origin: str) 
     if row.choices and value not in row.choices:
         close = nearest(str(value), row.choices)
         raise ConfigError(
-            row.key, f"must be one of {', '.join(row.choices)}, and is '{value}' (from {origin})",
+            row.key,
+            f"must be one of {', '.join(row.choices)}, and is '{value}' (from {origin})",
             hint=f"Did you mean '{close}'?" if close else "",
         )
     if row.low is not None and row.high is not None and not row.low <= float(value) <= row.high:

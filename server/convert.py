@@ -1,8 +1,9 @@
 """Messages to the core's values and back. Protos stop here: services hold both sides, the core never sees a message.
 
 Only what the wire itself can get wrong is checked here (a value of no kind, an instant out of range, a number that no
-enum has) and the counts that would cost memory before the core could look at them; names, types and the other limits belong to the
-core. The common Decide takes a shorter way, `server.codec`, which must mean the same; this file is what it is measured by.
+enum has) and the counts that would cost memory before the core could look at them; names, types and the other limits
+belong to the core. The common Decide takes a shorter way, `server.codec`, which must mean the same; this file is what it
+is measured by.
 
 Core values carry instants as microseconds, except inside `AnyValue`, where they are datetimes with a zone.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, cast
 
 from google.protobuf import timestamp_pb2
 
@@ -80,7 +81,11 @@ def value_from(message: values_pb2.Value, field: str) -> AnyValue:
         return _EPOCH + timedelta(microseconds=micros(message.timestamp_value, field))
     if kind == "set_value":
         return frozenset(message.set_value.members)
-    raise BadValue(field, "the value has no kind set", "Set one of bool_value, int_value...; leave the entry out when it is missing.")
+    raise BadValue(
+        field,
+        "the value has no kind set",
+        "Set one of bool_value, int_value...; leave the entry out when it is missing.",
+    )
 
 
 def value_to(value: AnyValue) -> values_pb2.Value:
@@ -158,7 +163,9 @@ def request_from(message: decision_pb2.DecideRequest, remaining_us: int | None) 
         budget_us = budget.seconds * 1_000_000 + budget.nanos // 1000
         if budget_us <= 0 or not 0 <= budget.nanos <= 999_999_999 or budget.seconds > _DURATION_SECONDS:
             raise BadValue(
-                "time_budget", "must be from a microsecond to 10,000 years", "Leave it out to use the call's deadline."
+                "time_budget",
+                "must be from a microsecond to 10,000 years",
+                "Leave it out to use the call's deadline.",
             )
         deadline_us = budget_us if deadline_us is None else min(deadline_us, budget_us)
     explain = _EXPLAIN.get(message.explain)
@@ -195,7 +202,9 @@ def answer_to(answer: DecideAnswer) -> decision_pb2.DecideResponse:
 
 def _placement(answer: PlacementAnswer) -> decision_pb2.PlacementAnswer:
     message = decision_pb2.PlacementAnswer(
-        name=answer.name, status=answer.status.value, offers=[_offer(each) for each in answer.offers]
+        name=answer.name,
+        status=cast("decision_pb2.SlotStatus", answer.status.value),
+        offers=[_offer(each) for each in answer.offers],
     )
     if answer.fallback:
         message.fallback.update(answer.fallback)
@@ -203,7 +212,12 @@ def _placement(answer: PlacementAnswer) -> decision_pb2.PlacementAnswer:
         message.rejections.extend([_rejection(each) for each in answer.rejections])
     if answer.summary:
         message.summary.extend(
-            [decision_pb2.ReasonCount(reason=reason.value, count=answer.summary[reason]) for reason in sorted(answer.summary)]
+            [
+                decision_pb2.ReasonCount(
+                    reason=cast("decision_pb2.Reason", reason.value), count=answer.summary[reason]
+                )
+                for reason in sorted(answer.summary)
+            ]
         )
     return message
 
@@ -238,16 +252,16 @@ def _price(price: QuotedPrice) -> decision_pb2.QuotedPrice:
         list=money_to(price.list),
         personal=price.personal,
         basis=price.basis,
-        clamp=price.clamp.value,
+        clamp=cast("decision_pb2.Clamp", price.clamp.value),
     )
 
 
 def _rejection(rejection: Rejection) -> decision_pb2.Rejection:
     return decision_pb2.Rejection(
         offer=rejection.offer,
-        reason=rejection.reason.value,
+        reason=cast("decision_pb2.Reason", rejection.reason.value),
         rule=rejection.rule,
-        detail=rejection.detail.value,
+        detail=cast("decision_pb2.Detail", rejection.detail.value),
         input=rejection.input,
         priority=rejection.priority,
         lowest_winner=rejection.lowest_winner,

@@ -33,8 +33,13 @@ class Listener:
     """A bound address that answers once started. Owns its handler threads."""
 
     def __init__(
-        self, key: str, address: str, threads: int, calls: int, message_bytes: int,
-        handlers: Sequence[grpc.GenericRpcHandler[bytes, bytes]],
+        self,
+        key: str,
+        address: str,
+        threads: int,
+        calls: int,
+        message_bytes: int,
+        handlers: Sequence[grpc.GenericRpcHandler],
     ) -> None:
         """Bind ``address``, the value of setting ``key``. Raises ConfigError or AddressUnavailable."""
         check(key, address)
@@ -42,7 +47,7 @@ class Listener:
         self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix=key)
         self.server = grpc.server(
             self._pool,
-            handlers=handlers,
+            handlers=list(handlers),
             options=[
                 ("grpc.so_reuseport", 0),
                 # A little above the limit, so that what is just too large is told with a reason by the service itself.
@@ -61,7 +66,9 @@ class Listener:
             port = self.server.add_insecure_port(address)
         except RuntimeError as error:
             self._pool.shutdown(wait=False)
-            raise AddressUnavailable(key, f"cannot listen on {address}: {_why(address)}", hint=_what_to_do(key)) from error
+            raise AddressUnavailable(
+                key, f"cannot listen on {address}: {_why(address)}", hint=_what_to_do(key)
+            ) from error
         host = address.rpartition(":")[0]
         self.address = address if address.startswith("unix:") else f"{host}:{port}"
 
@@ -93,7 +100,9 @@ def check(key: str, address: str) -> None:
     match = _HOST_PORT.match(address)
     if match is None or int(match[2]) > 65_535:
         raise ConfigError(
-            key, f"'{address}' is not an address", hint="Write host:port, [v6]:port (port 0 to 65535) or unix:/path (107 bytes)."
+            key,
+            f"'{address}' is not an address",
+            hint="Write host:port, [v6]:port (port 0 to 65535) or unix:/path (107 bytes).",
         )
 
 
@@ -112,7 +121,9 @@ def _clear_stale(key: str, path: str) -> None:
             return
         except OSError as error:
             raise AddressUnavailable(key, f"cannot use {path}: {error.strerror}", hint=_what_to_do(key)) from error
-    raise AddressUnavailable(key, f"cannot listen on unix:{path}: another server listens there", hint=_what_to_do(key))
+    raise AddressUnavailable(
+        key, f"cannot listen on unix:{path}: another server listens there", hint=_what_to_do(key)
+    )
 
 
 def _why(address: str) -> str:

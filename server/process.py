@@ -35,7 +35,7 @@ class Served:
     """A service and its handlers."""
 
     name: str
-    handlers: grpc.GenericRpcHandler[bytes, bytes]
+    handlers: grpc.GenericRpcHandler
 
 
 class Process:
@@ -54,17 +54,27 @@ class Process:
         self._listeners: list[Listener] = []
         if config.shared:
             self._bind(
-                "listen.decisions", config.listen_decisions, config.threads_handlers,
-                config.limits_control_message_bytes, both,
+                "listen.decisions",
+                config.listen_decisions,
+                config.threads_handlers,
+                config.limits_control_message_bytes,
+                both,
             )
         else:
             self._bind(
-                "listen.decisions", config.listen_decisions, config.threads_handlers, config.limits_message_bytes, channels
+                "listen.decisions",
+                config.listen_decisions,
+                config.threads_handlers,
+                config.limits_message_bytes,
+                channels,
             )
             try:
                 self._bind(
-                    "listen.control", config.listen_control, config.threads_control,
-                    config.limits_control_message_bytes, control,
+                    "listen.control",
+                    config.listen_control,
+                    config.threads_control,
+                    config.limits_control_message_bytes,
+                    control,
                 )
             except Exception:
                 self._listeners[0].stop(0).result()
@@ -75,7 +85,11 @@ class Process:
 
     def _bind(self, key: str, address: str, threads: int, message_bytes: int, services: Sequence[Served]) -> None:
         listener = Listener(
-            key, address, threads, self._config.limits_concurrent_calls, message_bytes,
+            key,
+            address,
+            threads,
+            self._config.limits_concurrent_calls,
+            message_bytes,
             [served.handlers for served in services],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, listener.server)

@@ -111,7 +111,10 @@ def failure(error: BaseException) -> values_pb2.Failure:
             status=status.code, reason=info.reason, message=status.message, metadata=dict(info.metadata)
         )
     return values_pb2.Failure(
-        status=number(code(error)), reason=error.reason, message=error.message, hint=error.hint,
+        status=number(code(error)),
+        reason=error.reason,
+        message=error.message,
+        hint=error.hint,
         metadata=error.metadata,
     )
 
@@ -130,9 +133,7 @@ def _fault(error: BaseException) -> status_pb2.Status:
         code=number(grpc.StatusCode.INTERNAL),
         message=f"Something failed inside the server; its log has the cause under {fault}.",
     )
-    status.details.add().Pack(
-        error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata={"fault": fault})
-    )
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata={"fault": fault}))
     return status
 
 
@@ -147,19 +148,20 @@ def _violations(error: errors.RapportError) -> error_details_pb2.BadRequest | No
             if room < 0 and position > 0:
                 rest = len(error.problems) - position
                 found.field_violations.add(
-                    field="", description=f"and {rest} more: ask ValidateProgram, or rapport program validate, for all."
+                    field="",
+                    description=f"and {rest} more: ask ValidateProgram, or rapport program validate, for all.",
                 )
                 break
             found.field_violations.add(field=str(problem.where), description=_short(text, VIOLATIONS_BYTES))
         return found
     if isinstance(error, errors.BadValue):
-        field, problem = error.metadata["field"], error.metadata["problem"]
+        field, wrong = error.metadata["field"], error.metadata["problem"]
     elif isinstance(error, errors.UnknownName):
-        field, problem = error.metadata["kind"], error.message
+        field, wrong = error.metadata["kind"], error.message
     else:
         return None
     violation = error_details_pb2.BadRequest.FieldViolation(
-        field=_short(field, METADATA_BYTES), description=_short(problem, METADATA_BYTES)
+        field=_short(field, METADATA_BYTES), description=_short(wrong, METADATA_BYTES)
     )
     return error_details_pb2.BadRequest(field_violations=[violation])
 

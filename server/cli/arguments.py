@@ -102,7 +102,9 @@ def instant(text: str, option: str) -> timestamp_pb2.Timestamp:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"'{text}' is not a time such as 2026-09-01T12:00:00Z.", param_hint=option) from None
+        raise typer.BadParameter(
+            f"'{text}' is not a time such as 2026-09-01T12:00:00Z.", param_hint=option
+        ) from None
     made = timestamp_pb2.Timestamp()
     made.FromDatetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     return made

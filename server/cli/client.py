@@ -28,7 +28,9 @@ def address(server: str | None, *, control: bool) -> str:
     listen = config.listen_control if key == "listen.control" else config.listen_decisions
     host, _, port = listen.rpartition(":")
     if port == "0":
-        raise ConfigError(key, "has port 0, so the server's port is not known here", hint="Name it: --server HOST:PORT.")
+        raise ConfigError(
+            key, "has port 0, so the server's port is not known here", hint="Name it: --server HOST:PORT."
+        )
     if host in ("0.0.0.0", "[::]"):
         return f"localhost:{port}"
     return listen
@@ -55,13 +57,19 @@ def told(error: grpc.RpcError, target: str) -> RemoteError:
         text = (error.details() or "").rstrip(".")
         if code is grpc.StatusCode.UNAVAILABLE:
             return RemoteError(
-                code, "NO_SERVER", f"No server answers at {target} ({text}).", "Start one: rapport serve.",
+                code,
+                "NO_SERVER",
+                f"No server answers at {target} ({text}).",
+                "Start one: rapport serve.",
                 {"target": target},
             )
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return RemoteError(
-                code, "NOT_SERVED", f"What listens at {target} does not serve this call ({text}).",
-                "Programs, models and profiles may have an address of their own: see listen.control.", {"target": target},
+                code,
+                "NOT_SERVED",
+                f"What listens at {target} does not serve this call ({text}).",
+                "Programs, models and profiles may have an address of their own: see listen.control.",
+                {"target": target},
             )
         return RemoteError(code, code.name, f"{code.name} from {target}: {text}.", "", {"target": target})
     reason, hint = code.name, ""
@@ -69,7 +77,9 @@ def told(error: grpc.RpcError, target: str) -> RemoteError:
     violations: list[tuple[str, str]] = []
     for detail in status.details:
         info, localized, bad = (
-            error_details_pb2.ErrorInfo(), error_details_pb2.LocalizedMessage(), error_details_pb2.BadRequest(),
+            error_details_pb2.ErrorInfo(),
+            error_details_pb2.LocalizedMessage(),
+            error_details_pb2.BadRequest(),
         )
         if detail.Unpack(info):
             reason, metadata = info.reason, dict(info.metadata)

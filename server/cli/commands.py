@@ -13,7 +13,7 @@ from server.cli import arguments, client, show
 from server.cli.exits import Exit
 
 
-class Level(str, enum.Enum):
+class Level(enum.StrEnum):
     """How much to explain."""
 
     none = "none"
@@ -24,7 +24,10 @@ class Level(str, enum.Enum):
 Server = Annotated[
     str | None,
     typer.Option(
-        "--server", envvar="RAPPORT_SERVER", metavar="HOST:PORT", show_default=False,
+        "--server",
+        envvar="RAPPORT_SERVER",
+        metavar="HOST:PORT",
+        show_default=False,
         help="The server's address. Default: the configuration's.",
     ),
 ]
@@ -34,25 +37,48 @@ Identifiers = Annotated[
 ]
 Channel = Annotated[str, typer.Option("--channel", "-c", help="The channel that asks.")]
 Placements = Annotated[
-    list[str], typer.Option("--placement", "-p", metavar="NAME[:SLOTS]", help="What to fill. Repeatable; order is precedence.")
+    list[str],
+    typer.Option(
+        "--placement", "-p", metavar="NAME[:SLOTS]", help="What to fill. Repeatable; order is precedence."
+    ),
 ]
 Facts = Annotated[
     list[str],
-    typer.Option("--fact", "-f", metavar="NAME=VALUE", help='A fact of the moment: cart=19.99, code=\'"42"\' for text. Repeatable.'),
+    typer.Option(
+        "--fact",
+        "-f",
+        metavar="NAME=VALUE",
+        help="A fact of the moment: cart=19.99, code='\"42\"' for text. Repeatable.",
+    ),
 ]
 Events = Annotated[
     list[str],
     typer.Option(
-        "--event", metavar="JSON", help='What happened: {"type": "view", "key": "v1", "fields": {"product": {"string_value": "p1"}}}.'
+        "--event",
+        metavar="JSON",
+        help='What happened: {"type": "view", "key": "v1", "fields": {"product": {"string_value": "p1"}}}.',
     ),
 ]
-AsOf = Annotated[str, typer.Option("--as-of", metavar="TIME", help="Decide for this moment, such as 2026-09-01T12:00:00Z.")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, max=2**64 - 1, show_default=False, help="Makes ids and choices repeatable.")]
+AsOf = Annotated[
+    str, typer.Option("--as-of", metavar="TIME", help="Decide for this moment, such as 2026-09-01T12:00:00Z.")
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, max=2**64 - 1, show_default=False, help="Makes ids and choices repeatable."),
+]
 
 
 def _request(
-    identifiers: list[str], channel: str, placements: list[str], facts: list[str], events: list[str],
-    explain: Level, as_of: str, seed: int | None, deferred: bool, budget_ms: float | None,
+    identifiers: list[str],
+    channel: str,
+    placements: list[str],
+    facts: list[str],
+    events: list[str],
+    explain: Level,
+    as_of: str,
+    seed: int | None,
+    deferred: bool,
+    budget_ms: float | None,
 ) -> decision_pb2.DecideRequest:
     request = decision_pb2.DecideRequest(
         identifiers=arguments.identifiers(identifiers),
@@ -60,14 +86,16 @@ def _request(
         placements=arguments.placements(placements),
         facts=arguments.values(facts, "--fact"),
         events=arguments.events(events),
-        explain=decision_pb2.ExplainLevel.Value(f"EXPLAIN_LEVEL_{explain.name.upper()}"),
+        explain=f"EXPLAIN_LEVEL_{explain.name.upper()}",
         seed=seed,
         deferred=deferred,
     )
     if as_of:
         request.as_of.CopyFrom(arguments.instant(as_of, "--as-of"))
     if budget_ms is not None:
-        request.time_budget.CopyFrom(duration_pb2.Duration(nanos=int(budget_ms * 1e6) % 10**9, seconds=int(budget_ms // 1000)))
+        request.time_budget.CopyFrom(
+            duration_pb2.Duration(nanos=int(budget_ms * 1e6) % 10**9, seconds=int(budget_ms // 1000))
+        )
     return request
 
 
@@ -77,12 +105,17 @@ def decide(
     identifier: Identifiers = [],  # noqa: B006 - typer copies defaults
     fact: Facts = [],  # noqa: B006
     event: Events = [],  # noqa: B006
-    explain: Annotated[Level, typer.Option("--explain", help="How much to say about what is not returned.")] = Level.none,
+    explain: Annotated[
+        Level, typer.Option("--explain", help="How much to say about what is not returned.")
+    ] = Level.none,
     as_of: AsOf = "",
     seed: Seed = None,
-    deferred: Annotated[bool, typer.Option("--deferred", help="Counts for nothing until an outcome is recorded.")] = False,
+    deferred: Annotated[
+        bool, typer.Option("--deferred", help="Counts for nothing until an outcome is recorded.")
+    ] = False,
     budget_ms: Annotated[
-        float | None, typer.Option("--budget-ms", min=0.001, show_default=False, help="How long the decision may take.")
+        float | None,
+        typer.Option("--budget-ms", min=0.001, show_default=False, help="How long the decision may take."),
     ] = None,
     server: Server = None,
     json: Json = False,
@@ -103,7 +136,9 @@ def explain(
     identifier: Identifiers = [],  # noqa: B006
     fact: Facts = [],  # noqa: B006
     event: Events = [],  # noqa: B006
-    offer: Annotated[list[str], typer.Option("--offer", "-o", help="Only why these are not returned. Repeatable.")] = [],  # noqa: B006
+    offer: Annotated[
+        list[str], typer.Option("--offer", "-o", help="Only why these are not returned. Repeatable.")
+    ] = [],  # noqa: B006
     as_of: AsOf = "",
     seed: Seed = None,
     server: Server = None,
@@ -119,9 +154,13 @@ def explain(
 
 def record(
     token: Annotated[list[str], typer.Argument(help="Tokens of offers, from the answers that showed them.")],
-    outcome: Annotated[str, typer.Option("--outcome", help="shown, clicked, accepted, rejected, converted, or the program's own.")],
+    outcome: Annotated[
+        str, typer.Option("--outcome", help="shown, clicked, accepted, rejected, converted, or the program's own.")
+    ],
     at: Annotated[str, typer.Option("--at", metavar="TIME", help="When it happened. Default: now.")] = "",
-    value: Annotated[str, typer.Option("--value", metavar="MONEY", help='What it was worth, such as "19.99 EUR".')] = "",
+    value: Annotated[
+        str, typer.Option("--value", metavar="MONEY", help='What it was worth, such as "19.99 EUR".')
+    ] = "",
     key: Annotated[str, typer.Option("--key", help="Makes it idempotent beyond once for each outcome.")] = "",
     server: Server = None,
     json: Json = False,
@@ -145,7 +184,9 @@ def record(
 def tell(
     identifier: Identifiers,
     event: Events = [],  # noqa: B006
-    attribute: Annotated[list[str], typer.Option("--attribute", "-a", metavar="NAME=VALUE", help="What is now known. Repeatable.")] = [],  # noqa: B006
+    attribute: Annotated[
+        list[str], typer.Option("--attribute", "-a", metavar="NAME=VALUE", help="What is now known. Repeatable.")
+    ] = [],  # noqa: B006
     source: Annotated[str, typer.Option("--source", help="Who says so, where the schema restricts it.")] = "",
     at: Annotated[str, typer.Option("--at", metavar="TIME", help="When it was true. Default: now.")] = "",
     server: Server = None,
@@ -153,8 +194,10 @@ def tell(
 ) -> None:
     """Tell what happened to a customer, or what is now known."""
     request = decision_pb2.TellRequest(
-        identifiers=arguments.identifiers(identifier), events=arguments.events(event),
-        attributes=arguments.values(attribute, "--attribute"), source=source,
+        identifiers=arguments.identifiers(identifier),
+        events=arguments.events(event),
+        attributes=arguments.values(attribute, "--attribute"),
+        source=source,
     )
     if at:
         request.at.CopyFrom(arguments.instant(at, "--at"))

@@ -66,7 +66,12 @@ class RemoteError(errors.RapportError):
     """An error that a server answered with, as it was told: reason, hint, metadata, and what is wrong in the input."""
 
     def __init__(
-        self, code: grpc.StatusCode, reason: str, message: str, hint: str, metadata: dict[str, str],
+        self,
+        code: grpc.StatusCode,
+        reason: str,
+        message: str,
+        hint: str,
+        metadata: dict[str, str],
         violations: tuple[tuple[str, str], ...] = (),
     ) -> None:
         super().__init__(message, hint=hint, **metadata)

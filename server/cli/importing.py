@@ -1,7 +1,7 @@
 """rapport import: a file of customers or events into the store, without a server.
 
-One process owns a store. While a server runs on it the import is refused with what to do, rather than going through the server row
-by row: it takes the fast way, whole columns at a time, which only the owner can.
+One process owns a store. While a server runs on it the import is refused with what to do, rather than going through
+the server row by row: it takes the fast way, whole columns at a time, which only the owner can.
 """
 
 from __future__ import annotations
@@ -38,13 +38,19 @@ def load(
     program: Annotated[
         Path | None,
         typer.Option(
-            "--program", show_default=False,
+            "--program",
+            show_default=False,
             help="The program whose schema declares the attributes. Default: programs.path, else what the store knows.",
         ),
     ] = None,
-    store: Annotated[Path | None, typer.Option("--store", help="The store's folder. Default: store.path.", show_default=False)] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", help="The store's folder. Default: store.path.", show_default=False)
+    ] = None,
     rejects: Annotated[
-        Path | None, typer.Option("--rejects", help="Where refused cells are written. Default: FILE.rejects.csv.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--rejects", help="Where refused cells are written. Default: FILE.rejects.csv.", show_default=False
+        ),
     ] = None,
     config: File = None,
     json: Json = False,
@@ -67,7 +73,9 @@ def load(
     try:
         opened = Store.open(folder, map_bytes=settings.store_map_bytes)
     except StoreUnavailable as error:
-        error.hint = f"{error.hint} One process owns a store: stop the server on it, import, and start it again.".strip()
+        error.hint = (
+            f"{error.hint} One process owns a store: stop the server on it, import, and start it again.".strip()
+        )
         raise
     reports: list[ImportReport] = []
     with opened:
@@ -76,8 +84,13 @@ def load(
         schema = declared.schema if declared is not None else schema_of(opened.catalog)
         importer = Importer(opened, mappings.load(mapping, schema))
         bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
-            console=show.err, disable=json,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=show.err,
+            disable=json,
         )
         with bar:
             for file in files:
@@ -101,7 +114,8 @@ def _say(report: ImportReport) -> None:
     show.out.print(
         f"{report.file}: {report.rows} rows, {report.applied} applied ({report.created} new customers, {report.changed} changed, "
         f"{report.unchanged} known before), {report.skipped} skipped, {report.rejected} rejected, {report.seconds:.1f} s",
-        markup=False, soft_wrap=True,
+        markup=False,
+        soft_wrap=True,
     )
     for reason, count in report.reasons.most_common():
         show.out.print(f"  {count} rejected: {reason}", markup=False, soft_wrap=True)
@@ -111,9 +125,19 @@ def _say(report: ImportReport) -> None:
 
 def _json(report: ImportReport, customers: int) -> None:
     document = {
-        "file": report.file, "mapping": report.mapping, "rows": report.rows, "applied": report.applied,
-        "created": report.created, "changed": report.changed, "unchanged": report.unchanged, "skipped": report.skipped,
-        "rejected": report.rejected, "contested": report.contested, "reasons": dict(report.reasons),
-        "rejects": str(report.rejects) if report.rejects else "", "seconds": round(report.seconds, 3), "customers": customers,
+        "file": report.file,
+        "mapping": report.mapping,
+        "rows": report.rows,
+        "applied": report.applied,
+        "created": report.created,
+        "changed": report.changed,
+        "unchanged": report.unchanged,
+        "skipped": report.skipped,
+        "rejected": report.rejected,
+        "contested": report.contested,
+        "reasons": dict(report.reasons),
+        "rejects": str(report.rejects) if report.rejects else "",
+        "seconds": round(report.seconds, 3),
+        "customers": customers,
     }
     show.out.print(json_text.dumps(document), markup=False, soft_wrap=True)

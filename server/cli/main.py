@@ -19,7 +19,6 @@ app = typer.Typer(
     help="Real-time decisioning: which offer, price, item or prompt this customer gets, and why.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     epilog="Exit codes: 0 done, 1 done in part, 2 usage, 65 wrong input, 66 not there, 69 no server, 70 fault, 73 in the way, "
@@ -43,7 +42,7 @@ app.command("completion")(serving.completion)
 def main() -> None:
     """Entry point of the ``rapport`` script."""
     try:
-        app()
+        app(prog_name="rapport")
     except RapportError as error:
         if "--json" in sys.argv:
             show.error_json(error)

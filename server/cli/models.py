@@ -21,7 +21,10 @@ def deploy(
     name: Name,
     folder: Annotated[
         Path | None,
-        typer.Argument(help="A folder with model.onnx and model.yaml. Default: the version lies in the server's repository.", show_default=False),
+        typer.Argument(
+            help="A folder with model.onnx and model.yaml. Default: the version lies in the server's repository.",
+            show_default=False,
+        ),
     ] = None,
     version: Annotated[int, typer.Option("--version", min=0, help="Its number. 0: the next.")] = 0,
     server: Server = None,
@@ -55,7 +58,9 @@ def list_(
 @app.command()
 def rollback(
     name: Name,
-    version: Annotated[int, typer.Option("--version", min=0, help="Its number. 0: the one that was live before.")] = 0,
+    version: Annotated[
+        int, typer.Option("--version", min=0, help="Its number. 0: the one that was live before.")
+    ] = 0,
     server: Server = None,
     json: Json = False,
 ) -> None:

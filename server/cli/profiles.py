@@ -36,14 +36,18 @@ def show_(
 @app.command("set")
 def set_(
     identifier: Identifiers,
-    attribute: Annotated[list[str], typer.Argument(metavar="NAME=VALUE...", help='Attributes: age=44 balance="1200.00 EUR".')],
+    attribute: Annotated[
+        list[str], typer.Argument(metavar="NAME=VALUE...", help='Attributes: age=44 balance="1200.00 EUR".')
+    ],
     source: Source = "",
     server: Server = None,
     json: Json = False,
 ) -> None:
     """Set attributes; creates the customer when none of the identifiers is known."""
     request = profile_pb2.UpsertProfileRequest(
-        identifiers=arguments.identifiers(identifier), attributes=arguments.values(attribute, "NAME=VALUE"), source=source
+        identifiers=arguments.identifiers(identifier),
+        attributes=arguments.values(attribute, "NAME=VALUE"),
+        source=source,
     )
     with client.connected(client.address(server, control=True)) as link:
         response = profile_pb2_grpc.ProfileServiceStub(link).UpsertProfile(request, timeout=client.QUICK_SECONDS)
@@ -58,13 +62,19 @@ def consent(
     identifier: Identifiers,
     purpose: Annotated[str, typer.Argument(help="A purpose that the program declares.")],
     granted: Annotated[bool, typer.Option("--grant/--refuse", help="Which of both.", show_default=False)],
-    channel: Annotated[str, typer.Option("--channel", "-c", help="Only in this channel. Default: in every one.")] = "",
+    channel: Annotated[
+        str, typer.Option("--channel", "-c", help="Only in this channel. Default: in every one.")
+    ] = "",
     source: Source = "",
     server: Server = None,
 ) -> None:
     """Record a consent or its withdrawal."""
     request = profile_pb2.SetConsentRequest(
-        identifiers=arguments.identifiers(identifier), purpose=purpose, channel=channel, granted=granted, source=source
+        identifiers=arguments.identifiers(identifier),
+        purpose=purpose,
+        channel=channel,
+        granted=granted,
+        source=source,
     )
     with client.connected(client.address(server, control=True)) as link:
         profile_pb2_grpc.ProfileServiceStub(link).SetConsent(request, timeout=client.QUICK_SECONDS)
@@ -92,4 +102,6 @@ def join(identifier: Identifiers, server: Server = None, json: Json = False) -> 
     request = profile_pb2.JoinIdentifiersRequest(identifiers=arguments.identifiers(identifier))
     with client.connected(client.address(server, control=True)) as link:
         response = profile_pb2_grpc.ProfileServiceStub(link).JoinIdentifiers(request, timeout=client.QUICK_SECONDS)
-    show.as_json(response) if json else show.out.print(f"customer {response.customer}, {response.merged} merged into it")
+    show.as_json(response) if json else show.out.print(
+        f"customer {response.customer}, {response.merged} merged into it"
+    )

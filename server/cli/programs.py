@@ -30,7 +30,11 @@ def validate(folder: Folder, json: Json = False) -> None:
     except ProgramError as error:
         for each in error.problems:
             response.problems.add(
-                file=each.where.file, line=each.where.line, column=each.where.column, message=each.message, hint=each.hint
+                file=each.where.file,
+                line=each.where.line,
+                column=each.where.column,
+                message=each.message,
+                hint=each.hint,
             )
     if json:
         show.as_json(response)
@@ -39,7 +43,9 @@ def validate(folder: Folder, json: Json = False) -> None:
         count = len(response.problems)
         show.err.print(f"{count} {'problem' if count == 1 else 'problems'} in {folder}", markup=False)
     else:
-        show.out.print(f"{folder} is in order: {response.offers} offers, digest {response.digest[:12]}", markup=False)
+        show.out.print(
+            f"{folder} is in order: {response.offers} offers, digest {response.digest[:12]}", markup=False
+        )
     if response.problems:
         raise typer.Exit(Exit.DATA)
 
@@ -66,7 +72,9 @@ def list_(server: Server = None, json: Json = False) -> None:
 @app.command("show")
 def show_(
     version: Annotated[str, typer.Argument(help="Such as bank@3. Default: the active one.")] = "",
-    into: Annotated[Path | None, typer.Option("--into", help="Write the sources into this new folder.", show_default=False)] = None,
+    into: Annotated[
+        Path | None, typer.Option("--into", help="Write the sources into this new folder.", show_default=False)
+    ] = None,
     server: Server = None,
     json: Json = False,
 ) -> None:

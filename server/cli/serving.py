@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.completion import get_completion_script
+from typer._completion_shared import get_completion_script
 
 from server.cli import show
 from server.cli.commands import Json
@@ -17,7 +17,12 @@ from server.config import Config
 
 File = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", show_default=False, help="YAML or TOML. Default: RAPPORT_CONFIG, else rapport.yaml here."),
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        show_default=False,
+        help="YAML or TOML. Default: RAPPORT_CONFIG, else rapport.yaml here.",
+    ),
 ]
 
 
@@ -41,7 +46,8 @@ def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")])
         path.write_text(text)
         show.err.print(f"wrote {path}", markup=False)
     show.err.print(
-        f"Next: cd {folder} && rapport serve, and in another window: rapport decide -c web -p home_hero -i cookie=c1", markup=False
+        f"Next: cd {folder} && rapport serve, and in another window: rapport decide -c web -p home_hero -i cookie=c1",
+        markup=False,
     )
 
 
@@ -58,7 +64,7 @@ def config(config: File = None, json: Json = False) -> None:
     show.settings({row.key: (str(value), origin, row.when) for row, value, origin in effective.rows()})
 
 
-class Shell(str, enum.Enum):
+class Shell(enum.StrEnum):
     """Shells that can complete."""
 
     bash = "bash"

@@ -39,7 +39,7 @@ def error(problem: RapportError) -> None:
     if isinstance(problem, ProgramError | MappingError):
         places = [(str(each.where), f"{each.message} {each.hint}".rstrip()) for each in problem.problems]
         message = message.partition("\n")[0]
-    elif isinstance(problem, RemoteError) and len(problem.violations) > 1 or reason == ProgramError.reason:
+    elif (isinstance(problem, RemoteError) and len(problem.violations) > 1) or reason == ProgramError.reason:
         places = list(problem.violations) if isinstance(problem, RemoteError) else []
         message = message.partition("\n")[0]
     err.print(f"[bold red]{reason}[/] {escape(message)}", soft_wrap=True)
@@ -146,7 +146,7 @@ def _rejections(placement: decision_pb2.PlacementAnswer) -> Table:
     return table
 
 
-def _reason(reason: decision_pb2.Reason.ValueType) -> str:
+def _reason(reason: decision_pb2.Reason) -> str:
     return decision_pb2.Reason.Name(reason).removeprefix("REASON_")
 
 
@@ -156,7 +156,9 @@ def outcomes(tokens: list[str], response: decision_pb2.RecordResponse) -> None:
         status = decision_pb2.OutcomeStatus.Name(result.status).removeprefix("OUTCOME_STATUS_")
         good = result.status in (decision_pb2.OUTCOME_STATUS_APPLIED, decision_pb2.OUTCOME_STATUS_DUPLICATE)
         text = "" if good else f"  {result.failure.message} {result.failure.hint}".rstrip()
-        out.print(f"[{'green' if good else 'red'}]{status}[/] {escape(token[:24])}...{escape(text)}", soft_wrap=True)
+        out.print(
+            f"[{'green' if good else 'red'}]{status}[/] {escape(token[:24])}...{escape(text)}", soft_wrap=True
+        )
 
 
 # --- profiles ---------------------------------------------------------------------------------------------------
@@ -165,7 +167,9 @@ def outcomes(tokens: list[str], response: decision_pb2.RecordResponse) -> None:
 def profile(response: profile_pb2.GetProfileResponse) -> None:
     """All that is known of one customer."""
     named = ", ".join(f"{each.namespace}={each.value}" for each in response.identifiers)
-    out.print(f"[bold]Customer {response.customer}[/]  {escape(named)}  updated {when(response.updated)}", soft_wrap=True)
+    out.print(
+        f"[bold]Customer {response.customer}[/]  {escape(named)}  updated {when(response.updated)}", soft_wrap=True
+    )
     if response.attributes:
         table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, show_header=False)
         for name, value in sorted(response.attributes.items()):
@@ -173,14 +177,18 @@ def profile(response: profile_pb2.GetProfileResponse) -> None:
         out.print(table)
     for consent in response.consents:
         said = "[green]granted[/]" if consent.granted else "[red]refused[/]"
-        out.print(f"consent {escape(consent.purpose)} {said} {escape(consent.channel or 'in every channel')} since {when(consent.at)}")
+        out.print(
+            f"consent {escape(consent.purpose)} {said} {escape(consent.channel or 'in every channel')} since {when(consent.at)}"
+        )
     for case in response.cases:
         until = f"closed {when(case.closed)}" if case.HasField("closed") else "[yellow]open[/]"
         out.print(f"case {escape(case.kind)} {until}, opened {when(case.opened)}")
     if response.contacts:
         table = _plain("contacts", "at", "offer", "outcome", "channel")
         for contact in response.contacts:
-            table.add_row(when(contact.at), escape(contact.offer), escape(contact.outcome), escape(contact.channel))
+            table.add_row(
+                when(contact.at), escape(contact.offer), escape(contact.outcome), escape(contact.channel)
+            )
         out.print(table)
     if response.events:
         table = _plain("events", "at", "type", "fields")
@@ -197,7 +205,9 @@ def programs(versions: list[program_pb2.ProgramVersion]) -> None:
     """Versions of programs, newest first."""
     table = _plain("", "program", "loaded", "digest", "")
     for each in versions:
-        table.add_row(escape(each.version), when(each.loaded), each.digest[:12], "[green]active[/]" if each.active else "")
+        table.add_row(
+            escape(each.version), when(each.loaded), each.digest[:12], "[green]active[/]" if each.active else ""
+        )
     out.print(table if versions else "No program has been loaded. Load one: rapport program load FOLDER.")
 
 
@@ -257,7 +267,14 @@ def settings(rows: Mapping[str, tuple[str, str, str]]) -> None:
 
 
 def _plain(title: str, *columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, title=title or None, title_justify="left", title_style="dim")
+    table = Table(
+        box=None,
+        padding=(0, 2, 0, 0),
+        show_edge=False,
+        title=title or None,
+        title_justify="left",
+        title_style="dim",
+    )
     for column in columns:
         table.add_column(column, header_style="dim", overflow="fold")
     return table

@@ -113,7 +113,10 @@ def configuration() -> str:
         head, _, name = row.key.partition(".")
         if head != section:
             section = head
-            lines += ["", f"{section}:" if any(key.startswith(f"{head}.") for key in in_effect) else f"#{section}:"]
+            lines += [
+                "",
+                f"{section}:" if any(key.startswith(f"{head}.") for key in in_effect) else f"#{section}:",
+            ]
         lines.append(f"  # {row.when}")
         value = in_effect.get(row.key, field.default)
         mark = "" if row.key in in_effect else "#"

@@ -54,7 +54,8 @@ def parse(request: type[Request], data: bytes) -> Request:
         return request.FromString(data)
     except DecodeError as error:
         raise BadValue(
-            "request", f"the bytes are not a {request.DESCRIPTOR.name} message",
+            "request",
+            f"the bytes are not a {request.DESCRIPTOR.name} message",
             "Generate the client from the protos of this version.",
         ) from error
 

@@ -1,17 +1,17 @@
 """DecisionService: what channels call. Converts, calls the engine, converts back; writes no log line.
 
-Decide is the hot path: bytes in, bytes out, no interceptors, no message objects. A batch (DecideMany, Record) is done item by item, so that one bad
-item fails alone; the call's deadline is asked again before each decision.
+Decide is the hot path: bytes in, bytes out, no interceptors, no message objects. A batch (DecideMany, Record) is done
+item by item, so that one bad item fails alone; the call's deadline is asked again before each decision.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 import grpc
 
 from core import limits
-from core.decision import DecideRequest, ExplainLevel
+from core.decision import DecideRequest
 from core.errors import BadValue, DeadlineTooShort, RapportError, TooLarge
 from core.outcomes import Outcome, OutcomeResult, OutcomeStatus
 from protos.rapport.v1 import decision_pb2
@@ -32,7 +32,7 @@ class DecisionService:
         self._engine = engine
         self._message_bytes = message_bytes
 
-    def handlers(self) -> grpc.GenericRpcHandler[bytes, bytes]:
+    def handlers(self) -> grpc.GenericRpcHandler:
         """The service as grpcio registers it."""
         most = self._message_bytes
         return grpc.method_handlers_generic_handler(
@@ -109,7 +109,7 @@ class DecisionService:
         """One decision in full, leaving no trace."""
         wanted = decision_pb2.DecideRequest()
         wanted.CopyFrom(message.request)
-        wanted.explain = ExplainLevel.FULL.value
+        wanted.explain = decision_pb2.EXPLAIN_LEVEL_FULL
         answer = convert.answer_to(self._engine.explain(_request(wanted, context)))
         only = frozenset(message.offers)
         for placement in answer.placements:
@@ -134,9 +134,10 @@ def _remaining(context: grpc.ServicerContext) -> int | None:
 
 
 def _result(result: OutcomeResult) -> decision_pb2.OutcomeResult:
+    done = cast("decision_pb2.OutcomeStatus", result.status.value)
     if result.error is None:
-        return decision_pb2.OutcomeResult(status=result.status.value)
-    return decision_pb2.OutcomeResult(status=result.status.value, failure=status.failure(result.error))
+        return decision_pb2.OutcomeResult(status=done)
+    return decision_pb2.OutcomeResult(status=done, failure=status.failure(result.error))
 
 
 def _count(what: str, count: int, limit: int) -> RapportError:

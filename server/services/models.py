@@ -1,7 +1,7 @@
 """ModelService: brings versions of models to the registry's gate, lists them, and returns to earlier ones.
 
-A deployment takes seconds (it is tried in a child process first) on a thread of the control plane; decisions go on with the version that
-serves.
+A deployment takes seconds (it is tried in a child process first) on a thread of the control plane; decisions go on with
+the version that serves.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ModelService:
         self._registry = registry
         self._message_bytes = message_bytes
 
-    def handlers(self) -> grpc.GenericRpcHandler[bytes, bytes]:
+    def handlers(self) -> grpc.GenericRpcHandler:
         """The service as grpcio registers it."""
         most = self._message_bytes
         return grpc.method_handlers_generic_handler(
@@ -54,27 +54,36 @@ class ModelService:
         if not message.files:
             if not message.version:
                 raise BadValue(
-                    "version", "is absent, and so are the files",
+                    "version",
+                    "is absent, and so are the files",
                     "Send model.onnx and model.yaml, or the number of a version that lies in the repository.",
                 )
             version = self._registry.activate(message.name, message.version)
         else:
             known = {MODEL_FILE, DESCRIPTION_FILE}
             if set(message.files) != known:
-                raise BadValue("files", f"has {', '.join(sorted(message.files))}", f"Send {' and '.join(sorted(known))}.")
+                raise BadValue(
+                    "files", f"has {', '.join(sorted(message.files))}", f"Send {' and '.join(sorted(known))}."
+                )
             size = sum(len(content) for content in message.files.values())
             if size > limits.MODEL_BYTES:
                 raise TooLarge("the model's files in bytes", size, limits.MODEL_BYTES)
-            number = message.version or 1 + max((each.version for each in self._registry.versions(message.name)), default=0)
+            number = message.version or 1 + max(
+                (each.version for each in self._registry.versions(message.name)), default=0
+            )
             version = self._registry.deploy(
                 message.name, number, message.files[MODEL_FILE], message.files[DESCRIPTION_FILE]
             )
         logs.get("models").info("model deployed", model=version.label, state=version.state.value)
         return model_pb2.DeployModelResponse(model=_shown(version))
 
-    def list(self, message: model_pb2.ListModelsRequest, context: grpc.ServicerContext) -> model_pb2.ListModelsResponse:
+    def list(
+        self, message: model_pb2.ListModelsRequest, context: grpc.ServicerContext
+    ) -> model_pb2.ListModelsResponse:
         """Every version known."""
-        return model_pb2.ListModelsResponse(models=[_shown(each) for each in self._registry.versions(message.name)])
+        return model_pb2.ListModelsResponse(
+            models=[_shown(each) for each in self._registry.versions(message.name)]
+        )
 
     def rollback(
         self, message: model_pb2.RollbackModelRequest, context: grpc.ServicerContext

@@ -51,7 +51,7 @@ class ProfileService:
         self._store = store
         self._message_bytes = message_bytes
 
-    def handlers(self) -> grpc.GenericRpcHandler[bytes, bytes]:
+    def handlers(self) -> grpc.GenericRpcHandler:
         """The service as grpcio registers it."""
         most = self._message_bytes
         return grpc.method_handlers_generic_handler(
@@ -79,7 +79,10 @@ class ProfileService:
             attributes[name] = None
         result: CustomerResult = self._store.apply(
             Upsert(
-                identifiers=_who(message.identifiers), attributes=attributes, source=message.source, at_us=_at(message)
+                identifiers=_who(message.identifiers),
+                attributes=attributes,
+                source=message.source,
+                at_us=_at(message),
             )
         )
         return profile_pb2.UpsertProfileResponse(customer=result.customer, created=result.created)
@@ -96,7 +99,9 @@ class ProfileService:
         found = self._store.profile(who)
         if found is None:
             # The identifier itself stays out of the error: errors are logged by callers.
-            raise NotFound("Customer", ", ".join(each.namespace for each in who), hint="None of the identifiers is known.")
+            raise NotFound(
+                "Customer", ", ".join(each.namespace for each in who), hint="None of the identifiers is known."
+            )
         return _shown(found, message.contacts or SHOWN, message.events or SHOWN)
 
     def set_consent(
@@ -105,8 +110,12 @@ class ProfileService:
         """Grant or withdraw."""
         self._store.apply(
             SetConsent(
-                identifiers=_who(message.identifiers), purpose=message.purpose, channel=message.channel,
-                granted=message.granted, source=message.source, at_us=_at(message),
+                identifiers=_who(message.identifiers),
+                purpose=message.purpose,
+                channel=message.channel,
+                granted=message.granted,
+                source=message.source,
+                at_us=_at(message),
             )
         )
         return profile_pb2.SetConsentResponse()
@@ -175,23 +184,34 @@ def _shown(profile: Profile, contacts: int, events: int) -> profile_pb2.GetProfi
     message = profile_pb2.GetProfileResponse(
         customer=profile.customer,
         updated=convert.instant(profile.updated_us),
-        identifiers=[values_pb2.Identifier(namespace=each.namespace, value=each.value) for each in profile.identifiers],
+        identifiers=[
+            values_pb2.Identifier(namespace=each.namespace, value=each.value) for each in profile.identifiers
+        ],
         attributes=convert.values_to(profile.attributes),
     )
     for consent in profile.consents:
         message.consents.add(
-            purpose=consent.purpose, channel=consent.channel, granted=consent.granted, source=consent.source,
+            purpose=consent.purpose,
+            channel=consent.channel,
+            granted=consent.granted,
+            source=consent.source,
             at=convert.instant(consent.at_us),
         )
     for case in profile.cases:
         message.cases.add(
-            kind=case.kind, key_hash=case.key, opened=convert.instant(case.opened_us),
+            kind=case.kind,
+            key_hash=case.key,
+            opened=convert.instant(case.opened_us),
             closed=None if case.closed_us is None else convert.instant(case.closed_us),
         )
     for contact in reversed(profile.contacts[-contacts:]):
         message.contacts.add(
-            at=convert.instant(contact.at_us), offer=contact.offer, outcome=contact.outcome, channel=contact.channel,
-            instance=contact.instance, value_minor=contact.value_minor,
+            at=convert.instant(contact.at_us),
+            offer=contact.offer,
+            outcome=contact.outcome,
+            channel=contact.channel,
+            instance=contact.instance,
+            value_minor=contact.value_minor,
         )
     for event in reversed(profile.events[-events:]):
         message.events.add(

@@ -32,7 +32,7 @@ class ProgramService:
         self._activated = activated
         self._one_at_a_time = threading.Lock()
 
-    def handlers(self) -> grpc.GenericRpcHandler[bytes, bytes]:
+    def handlers(self) -> grpc.GenericRpcHandler:
         """The service as grpcio registers it."""
         most = self._message_bytes
         return grpc.method_handlers_generic_handler(
@@ -56,7 +56,10 @@ class ProgramService:
             return program_pb2.ValidateProgramResponse(
                 problems=[
                     program_pb2.ProgramProblem(
-                        file=each.where.file, line=each.where.line, column=each.where.column, message=each.message,
+                        file=each.where.file,
+                        line=each.where.line,
+                        column=each.where.column,
+                        message=each.message,
                         hint=each.hint,
                     )
                     for each in error.problems
@@ -112,8 +115,6 @@ class ProgramService:
         raise NotFound("Program", version or "(active)", hint="rapport program list shows what is kept.")
 
 
-
-
 def _files(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """The program's files; names must stay inside the folder, since they are shown and may be written out again."""
     if not files:
@@ -121,5 +122,7 @@ def _files(files: Mapping[str, bytes]) -> dict[str, bytes]:
     for name in files:
         path = PurePosixPath(name)
         if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
-            raise BadValue("files", f"'{name}' is not a path inside the folder", "Use names such as offers/cards.yaml.")
+            raise BadValue(
+                "files", f"'{name}' is not a path inside the folder", "Use names such as offers/cards.yaml."
+            )
     return dict(files)

@@ -43,7 +43,10 @@ class Server:
         settings = {"RAPPORT_LISTEN_DECISIONS": "127.0.0.1:0", "RAPPORT_LOG_FORMAT": "json", **environment}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAPPORT_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "server"], cwd=folder, stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-m", "server"],
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
             env={**inherited, "PYTHONPATH": str(ROOT), "COVERAGE_PROCESS_START": "", **settings},
         )
         self.lines: Queue[str] = Queue()
@@ -79,6 +82,11 @@ class Server:
             self.seen.append(self.lines.get())
         return "".join(self.seen)
 
+    def close(self) -> None:
+        self._reader.join(BOUND_SECONDS)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(BOUND_SECONDS)
@@ -97,6 +105,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Ser
         if server.process.poll() is None:
             server.process.kill()
         server.process.wait(BOUND_SECONDS)
+        server.close()
 
 
 def write_starter(folder: Path) -> Path:
@@ -115,7 +124,9 @@ def address(make: Callable[..., Server], tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def rapport(address: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+def rapport(
+    address: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
     """Runs the command line in this process against the server: exit code, standard output, standard error."""
     monkeypatch.setenv("RAPPORT_SERVER", address)
     monkeypatch.setenv("COLUMNS", "200")
@@ -131,7 +142,9 @@ def rapport(address: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 
 def ask(channel: str = "web", **more: Any) -> decision_pb2.DecideRequest:
-    return decision_pb2.DecideRequest(channel=channel, placements=[decision_pb2.PlacementRequest(name="home_hero", slots=2)], **more)
+    return decision_pb2.DecideRequest(
+        channel=channel, placements=[decision_pb2.PlacementRequest(name="home_hero", slots=2)], **more
+    )
 
 
 def someone(value: str) -> list[values_pb2.Identifier]:
@@ -155,9 +168,10 @@ def offers(response: decision_pb2.DecideResponse) -> list[str]:
 
 
 def test_what_one_connection_told_the_next_decision_on_another_knows(address: str) -> None:
-    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as one, grpc.insecure_channel(
-        address, [("grpc.use_local_subchannel_pool", 1)]
-    ) as two:
+    with (
+        grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as one,
+        grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as two,
+    ):
         decide = decision_pb2_grpc.DecisionServiceStub(two).Decide
         who = someone("read-your-writes")
         assert offers(decide(ask(identifiers=who))) == ["newsletter"]
@@ -182,7 +196,8 @@ def test_a_cap_counts_reports_once_and_binds_the_next_decision(address: str) -> 
             report = decision_pb2.Outcome(token=answer.placements[0].offers[0].token, outcome="shown")
             results = stub.Record(decision_pb2.RecordRequest(outcomes=[report, report])).results
             assert [each.status for each in results] == [
-                decision_pb2.OUTCOME_STATUS_APPLIED, decision_pb2.OUTCOME_STATUS_DUPLICATE
+                decision_pb2.OUTCOME_STATUS_APPLIED,
+                decision_pb2.OUTCOME_STATUS_DUPLICATE,
             ]
         answer = stub.Decide(ask(identifiers=who, explain=decision_pb2.EXPLAIN_LEVEL_FULL))
         assert offers(answer) == ["newsletter"]
@@ -224,8 +239,14 @@ def test_identifiers_joined_are_one_customer(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
         stub = profile_pb2_grpc.ProfileServiceStub(channel)
         cookie = values_pb2.Identifier(namespace="cookie", value="joined")
-        stub.UpsertProfile(profile_pb2.UpsertProfileRequest(identifiers=someone("joined"), attributes={"age": values_pb2.Value(int_value=1)}))
-        other = profile_pb2.UpsertProfileRequest(identifiers=[cookie], attributes={"vip": values_pb2.Value(bool_value=True)})
+        stub.UpsertProfile(
+            profile_pb2.UpsertProfileRequest(
+                identifiers=someone("joined"), attributes={"age": values_pb2.Value(int_value=1)}
+            )
+        )
+        other = profile_pb2.UpsertProfileRequest(
+            identifiers=[cookie], attributes={"vip": values_pb2.Value(bool_value=True)}
+        )
         assert stub.UpsertProfile(other).created
         joined = stub.JoinIdentifiers(profile_pb2.JoinIdentifiersRequest(identifiers=[cookie, *someone("joined")]))
         assert joined.merged == 1
@@ -261,7 +282,7 @@ def test_a_wrong_request_is_told_what_is_wrong(address: str, spoil: dict[str, An
 def test_a_refused_program_changes_nothing(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
         stub = program_pb2_grpc.ProgramServiceStub(channel)
-        files = {name: content for name, content in stub.GetProgram(program_pb2.GetProgramRequest()).files.items()}
+        files = dict(stub.GetProgram(program_pb2.GetProgramRequest()).files)
         files["offers.yaml"] = files["offers.yaml"].replace(b"customer.age >= 18", b"customer.agee >= 18")
         with pytest.raises(grpc.RpcError) as refused:
             stub.LoadProgram(program_pb2.LoadProgramRequest(files=files))
@@ -279,13 +300,14 @@ def test_a_refused_program_changes_nothing(address: str) -> None:
 def test_reflection_and_health_tell_what_is_served(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
         asked = reflection_pb2.ServerReflectionRequest(list_services="")
-        (said,) = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([asked]))
+        reflect = reflection_pb2_grpc.ServerReflectionStub(channel)
+        (said,) = reflect.ServerReflectionInfo(iter([asked]))  # type: ignore[operator]  # the stubs know no calls
         names = {each.name for each in said.list_services_response.service}
         ours = {f"rapport.v1.{name}Service" for name in ("Decision", "Profile", "Program", "Model")}
         assert ours | {"grpc.health.v1.Health"} <= names
         for name in ("", *ours):
-            health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name))
-            assert health.status == health_pb2.HealthCheckResponse.SERVING, name
+            check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # nor here
+            assert check(health_pb2.HealthCheckRequest(service=name)).status == health_pb2.HealthCheckResponse.SERVING
 
 
 # --- the command line ---------------------------------------------------------------------------------------------
@@ -296,7 +318,9 @@ def test_a_decision_on_the_command_line_and_what_came_of_it(rapport: Callable[..
     visits = [part for key in "123" for part in ("--event", json.dumps({"type": "visit", "key": key}))]
     assert rapport("tell", *who, "-a", "age=44", "-a", "first_name=Zoë", "-a", "vip=true", *visits)[0] == 0
     assert rapport("profile", "consent", *who, "marketing", "--grant")[0] == 0
-    code, out, _ = rapport("decide", *who, "-c", "web", "-p", "home_hero:1", "-f", "cart=60.00 EUR", "--explain", "full")
+    code, out, _ = rapport(
+        "decide", *who, "-c", "web", "-p", "home_hero:1", "-f", "cart=60.00 EUR", "--explain", "full"
+    )
     assert code == 0
     assert "1  summer_sale  of promotions  3 = 0.1 x 100 % x 20 x 150 %" in out
     assert "44.10 EUR  list 49.00 EUR; personal, by customer.vip" in out
@@ -391,7 +415,10 @@ def test_two_addresses_keep_channels_from_programs(make: Callable[..., Server], 
     server = make(write_starter(tmp_path), RAPPORT_LISTEN_CONTROL="127.0.0.1:0", RAPPORT_PROGRAMS_PATH="")
     said = server.until("listening")
     server.until("no program is loaded")
-    with grpc.insecure_channel(said["listen_decisions"]) as channels, grpc.insecure_channel(said["listen_control"]) as control:
+    with (
+        grpc.insecure_channel(said["listen_decisions"]) as channels,
+        grpc.insecure_channel(said["listen_control"]) as control,
+    ):
         with pytest.raises(grpc.RpcError) as refused:
             decision_pb2_grpc.DecisionServiceStub(channels).Decide(ask())
         assert isinstance(refused.value, grpc.Call)
@@ -419,8 +446,13 @@ def test_two_addresses_keep_channels_from_programs(make: Callable[..., Server], 
     ],
 )
 def test_a_server_that_cannot_start_says_why(
-    rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str,
-    environment: dict[str, str], code: int, word: str,
+    rapport: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    address: str,
+    environment: dict[str, str],
+    code: int,
+    word: str,
 ) -> None:
     # In this process, since nothing of it gets as far as serving.
     monkeypatch.chdir(write_starter(tmp_path))
@@ -452,11 +484,15 @@ def test_one_store_has_one_server(make: Callable[..., Server], tmp_path: Path) -
 
 
 def test_an_import_beside_a_server_is_refused_and_alone_it_works(
-    make: Callable[..., Server], tmp_path: Path, rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Server],
+    tmp_path: Path,
+    rapport: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(write_starter(tmp_path))
     (tmp_path / "mapping.yaml").write_text(
-        "mapping: people\nsource: crm\nformat: csv\nrow: profile\nidentifiers: {crm: id}\nattributes: {age: age, first_name: name}\n"
+        "mapping: people\nsource: crm\nformat: csv\nrow: profile\nidentifiers: {crm: id}\n"
+        "attributes: {age: age, first_name: name}\n"
     )
     (tmp_path / "people.csv").write_text("id,name,age\n1,Ana,30\n2,Rui,old\n3,Eva,\n")
     server = make(tmp_path)

@@ -1,16 +1,17 @@
 """The short way and the library's way between bytes and values mean the same.
 
 `server.codec` reads and writes Decide's messages by hand. Whatever a client can send, it must either say the same as the
-library with `server.convert`, or step aside (None); whatever the core answers, the library must read from its bytes what it would have
-written itself.
+library with `server.convert`, or step aside (None); whatever the core answers, the library must read from its bytes what
+it would have written itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf import descriptor_pb2
+from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -65,8 +66,8 @@ def values(draw: st.DrawFn) -> values_pb2.Value:
 def requests(draw: st.DrawFn) -> decision_pb2.DecideRequest:
     made = decision_pb2.DecideRequest(
         channel=draw(names),
-        explain=draw(st.integers(-1, 5)),
-        deferred=draw(st.booleans()),  # type: ignore[arg-type]
+        explain=cast("decision_pb2.ExplainLevel", draw(st.integers(-1, 5))),
+        deferred=draw(st.booleans()),
     )
     for _ in range(draw(st.integers(0, 18) if draw(st.integers(0, 9)) == 0 else st.integers(0, 2))):
         made.identifiers.add(namespace=draw(names), value=draw(names))
@@ -109,7 +110,9 @@ def ordered(values: Mapping[str, Any]) -> dict[str, Any]:
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(requests(), st.one_of(st.none(), st.integers(1, 10**7)))
-def test_a_request_reads_the_same_either_way(message: decision_pb2.DecideRequest, remaining_us: int | None) -> None:
+def test_a_request_reads_the_same_either_way(
+    message: decision_pb2.DecideRequest, remaining_us: int | None
+) -> None:
     data = message.SerializeToString()
     short, long = codec.decode(data, remaining_us), by_library(data, remaining_us)
     if isinstance(long, RapportError):
@@ -139,7 +142,7 @@ def test_spoilt_bytes_read_the_same_or_not_at_all(data: st.DataObject) -> None:
 
 def test_the_short_way_knows_every_field_of_the_request() -> None:
     # A field added to the protos and not to the codec would make every request that has it take the long way, silently.
-    known = {
+    known: dict[type[Message], int] = {
         decision_pb2.DecideRequest: 10,
         decision_pb2.PlacementRequest: 2,
         values_pb2.Identifier: 2,

@@ -20,7 +20,10 @@ def load(tmp_path: Path, text: str, name: str = "rapport.yaml", **environment: s
 
 def test_environment_beats_file_beats_default(tmp_path: Path) -> None:
     config = load(
-        tmp_path, "drain: {seconds: 3}\nlog: {level: debug}\n", RAPPORT_LOG_LEVEL="error", RAPPORT_DRAIN_SECONDS="4"
+        tmp_path,
+        "drain: {seconds: 3}\nlog: {level: debug}\n",
+        RAPPORT_LOG_LEVEL="error",
+        RAPPORT_DRAIN_SECONDS="4",
     )
     assert (config.drain_seconds, config.log_level, config.log_format) == (4.0, "error", "console")
     origins = {row.key: origin for row, _, origin in config.rows()}
@@ -82,11 +85,11 @@ def test_the_file_that_init_writes_holds_every_setting_and_changes_none_but_the_
     changed = {row.key for (row, a, _), (_, b, _) in zip(written.rows(), plain.rows(), strict=True) if a != b}
     assert changed == {"programs.path"}
     # And with every line put in effect it is still a configuration, the same one.
-    everything = "\n".join(
-        line.removeprefix("#") for line in text.splitlines()[1:] if not line.startswith("  # ")
-    )
+    everything = "\n".join(line.removeprefix("#") for line in text.splitlines()[1:] if not line.startswith("  # "))
     document = yaml.safe_load(everything)
-    assert {f"{head}.{name}" for head, section in document.items() for name in section} == {row.key for _, row in rows()}
+    assert {f"{head}.{name}" for head, section in document.items() for name in section} == {
+        row.key for _, row in rows()
+    }
     load(tmp_path, everything)
 
 

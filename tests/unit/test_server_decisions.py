@@ -52,14 +52,23 @@ ANSWER = DecideAnswer(
             SlotStatus.OK,
             (
                 DecidedOffer(
-                    "deposit", "savings", 1, 31.0, Factors(0.2, 100.0, 50.0, 55.0), {"title": "Olá", "link": "/d"},
-                    "token-1", 2**64 - 1,
-                    QuotedPrice(Money(1500, "EUR"), Money(1200, "EUR"), True, ("customer.balance",), Clamp.FLOOR), "uptake/3",
+                    "deposit",
+                    "savings",
+                    1,
+                    31.0,
+                    Factors(0.2, 100.0, 50.0, 55.0),
+                    {"title": "Olá", "link": "/d"},
+                    "token-1",
+                    2**64 - 1,
+                    QuotedPrice(Money(1500, "EUR"), Money(1200, "EUR"), True, ("customer.balance",), Clamp.FLOOR),
+                    "uptake/3",
                 ),
             ),
             rejections=(
                 Rejection("card", Reason.ELIGIBILITY, "cards.eligibility.1", Detail.VALUE_MISSING, "customer.age"),
-                Rejection("loan", Reason.ARBITRATION_LOST, priority=0.0, lowest_winner=31.0, factors=Factors(0, 0, 0, 0)),
+                Rejection(
+                    "loan", Reason.ARBITRATION_LOST, priority=0.0, lowest_winner=31.0, factors=Factors(0, 0, 0, 0)
+                ),
             ),
             summary={Reason.ARBITRATION_LOST: 1, Reason.ELIGIBILITY: 1},
         ),
@@ -98,13 +107,20 @@ class Engine:
 
     def record(self, outcomes: Sequence[Outcome]) -> Sequence[OutcomeResult]:
         self.outcomes.extend(outcomes)
-        known = {"token-1": OutcomeResult(OutcomeStatus.APPLIED), "token-2": OutcomeResult(OutcomeStatus.DUPLICATE)}
+        known = {
+            "token-1": OutcomeResult(OutcomeStatus.APPLIED),
+            "token-2": OutcomeResult(OutcomeStatus.DUPLICATE),
+        }
         unknown = OutcomeResult(OutcomeStatus.UNKNOWN, errors.BadToken("its signature is wrong"))
         return [known.get(each.token, unknown) for each in outcomes]
 
     def tell(
-        self, identifiers: Sequence[Identifier], events: Sequence[Event], attributes: Mapping[str, AnyValue],
-        source: str, at_us: int | None,
+        self,
+        identifiers: Sequence[Identifier],
+        events: Sequence[Event],
+        attributes: Mapping[str, AnyValue],
+        source: str,
+        at_us: int | None,
     ) -> TellResult:
         self.told.append((identifiers, events, attributes, source, at_us))
         return TellResult(len(events), 0, True)
@@ -143,7 +159,11 @@ class Running:
         self.process = Process(
             self.config,
             [Served(decisions.NAME, decisions.DecisionService(engine, 20_000).handlers())],
-            [Served(programs.NAME, programs.ProgramService(engine, 1 << 20, lambda version: ready[0]()).handlers())],
+            [
+                Served(
+                    programs.NAME, programs.ProgramService(engine, 1 << 20, lambda version: ready[0]()).handlers()
+                )
+            ],
         )
         ready.append(self.process.ready)
         self.process.start()
@@ -176,10 +196,15 @@ def test_request_reaches_the_engine_with_every_field(running: Running) -> None:
     request = decision_pb2.DecideRequest(
         identifiers=[values_pb2.Identifier(namespace="crm", value="42")],
         channel="web",
-        placements=[decision_pb2.PlacementRequest(name="home_hero", slots=3), decision_pb2.PlacementRequest(name="footer")],
+        placements=[
+            decision_pb2.PlacementRequest(name="home_hero", slots=3),
+            decision_pb2.PlacementRequest(name="footer"),
+        ],
         facts={
-            "b": values_pb2.Value(bool_value=False), "i": values_pb2.Value(int_value=-(2**63) + 1),
-            "d": values_pb2.Value(double_value=-math.inf), "s": values_pb2.Value(string_value=""),
+            "b": values_pb2.Value(bool_value=False),
+            "i": values_pb2.Value(int_value=-(2**63) + 1),
+            "d": values_pb2.Value(double_value=-math.inf),
+            "s": values_pb2.Value(string_value=""),
             "m": values_pb2.Value(money_value=values_pb2.Money(minor=1999, currency="EUR")),
             "set": values_pb2.Value(set_value=values_pb2.StringSet(members=["b", "a", "b"])),
         },
@@ -200,7 +225,12 @@ def test_request_reaches_the_engine_with_every_field(running: Running) -> None:
         placements=(PlacementRequest("home_hero", 3), PlacementRequest("footer", None)),
         identifiers=(Identifier("crm", "42"),),
         facts={
-            "b": False, "i": -(2**63) + 1, "d": -math.inf, "s": "", "m": Money(1999, "EUR"), "set": frozenset({"a", "b"}),
+            "b": False,
+            "i": -(2**63) + 1,
+            "d": -math.inf,
+            "s": "",
+            "m": Money(1999, "EUR"),
+            "set": frozenset({"a", "b"}),
             "t": datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC),
         },
         events=(Event("view", "v1", 1_788_263_999_000_000, {"page": "/d"}),),
@@ -230,13 +260,24 @@ def test_the_nearer_of_both_deadlines_holds(running: Running) -> None:
 def test_answer_arrives_with_every_field(running: Running) -> None:
     response = running.decisions.Decide(decision_pb2.DecideRequest(channel="web"))
     expected = decision_pb2.DecideResponse(
-        decision=ANSWER.decision, known=True, program="bank@3", digest="ab" * 32, models=["uptake/3"], seed=2**64 - 1,
+        decision=ANSWER.decision,
+        known=True,
+        program="bank@3",
+        digest="ab" * 32,
+        models=["uptake/3"],
+        seed=2**64 - 1,
         took_ns=12_345,
     )
     expected.as_of.FromMicroseconds(1_700_000_000_123_456)
     hero = expected.placements.add(name="home_hero", status=decision_pb2.SLOT_STATUS_OK)
     offer = hero.offers.add(
-        offer="deposit", group="savings", rank=1, priority=31.0, token="token-1", instance=2**64 - 1, model="uptake/3",
+        offer="deposit",
+        group="savings",
+        rank=1,
+        priority=31.0,
+        token="token-1",
+        instance=2**64 - 1,
+        model="uptake/3",
         content={"title": "Olá", "link": "/d"},
         factors=decision_pb2.Factors(propensity=0.2, context_percent=100, value=50, lever_percent=55),
     )
@@ -245,11 +286,18 @@ def test_answer_arrives_with_every_field(running: Running) -> None:
     offer.price.personal, offer.price.clamp = True, decision_pb2.CLAMP_FLOOR
     offer.price.basis.append("customer.balance")
     hero.rejections.add(
-        offer="card", reason=decision_pb2.REASON_ELIGIBILITY, rule="cards.eligibility.1",
-        detail=decision_pb2.DETAIL_VALUE_MISSING, input="customer.age",
+        offer="card",
+        reason=decision_pb2.REASON_ELIGIBILITY,
+        rule="cards.eligibility.1",
+        detail=decision_pb2.DETAIL_VALUE_MISSING,
+        input="customer.age",
     )
     hero.rejections.add(
-        offer="loan", reason=decision_pb2.REASON_ARBITRATION_LOST, priority=0, lowest_winner=31, factors=decision_pb2.Factors()
+        offer="loan",
+        reason=decision_pb2.REASON_ARBITRATION_LOST,
+        priority=0,
+        lowest_winner=31,
+        factors=decision_pb2.Factors(),
     )
     hero.summary.add(reason=decision_pb2.REASON_ELIGIBILITY, count=1)
     hero.summary.add(reason=decision_pb2.REASON_ARBITRATION_LOST, count=1)
@@ -261,8 +309,24 @@ def test_answer_arrives_with_every_field(running: Running) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [True, False, 0, -(2**63) + 1, 2**63 - 1, 0.1, -0.0, math.inf, "", "é", Money(-5, "JPY"), frozenset[str](), frozenset({"z", "a"}),
-     datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, UTC), datetime(1969, 7, 20, 20, 17, 40, 1, UTC)],
+    [
+        True,
+        False,
+        0,
+        -(2**63) + 1,
+        2**63 - 1,
+        0.1,
+        -0.0,
+        math.inf,
+        "",
+        "é",
+        Money(-5, "JPY"),
+        frozenset[str](),
+        frozenset({"z", "a"}),
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(9999, 12, 31, 23, 59, 59, 999_999, UTC),
+        datetime(1969, 7, 20, 20, 17, 40, 1, UTC),
+    ],
     ids=repr,
 )
 def test_value_there_and_back_is_the_same(value: AnyValue) -> None:
@@ -294,8 +358,11 @@ def _bad_level(request: decision_pb2.DecideRequest) -> None:
 @pytest.mark.parametrize(
     ("spoil", "reason", "word"),
     [
-        (_bad_value, "BAD_VALUE", "facts['cart']"), (_bad_instant, "BAD_VALUE", "as_of"), (_bad_nanos, "BAD_VALUE", "events[0].at"),
-        (_bad_budget, "BAD_VALUE", "time_budget"), (_bad_level, "UNKNOWN_NAME", "99"),
+        (_bad_value, "BAD_VALUE", "facts['cart']"),
+        (_bad_instant, "BAD_VALUE", "as_of"),
+        (_bad_nanos, "BAD_VALUE", "events[0].at"),
+        (_bad_budget, "BAD_VALUE", "time_budget"),
+        (_bad_level, "UNKNOWN_NAME", "99"),
     ],
 )
 def test_what_the_wire_can_get_wrong_is_named(
@@ -311,7 +378,9 @@ def test_what_the_wire_can_get_wrong_is_named(
 
 
 def test_bytes_that_are_no_message_are_the_callers_mistake(running: Running) -> None:
-    call = running.channel.unary_unary("/rapport.v1.DecisionService/Decide")
+    call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = running.channel.unary_unary(
+        "/rapport.v1.DecisionService/Decide"
+    )
     with pytest.raises(grpc.RpcError) as refused:
         call(b"\xff\xff\xff")
     assert reason_of(refused.value) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_VALUE")
@@ -331,7 +400,9 @@ def test_a_decision_larger_than_its_limit_is_refused_also_where_programs_may_be_
         (ZeroDivisionError("maria"), grpc.StatusCode.INTERNAL, "INTERNAL"),
     ],
 )
-def test_engine_error_becomes_the_calls_status(running: Running, error: Exception, code: grpc.StatusCode, reason: str) -> None:
+def test_engine_error_becomes_the_calls_status(
+    running: Running, error: Exception, code: grpc.StatusCode, reason: str
+) -> None:
     def fail(request: DecideRequest) -> DecideAnswer:
         raise error
 
@@ -359,25 +430,33 @@ def test_one_bad_request_of_many_fails_alone(running: Running) -> None:
 @pytest.mark.parametrize(("count", "reason"), [(0, "BAD_VALUE"), (101, "TOO_LARGE")])
 def test_many_has_bounds(running: Running, count: int, reason: str) -> None:
     with pytest.raises(grpc.RpcError) as refused:
-        running.decisions.DecideMany(decision_pb2.DecideManyRequest(requests=[decision_pb2.DecideRequest()] * count))
+        running.decisions.DecideMany(
+            decision_pb2.DecideManyRequest(requests=[decision_pb2.DecideRequest()] * count)
+        )
     assert reason_of(refused.value) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
 
 
 def test_reports_are_answered_one_by_one_in_their_order(running: Running) -> None:
     request = decision_pb2.RecordRequest()
-    request.outcomes.add(token="token-1", outcome="shown", key="k", value=values_pb2.Money(minor=100, currency="EUR"))
+    request.outcomes.add(
+        token="token-1", outcome="shown", key="k", value=values_pb2.Money(minor=100, currency="EUR")
+    )
     request.outcomes.add(token="token-1", outcome="shown").at.seconds = 1 << 60
     request.outcomes.add(token="token-2", outcome="shown").at.FromMicroseconds(5)
     request.outcomes.add(token="forged", outcome="shown")
     results = running.decisions.Record(request).results
     assert [each.status for each in results] == [
-        decision_pb2.OUTCOME_STATUS_APPLIED, decision_pb2.OUTCOME_STATUS_REFUSED, decision_pb2.OUTCOME_STATUS_DUPLICATE,
+        decision_pb2.OUTCOME_STATUS_APPLIED,
+        decision_pb2.OUTCOME_STATUS_REFUSED,
+        decision_pb2.OUTCOME_STATUS_DUPLICATE,
         decision_pb2.OUTCOME_STATUS_UNKNOWN,
     ]
     assert [each.failure.reason for each in results] == ["", "BAD_VALUE", "", "BAD_TOKEN"]
     assert "outcomes[1].at" in results[1].failure.message
     assert running.engine.outcomes == [
-        Outcome("token-1", "shown", None, Money(100, "EUR"), "k"), Outcome("token-2", "shown", 5), Outcome("forged", "shown"),
+        Outcome("token-1", "shown", None, Money(100, "EUR"), "k"),
+        Outcome("token-2", "shown", 5),
+        Outcome("forged", "shown"),
     ]
 
 
@@ -391,7 +470,9 @@ def test_tell_needs_somebody_and_something(running: Running) -> None:
             running.decisions.Tell(bad)
         assert reason_of(refused.value) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_VALUE")
     told = running.decisions.Tell(
-        decision_pb2.TellRequest(identifiers=[someone], events=[values_pb2.Event(type="view", key="1")], source="web")
+        decision_pb2.TellRequest(
+            identifiers=[someone], events=[values_pb2.Event(type="view", key="1")], source="web"
+        )
     )
     assert (told.applied, told.created) == (1, True)
     assert running.engine.told == [((Identifier("crm", "42"),), (Event("view", "1"),), {}, "web", None)]
@@ -411,7 +492,9 @@ def test_health_turns_with_the_first_program_and_again_when_draining(running: Ru
 
     def status(service: str) -> str:
         return health_pb2.HealthCheckResponse.ServingStatus.Name(
-            health.Check(health_pb2.HealthCheckRequest(service=service)).status
+            health.Check(  # type: ignore[attr-defined]  # the stubs know no calls
+                health_pb2.HealthCheckRequest(service=service)
+            ).status
         )
 
     assert (status(""), status(decisions.NAME), status(programs.NAME)) == ("NOT_SERVING", "NOT_SERVING", "SERVING")
@@ -459,7 +542,9 @@ def test_programs_are_validated_listed_fetched_and_rolled_back(running: Running)
     assert [each.active for each in stub.ListPrograms(program_pb2.ListProgramsRequest()).programs] == [False, True]
     got = stub.GetProgram(program_pb2.GetProgramRequest())
     assert (got.program.version, dict(got.files)) == ("bank@1", FILES)
-    running.engine.refusal = errors.ProgramError([errors.Problem(errors.Where("program.yaml", 1, 2), "Bad.", "Better.")])
+    running.engine.refusal = errors.ProgramError(
+        [errors.Problem(errors.Where("program.yaml", 1, 2), "Bad.", "Better.")]
+    )
     (problem,) = stub.ValidateProgram(program_pb2.ValidateProgramRequest(files=FILES)).problems
     assert (problem.file, problem.line, problem.column, problem.message) == ("program.yaml", 1, 2, "Bad.")
     with pytest.raises(grpc.RpcError) as refused:
@@ -483,8 +568,12 @@ def test_a_second_server_on_the_same_port_is_refused(running: Running) -> None:
 @pytest.mark.parametrize(
     ("address", "word"),
     [
-        ("127.0.0.1", "is not an address"), ("127.0.0.1:99999", "is not an address"), ("a b:1", "is not an address"),
-        ("192.0.2.1:7400", "no such address"), ("unix:/nowhere/at/all/socket", "No such file"), ("", "is not an address"),
+        ("127.0.0.1", "is not an address"),
+        ("127.0.0.1:99999", "is not an address"),
+        ("a b:1", "is not an address"),
+        ("192.0.2.1:7400", "no such address"),
+        ("unix:/nowhere/at/all/socket", "No such file"),
+        ("", "is not an address"),
     ],
 )
 def test_a_bad_address_says_what_is_wrong_with_it(address: str, word: str) -> None:

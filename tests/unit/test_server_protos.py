@@ -21,7 +21,9 @@ PROTOS = sorted((ROOT / "protos").rglob("*.proto"))
 def test_checked_in_code_is_what_protoc_writes(tmp_path: Path) -> None:
     pytest.importorskip("grpc_tools", reason="grpcio-tools, of the dev extra, is not installed")
     written = generate.generate(tmp_path)
-    kept = sorted(path.relative_to(ROOT) for path in (ROOT / "protos").rglob("*_pb2*") if path.suffix in {".py", ".pyi"})
+    kept = sorted(
+        path.relative_to(ROOT) for path in (ROOT / "protos").rglob("*_pb2*") if path.suffix in {".py", ".pyi"}
+    )
     assert [path.relative_to(tmp_path) for path in written] == kept
     for path in written:
         inside = path.relative_to(tmp_path)
@@ -47,7 +49,9 @@ def test_enums_agree_in_name_and_number(ours: type[enum.IntEnum], wire: EnumType
 
 @pytest.mark.parametrize("path", PROTOS, ids=lambda path: path.name)
 def test_every_element_of_a_proto_has_a_comment(path: Path) -> None:
-    element = re.compile(r"^\s*(service|message|enum|rpc|oneof|(repeated |optional )?[\w.<>, ]+ \w+ = \d+;|[A-Z_]+ = \d+;)")
+    element = re.compile(
+        r"^\s*(service|message|enum|rpc|oneof|(repeated |optional )?[\w.<>, ]+ \w+ = \d+;|[A-Z_]+ = \d+;)"
+    )
     lines = path.read_text().splitlines()
     bare = [
         f"{path.name}:{number}: {line.strip()}"
@@ -60,7 +64,9 @@ def test_every_element_of_a_proto_has_a_comment(path: Path) -> None:
 @pytest.mark.parametrize("path", PROTOS, ids=lambda path: path.name)
 def test_every_rpc_has_a_request_and_a_response_of_its_own(path: Path) -> None:
     calls = re.findall(r"rpc (\w+)\((\w+)\) returns \((\w+)\)", path.read_text())
-    assert [(f"{name}Request", f"{name}Response") for name, _, _ in calls] == [(asked, said) for _, asked, said in calls]
+    assert [(f"{name}Request", f"{name}Response") for name, _, _ in calls] == [
+        (asked, said) for _, asked, said in calls
+    ]
 
 
 def test_the_element_pattern_finds_what_it_is_meant_to_find() -> None:

@@ -52,9 +52,16 @@ def test_error_is_told_as_the_table_says(case: dict[str, Any]) -> None:
     retry = detail(told, error_details_pb2.RetryInfo)
     assert (retry.retry_delay.ToMilliseconds() if retry else None) == case.get("retry_ms")
     bad = detail(told, error_details_pb2.BadRequest)
-    assert ([each.field for each in bad.field_violations] if bad else []) == ([case["field"]] if "field" in case else [])
+    assert ([each.field for each in bad.field_violations] if bad else []) == (
+        [case["field"]] if "field" in case else []
+    )
     item = status.failure(error)
-    assert (item.status, item.reason, item.message, item.hint) == (told.code, case["reason"], error.message, error.hint)
+    assert (item.status, item.reason, item.message, item.hint) == (
+        told.code,
+        case["reason"],
+        error.message,
+        error.hint,
+    )
 
 
 def test_every_class_of_the_tree_stands_in_the_table_and_in_the_cases() -> None:
@@ -65,7 +72,9 @@ def test_every_class_of_the_tree_stands_in_the_table_and_in_the_cases() -> None:
 
 
 def test_problems_of_a_program_come_with_file_line_and_column() -> None:
-    problem = errors.Problem(errors.Where("offers/cards.yaml", 12, 5), "There is no attribute 'agee'.", "Did you mean 'age'?")
+    problem = errors.Problem(
+        errors.Where("offers/cards.yaml", 12, 5), "There is no attribute 'agee'.", "Did you mean 'age'?"
+    )
     told = status.describe(errors.ProgramError([problem]))
     bad = detail(told, error_details_pb2.BadRequest)
     assert bad is not None
@@ -89,7 +98,9 @@ def test_a_thousand_problems_still_fit_the_trailers_that_peers_take(letter: str)
     assert f"{1000 - told_count} more" in bad.field_violations[-1].description
 
 
-@pytest.mark.parametrize("error", [KeyError("maria@example.org"), errors.EngineFault("slot 7 of maria@example.org")])
+@pytest.mark.parametrize(
+    "error", [KeyError("maria@example.org"), errors.EngineFault("slot 7 of maria@example.org")]
+)
 def test_a_fault_of_ours_leaves_the_process_as_an_id_only(
     error: Exception, capsys: pytest.CaptureFixture[str]
 ) -> None:
