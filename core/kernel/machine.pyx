@@ -649,10 +649,13 @@ cdef inline void _binary(int op, Value* left, const Value* right, Arena* arena) 
         _concatenate(left, right, arena)
 
 
-cdef void evaluate(
-    const Code* code, uint32_t number, const Value* frame, Arena* arena, Value* result
+cdef Value* _run(
+    const Code* code, uint32_t number, const Value* frame, Arena* arena, Value* stack
 ) noexcept nogil:
-    cdef Value stack[STACK + 1]  # the first is never used: the stack is empty when top points to it
+    """Where on ``stack`` the result is. The stack has STACK + 1 places, the first never used: empty is ``top == stack``.
+
+    A caller reads the fields it needs: copying the whole value at once would wait for the bytes just written one by one.
+    """
     cdef Value* top = stack
     cdef const Instruction* at = code.instructions + code.starts[number]
     cdef const Value* read
@@ -694,8 +697,7 @@ cdef void evaluate(
                 continue
             _both(top, &top[1])
         elif op == OP_END:
-            result[0] = top[0]
-            return
+            return top
         elif op == OP_LOAD:
             top += 1
             top[0] = frame[at.a]
@@ -737,12 +739,24 @@ cdef void evaluate(
         at += 1
 
 
+cdef void evaluate(
+    const Code* code, uint32_t number, const Value* frame, Arena* arena, Value* result
+) noexcept nogil:
+    cdef Value stack[STACK + 1]
+    cdef const Value* top = _run(code, number, frame, arena, stack)
+    result.i = top.i
+    result.f = top.f
+    result.text = top.text
+    result.length = top.length
+    result.state = top.state
+
+
 cdef int holds(const Code* code, uint32_t number, const Value* frame, Arena* arena) noexcept nogil:
-    cdef Value result
-    evaluate(code, number, frame, arena, &result)
-    if result.state == PRESENT:
-        return 1 if result.i else 0
-    return 2 if result.state == MISSING else 3
+    cdef Value stack[STACK + 1]
+    cdef const Value* top = _run(code, number, frame, arena, stack)
+    if top.state == PRESENT:
+        return 1 if top.i else 0
+    return 2 if top.state == MISSING else 3
 
 
 cdef int32_t missing_slot(const Code* code, uint32_t number, const Value* frame, Arena* arena) noexcept nogil:
