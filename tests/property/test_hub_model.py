@@ -1,0 +1,257 @@
+"""The store against a model of plain dictionaries: random mutations, refusals and reopenings, compared customer by customer."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from core.decision import Identifier
+from core.hub.mutations import (
+    CloseCase, Join, Mutation, OpenCase, Outcome, OutcomeStatus, RecordedEvent, RecordEvents, RecordOutcomes, SetConsent,
+    Upsert,
+)
+from core.hub.profile import Profile
+from core.hub.store import Store
+from core.schema import AnyValue, EventType, Field, Money, Namespace, Normaliser, Schema, ValueType
+
+NAMESPACES = {"crm": Namespace("crm", trust=9), "email": Namespace("email", Normaliser.LOWER, 5), "cookie": Namespace("cookie")}
+FIELDS = [
+    Field("age", ValueType.INT), Field("name", ValueType.STRING), Field("tier", ValueType.ENUM, labels=("a", "b")),
+    Field("balance", ValueType.MONEY, currency="EUR"), Field("tags", ValueType.STRING_SET), Field("vip", ValueType.BOOL),
+    Field("score", ValueType.DOUBLE),
+]
+
+
+@dataclass
+class Person:
+    """One customer as the model sees him."""
+
+    identifiers: list[tuple[str, str]] = field(default_factory=list)
+    attributes: dict[str, AnyValue] = field(default_factory=dict)
+    contacts: dict[tuple[int, str], tuple[int, str, str]] = field(default_factory=dict)
+    events: dict[str, tuple[int, int]] = field(default_factory=dict)
+    consents: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
+    cases: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+
+
+class Model:
+    """The same rules as `apply`, in the plainest words."""
+
+    def __init__(self) -> None:
+        self.people: dict[int, Person] = {}
+        self.owners: dict[tuple[str, str], int] = {}
+        self.joined: dict[int, int] = {}
+        self.next = 1
+
+    def keys(self, identifiers: tuple[Identifier, ...]) -> list[tuple[str, str]]:
+        return [(i.namespace, i.value.strip().lower() if i.namespace == "email" else i.value) for i in identifiers]
+
+    def known(self, identifiers: tuple[Identifier, ...]) -> int | None:
+        keys = [key for key in self.keys(identifiers) if key in self.owners]
+        return self.owners[max(keys, key=lambda key: NAMESPACES[key[0]].trust)] if keys else None
+
+    def opened(self, identifiers: tuple[Identifier, ...]) -> Person:
+        customer = self.known(identifiers)
+        if customer is None:
+            customer = self.next
+            self.next += 1
+            self.people[customer] = Person()
+        for key in self.keys(identifiers):
+            if key not in self.owners:
+                self.owners[key] = customer
+                self.people[customer].identifiers.append(key)
+        return self.people[customer]
+
+    def consent(self, person: Person, key: tuple[str, str], at: int, granted: bool) -> None:
+        before = person.consents.get(key)
+        if before is None or (at, not granted) > (before[0], not before[1]):
+            person.consents[key] = (at, granted)
+
+    def apply(self, mutation: Mutation) -> None:
+        match mutation:
+            case Upsert():
+                person = self.opened(mutation.identifiers)
+                for name, value in mutation.attributes.items():
+                    if value is None:
+                        person.attributes.pop(name, None)
+                    else:
+                        person.attributes[name] = value
+            case RecordEvents():
+                person = self.opened(mutation.identifiers)
+                for event in mutation.events:
+                    amount = event.fields["amount"]
+                    assert isinstance(amount, int)
+                    person.events.setdefault(event.key, (event.at_us, amount))
+            case RecordOutcomes():
+                for outcome in mutation.outcomes:
+                    if outcome.customer:
+                        customer = outcome.customer
+                        while customer in self.joined:
+                            customer = self.joined[customer]
+                        if customer not in self.people:
+                            continue
+                        person = self.people[customer]
+                    else:
+                        person = self.opened(outcome.identifiers)
+                    person.contacts.setdefault(
+                        (outcome.instance, outcome.outcome), (outcome.at_us, outcome.offer, outcome.outcome))
+            case SetConsent():
+                person = self.opened(mutation.identifiers)
+                self.consent(person, (mutation.purpose, mutation.channel), mutation.at_us, mutation.granted)
+            case OpenCase():
+                self.opened(mutation.identifiers).cases.setdefault(mutation.key, (mutation.at_us, None))
+                person = self.opened(mutation.identifiers)
+                opened, closed = person.cases[mutation.key]
+                person.cases[mutation.key] = (min(opened, mutation.at_us), closed)
+            case CloseCase():
+                person = self.opened(mutation.identifiers)
+                opened, closed = person.cases[mutation.key]
+                end = max(opened, mutation.at_us)
+                person.cases[mutation.key] = (opened, end if closed is None else min(closed, end))
+            case Join():
+                self.join(mutation)
+
+    def join(self, mutation: Join) -> None:
+        customer = self.known(mutation.identifiers)
+        keys = self.keys(mutation.identifiers)
+        if customer is not None:
+            mine = self.people[customer]
+            for key in sorted(keys, key=lambda key: -NAMESPACES[key[0]].trust):
+                other = self.owners.get(key)
+                if other is None or other == customer:
+                    continue
+                theirs = self.people.pop(other)
+                self.joined[other] = customer
+                mine.attributes = {**theirs.attributes, **mine.attributes}
+                mine.contacts = {**theirs.contacts, **mine.contacts}
+                mine.events = {**theirs.events, **mine.events}
+                for consent, (at, granted) in theirs.consents.items():
+                    self.consent(mine, consent, at, granted)
+                for case, (opened, closed) in theirs.cases.items():
+                    first, end = mine.cases.get(case, (opened, closed))
+                    ends = [e for e in (end, closed) if e is not None]
+                    mine.cases[case] = (min(first, opened), min(ends) if ends else None)
+                for theirs_key in theirs.identifiers:
+                    self.owners[theirs_key] = customer
+                    mine.identifiers.append(theirs_key)
+        self.opened(mutation.identifiers)
+
+
+class Chance:
+    """Random mutations over a small world, so that identifiers, keys and instances meet often."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def identifiers(self) -> tuple[Identifier, ...]:
+        chosen = []
+        for _ in range(self.random.choice((1, 1, 1, 2, 3))):
+            namespace = self.random.choice(list(NAMESPACES))
+            value = f"{self.random.choice(('u', 'U') if namespace == 'email' else ('u',))}{self.random.randrange(9)}"
+            chosen.append(Identifier(namespace, value))
+        return tuple(chosen)
+
+    def value(self, one: Field) -> object:
+        chance = self.random
+        if chance.random() < 0.2:
+            return None
+        return {
+            ValueType.INT: lambda: chance.randrange(-(2**63) + 1, 2**63), ValueType.BOOL: lambda: chance.random() < 0.5,
+            ValueType.STRING: lambda: "é" * chance.randrange(300), ValueType.ENUM: lambda: chance.choice("ab"),
+            ValueType.MONEY: lambda: Money(chance.randrange(-99, 99), "EUR"), ValueType.DOUBLE: lambda: chance.gauss(0, 9),
+            ValueType.STRING_SET: lambda: frozenset(chance.sample("abcdefgh", chance.randrange(8))),
+        }[one.type]()
+
+    def mutation(self, declared: int, model: Model) -> Mutation:
+        chance = self.random
+        who, at = self.identifiers(), chance.randrange(50)
+        kind = chance.randrange(10)
+        if kind < 3:
+            some = chance.sample(FIELDS[:declared], chance.randrange(declared))
+            return Upsert(identifiers=who, attributes={f.name: self.value(f) for f in some}, at_us=at)  # type: ignore[misc]
+        if kind < 5:
+            events = tuple(
+                RecordedEvent(type="visit", key=f"k{chance.randrange(30)}", at_us=chance.randrange(50), fields={"amount": 7})
+                for _ in range(chance.randrange(1, 9))
+            )
+            return RecordEvents(identifiers=who, events=events)
+        if kind < 7:
+            return RecordOutcomes(
+                outcomes=tuple(
+                    Outcome(
+                        customer=chance.choice((0, chance.randrange(1, model.next + 2))), identifiers=who,
+                        offer=chance.choice(("x", "y")), outcome=chance.choice(("shown", "clicked")),
+                        at_us=chance.randrange(50), instance=chance.randrange(1, 40),
+                    )
+                    for _ in range(chance.randrange(1, 5))
+                )
+            )
+        if kind == 7:
+            return SetConsent(
+                identifiers=who, purpose="ads", channel=chance.choice(("", "web")), granted=chance.random() < 0.5, at_us=at)
+        if kind == 8:
+            customer = model.known(who)
+            open_cases = model.people[customer].cases if customer is not None else {}
+            if open_cases and chance.random() < 0.5:
+                return CloseCase(identifiers=who, kind="fault", key=chance.choice(list(open_cases)), at_us=at)
+            return OpenCase(identifiers=who, kind="fault", key=f"c{chance.randrange(5)}", at_us=at)
+        return Join(identifiers=(*who, *self.identifiers()), at_us=at)
+
+
+def compare(store: Store, model: Model) -> None:
+    assert list(store.customers()) == sorted(model.people)
+    for customer, person in model.people.items():
+        profile = store.profile_of(customer)
+        assert profile is not None
+        same(profile, person)
+    for (namespace, value), owner in model.owners.items():
+        assert store.customer([Identifier(namespace, value)]) == owner
+
+
+def same(profile: Profile, person: Person) -> None:
+    assert sorted((i.namespace, i.value) for i in profile.identifiers) == sorted(person.identifiers)
+    assert profile.attributes == person.attributes
+    assert sorted((c.instance, c.at_us, c.offer, c.outcome) for c in profile.contacts) == sorted(
+        (instance, *rest) for (instance, _), rest in person.contacts.items())
+    assert [c.at_us for c in profile.contacts] == sorted(at for at, _, _ in person.contacts.values())
+    assert [(e.at_us, e.fields["amount"]) for e in profile.events] == sorted(person.events.values())
+    assert {(c.purpose, c.channel): (c.at_us, c.granted) for c in profile.consents} == person.consents
+    assert sorted((c.opened_us, c.closed_us or -1) for c in profile.cases) == sorted(
+        (opened, closed or -1) for opened, closed in person.cases.values())
+
+
+@pytest.mark.parametrize("round_", range(int(os.environ.get("RAPPORT_MODEL_ROUNDS", "4"))))
+def test_the_store_equals_the_model(tmp_path: Path, round_: int) -> None:
+    seed = int(os.environ.get("RAPPORT_SEED", "20261122")) + round_
+    print(f"seed {seed}")
+    chance, model, declared = Chance(seed), Model(), 2
+    for _ in range(5):
+        with Store.open(tmp_path / "s") as store:
+            store.declare(
+                Schema(
+                    attributes={f.name: f for f in FIELDS[:declared]}, namespaces=NAMESPACES,
+                    events={"visit": EventType("visit", (Field("amount", ValueType.INT),))},
+                    purposes=("ads",), case_kinds=("fault",),
+                ),
+                ["x", "y"], ["web"],
+            )
+            for _ in range(6):
+                futures = []
+                for _ in range(chance.random.randrange(1, 25)):
+                    mutation = chance.mutation(declared, model)
+                    model.apply(mutation)
+                    futures.append(store.submit(mutation))
+                    if chance.random.random() < 0.1:
+                        bad = store.submit(Upsert(identifiers=chance.identifiers(), attributes={"age": "x"}, at_us=1))
+                        assert bad.exception(30) is not None
+                for future in futures:
+                    result = future.result(30)
+                    if isinstance(result, tuple):
+                        assert all(isinstance(status, OutcomeStatus) for status in result)
+                compare(store, model)
+            store.verify()
+        declared = min(declared + 1, len(FIELDS))
