@@ -1,4 +1,5 @@
-"""How well scores rank: area under the ROC curve, and lift. Used by the training scripts and by experiments through the engine."""
+"""How well scores rank: area under the ROC curve, and lift. Used by the training scripts and by experiments through
+the engine."""
 
 from __future__ import annotations
 

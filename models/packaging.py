@@ -1,7 +1,7 @@
 """Writes a trained pipeline as a version folder: ``model.onnx``, and ``model.yaml`` with golden rows.
 
-Golden rows are made up from ranges, never taken from the training data; what they expect is scikit-learn's own answer, so a
-deployment checks the export and not only the file.
+Golden rows are made up from ranges, never taken from the training data; what they expect is scikit-learn's own
+answer, so a deployment checks the export and not only the file.
 """
 
 from __future__ import annotations

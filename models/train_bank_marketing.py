@@ -3,8 +3,9 @@
     python models/train_bank_marketing.py FOLDER
 
 FOLDER is a models folder (a scratch one: nothing trained on this data is committed); the version written is
-``FOLDER/bank_marketing_uptake/1``. The data is bank-additional-full of Bank Marketing (Moro, Cortez, Rita 2014): the first 30,000
-contacts in date order train, the 11,188 after judge. The call's duration is left out, because it is known only after the call.
+``FOLDER/bank_marketing_uptake/1``. The data is bank-additional-full of Bank Marketing (Moro, Cortez, Rita 2014):
+the first 30,000 contacts in date order train, the 11,188 after judge. The call's duration is left out, because it
+is known only after the call.
 
 One tensor an attribute, texts as texts: one-hot encoding and scaling are part of the graph, so the model file alone
 says what becomes of a value, and a label never seen in training is all zeros.
@@ -70,7 +71,7 @@ def train(data: pandas.DataFrame) -> Experiment:
         ])),
         ("model", LogisticRegression(C=0.1, max_iter=3000)),
     ])
-    table = data[[*TEXTS, *NUMBERS]].astype({name: float for name in NUMBERS})
+    table = data[[*TEXTS, *NUMBERS]].astype(dict.fromkeys(NUMBERS, float))
     labels = (data.y == "yes").to_numpy(dtype=int)
     pipeline.fit(table[:TRAINING_ROWS], labels[:TRAINING_ROWS])
     return Experiment(pipeline, table[TRAINING_ROWS:], pipeline.predict_proba(table[TRAINING_ROWS:])[:, 1],

@@ -2,9 +2,9 @@
 
     python models/train_shop_affinity.py
 
-On 40,000 generated pairs of visitor and offer, from a fixed seed: no real shop is behind it. Scope offer: a row for each offer, with
-columns of the visitor (equal in all rows) and of the offer. Gradient boosting finds the thresholds that were put into the
-data, for example that frequent buyers take what has margin.
+On 40,000 generated pairs of visitor and offer, from a fixed seed: no real shop is behind it. Scope offer: a row
+for each offer, with columns of the visitor (equal in all rows) and of the offer. Gradient boosting finds the
+thresholds that were put into the data, for example that frequent buyers take what has margin.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python models/train_term_deposit.py
 
-On Bank Marketing (bank-full) where the shared data has it: the first 36,000 contacts in date order train, the rest judge. What
-is known only during or after a call (its duration, the campaign's own course) is left out, since a decision comes before it.
-Without that data: on 20,000 generated customers. Which of the two it was stands in the written ``model.yaml``.
+On Bank Marketing (bank-full) where the shared data has it: the first 36,000 contacts in date order train, the
+rest judge. What is known only during or after a call (its duration, the campaign's own course) is left out, since
+a decision comes before it. Without that data: on 20,000 generated customers. Which of the two it was stands in
+the written ``model.yaml``.
 
 The model is a logistic regression over one numeric input. Categories become columns by expressions
 (``customer.job == 'retired'`` reads as 0 or 1), which keeps texts out of the graph: one operator, some 2 us a run.

@@ -1,7 +1,8 @@
 """Small ONNX models, good and hostile, built node by node; and descriptions that bind them.
 
-Every model's answer can be worked out by hand: `linear` is a weighted sum, `counting` counts its input in a loop, so that a row
-decides how long a run takes, and `squaring` multiplies two matrices as large as its input says, which nothing can interrupt.
+Every model's answer can be worked out by hand: `linear` is a weighted sum, `counting` counts its input in a loop,
+so that a row decides how long a run takes, and `squaring` multiplies two matrices as large as its input says,
+which nothing can interrupt.
 """
 
 from __future__ import annotations
@@ -112,12 +113,13 @@ def squaring() -> bytes:
 def zip_map(labels: Sequence[int] | Sequence[str], logits: Sequence[Sequence[float]]) -> bytes:
     """A softmax over ``logits`` (columns of weights for x) ending in ZipMap."""
     whole = isinstance(labels[0], int)
-    kind = {"classlabels_int64s" if whole else "classlabels_strings": labels}
     sequence = helper.make_sequence_type_proto(helper.make_map_type_proto(
         TensorProto.INT64 if whole else TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, [])))
+    zipped = helper.make_node("ZipMap", ["p"], ["maps"], domain="ai.onnx.ml")
+    zipped.attribute.append(helper.make_attribute("classlabels_int64s" if whole else "classlabels_strings", list(labels)))
     return model(
         [helper.make_node("MatMul", ["x", "w"], ["s"]), helper.make_node("Softmax", ["s"], ["p"], axis=1),
-         helper.make_node("ZipMap", ["p"], ["maps"], domain="ai.onnx.ml", **kind)],
+         zipped],
         [tensor("x", TensorProto.FLOAT, [None, len(logits)])], [helper.make_value_info("maps", sequence)],
         [numpy_helper.from_array(numpy.array(logits, numpy.float32), "w")],
     )

@@ -1,9 +1,10 @@
 """The part of ONNX Runtime's C API that Rapport calls, with declarations of our own.
 
-The runtime hands out one table of function pointers that only ever grows at its end, so a number, once given, stays:
-`ort.pyx` copies the slots used here into `Api`, in the table's order. Everything the runtime makes is opaque (`void`) and
-belongs to whoever asked for it, who gives it back with the matching ``Release``. Every call that can fail returns a
-status, NULL when it went well; the caller releases it. All of them may be called without the GIL and from any thread.
+The runtime hands out one table of function pointers that only ever grows at its end, so a number, once given,
+stays: `ort.pyx` copies the slots used here into `Api`, in the table's order. Everything the runtime makes is
+opaque (`void`) and belongs to whoever asked for it, who gives it back with the matching ``Release``. Every call
+that can fail returns a status, NULL when it went well; the caller releases it. All of them may be called without
+the GIL and from any thread.
 """
 
 from libc.stdint cimport int64_t, uint32_t

@@ -1,7 +1,7 @@
 """A small pool of native threads for model runs, shared by every runner.
 
-A task is a piece of memory of its submitter's with this header in front; the pool never allocates, copies or frees one. It
-belongs to the pool from a successful `submit` until its `run` is called, and to `run` from then on.
+A task is a piece of memory of its submitter's with this header in front; the pool never allocates, copies or
+frees one. It belongs to the pool from a successful `submit` until its `run` is called, and to `run` from then on.
 """
 
 from libc.stdint cimport int64_t

@@ -1,11 +1,12 @@
 """Threads that run models, so that a decision can stop waiting for one.
 
-Nothing can interrupt a native call that hangs; what can be done is not to be the thread it hangs on. The pool starts two
-threads at the first task and one more whenever a task arrives and every thread is busy, up to `MODEL_THREADS`.
-Threads stay: the pool grows only when models are stuck, and then the threads are needed. A pool whose every
-thread is stuck refuses at once, which costs the model's own offers their scores and nothing else.
+Nothing can interrupt a native call that hangs; what can be done is not to be the thread it hangs on. The pool
+starts two threads at the first task and one more whenever a task arrives and every thread is busy, up to
+`MODEL_THREADS`. Threads stay: the pool grows only when models are stuck, and then the threads are needed. A pool
+whose every thread is stuck refuses at once, which costs the model's own offers their scores and nothing else.
 
-Threads are detached, block every signal (signals are the main thread's), never touch Python, and end with the process.
+Threads are detached, block every signal (signals are the main thread's), never touch Python, and end with the
+process.
 """
 
 import os
@@ -161,4 +162,5 @@ cdef int64_t busy() noexcept nogil:
 
 
 def gauge() -> tuple[int, int]:
+    """Threads started, and threads inside a task together with tasks that wait for one."""
     return threads(), busy()

@@ -1,19 +1,20 @@
 """What is live: which version of each model serves, which were refused and why, and the way back.
 
-A version goes through one gate, whoever brings it (a call, or a scan of the folder): read, tried in a child process,
-loaded and checked here, offered to the listeners, and only then live. The engine is a listener: it builds a plan with the new
-version beside the running one and raises when the program's schema does not carry the model's inputs, which refuses the
-version. Until the last step nothing has changed for anybody, so a refusal costs nothing and the version before serves on.
+A version goes through one gate, whoever brings it (a call, or a scan of the folder): read, tried in a child
+process, loaded and checked here, offered to the listeners, and only then live. The engine is a listener: it
+builds a plan with the new version beside the running one and raises when the program's schema does not carry the
+model's inputs, which refuses the version. Until the last step nothing has changed for anybody, so a refusal costs
+nothing and the version before serves on.
 
-The runner of the version that was live before stays loaded, so that `rollback` takes no loading; older ones are let go. A runner's
-memory is freed when the last plan and the last late run have dropped it.
+The runner of the version that was live before stays loaded, so that `rollback` takes no loading; older ones are let
+go. A runner's memory is freed when the last plan and the last late run have dropped it.
 
-Someone's explicit choice (`activate`, `rollback`) is kept in ``models/<name>/ACTIVE``, a line of text, and survives a restart; without one
-the highest version that passes serves. A version put into the folder later, with a higher number, is a new
-release and takes over.
+Someone's explicit choice (`activate`, `rollback`) is kept in ``models/<name>/ACTIVE``, a line of text, and
+survives a restart; without one the highest version that passes serves. A version put into the folder later, with
+a higher number, is a new release and takes over.
 
-Half-written copies: a version is read only when two looks at it, `settle_seconds` apart, saw the same files. `deploy` writes to a
-hidden folder beside, syncs, and renames.
+Half-written copies: a version is read only when two looks at it, `settle_seconds` apart, saw the same files.
+`deploy` writes to a hidden folder beside, syncs, and renames.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class Registry:
         self._changing = threading.RLock()
         # Replaced, never altered: readers take it without a lock.
         self._live: Mapping[str, LiveModel] = MappingProxyType({})
-        self._versions: dict[tuple[str, int], Version] = {}  # under _changing, copied out by versions()
+        self._versions: dict[tuple[str, int], Version] = {}  # changed under _changing, copied by versions()
         self._previous: dict[str, LiveModel] = {}  # by name: served before the live one, still loaded
         self._packages: dict[tuple[str, int], tuple[Package, trial.Verdict]] = {}  # without a folder: all there is
         self._listeners: list[Listener] = []
@@ -137,9 +138,8 @@ class Registry:
 
     def versions(self, name: str = "") -> tuple[Version, ...]:
         """Every version known, of one model or of all, by name and number."""
-        with self._changing:
-            found = [version for key, version in sorted(self._versions.items()) if name in ("", key[0])]
-        return tuple(found)
+        # Copied without the lock, which a trial may hold for long: a dictionary's copy is one step to other threads.
+        return tuple(version for key, version in sorted(self._versions.copy().items()) if name in ("", key[0]))
 
     def ignored(self) -> tuple[str, ...]:
         """What the last scan left alone in the folder, and why."""
@@ -443,9 +443,9 @@ class Registry:
         except OSError as error:
             raise ModelError(source.label, f"it cannot be kept in the models folder: {error.strerror}",
                              "Check the folder's permissions and the disk's free space.") from error
-        found = next((found for found in scan(folder).found if (found.name, found.version) == (source.name, source.version)), None)
-        if found is not None:
-            self._tried[(source.name, source.version)] = found.stamp
+        for found in scan(folder).found:
+            if (found.name, found.version) == (source.name, source.version):
+                self._tried[(source.name, source.version)] = found.stamp
 
 
 def _loaded(source: Package, verdict: trial.Verdict) -> LiveModel:

@@ -20,8 +20,9 @@ Versions are whole numbers from 1, without leading zeros; anything else in the f
       - {inputs: {age: 35, job: retired, numbers: [1200, 5]}, expect: 0.31}
     trained_on: what, when, by whom, how good
 
-Columns are CEL texts in the program's scope; the plan compiler checks them, with their places in this file. Everything
-wrong with the YAML is told at once, by file, line and column. Nothing here opens a model file's insides.
+Columns are CEL texts in the program's scope; the plan compiler checks them, with their places in this file.
+Everything wrong with the YAML is told at once, by file, line and column. Nothing here opens a model file's
+insides.
 """
 
 from __future__ import annotations
@@ -87,7 +88,11 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A checked ``model.yaml``. ``fallback`` None: offers leave with MODEL_FAILED. ``selected``: a tensor's column or a map's key."""
+    """A checked ``model.yaml``.
+
+    ``fallback`` None: offers leave with MODEL_FAILED. ``selected``: a tensor's column or a map's key. ``value``: any
+    finite number is a score, not only a propensity in [0, 1].
+    """
 
     inputs: Mapping[str, tuple[Column, ...]]
     scope: Scope = Scope.CUSTOMER

@@ -1,9 +1,9 @@
 """One loaded, warmed model version as the decision thread sees it: jobs, nogil and noexcept throughout.
 
-A decision takes a job for as many rows as it has offers (one, for a model of customer scope), fills its cells, starts it,
-waits for it until its deadline, reads the scores and releases the job. It releases the job exactly once, whatever came
-of it; after LATE the worker may still be at it, and the last of the two to let go returns the job to the model's free list.
-A job is filled and read by one thread; different jobs of one model are independent.
+A decision takes a job for as many rows as it has offers (one, for a model of customer scope), fills its cells,
+starts it, waits for it until its deadline, reads the scores and releases the job. It releases the job exactly
+once, whatever came of it; after LATE the worker may still be at it, and the last of the two to let go returns the
+job to the model's free list. A job is filled and read by one thread; different jobs of one model are independent.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
@@ -25,13 +25,13 @@ cdef struct Input:
     int element  # an ElementType
     uint32_t bytes  # of one cell; 0 for text
     int width  # cells of one row
-    int rank
+    int rank  # dimensions, 1 at least
     int64_t shape[8]  # as the runtime is told; [0] is set for every run
 
 cdef struct Handle:
     int64_t refs  # atomic: one of the Runner's, one for each job out of the free list, one for each plan that holds it
-    void* session
-    int input_count
+    void* session  # owned; the runtime's, run by any number of threads at once
+    int input_count  # of inputs
     Input* inputs  # owned
     const char** input_names  # owned array of the inputs' names
     char* output_name  # owned
@@ -41,48 +41,49 @@ cdef struct Handle:
     int batch  # rows of a run where the model fixes them, 0 where it does not
     int bounded  # 0: a real-valued output; 1: a propensity, unscored outside [0, 1]
     int calibration  # 0 none, 1 Platt, 2 isotonic
-    double platt_a
-    double platt_b
+    double platt_a  # 1 / (1 + exp(platt_a s + platt_b))
+    double platt_b  # likewise
     int points  # of the isotonic curve
     double* point_x  # owned, ascending
     double* point_y  # owned, same length
     int64_t budget_ns  # longest wait for one run
     double inline_base_ns  # measured time of a run of one row when it is safe to run on the caller's thread; < 0: it is not
     double inline_row_ns  # and of every further row
-    int in_flight_limit
+    int in_flight_limit  # of in_flight; beyond it the model is BUSY
     int32_t in_flight  # atomic: jobs started and not yet ended, late ones included
     int32_t abandoned  # atomic: of these, late ones
     int64_t stuck_at_ns  # atomic: while abandoned > 0, when the first of them is over the budget
     pthread_mutex_t lock  # guards free_jobs, free_count, fault
     Job* free_jobs
-    int free_count
+    int free_count  # of free_jobs
     char fault[1024]  # the runtime's last words, for status and logs
-    int64_t runs  # atomic counters from here on; a run is a job that was started
+    # Atomic counters since loading. A run is a job that was started; times are inside the runtime, in nanoseconds.
+    int64_t runs
     int64_t inline_runs
     int64_t rows
     int64_t unscored
     int64_t late
     int64_t faulty
     int64_t busy
-    int64_t spent_ns  # inside the runtime
+    int64_t spent_ns
     int64_t slowest_ns
 
 cdef struct Cells:  # one input of one job
     char* data  # owned: rows x width cells; for text uint32 offsets into the job's text
     size_t capacity  # bytes at data
     void* value  # owned: the runtime's tensor over data, kept while data and rows stay the same
-    int value_rows
+    int value_rows  # rows of value
 
 cdef struct Job:
     Task task  # first, so that a Task* is a Job*
     int32_t refs  # atomic: the caller's and, once started, the worker's
     int32_t state  # atomic: see runner.pyx; also the word the caller sleeps on
     Handle* handle
-    int rows
+    int rows  # to be scored
     int reserved  # rows the arrays have room for, padding to whole batches included
     Cells* cells  # owned, one for each input
     char* text  # owned: the texts of all cells, each ended by NUL; offset 0 is the empty text
-    size_t text_used
+    size_t text_used  # bytes of text in use
     size_t text_capacity
     const char** pointers  # owned scratch: one input's texts
     size_t pointer_capacity
@@ -90,7 +91,7 @@ cdef struct Job:
     uint8_t* void_rows  # owned: 1 where a row cannot be scored whatever the model says
     void* run_options  # owned
     int terminated  # whether run_options still says stop
-    int64_t started_ns
+    int64_t started_ns  # when job_start was called
     Job* next_free
 
 cdef Handle* handle_hold(Handle* handle) noexcept nogil  # one more holder; gives it back

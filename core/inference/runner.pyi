@@ -3,7 +3,7 @@ from typing import Literal, final
 
 from core.inference.tensor import TensorType
 
-Rows = Mapping[str, Sequence[Sequence[float | str | None]]]
+_Rows = Mapping[str, Sequence[Sequence[float | str | None]]]
 """For each input, by name, a list of rows of cells; None is a missing value and leaves its row unscored."""
 
 @final
@@ -12,10 +12,10 @@ class Runner:
 
     ``name`` is for messages ("<model>/<version>"). ``widths`` says how many columns are bound to each input; it settles
     inputs whose file leaves the number free and must agree with the others. ``output`` names the output that is the
-    score ('' where only one can be), ``selected`` the column of a tensor or the key of a map in it. ``value`` True: any finite
-    number is a score; False: a propensity, unscored outside [0, 1]. ``platt`` (a, b) calibrates by 1 / (1 + exp(a s + b)) (J. Platt,
-    1999), ``isotonic`` by linear interpolation between points of ascending x, flat beyond them. A run is waited for at
-    most ``budget_ms``; at most ``in_flight`` runs are under way on other threads.
+    score ('' where only one can be), ``selected`` the column of a tensor or the key of a map in it. ``value`` True: any
+    finite number is a score; False: a propensity, unscored outside [0, 1]. ``platt`` (a, b) calibrates by
+    1 / (1 + exp(a s + b)) (J. Platt, 1999), ``isotonic`` by linear interpolation between points of ascending x, flat
+    beyond them. A run is waited for at most ``budget_ms``; at most ``in_flight`` runs are under way on other threads.
 
     Raises ModelError when the runtime refuses the file or it does not fit what is asked of it.
     """
@@ -46,11 +46,11 @@ class Runner:
         and in_flight now."""
 
     def run(
-        self, rows: Rows, *, timeout_ms: float = ...
+        self, rows: _Rows, *, timeout_ms: float = ...
     ) -> tuple[Literal["SCORED", "LATE", "FAULTY", "BUSY"], list[float]]:
         """Scores rows as a decision does: the outcome, and after SCORED a score for each row (NaN: unscored)."""
 
-    def measure(self, rows: Rows, *, repeats: int = 32, handed: bool = False) -> tuple[int, list[float]]:
+    def measure(self, rows: _Rows, *, repeats: int = 32, handed: bool = False) -> tuple[int, list[float]]:
         """The median time of a run in nanoseconds and the scores; on this thread, or ``handed`` to another as a decision does.
 
         Raises ModelError when a run fails.

@@ -17,8 +17,8 @@ Every change is one compare-and-swap, so exactly one side wins; the worker count
 **Scores.** Only the chosen output is fetched: a column of a tensor, or one key of the maps that scikit-learn exporters
 write. What is not finite, or outside [0, 1] for a propensity, leaves its row unscored.
 
-Jobs are kept in a free list per model with their buffers, which grow and are then reused: a decision allocates nothing
-of its own here. (The runtime allocates the output and its scratch itself.)
+Jobs are kept in a free list per model with their buffers, which grow and are then reused: a decision allocates
+nothing of its own here. (The runtime allocates the output and its scratch itself.)
 """
 
 import math
@@ -422,11 +422,11 @@ cdef void job_number_all(Job* job, int input, int column, double number) noexcep
     cdef size_t stride = <size_t> kind.width * kind.bytes
     cdef char* first = job.cells[input].data + <size_t> column * kind.bytes
     cdef char* at = first
-    cdef int row
+    cdef int _row
     if _store(first, kind.element, number) != 0:
         job_void(job, -1)
         return
-    for row in range(1, job.rows):
+    for _row in range(1, job.rows):
         at += stride
         if kind.bytes == 4:
             memcpy(at, first, 4)
@@ -929,8 +929,8 @@ _HINTS = (
 
 # The runtime's own file, line and function, which say nothing to the owner of a model.
 _SOURCES = re.compile(
-    r"Exception during initialization: |/[\w/.-]+\.(?:cc|h):\d+ |(?:\w+ )*onnxruntime::\S*?(?:<[^()]*>)?[\w:~]*\([^()]*\)(?: const)?"
-    r"(?:::<lambda\(\)>)? |\[with [^\]]*\] "
+    r"Exception during initialization: |/[\w/.-]+\.(?:cc|h):\d+ |"
+    r"(?:\w+ )*onnxruntime::\S*?(?:<[^()]*>)?[\w:~]*\([^()]*\)(?: const)?(?:::<lambda\(\)>)? |\[with [^\]]*\] "
 )
 
 
@@ -1108,6 +1108,8 @@ def _choose_output(str name, outputs: Sequence[TensorType], str wanted) -> Tenso
 
 @cython.final
 cdef class Runner:
+    """One model version, loaded; see runner.pyi for what each argument means and when ModelError is raised."""
+
     def __cinit__(self):
         self.handle = <Handle*> calloc(1, sizeof(Handle))
         if self.handle == NULL:
@@ -1230,9 +1232,8 @@ cdef class Runner:
         cdef Job* job = _fill(self, rows)
         cdef int64_t began
         cdef int failed = 0
-        cdef int again
         times = []
-        for again in range(repeats):
+        for _ in range(repeats):
             began = monotonic_ns()
             with nogil:
                 failed = _execute(job) if not handed else job_start(job, INT64_MAX) or job_wait(job, INT64_MAX)

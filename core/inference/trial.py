@@ -1,10 +1,11 @@
 """A first run of a model in a process of its own, so that a file that crashes, hangs or eats memory harms nobody.
 
 The parent starts a child with an empty working folder, hands it the file and its description over a pipe, and
-waits a bounded time. The child limits its own memory, processor time, files and core dumps before it reads a byte; then it
-checks the structure (`core.inference.validation`), loads the model with the same runtime and settings as the server,
-runs the golden rows, and measures. What comes back is the model cut to one output, the times, and whether it may run
-on a deciding thread; or the reason for refusing it. A child that dies or overstays is itself the reason.
+waits a bounded time. The child limits its own memory, processor time, files and core dumps before it reads a
+byte; then it checks the structure (`core.inference.validation`), loads the model with the same runtime and
+settings as the server, runs the golden rows, and measures. What comes back is the model cut to one output, the
+times, and whether it may run on a deciding thread; or the reason for refusing it. A child that dies or overstays
+is itself the reason.
 
 Limits bind the child only: the server then loads what ran well there.
 """
@@ -235,7 +236,8 @@ def _golden(label: str, runner: Runner, description: Description) -> float:
             raise ModelError(label, f"{row.where}: the golden row has no score; {row.expect:g} was expected", _NO_SCORE)
         if difference > description.tolerance:
             raise ModelError(
-                label, f"{row.where}: the golden row scored {score:.8g}; {row.expect:g} within {description.tolerance:g} was expected",
+                label, f"{row.where}: the golden row scored {score:.8g}; {row.expect:g} within {description.tolerance:g} was "
+                       "expected",
                 "The file is another model, its inputs are bound in another order, or the output or class is another one.")
         worst = max(worst, difference)
     return worst
@@ -261,7 +263,8 @@ def _measure(label: str, runner: Runner, description: Description) -> tuple[floa
     one = {name: rows[:1] for name, rows in cells.items()}
     first, scores = runner.measure(one, repeats=1)
     if not description.golden and math.isnan(scores[0]):
-        raise ModelError(label, "it gives no score for a row of zeros and empty texts", _NO_SCORE + " Golden rows give it better rows.")
+        raise ModelError(label, "it gives no score for a row of zeros and empty texts",
+                         _NO_SCORE + " Golden rows give it better rows.")
     budget_ns = description.budget_ms * 1e6
     # The first run of anything is slow; only a run far past the budget needs no second.
     if first > max(budget_ns * 20, MEASURING_NS):

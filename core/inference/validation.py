@@ -1,8 +1,8 @@
 """What a model file must be before anything runs it, read from its structure alone.
 
-Runs inside the trial's child process only (`core.inference.trial`): parsing a hostile protobuf costs memory, and the onnx
-package stays out of the server. ``onnx.checker`` is no gate, since it refuses files that the runtime serves well (outputs
-without a declared type); these rules are:
+Runs inside the trial's child process only (`core.inference.trial`): parsing a hostile protobuf costs memory, and
+the onnx package stays out of the server. ``onnx.checker`` is no gate, since it refuses files that the runtime
+serves well (outputs without a declared type); these rules are:
 
 *   it parses, has nodes, and stays inside the limits on nodes, tensors and their bytes, subgraphs and functions counted;
 *   every operator is of ai.onnx, ai.onnx.ml or com.microsoft (the runtime's own), so no operator library is asked for;
@@ -10,9 +10,10 @@ without a declared type); these rules are:
     attributes use NaN as the sign of a missing value excepted);
 *   no decision tree runs in a circle.
 
-`prepare` then cuts the graph to the one output that is read. scikit-learn's exporters end in ZipMap, which builds a map per
-row: for 100 rows that takes 780 us where the tensor it is made from takes 6 (measured with a logistic model). So a ZipMap at the end
-is taken off and its class becomes a column. Nodes that only served other outputs go as well.
+`prepare` then cuts the graph to the one output that is read. scikit-learn's exporters end in ZipMap, which builds
+a map per row: for 100 rows that takes 780 us where the tensor it is made from takes 6 (measured with a logistic
+model). So a ZipMap at the end is taken off and its class becomes a column. Nodes that only served other outputs
+go as well.
 """
 
 from __future__ import annotations

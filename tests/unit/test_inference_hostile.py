@@ -1,11 +1,12 @@
 """Model files that must not be served, and the reason each is refused with.
 
-Structure is examined in this process; what could hurt whoever runs it (a hang, a file that eats memory) goes through the
-child process as a deployment does, with smaller limits so that the test is short.
+Structure is examined in this process; what could hurt whoever runs it (a hang, a file that eats memory) goes
+through the child process as a deployment does, with smaller limits so that the test is short.
 """
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy
@@ -61,10 +62,8 @@ def test_a_damaged_file_is_served_or_refused_but_never_hurts(seed: int) -> None:
     damaged = bytearray(models.linear([0.5]))
     for place in random.integers(0, len(damaged), 3):
         damaged[place] ^= int(random.integers(1, 256))
-    try:
-        examine(bytes(damaged))
-    except ModelError as error:
-        assert error.metadata["problem"]
+    with contextlib.suppress(ModelError):
+        assert examine(bytes(damaged)).nodes >= 1
 
 
 @pytest.mark.parametrize("location", ["weights.bin", "../../etc/passwd", "/etc/passwd"])
@@ -123,7 +122,8 @@ def test_nodes_hidden_in_functions_are_counted() -> None:
     graph = helper.make_graph([helper.make_node("f6", ["x"], ["p"], domain="own")], "graph",
                               [models.tensor("x", TensorProto.FLOAT, [None, 1])],
                               [models.tensor("p", TensorProto.FLOAT, [None, 1])])
-    made = helper.make_model(graph, functions=functions, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("own", 1)])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    made = helper.make_model(graph, functions=functions, opset_imports=opsets)
     refused(made.SerializeToString(), "more than 10000 nodes")
 
 

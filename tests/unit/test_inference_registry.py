@@ -1,7 +1,8 @@
-"""What is live and what is not: good versions switch at once, bad ones leave the old one serving, and the way back is short.
+"""What is live and what is not: good versions switch at once, bad ones leave the old one serving, and the way back
+is short.
 
-Every trial here is a real one in a child process; models are a few hundred bytes. The folder is looked at by `scan`, as the
-watching thread does it, with nothing to settle unless a test says so.
+Every trial here is a real one in a child process; models are a few hundred bytes. The folder is looked at by
+`scan`, as the watching thread does it, with nothing to settle unless a test says so.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import ModelError, NotFound, Problem, ProgramError, Where
+from core.errors import ModelError, NotFound, Problem, ProgramError
 from core.inference.registry import LiveModel, Registry, State
 from tests import inference_models as models
 

@@ -78,7 +78,7 @@ def test_columns_are_bound_by_the_files_order() -> None:
     (b"inputs: {x: []}\nfallback: 5\nbudget_ms: 0\n", [
         "1:10: Input 'x' has no columns.", "2:11: fallback is 5; it must lie between 0 and 1.", "3:12: budget_ms is 0",
     ]),
-    (b"inputs: {x: now}\ncalibration: {platt: {a: 1}, isotonic: [[0, 0]]}\n", ["2:14: A calibration is either platt or isotonic."]),
+    (b"inputs: {x: now}\ncalibration: {platt: {a: 1}, isotonic: [[0, 0]]}\n", ["2:14: A calibration is either"]),
     (b"inputs: {x: now}\ncalibration: {isotonic: [[0, 0.5], [0, 0.6]]}\n", ["2:36: The point (0, 0.6) does not rise"]),
     (b"inputs: {x: [now, now]}\ngolden:\n  - {inputs: {x: 1}, expect: 1}\n  - {inputs: {y: 1, x: [1, 2]}}\n", [
         "3:15: The golden row has 1 cells for 'x', which has 2 columns.", "4:5: The golden row has no expect.",
@@ -89,7 +89,7 @@ def test_columns_are_bound_by_the_files_order() -> None:
     (b"inputs: {x: \xff}", ["1:13: Byte 0xff is not UTF-8."]),
 ])
 def test_problems_are_told_at_once_with_their_places(text: bytes, problems: list[str]) -> None:
-    with pytest.raises(ModelError, match="model.yaml has") as caught:
+    with pytest.raises(ModelError, match=r"model\.yaml has") as caught:
         described(text)
     assert isinstance(caught.value.__cause__, ProgramError)
     for problem in problems:

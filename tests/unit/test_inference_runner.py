@@ -14,7 +14,7 @@ import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from core.errors import ModelError
 from core.inference import pool
@@ -31,7 +31,7 @@ def score(model: bytes, rows: list[list[Any]], **options: Any) -> list[float]:
 
 # --- conversion -----------------------------------------------------------------------------------------------
 
-WHOLE = {
+WHOLE: dict[int, tuple[int, int]] = {
     TensorProto.INT8: (-(2**7), 2**7 - 1), TensorProto.UINT8: (0, 2**8 - 1), TensorProto.INT16: (-(2**15), 2**15 - 1),
     TensorProto.UINT16: (0, 2**16 - 1), TensorProto.INT32: (-(2**31), 2**31 - 1), TensorProto.UINT32: (0, 2**32 - 1),
 }
@@ -75,7 +75,7 @@ def test_the_edges_of_halves() -> None:
 def test_texts_reach_the_model() -> None:
     # LabelEncoder gives each known text a number, others -1.
     encoder = models.model(
-        [models.helper.make_node("LabelEncoder", ["x"], ["p"], domain="ai.onnx.ml", keys_strings=["retired", "Zürich", ""],
+        [helper.make_node("LabelEncoder", ["x"], ["p"], domain="ai.onnx.ml", keys_strings=["retired", "Zürich", ""],
                                  values_floats=[1.0, 2.0, 3.0], default_float=-1.0)],
         [models.tensor("x", TensorProto.STRING, [None, 1])], [models.tensor("p", TensorProto.FLOAT, [None, 1])])
     long = "r" * 5000
@@ -112,7 +112,7 @@ def test_a_key_that_is_not_there_is_told() -> None:
 
 def test_two_columns_mean_no_and_yes_and_three_must_be_told() -> None:
     pair = models.model(
-        [models.helper.make_node("Concat", ["x", "y"], ["p"], axis=1)],
+        [helper.make_node("Concat", ["x", "y"], ["p"], axis=1)],
         [models.tensor("x", TensorProto.FLOAT, [None, 1]), models.tensor("y", TensorProto.FLOAT, [None, 1])],
         [models.tensor("p", TensorProto.FLOAT, [None, 2])])
     runner = Runner("test/1", pair, budget_ms=60_000.0)
@@ -124,7 +124,7 @@ def test_two_columns_mean_no_and_yes_and_three_must_be_told() -> None:
 
 
 def test_labels_are_no_propensity_unless_declared() -> None:
-    labels = models.model([models.helper.make_node("Cast", ["x"], ["p"], to=TensorProto.INT64)],
+    labels = models.model([helper.make_node("Cast", ["x"], ["p"], to=TensorProto.INT64)],
                           [models.tensor("x", TensorProto.FLOAT, [None, 1])], [models.tensor("p", TensorProto.INT64, [None, 1])])
     with pytest.raises(ModelError, match="labels, not propensities"):
         Runner("test/1", labels, output="p")
@@ -135,7 +135,7 @@ def test_labels_are_no_propensity_unless_declared() -> None:
 
 
 def test_what_is_no_propensity_leaves_its_row_unscored() -> None:
-    rows = [[0.25], [1.5], [-0.25], [math.nan], [math.inf], [None], [1.0000004], [1.0]]
+    rows: list[list[Any]] = [[0.25], [1.5], [-0.25], [math.nan], [math.inf], [None], [1.0000004], [1.0]]
     scores = score(models.passing(TensorProto.FLOAT), rows, value=False)
     assert [None if math.isnan(found) else found for found in scores] == [0.25, None, None, None, None, None, 1.0, 1.0]
     values = score(models.passing(TensorProto.FLOAT), rows)
