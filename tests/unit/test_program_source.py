@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ProgramError
-from core.expressions import Call, InputKind, Read
+from core.expressions import Call, Expression, InputKind, Read
 from core.programs.program import (
     Adjustment,
     Cap,
@@ -199,7 +199,7 @@ def test_propensities_of_each_kind() -> None:
     assert [feature.text for feature in card.features] == ["customer.age", "!customer.vip", "offer.stock"]
     assert dict(offer.fields) == {"margin": 1.0, "stock": 3, "new": True, "family": "yes"}
     assert isinstance(offer.fields["margin"], float)
-    assert not isinstance(offer.value, float)
+    assert isinstance(offer.value, Expression)
     assert [each.kind for each in offer.value.inputs] == [InputKind.ATTRIBUTE]
 
 
