@@ -66,7 +66,7 @@ cdef bint _begin(Work* work, const Request* request) noexcept nogil:
         memset(work.suppression_stamp, 0, plan.suppressions * sizeof(uint32_t))
         memset(work.group_stamp, 0, plan.groups * sizeof(uint32_t))
         work.epoch = 1
-    work.winner_count = work.span_count = work.contender_count = work.survivor_count = 0
+    work.winner_count = work.span_count = work.contender_count = work.survivor_count = work.cause_count = 0
     work.output_bytes = 0
     work.late = work.out_of_memory = work.any_model_fallback = 0
     memset(work.wanted_mask, 0, plan.words * sizeof(uint64_t))

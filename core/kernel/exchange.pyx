@@ -399,7 +399,7 @@ cdef _offer(Plan plan, const Work* work, const Winner* winner, int rank):
         _decode(work, &winner.token),
         winner.instance,
         _price(plan, winner) if winner.priced else None,
-        plan.model_names[plan.tables.terms[winner.offer].table] if plan.tables.terms[winner.offer].kind == 2 else "",
+        plan.model_names[plan.tables.terms[winner.offer].table] if plan.tables.terms[winner.offer].kind == 2 and not contender.model_status else "",
     )
 
 

@@ -102,7 +102,6 @@ cdef bint _consent_and_cases(Work* work, uint32_t offer, Verdict* verdict) noexc
             verdict.reason = REASON_CASE_OPEN
             verdict.source = SOURCE_CASE
             verdict.number = <int32_t> plan.case_slots[i]
-            verdict.detail = DETAIL_FALSE
             return True
     return False
 
@@ -162,6 +161,7 @@ cdef void _question(
     cdef const Tables* plan = work.plan
     cdef const OfferDates* dates = &plan.dates[offer]
     cdef int64_t now = work.request.as_of_us
+    cdef uint32_t i
     if dates.stopped or now < dates.from_us or now >= dates.until_us:
         verdict.reason = REASON_SCHEDULE
     elif not _is_set(plan.channel_masks + <size_t> placement.channel * plan.words, offer):
@@ -176,6 +176,11 @@ cdef void _question(
         verdict.reason = REASON_MODEL_FAILED
     elif _is_set(work.undefined, offer):
         verdict.reason = REASON_SCORE_UNDEFINED
+        for i in range(work.cause_count):
+            if work.causes[i].offer == offer:
+                verdict.detail = work.causes[i].detail
+                verdict.slot = work.causes[i].slot
+                break
     else:
         verdict.contender = contenders[offer]
         if not plan.repeats and _is_set(work.returned, offer):

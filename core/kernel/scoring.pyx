@@ -36,8 +36,8 @@ from core.kernel.plan cimport (
     ScoreTable,
     Tables,
 )
-from core.kernel.values cimport PRESENT, Value
-from core.kernel.workspace cimport Contender, Work
+from core.kernel.values cimport MISSING, PRESENT, Value
+from core.kernel.workspace cimport Contender, Undefined, Work
 
 cdef extern from "core/kernel/native/vector.h" nogil:
     void rapport_linear(
@@ -53,6 +53,12 @@ cdef extern from "time.h" nogil:
         long tv_nsec
     int clock_gettime(clockid_t clock, timespec* now)
     clockid_t CLOCK_MONOTONIC
+
+cdef enum:
+    EXPLAIN_NONE = 1
+    DETAIL_NONE = 0
+    DETAIL_MISSING = 2
+    DETAIL_FAILED = 3
 
 # A model's time ends this long before the caller's deadline, so that the answer can still be finished and sent.
 cdef int64_t ANSWER_NS = 2_000_000
@@ -194,6 +200,8 @@ cdef void _weigh(Work* work, Contender* contender) noexcept nogil:
     for i in range(plan.weight_starts[contender.offer], plan.weight_starts[contender.offer + 1]):
         if plan.weight_conditions[i] >= 0 and not condition_holds(work, plan.weight_conditions[i]):
             continue
+        if not (plan.use_levers if plan.weight_is_lever[i] else plan.use_context):
+            continue
         if plan.weight_is_lever[i]:
             lever += plan.weight_percents[i]
         else:
@@ -207,27 +215,50 @@ cdef inline void _set_term(Work* work, uint32_t slot, double number) noexcept no
     work.frame[slot].state = PRESENT
 
 
-cdef inline double _priority(Work* work, const Contender* contender) noexcept nogil:
-    cdef const Tables* plan = work.plan
+cdef inline double _product(const Contender* contender) noexcept nogil:
+    """The default priority; factors switched off are 1 or 0 %, which changes no bit of it."""
+    return (
+        contender.propensity * (1.0 + contender.context_percent / 100.0) * contender.value
+        * (1.0 + contender.lever_percent / 100.0)
+    )
+
+
+cdef double _formula(Work* work, const Contender* contender) noexcept nogil:
     cdef Value value
-    cdef double priority
-    if plan.formula >= 0:
-        _set_term(work, SLOT_PROPENSITY, contender.propensity)
-        _set_term(work, SLOT_CONTEXT, 1.0 + contender.context_percent / 100.0)
-        _set_term(work, SLOT_VALUE, contender.value)
-        _set_term(work, SLOT_LEVERS, 1.0 + contender.lever_percent / 100.0)
-        evaluate(plan.code, plan.formula, work.frame, &work.arena, &value)
-        if value.state != PRESENT:
-            return NAN
-        return <double> value.i if plan.code.kinds[plan.formula] == RESULT_INT else value.f
-    priority = contender.propensity if plan.use_propensity else 1.0
-    if plan.use_context:
-        priority = priority * (1.0 + contender.context_percent / 100.0)
-    if plan.use_value:
-        priority = priority * contender.value
-    if plan.use_levers:
-        priority = priority * (1.0 + contender.lever_percent / 100.0)
-    return priority
+    _set_term(work, SLOT_PROPENSITY, contender.propensity)
+    _set_term(work, SLOT_CONTEXT, 1.0 + contender.context_percent / 100.0)
+    _set_term(work, SLOT_VALUE, contender.value)
+    _set_term(work, SLOT_LEVERS, 1.0 + contender.lever_percent / 100.0)
+    evaluate(work.plan.code, work.plan.formula, work.frame, &work.arena, &value)
+    if value.state != PRESENT:
+        return NAN
+    return <double> value.i if work.plan.code.kinds[work.plan.formula] == RESULT_INT else value.f
+
+
+cdef void _blame(Work* work, const Contender* contender) noexcept nogil:
+    """Marks an offer undefined, and finds the input whose absence made it so when somebody will ask."""
+    cdef const Tables* plan = work.plan
+    cdef Undefined* cause
+    cdef Value value
+    cdef int32_t expression = plan.terms[contender.offer].value_expression
+    work.undefined[contender.offer >> 6] |= <uint64_t> 1 << (contender.offer & 63)
+    if work.request.explain == EXPLAIN_NONE:
+        return
+    cause = &work.causes[work.cause_count]
+    work.cause_count += 1
+    cause.offer = contender.offer
+    cause.detail = DETAIL_FAILED
+    cause.slot = -1
+    if not isfinite(contender.propensity):
+        cause.detail = DETAIL_NONE
+        return
+    if isfinite(contender.value):
+        expression = plan.formula
+    if expression >= 0:
+        evaluate(plan.code, expression, work.frame, &work.arena, &value)
+        if value.state == MISSING:
+            cause.detail = DETAIL_MISSING
+            cause.slot = <int32_t> value.i
 
 
 cdef void _enter(Work* work) noexcept nogil:
@@ -243,10 +274,10 @@ cdef void _enter(Work* work) noexcept nogil:
         contender = &work.contenders[i]
         contender.offer = work.survivors[i]
         terms = &plan.terms[contender.offer]
-        contender.propensity = terms.propensity
-        contender.context_percent = terms.context_percent
-        contender.value = terms.value
-        contender.lever_percent = terms.lever_percent
+        contender.propensity = terms.propensity if plan.use_propensity else 1.0
+        contender.context_percent = terms.context_percent if plan.use_context else 0.0
+        contender.value = terms.value if plan.use_value else 1.0
+        contender.lever_percent = terms.lever_percent if plan.use_levers else 0.0
         contender.model_status = 0
         if terms.kind:
             head = work.card_heads if terms.kind == 1 else work.model_heads
@@ -262,12 +293,13 @@ cdef void score_survivors(Work* work) noexcept nogil:
     cdef const OfferTerms* terms
     cdef Contender* contender
     _enter(work)
-    for i in range(plan.score_table_count):
-        if work.card_heads[i] >= 0:
-            _score_table(work, i)
-    for i in range(plan.model_table_count):
-        if work.model_heads[i] >= 0:
-            _score_model(work, i)
+    if plan.use_propensity:
+        for i in range(plan.score_table_count):
+            if work.card_heads[i] >= 0:
+                _score_table(work, i)
+        for i in range(plan.model_table_count):
+            if work.model_heads[i] >= 0:
+                _score_model(work, i)
     for i in range(work.contender_count):
         contender = &work.contenders[i]
         offer = contender.offer
@@ -275,13 +307,15 @@ cdef void score_survivors(Work* work) noexcept nogil:
         if contender.model_status and isnan(contender.propensity):
             work.model_failed[offer >> 6] |= <uint64_t> 1 << (offer & 63)
             continue
-        if terms.value_expression >= 0:
+        if terms.value_expression >= 0 and plan.use_value:
             contender.value = _number(work, terms.value_expression)
         if terms.weighted:
             _weigh(work, contender)
-        contender.priority = _priority(work, contender) if isfinite(contender.value) else NAN
+        contender.priority = NAN
+        if isfinite(contender.value):
+            contender.priority = _product(contender) if plan.formula < 0 else _formula(work, contender)
         if not isfinite(contender.priority):
-            work.undefined[offer >> 6] |= <uint64_t> 1 << (offer & 63)
+            _blame(work, contender)
             continue
         if kept != i:
             work.contenders[kept] = contender[0]

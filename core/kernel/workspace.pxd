@@ -91,6 +91,12 @@ cdef struct CustomerView:
     ContactList contacts  # count 0 without
     EventList events  # count 0 without
 
+cdef struct Undefined:
+    # An offer out with SCORE_UNDEFINED, and why; kept only when reasons are asked for.
+    uint32_t offer
+    uint8_t detail  # core.reasons.Detail
+    int32_t slot  # input found missing, or -1
+
 cdef struct Work:
     const Tables* plan
     const Request* request
@@ -102,6 +108,8 @@ cdef struct Work:
     uint64_t* wanted_mask  # offers with a treatment in any placement asked for
     uint64_t* model_failed  # offers out with MODEL_FAILED
     uint64_t* undefined  # offers out with SCORE_UNDEFINED
+    Undefined* causes  # of the offers in undefined
+    uint32_t cause_count
     uint64_t* returned  # offers returned in an earlier placement
     uint64_t* limited  # offers skipped because their group was full, in the placement at hand
     uint32_t* condition_stamp  # by condition: epoch << 2 | holds

@@ -51,6 +51,7 @@ cdef class Workspace:
         work.triggered = <uint32_t*> _zeroed(tables.suppressions, sizeof(uint32_t))
         work.survivors = <uint32_t*> _zeroed(offers, sizeof(uint32_t))
         work.contenders = <Contender*> _zeroed(offers, sizeof(Contender))
+        work.causes = <Undefined*> _zeroed(offers, sizeof(Undefined))
         work.rows = <uint32_t*> _zeroed(offers, sizeof(uint32_t))
         work.totals = <double*> _zeroed(offers, sizeof(double))
         work.order = <uint32_t*> _zeroed(offers, sizeof(uint32_t))
@@ -69,7 +70,8 @@ cdef class Workspace:
             or work.number_value == NULL or work.cap_stamp == NULL or work.cap_count == NULL
             or work.suppression_stamp == NULL or work.suppression_count == NULL
             or work.suppression_active == NULL or work.ring == NULL or work.triggered == NULL
-            or work.survivors == NULL or work.contenders == NULL or work.rows == NULL or work.totals == NULL
+            or work.survivors == NULL or work.contenders == NULL or work.causes == NULL
+            or work.rows == NULL or work.totals == NULL
             or work.card_heads == NULL or work.model_heads == NULL or work.chain == NULL or work.order == NULL
             or work.group_stamp == NULL or work.group_page == NULL
             or work.group_here == NULL or work.features == NULL or work.contender_of == NULL
@@ -104,6 +106,7 @@ cdef class Workspace:
         free(work.triggered)
         free(work.survivors)
         free(work.contenders)
+        free(work.causes)
         free(work.rows)
         free(work.totals)
         free(work.order)

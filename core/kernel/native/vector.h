@@ -38,7 +38,8 @@ RAPPORT_CLONES static void rapport_linear(const double *weights, const double *i
 RAPPORT_CLONES static void rapport_logistic(double *values, long count) {
     for (long i = 0; i < count; i++) {
         double x = -values[i];
-        x = x > 708.0 ? 708.0 : x;
+        /* From 709.8 on exp is infinite and the answer 0; at 710 the power of two below still fits its field. */
+        x = x > 710.0 ? 710.0 : x;
         x = x < -708.0 ? -708.0 : x;
         /* Adding 1.5 * 2^52 rounds to an integer, which then stands in the low bits of the sum. */
         double shifted = x * 1.4426950408889634074 + 6755399441055744.0;
@@ -60,10 +61,11 @@ RAPPORT_CLONES static void rapport_logistic(double *values, long count) {
         p = p * r + 0.5;
         p = p * r + 1.0;
         p = p * r + 1.0;
-        int64_t power = (int64_t)((uint64_t)(bits + 1023) << 52);
+        /* The shifted sum's low bits are k; half the power is made and doubled, because 2^1024 has no field of its own. */
+        int64_t power = (int64_t)((uint64_t)(bits + 1022) << 52);
         double scale;
         memcpy(&scale, &power, 8);
-        double e = p * scale;
+        double e = p * scale * 2.0;
         /* NaN stays NaN: the comparisons above let it through, and every later step keeps it. */
         values[i] = 1.0 / (1.0 + e);
     }
