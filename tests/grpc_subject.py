@@ -133,7 +133,7 @@ class GrpcSubject:
             placements=[decision_pb2.PlacementRequest(name=one.name, slots=one.slots or 0) for one in request.placements],
             facts=_values(request.facts),
             events=_events(request.events),
-            explain=decision_pb2.ExplainLevel.ValueType(request.explain),
+            explain="EXPLAIN_LEVEL_" + request.explain.name,
             seed=request.seed,
             deferred=request.deferred,
         )
