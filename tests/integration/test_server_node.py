@@ -73,7 +73,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_a_node_client_made_from_the_protos_alone(packages: Path, address: str) -> None:
     done = subprocess.run(
-        ["node", "client.mjs", address, str(ROOT)], cwd=packages, capture_output=True, text=True, timeout=BOUND_SECONDS, check=False
+        ["node", "client.mjs", address, str(ROOT)], cwd=packages, capture_output=True, text=True, timeout=BOUND_SECONDS,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)

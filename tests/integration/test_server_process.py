@@ -387,6 +387,28 @@ def test_init_writes_no_folder_over(rapport: Callable[..., tuple[int, str, str]]
     assert rapport("config", "--config", str(tmp_path / "fresh" / "rapport.yaml"), "--json")[0] == 0
 
 
+def test_models_on_the_command_line(rapport: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    sample = ROOT / "models" / "term_deposit_uptake" / "1"
+    code, out, err = rapport("model", "deploy", "uptake", str(sample), "--json")
+    assert (code, json.loads(out or "{}").get("model", {}).get("state")) == (0, "MODEL_STATE_LIVE"), err
+    # The same bytes under the next number are the next version; the one before can be had back.
+    assert rapport("model", "deploy", "uptake", str(sample))[0] == 0
+    assert "LIVE" in rapport("model", "rollback", "uptake")[1]
+    code, out, _ = rapport("model", "list", "uptake", "--json")
+    states = {each["version"]: each["state"] for each in json.loads(out)["models"]}
+    assert states == {1: "MODEL_STATE_LIVE", 2: "MODEL_STATE_READY"}
+    for name in ("model.onnx", "model.yaml"):
+        (tmp_path / name).write_bytes((sample / name).read_bytes())
+    (tmp_path / "model.onnx").write_bytes((sample / "model.onnx").read_bytes()[:-40])
+    code, _, err = rapport("model", "deploy", "uptake", str(tmp_path))
+    assert (code, "MODEL_REFUSED" in err) == (65, True), err
+    (tmp_path / "model.yaml").unlink()
+    code, _, err = rapport("model", "deploy", "uptake", str(tmp_path))
+    assert (code, "model.yaml" in err) == (66, True), err
+    code, out, _ = rapport("model", "list", "uptake", "--json")
+    assert json.loads(out)["models"][0]["state"] == "MODEL_STATE_LIVE"
+
+
 # --- beginnings and ends ------------------------------------------------------------------------------------------
 
 
@@ -409,6 +431,21 @@ def test_what_was_acknowledged_outlives_kill_and_the_program_serves_again(
     log = server.rest()
     assert "kept" not in log
     assert "Ana" not in log
+
+
+def test_a_second_signal_ends_it_at_once(make: Callable[..., Server], tmp_path: Path) -> None:
+    server = make(write_starter(tmp_path), RAPPORT_DRAIN_SECONDS="3600")
+    with grpc.insecure_channel(server.until("listening")["listen_decisions"]) as channel:
+        server.until("ready")
+        # A health watcher is a call under way, for as long as it watches: draining waits for it.
+        watch = health_pb2_grpc.HealthStub(channel).Watch  # type: ignore[attr-defined]  # the stubs know no calls
+        states = watch(health_pb2.HealthCheckRequest(service=""))
+        assert next(states).status == health_pb2.HealthCheckResponse.SERVING
+        server.process.send_signal(signal.SIGTERM)
+        server.until("draining")
+        assert next(states).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert server.process.poll() is None
+        assert server.end(signal.SIGTERM) == 128 + signal.SIGTERM
 
 
 def test_two_addresses_keep_channels_from_programs(make: Callable[..., Server], tmp_path: Path) -> None:
