@@ -114,13 +114,22 @@ class Moment:
     known: bool
     now_us: int
     events: tuple[Event, ...]  # stored and sent along, each (type, key) once, sorted by time
+    # What was read and found in this decision. Conditions by identity: they live as long as the program.
     _values: dict[Input, Value] = field(default_factory=dict)
+    _outcomes: dict[int, tuple[Detail, str]] = field(default_factory=dict)
 
     def read(self, source: Input) -> Value:
         """The value of an input, or MISSING."""
         if source not in self._values:
             self._values[source] = _read(self, source)
         return self._values[source]
+
+    def outcome(self, condition: Expression) -> tuple[Detail, str]:
+        """NONE when the condition holds; else why it does not, and the path of the missing value."""
+        found = self._outcomes.get(id(condition))
+        if found is None:
+            found = self._outcomes[id(condition)] = outcome(condition, self.values(condition))
+        return found
 
     def values(self, expression: Expression) -> dict[Input, Value]:
         """Values of everything an expression reads; what is missing is left out."""
@@ -277,7 +286,7 @@ def missing_input(node: Node, values: Mapping[Input, Value]) -> str:
 
 def holds(moment: Moment, condition: Expression | None) -> bool:
     """Whether a condition holds; no condition always does, an unknown one does not."""
-    return condition is None or outcome(condition, moment.values(condition))[0] is Detail.NONE
+    return condition is None or moment.outcome(condition)[0] is Detail.NONE
 
 
 # --- filter ---------------------------------------------------------------------------------------------------
@@ -299,7 +308,7 @@ def filter_offer(moment: Moment, offer: Offer, placement: Placement) -> Rejectio
     for layer in Layer:
         for rule in (*group.rules, *offer.rules):
             if rule.layer is layer:
-                detail, missing = outcome(rule.condition, moment.values(rule.condition))
+                detail, missing = moment.outcome(rule.condition)
                 if detail is not Detail.NONE:
                     return Rejection(offer.name, Reason(layer), rule.id, detail, missing)
     purpose = offer.consent or group.consent
@@ -496,10 +505,11 @@ def _as_number(value: Value) -> int | float:
 
 @dataclass(slots=True)
 class Page:
-    """What earlier placements of the request have taken."""
+    """What earlier placements of the request have taken, and what was found for offers already: it is the same for all."""
 
     returned: set[str] = field(default_factory=set)
     by_group: dict[str, int] = field(default_factory=dict)
+    scored: dict[str, Scored | Rejection] = field(default_factory=dict)
 
 
 def arbitrate(
@@ -551,9 +561,7 @@ def quote(moment: Moment, price: Price) -> QuotedPrice:
     elif price.ceiling is not None and exact > price.ceiling:
         exact, clamp = Fraction(price.ceiling), Clamp.CEILING
     minor = round_price(exact, price)
-    return QuotedPrice(
-        Money(minor, price.currency), Money(price.list, price.currency), bool(price.basis), price.basis, clamp
-    )
+    return QuotedPrice(Money(minor, price.currency), Money(price.list, price.currency), bool(price.basis), price.basis, clamp)
 
 
 def round_price(exact: Fraction, price: Price) -> int:
@@ -712,15 +720,14 @@ def _fill(moment: Moment, asked: PlacementRequest, models: Mapping[str, OracleMo
     rejections: list[Rejection] = []
     competing: list[Scored] = []
     for offer in program.offers:
-        rejected = filter_offer(moment, offer, placement) or contact_policy(moment, offer)
-        if rejected:
-            rejections.append(rejected)
-            continue
-        scored = score(moment, offer, models)
-        if isinstance(scored, Rejection):
-            rejections.append(scored)
+        found = filter_offer(moment, offer, placement) or page.scored.get(offer.name)
+        if found is None:
+            found = contact_policy(moment, offer) or score(moment, offer, models)
+            page.scored[offer.name] = found
+        if isinstance(found, Rejection):
+            rejections.append(found)
         else:
-            competing.append(scored)
+            competing.append(found)
     winners, lost = arbitrate(moment, placement, slots, competing, page)
     rejections += lost
     model_failed = any(one.reason is Reason.MODEL_FAILED for one in rejections)
@@ -758,8 +765,6 @@ def _fill(moment: Moment, asked: PlacementRequest, models: Mapping[str, OracleMo
         status=status,
         offers=offers,
         fallback={} if offers else placement.fallback,
-        rejections=tuple(sorted(rejections, key=lambda one: one.offer.encode()))
-        if request.explain is ExplainLevel.FULL
-        else (),
+        rejections=tuple(sorted(rejections, key=lambda one: one.offer.encode())) if request.explain is ExplainLevel.FULL else (),
         summary={} if request.explain is ExplainLevel.NONE else summary,
     )
