@@ -62,9 +62,11 @@ class Importing(Protocol):
     @property
     def catalog(self) -> Catalog:
         """Numbers of names."""
+        ...
 
     def submit(self, mutation: ImportColumns) -> Future[ImportResult]:
         """Hand a mutation to the committer; the future is done when it is durable."""
+        ...
 
 
 class _Readable(Protocol):
@@ -249,8 +251,9 @@ class _Run:
             fields = {each.name: each for each in catalog.event(mapping.event.name).fields}
             self.when = self._column(Field("at", ValueType.TIMESTAMP), mapping.at, (), required=True)
             name = self.path.name.removesuffix(self.path.suffix) if self.path.suffix in _PACKED else self.path.name
+            keyed = [each.name for each in mapping.key]
             self.key = Column(
-                KINDS["key"], self._place("key"), [self.slots[each.name] for each in mapping.key], BATCH_ROWS,
+                KINDS["key"], self._place(" + ".join(keyed)), [self.slots[each] for each in keyed], BATCH_ROWS,
                 prefix=f"{source}{_JOIN}{name}{_JOIN}".encode(),
             )
         else:
@@ -404,6 +407,7 @@ class _Run:
         objects = 0
         held = 0
         checked = False
+        text: bytes | None = None
         for line, text in _lines(blocks):
             if held == 0:
                 table.clear()
@@ -412,6 +416,8 @@ class _Run:
             elif not text.strip():
                 continue
             else:
+                if not (held or checked) and text.lstrip()[:1] == b"[":
+                    self._no_objects(text)
                 cells = reading.cells(text)
                 if isinstance(cells, str):
                     table.add_rejected(line, -1, CAUSE_NUMBERS[cells], text[:256], True)
@@ -437,7 +443,7 @@ class _Run:
     def _no_objects(self, text: bytes | None) -> None:
         shown = "" if text is None else text[:SHOWN_CHARACTERS].decode(errors="replace")
         raise ImportRefused(
-            str(self.path), f"none of its first lines is a JSON object (the last read begins '{shown}')",
+            str(self.path), f"its first lines are no JSON objects (one begins '{shown}')",
             "JSON Lines has one object a line; an array over many lines is another format.",
         )
 

@@ -595,7 +595,7 @@ class _Reader:
         known = ("true", "false") if target.type is ValueType.BOOL else target.labels
         for text, (_, value) in self.entries(node, what).items():
             label = self.text(value, f"The label for '{text}'", empty=True)
-            plain = isinstance(value, yaml.ScalarNode) and value.style is None
+            plain = isinstance(value, yaml.ScalarNode) and not value.style
             if plain and label in ("", "~", "null"):
                 found[text] = None
             elif label in known:

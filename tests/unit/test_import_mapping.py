@@ -46,7 +46,7 @@ missing: [NA, "-"]
 row: profile
 identifiers:
   crm: number
-  email: {column: mail, missing: none, prefix: ""}
+  email: {column: mail, missing: none}
 without_identifier: skip
 when_missing: clear
 attributes:
@@ -83,7 +83,8 @@ def test_a_profile_mapping_is_read_as_written() -> None:
 
 def test_words_that_yaml_takes_for_something_else_stay_texts() -> None:
     # YAML 1.1 reads a bare yes as true and 1_0 as ten; a cell's text is compared with what the owner typed.
-    text = b"mapping: m\nsource: s\nrow: profile\nidentifiers: {crm: on}\nattributes:\n  age: {column: no, missing: [off, 1_0]}\n"
+    text = b"mapping: m\nsource: s\nrow: profile\nidentifiers: {crm: on}\n"
+    text += b"attributes:\n  age: {column: no, missing: [off, 1_0]}\n"
     read = mapping.parse(text, "m.yaml", SCHEMA)
     assert [column.name for column in read.columns()] == ["on", "no"]
     assert read.targets[0].cell.missing == frozenset({"off", "1_0"})

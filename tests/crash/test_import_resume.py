@@ -1,0 +1,85 @@
+"""kill -9 in the middle of an import: what it had reported is there, and running it again completes it exactly."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from core.hub import mapping
+from core.hub.importer import Importer
+from core.hub.store import Store
+from core.schema import EventType, Field, Namespace, Schema, ValueType
+
+ROOT = Path(__file__).resolve().parents[2]
+ROUNDS = int(os.environ.get("RAPPORT_CRASH_ROUNDS", "12")) // 4 or 1
+ROWS = 40_000
+
+SCHEMA = Schema(
+    events={"visit": EventType("visit", (Field("page", ValueType.STRING), Field("pieces", ValueType.INT)))},
+    namespaces={"crm": Namespace("crm", trust=100)},
+)
+MAPPING = b"""
+mapping: visits
+source: web
+row: event
+identifiers: {crm: id}
+event: visit
+at: {column: at, format: epoch_s}
+key: row_number
+fields: {page: page, pieces: pieces}
+"""
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[1], sys.argv[2]]
+import test_import_resume as test
+test.load(Path(sys.argv[3]), Path(sys.argv[4]), lambda progress: print(progress.rows, flush=True))
+"""
+
+
+def load(store: Path, path: Path, progress: object = None) -> tuple[int, int]:
+    with Store.open(store) as opened:
+        opened.declare(SCHEMA)
+        read = mapping.parse(MAPPING, "m.yaml", SCHEMA)
+        report = Importer(opened, read, now=lambda: 1).run(path, progress=progress)  # type: ignore[arg-type]
+        return report.applied, report.changed
+
+
+def dump(path: Path) -> tuple[list[tuple[bytes, bytes]], int]:
+    with Store.open(path) as store, store.environment.reader() as reader:
+        found = [item for name in ("profiles", "events", "identifiers") for item in reader.items(name)]
+        profiles = [store.profile_of(customer) for customer in store.customers()]
+        return found, sum(len(profile.events) for profile in profiles if profile is not None)
+
+
+def test_an_import_killed_anywhere_is_completed_by_running_it_again(tmp_path: Path) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    path = tmp_path / "visits.csv"
+    lines = ["id,at,page,pieces"]
+    lines += [f"c{chance.randrange(500)},{1_700_000_000 + number},p{number % 97},{number}" for number in range(ROWS)]
+    path.write_text("\n".join(lines) + "\n")
+    assert load(tmp_path / "whole", path) == (ROWS, ROWS)
+    whole, _ = dump(tmp_path / "whole")
+    for number in range(ROUNDS):
+        store = tmp_path / f"store{number}"
+        command = [sys.executable, "-c", CHILD, str(ROOT), str(Path(__file__).parent), str(store), str(path)]
+        stop_after = chance.randrange(4_000, ROWS)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            for line in child.stdout:
+                if int(line) >= stop_after:
+                    os.kill(child.pid, signal.SIGKILL)
+                    break
+        _, before = dump(store)
+        # Two mutations of 4096 rows may be on their way when rows have been read.
+        assert before >= stop_after - 3 * 4096
+        applied, added = load(store, path)
+        assert (applied, added) == (ROWS, ROWS - before)
+        assert dump(store)[0] == whole

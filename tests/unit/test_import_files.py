@@ -1,0 +1,444 @@
+"""Files of every kind of badness through an import: what is refused, what is rejected and why, what is applied."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import lzma
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.decision import Identifier
+from core.errors import ImportRefused, Overloaded, StoreFull
+from core.hub import importer, mapping
+from core.hub.importer import Importer, ImportReport, Progress, schema_of
+from core.hub.mutations import RecordedEvent, RecordEvents, Upsert, decode, encode
+from core.hub.store import Store
+from core.schema import EventType, Field, Money, Namespace, Normaliser, Schema, ValueType
+
+SCHEMA = Schema(
+    attributes={
+        "age": Field("age", ValueType.INT),
+        "balance": Field("balance", ValueType.MONEY, currency="EUR"),
+        "tier": Field("tier", ValueType.ENUM, ("gold", "silver")),
+        "vip": Field("vip", ValueType.BOOL),
+        "name": Field("name", ValueType.STRING),
+        "score": Field("score", ValueType.DOUBLE),
+        "since": Field("since", ValueType.TIMESTAMP),
+        "products": Field("products", ValueType.STRING_SET),
+    },
+    events={
+        "purchase": EventType(
+            "purchase",
+            (
+                Field("amount", ValueType.MONEY, currency="EUR"), Field("product", ValueType.STRING),
+                Field("tier", ValueType.ENUM, ("gold", "silver")), Field("score", ValueType.DOUBLE),
+                Field("gift", ValueType.BOOL), Field("pieces", ValueType.INT),
+            ),
+        )
+    },
+    namespaces={"crm": Namespace("crm", trust=100), "email": Namespace("email", Normaliser.LOWER, trust=50)},
+)
+
+PEOPLE = """
+mapping: people
+source: files
+row: profile
+identifiers: {crm: id}
+attributes: {age: age, balance: balance, name: name}
+"""
+BUYS = """
+mapping: buys
+source: shop
+row: event
+identifiers: {crm: id}
+event: purchase
+at: at
+key: order
+fields: {amount: amount, product: product, tier: tier}
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "store") as opened:
+        opened.declare(SCHEMA)
+        yield opened
+
+
+def run(store: Store, text: str, path: Path, data: bytes, **options: Any) -> ImportReport:
+    path.write_bytes(data)
+    return Importer(store, mapping.parse(text.encode(), "m.yaml", SCHEMA), now=lambda: 1_000).run(path, **options)
+
+
+def rejected(report: ImportReport) -> list[tuple[int, str, str, str]]:
+    assert report.rejects is not None
+    with report.rejects.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["line", "column", "value", "reason"]
+    return [(int(line), column, value, reason) for line, column, value, reason in rows[1:]]
+
+
+def attributes(store: Store, value: str, namespace: str = "crm") -> Mapping[str, object] | None:
+    found = store.profile([Identifier(namespace, value)])
+    return None if found is None else dict(found.attributes)
+
+
+def dump(store: Store) -> list[tuple[bytes, bytes]]:
+    with store.environment.reader() as reader:
+        return [item for name in ("profiles", "events", "identifiers") for item in reader.items(name)]
+
+
+def test_bad_rows_are_rejected_whole_with_line_column_value_and_reason(store: Store, tmp_path: Path) -> None:
+    data = (
+        b"id,age,balance,name\n"
+        b"c1,40,12.50,Ann\n"
+        b"c2,forty,1.999,Bob\n"  # two bad cells: both are told
+        b"c3,1\n"
+        b"c4,1,2,3,4\n"
+        b"\n"
+        b',40,1.00,"a\nb"\n'  # two lines
+        b"c5,41,1.00,\xff\n"
+        b"c6,41,1.00,a\x00b\n"
+        b'c7,1,1.00,"x"y\n'
+        b"c8,41,1.00," + b"n" * 1025 + b"\n"
+        b"c9,42,-0.01,\"Zo\xc3\xab \"\"Z\"\"\"\r\n"
+    )
+    report = run(store, PEOPLE, tmp_path / "people.csv", data)
+    assert (report.rows, report.applied, report.rejected, report.created) == (10, 2, 8, 2)
+    assert report.reasons == {
+        "NOT_A_NUMBER": 1, "ROW_LENGTH": 2, "NO_IDENTIFIER": 1, "NOT_UTF8": 1, "NUL_BYTE": 1, "TEXT_AFTER_QUOTE": 1,
+        "TEXT_TOO_LONG": 1,
+    }
+    told = rejected(report)
+    assert [(line, column, value) for line, column, value, _ in told] == [
+        (3, "age", "forty"), (3, "balance", "1.999"), (4, "", "c3,1"), (5, "", "c4,1,2,3,4"), (7, "", ""),
+        (9, "name", "\\xff"), (10, "name", "a\\x00b"), (11, "", 'c7,1,1.00,"x"y'), (12, "name", "n" * 77 + "..."),
+    ]
+    assert told[1][3].startswith("more decimals than the currency has")
+    assert told[2][3] == "the row has 2 cells, the header has another number"
+    assert told[8][3] == "1025 bytes are more than a text may have"
+    assert attributes(store, "c2") is None
+    assert attributes(store, "c9") == {"age": 42, "balance": Money(-1, "EUR"), "name": 'Zoë "Z"'}
+    assert report.rejects is not None
+    assert stat.S_IMODE(report.rejects.stat().st_mode) == 0o600
+
+
+def test_a_quote_that_is_never_closed_loses_one_line_only(store: Store, tmp_path: Path) -> None:
+    # Read as RFC 4180 has it, the first open quote would swallow everything up to the next quote, or the whole file.
+    rows = b"".join(b"d%d,1,1.00,x\n" % number for number in range(20_000))
+    data = b'id,age,balance,name\nc1,1,1.00,"Ann\n' + rows + b'c2,1,1.00,"Bob\nc3,1,1.00,Cyd\n'
+    report = run(store, PEOPLE, tmp_path / "people.csv", data)
+    assert (report.rows, report.applied) == (20_003, 20_001)
+    told = [(line, value) for line, _, value, _ in rejected(report)]
+    assert told == [(2, 'c1,1,1.00,"Ann'), (20_003, 'c2,1,1.00,"Bob')]
+    assert report.reasons == {"QUOTE_OPEN": 2}
+    assert attributes(store, "c3") is not None
+
+
+def test_a_huge_row_is_rejected_and_the_next_one_read(store: Store, tmp_path: Path) -> None:
+    data = b"id,age,balance,name\nc1,1,1.00," + b"x" * (12 << 20) + b"\nc2,2,2.00,Bob\n"
+    report = run(store, PEOPLE, tmp_path / "people.csv", data)
+    assert (report.applied, report.reasons) == (1, {"ROW_TOO_LONG": 1})
+    assert [line for line, *_ in rejected(report)] == [2]
+    assert attributes(store, "c2") == {"age": 2, "balance": Money(200, "EUR"), "name": "Bob"}
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "the file is empty"),
+        (b"\n\n", "the file is empty"),
+        (b"id,age,balanc,name\n", r"'balance' \(m.yaml:6:33\), perhaps 'balanc'"),
+        (b"id;age;balance;name\nc1;1;1;x\n", "';' in it: is that the delimiter"),
+        (b"c1,40,12.50,Ann\nc2,41,1.00,Bob\n", "these columns are not in the file: 'id'"),
+        (b"id,age,age,balance,name\n", "column 'age' 2 times"),
+        (b"\xff\xfei\x00d\x00,\x00", "not UTF-8"),
+        (b"i\x00d\x00,\x00\n", "NUL byte"),
+        (b"x" * (5 << 20), "no line end in its first 4 MiB"),
+        (b'id,"age"x,balance,name\n', "its header is not CSV"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_before_anything_is_written(
+    store: Store, tmp_path: Path, data: bytes, told: str
+) -> None:
+    before = store.applied
+    with pytest.raises(ImportRefused, match=told):
+        run(store, PEOPLE, tmp_path / "people.csv", data)
+    assert store.applied == before
+    assert not (tmp_path / "people.csv.rejects.csv").exists()
+
+
+def test_a_header_alone_is_an_import_of_nothing(store: Store, tmp_path: Path) -> None:
+    report = run(store, PEOPLE, tmp_path / "people.csv", b"id,age,balance,name")
+    assert (report.rows, report.applied, report.rejects) == (0, 0, None)
+
+
+@pytest.mark.parametrize(("ending", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
+def test_packed_files_are_unpacked_and_damaged_ones_refused_unwritten(
+    store: Store, tmp_path: Path, ending: str, pack: Any
+) -> None:
+    data = b"id,age,balance,name\n" + b"".join(b"c%d,1,1.00,x\n" % number for number in range(30_000))
+    path = tmp_path / f"people.csv{ending}"
+    with pytest.raises(ImportRefused, match=r"cannot be unpacked|cannot be read"):
+        run(store, PEOPLE, path, pack(data)[:-20])
+    with pytest.raises(ImportRefused, match=r"cannot be unpacked|cannot be read"):
+        run(store, PEOPLE, path, data)
+    assert store.customer_count() == 0
+    assert run(store, PEOPLE, path, pack(data)).created == 30_000
+
+
+def test_other_encodings_are_read_as_declared(store: Store, tmp_path: Path) -> None:
+    table = "id,age,balance,name\nc1,1,1.00,Zoë\n"
+    report = run(store, "encoding: utf-16" + PEOPLE, tmp_path / "a.csv", table.encode("utf-16"))
+    assert (report.applied, attributes(store, "c1")) == (1, {"age": 1, "balance": Money(100, "EUR"), "name": "Zoë"})
+    assert run(store, "encoding: cp1252" + PEOPLE, tmp_path / "b.csv", table.encode("cp1252")).unchanged == 1
+    assert run(store, PEOPLE, tmp_path / "c.csv", b"\xef\xbb\xbf" + table.encode()).unchanged == 1
+    with pytest.raises(ImportRefused, match="it is not utf-16"):
+        run(store, "encoding: utf-16" + PEOPLE, tmp_path / "d.csv", table.encode("utf-16")[:-1])
+
+
+def test_what_is_missing_is_kept_or_cleared_as_declared(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    run(store, PEOPLE, path, b"id,age,balance,name\nc1,40,1.00,Ann\n")
+    report = run(store, PEOPLE, path, b"id,age,balance,name\nc1,,2.00,\n")
+    assert (report.changed, report.created) == (1, 0)
+    assert attributes(store, "c1") == {"age": 40, "balance": Money(200, "EUR"), "name": "Ann"}
+    run(store, PEOPLE + "when_missing: clear\n", path, b"id,age,balance,name\nc1,,2.00,\n")
+    assert attributes(store, "c1") == {"balance": Money(200, "EUR")}
+
+
+def test_identifiers_of_two_namespaces(store: Store, tmp_path: Path) -> None:
+    text = PEOPLE.replace("{crm: id}", "{email: mail, crm: id}").replace(", balance: balance", "")
+    data = b"id,mail,age,name\nc1,Ann@X.org,40,Ann\n,ann@x.org ,41,\nc2,ann@x.org,50,Bob\n,bob@x.org,60,\n,,1,\n"
+    report = run(store, text, tmp_path / "people.csv", data)
+    # The third row is c2's by its most trusted identifier only if that is known; it is not, so the address decides.
+    assert (report.created, report.changed, report.rejected, report.contested) == (2, 2, 1, 0)
+    assert attributes(store, "c1") == {"age": 50, "name": "Bob"}
+    assert store.customer([Identifier("crm", "c1")]) == store.customer([Identifier("crm", "c2")])
+    again = run(store, text, tmp_path / "more.csv", b"id,mail,age,name\nc1,bob@x.org,70,\n")
+    assert (again.contested, again.changed) == (1, 1)
+    assert attributes(store, "bob@x.org", "email") == {"age": 60}
+
+
+def test_rows_without_identifier_are_skipped_where_the_mapping_says_so(store: Store, tmp_path: Path) -> None:
+    data = b"id,age,balance,name\n,1,1.00,x\nc1,1,1.00,x\n"
+    report = run(store, PEOPLE + "without_identifier: skip\n", tmp_path / "people.csv", data)
+    assert (report.rows, report.applied, report.skipped, report.rejected) == (2, 1, 1, 0)
+    assert report.rejects is None
+
+
+EVENTS = (
+    b"order,id,at,amount,product,tier\n"
+    b"o1,c1,2026-01-02T10:00:00Z,10.00,tea,gold\n"
+    b"o2,c1,2026-01-01T10:00:00Z,5.00,,\n"
+    b"o3,c2,2026-01-01T11:00:00Z,1.00,cup,silver\n"
+    b"o1,c1,2026-01-02T10:00:00Z,10.00,tea,gold\n"  # twice in one file
+    b",c1,2026-01-02T10:00:00Z,1.00,pot,gold\n"
+    b"o4,c1,,1.00,pot,gold\n"
+    b"o5,c1,soon,1.00,pot,brass\n"
+)
+
+
+def test_events_count_once_by_their_key(store: Store, tmp_path: Path) -> None:
+    report = run(store, BUYS, tmp_path / "buys.csv", EVENTS)
+    assert (report.rows, report.applied, report.changed, report.unchanged, report.created) == (7, 4, 3, 1, 2)
+    assert report.reasons == {"NO_KEY": 1, "MISSING": 1, "NOT_A_TIME": 1}
+    told = [(line, column) for line, column, _, _ in rejected(report)]
+    assert told == [(6, "order"), (7, "at"), (8, "at"), (8, "tier")]
+    found = store.profile([Identifier("crm", "c1")])
+    assert found is not None
+    assert [dict(event.fields) for event in found.events] == [
+        {"amount": Money(500, "EUR")}, {"amount": Money(1000, "EUR"), "product": "tea", "tier": "gold"},
+    ]
+    before = dump(store)
+    again = run(store, BUYS, tmp_path / "buys.csv", EVENTS)
+    assert (again.changed, again.unchanged, again.created) == (0, 4, 0)
+    assert dump(store) == before
+
+
+def test_an_imported_event_and_the_same_sent_alone_are_one(store: Store, tmp_path: Path) -> None:
+    run(store, BUYS, tmp_path / "buys.csv", EVENTS)
+    at = 1_767_348_000_000_000
+    event = RecordedEvent(type="purchase", key="o1", at_us=at, fields={"amount": Money(1000, "EUR")})
+    result = store.apply(RecordEvents(identifiers=(Identifier("crm", "c1"),), events=(event,)))
+    assert result.applied == (False,)
+
+
+def test_rows_that_repeat_all_count_when_the_row_is_the_key(store: Store, tmp_path: Path) -> None:
+    text = BUYS.replace("key: order", "key: row_number").replace("at: at", "at: {column: at, missing: [soon]}")
+    report = run(store, text, tmp_path / "buys.csv", EVENTS)
+    assert report.changed == 5
+    # The same rows under the same name, packed, are the same file; under another name they are another.
+    assert run(store, text, tmp_path / "buys.csv.gz", gzip.compress(EVENTS)).unchanged == 5
+    assert run(store, text, tmp_path / "february.csv", EVENTS).changed == 5
+
+
+def test_imported_rows_equal_the_same_rows_sent_one_by_one(tmp_path: Path) -> None:
+    people = b"id,age,balance,name\nc1,40,1.00,Ann\nc2,,2.00,\nc1,41,,Bea\nc3,,,\n"
+    with Store.open(tmp_path / "one") as one, Store.open(tmp_path / "two") as two:
+        for store in (one, two):
+            store.declare(SCHEMA)
+        run(one, PEOPLE, tmp_path / "people.csv", people)
+        run(one, BUYS, tmp_path / "buys.csv", EVENTS)
+        for row in csv.DictReader(people.decode().splitlines()):
+            values: dict[str, Any] = {}
+            if row["age"]:
+                values["age"] = int(row["age"])
+            if row["balance"]:
+                values["balance"] = Money(round(float(row["balance"]) * 100), "EUR")
+            if row["name"]:
+                values["name"] = row["name"]
+            named = (Identifier("crm", row["id"]),)
+            two.apply(Upsert(identifiers=named, attributes=values, source="files", at_us=1_000))
+        for row in list(csv.DictReader(EVENTS.decode().splitlines()))[:4]:
+            fields: dict[str, Any] = {"amount": Money(round(float(row["amount"]) * 100), "EUR")}
+            fields |= {name: row[name] for name in ("product", "tier") if row[name]}
+            at = {"o1": 1_767_348_000, "o2": 1_767_261_600, "o3": 1_767_265_200}[row["order"]] * 1_000_000
+            event = RecordedEvent(type="purchase", key=row["order"], at_us=at, fields=fields)
+            two.apply(RecordEvents(identifiers=(Identifier("crm", row["id"]),), events=(event,)))
+        assert dump(one) == dump(two)
+
+
+def test_json_lines(store: Store, tmp_path: Path) -> None:
+    text = """
+mapping: objects
+source: files
+format: jsonl
+row: profile
+identifiers: {crm: who.id}
+attributes:
+  age: age
+  balance: {column: balance, missing: "-"}
+  tier: tier
+  vip: vip
+  name: name
+  score: dotted.name
+  since: since
+  products: products
+"""
+    data = (
+        b'{"who": {"id": "c1"}, "age": 40, "balance": 12.5, "tier": "gold", "vip": true, "name": "Zo\\u00eb \\"Z\\"",'
+        b' "dotted.name": 0.1, "since": "2026-01-01", "products": ["b", "a, c"]}\n'
+        b'{"who": {"id": 17850}, "age": null, "balance": "-", "vip": false, "name": ""}\n'
+        b'{"who": {"id": "c3"}, "age": 4\n'
+        b"[1, 2]\n"
+        b"\n"
+        b'{"who": {"id": "c4"}, "name": {"first": "Ann"}}\n'
+        b'{"who": "c5", "age": 1}\n'
+        b'{"who": {"id": "c6"}, "age": "x", "products": [1]}\n'
+        b'{"who": {"id": "c7"}, "name": "' + b"x" * (2 << 20) + b'"}\n'
+        b'{"who": {"id": "c8"}, "name": "\xff"}\n'
+        b'{"who": {"id": "c9"}, "age": 9}'
+    )
+    report = run(store, text, tmp_path / "people.jsonl", data)
+    assert (report.rows, report.applied) == (10, 3)
+    assert [(line, reason) for line, _, _, reason in rejected(report)] == [
+        (3, "not JSON"), (4, "JSON, but not an object"), (6, "an object or array where a plain value is expected"),
+        (7, "no identifier: whose row it is cannot be told"), (8, "an object or array where a plain value is expected"),
+        (8, "not a number"), (9, "the row is longer than 1048576 bytes"),
+        (10, "the cell is not UTF-8: is the mapping's encoding right?"),
+    ]
+    assert attributes(store, "c1") == {
+        "age": 40, "balance": Money(1250, "EUR"), "tier": "gold", "vip": True, "name": 'Zoë "Z"', "score": 0.1,
+        "since": attributes(store, "c1")["since"], "products": frozenset({"b", "a, c"}),  # type: ignore[index]
+    }
+    assert attributes(store, "17850") == {"vip": False}
+    assert attributes(store, "c9") == {"age": 9}
+    assert report.unseen == ()
+
+
+def test_a_column_that_no_object_has_is_told(store: Store, tmp_path: Path) -> None:
+    data = b'{"id": "c1", "aeg": 3, "name": "x", "balance": 1}\n'
+    report = run(store, "format: jsonl" + PEOPLE, tmp_path / "p.jsonl", data)
+    assert report.unseen == ("age",)
+
+
+def test_a_json_array_is_no_json_lines(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ImportRefused, match="one object a line"):
+        run(store, "format: jsonl" + PEOPLE, tmp_path / "p.jsonl", b'[\n{"id": "c1"},\n{"id": "c2"}\n]\n')
+    assert store.customer_count() == 0
+
+
+def test_progress_reaches_the_end_and_never_falls(store: Store, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    data = b"id,age,balance,name\n" + b"".join(b"c%d,1,1.00,x\n" % number for number in range(10_000))
+    run(store, PEOPLE, tmp_path / "people.csv", data, progress=seen.append)
+    assert seen[-1] == Progress(len(data), len(data), 10_000)
+    assert [each.rows for each in seen] == sorted(each.rows for each in seen)
+    assert len(seen) > 2
+
+
+def test_the_rejects_file_of_an_earlier_run_does_not_stay(store: Store, tmp_path: Path) -> None:
+    path, rejects = tmp_path / "people.csv", tmp_path / "bad.csv"
+    assert run(store, PEOPLE, path, b"id,age,balance,name\n,1,1,x\n", rejects=rejects).rejects == rejects
+    assert run(store, PEOPLE, path, b"id,age,balance,name\nc1,1,1,x\n", rejects=rejects).rejects is None
+    assert not rejects.exists()
+    with pytest.raises(ImportRefused, match="would replace the file"):
+        run(store, PEOPLE, path, b"id,age,balance,name\n", rejects=path)
+    with pytest.raises(ImportRefused, match="the file cannot be read"):
+        Importer(store, mapping.parse(PEOPLE.encode(), "m.yaml", SCHEMA)).run(tmp_path / "none.csv")
+
+
+def test_a_mapping_can_be_checked_against_the_store_alone(store: Store) -> None:
+    assert mapping.parse(PEOPLE.encode(), "m.yaml", schema_of(store.catalog)).name == "people"
+    assert mapping.parse(BUYS.encode(), "m.yaml", schema_of(store.catalog)).name == "buys"
+
+
+def test_the_mutation_survives_its_form_in_a_log(store: Store, tmp_path: Path) -> None:
+    sent: list[bytes] = []
+
+    class Recording:
+        catalog = store.catalog
+
+        def submit(self, mutation: Any) -> Any:
+            sent.append(encode(mutation))
+            return store.submit(mutation)
+
+    path = tmp_path / "buys.csv"
+    path.write_bytes(EVENTS)
+    Importer(Recording(), mapping.parse(BUYS.encode(), "m.yaml", SCHEMA), now=lambda: 1).run(path)
+    with Store.open(tmp_path / "replica") as replica:
+        replica.declare(SCHEMA)
+        for message in sent:
+            replica.apply(decode(message))
+        assert dump(replica) == dump(store)
+
+
+def test_a_full_queue_is_waited_for(store: Store, tmp_path: Path) -> None:
+    refusals = 3
+
+    class Busy:
+        catalog = store.catalog
+
+        def submit(self, mutation: Any) -> Any:
+            nonlocal refusals
+            if refusals:
+                refusals -= 1
+                raise Overloaded("writing", 1)
+            return store.submit(mutation)
+
+    path = tmp_path / "buys.csv"
+    path.write_bytes(EVENTS)
+    report = Importer(Busy(), mapping.parse(BUYS.encode(), "m.yaml", SCHEMA)).run(path)
+    assert (report.applied, refusals) == (4, 0)
+
+
+def test_a_full_store_ends_the_import_and_keeps_what_was_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importer, "BATCH_ROWS", 256)
+    data = b"id,age,balance,name\n" + b"".join(b"c%05d,1,1.00,%s\n" % (number, b"n" * 500) for number in range(20_000))
+    with Store.open(tmp_path / "small", map_bytes=4 << 20) as store:
+        store.declare(SCHEMA)
+        with pytest.raises(StoreFull):
+            run(store, PEOPLE, tmp_path / "people.csv", data)
+        held = store.customer_count()
+        assert 0 < held < 20_000
+        assert held % 256 == 0  # whole mutations
+        assert attributes(store, "c00000") is not None
