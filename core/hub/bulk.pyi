@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import final
+from typing import Self, final
 
 from core.hub.apply import Applier
 from core.hub.environment import Transaction
@@ -17,14 +17,14 @@ class Rows:
     values, texts, labels), where place is an attribute's offset or an event field's index.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         transaction: Transaction,
         rows: int,
         identifiers: Sequence[tuple[int, bytes, bytes]],
         columns: Sequence[tuple[int, str, bytes, bytes, Sequence[bytes]]],
         next_customer: int,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def next_customer(self) -> int:
         """The id that the next new customer gets."""

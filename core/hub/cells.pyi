@@ -1,5 +1,5 @@
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import Self, final
 
 from core.hub.localtime import LocalZone
 
@@ -15,9 +15,9 @@ class Table:
     At most ``capacity`` rows are held at once.
     """
 
-    def __init__(
-        self, wanted: Sequence[int], slots: int, capacity: int, delimiter: str = ",", quote: str = '"'
-    ) -> None: ...
+    def __new__(
+        cls, wanted: Sequence[int], slots: int, capacity: int, delimiter: str = ",", quote: str = '"'
+    ) -> Self: ...
     @property
     def slots(self) -> int:
         """Wanted columns."""
@@ -70,8 +70,8 @@ class Column:
     two factors of a product, a key's columns, or none for the row's number.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         kind: int,
         place: int,
         slots: Sequence[int],
@@ -92,7 +92,7 @@ class Column:
         prefix: bytes = b"",
         normaliser: int = 0,
         zone: LocalZone | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def kind(self) -> int:
         """What values it makes."""

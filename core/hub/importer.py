@@ -47,6 +47,8 @@ BLOCK_BYTES: Final = 4 << 20
 BATCH_ROWS: Final = 4096
 # A line of JSON longer than this is rejected.
 LINE_BYTES: Final = 1 << 20
+# Lines of JSON held in one table, by their bytes: long lines make smaller tables, so that memory stays bounded.
+LINES_BYTES: Final = 16 << 20
 # A value is shown in the rejects file up to here.
 SHOWN_CHARACTERS: Final = 80
 # Between members of a JSON array on its way to a set.
@@ -289,6 +291,12 @@ class _Run:
             suffix = cell.starts_with.encode()
         elif field.type is ValueType.ENUM:
             codes = {label: code for code, label in enumerate(labels, 1)}
+            for label in cell.labels.values():
+                if label is not None and label not in codes:
+                    raise ImportRefused(
+                        f"attribute '{field.name}'", f"the store does not know its label '{label}' yet",
+                        "Declare the program's schema to the store first.",
+                    )
             words = codes | {text: codes[label] if label is not None else 0 for text, label in cell.labels.items()}
         elif field.type is ValueType.BOOL and cell.labels:
             values = {None: 0, "false": 1, "true": 2}
@@ -405,12 +413,14 @@ class _Run:
         reading = _JsonRows(decoder, self.columns, sets)
         table = Table([], len(self.slots), BATCH_ROWS)
         objects = 0
-        held = 0
+        held = 0  # lines in the table
+        size = 0  # bytes of them
         checked = False
         text: bytes | None = None
         for line, text in _lines(blocks):
             if held == 0:
                 table.clear()
+                size = 0
             if text is None:
                 table.add_rejected(line, -1, CAUSE_NUMBERS["ROW_TOO_LONG"], b"", True)
             elif not text.strip():
@@ -428,7 +438,8 @@ class _Run:
                     if bad is not None:
                         table.mark(table.rows - 1, -1, CAUSE_NUMBERS["NOT_PLAIN"], bad)
             held += 1
-            if held == BATCH_ROWS:
+            size += 0 if text is None else len(text)
+            if held == BATCH_ROWS or size >= LINES_BYTES:
                 if not checked and not objects:
                     self._no_objects(text)
                 checked = True
