@@ -61,7 +61,7 @@ test: ready ## lint, types, import contracts, every test (what .ci/run runs)
 lint: ready ## ruff, cython-lint, mypy, pyright, import contracts
 	@status=0; \
 	check() { echo "- $$*" >&2; "$(VENV)/bin/$$@" || status=1; }; \
-	check ruff check -q .; \
+	check ruff check -q --output-format concise .; \
 	check cython-lint $(filter %.pyx %.pxd,$(SOURCES)); \
 	check mypy --no-error-summary; \
 	check pyright --pythonpath $(PY) --warnings; \
