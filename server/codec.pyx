@@ -1,8 +1,8 @@
 """Decide's messages between bytes and the core's values, without a message object in between.
 
 The protobuf library makes a Python object for every submessage touched: 20 us for a request of three facts and 95 us for
-an answer of three priced offers, several times what the decision costs. Here a request costs about 4 us and the answer 10 to 20 us
-(measured beside other work on the same two cores; the ratios are what to trust).
+an answer of three priced offers, several times what the decision costs. Here a request costs about
+4 us and the answer 10 to 20 us (measured beside other work on the same two cores; the ratios are what to trust).
 
 *Requests* are read by `decode`, which understands what clients send and nothing else: whatever is unusual (a submessage sent
 in two parts, a field this version does not know, more than a limit allows) or wrong makes it answer None, and the caller goes
