@@ -1,11 +1,11 @@
 """One decision as values: what is asked and what is answered, without any wire format.
 
 The server converts its messages to these and back; the engine, the tests' oracle and batch runs speak nothing else.
-Times are integer microseconds since 1970-01-01T00:00:00Z, durations too. Everything a decision depends on is in the request,
-the plan and the store's snapshot: same three, same answer, bit for bit.
+Times are integer microseconds since 1970-01-01T00:00:00Z, durations too. Everything a decision depends on is in the
+request, the plan and the store's snapshot: same three, same answer, bit for bit.
 
-These are msgspec structs rather than dataclasses because a call makes dozens of them: a frozen dataclass sets each field by a Python
-call, a struct in C. They hold no cycles, so the garbage collector need not know them.
+These are msgspec structs rather than dataclasses because a call makes dozens of them: a frozen dataclass sets each
+field by a Python call, a struct in C. They hold no cycles, so the garbage collector need not know them.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Identifier(msgspec.Struct, frozen=True, gc=False):
 class Event(msgspec.Struct, frozen=True, gc=False):
     """Something that happened to the customer.
 
-    ``key`` makes it idempotent: the same type and key for the same customer count once, whenever and wherever sent again.
-    ``at_us`` None means the decision's (or the server's) clock.
+    ``key`` makes it idempotent: the same type and key for the same customer count once, whenever and wherever sent
+    again. ``at_us`` None means the decision's (or the server's) clock.
     """
 
     type: str
@@ -58,8 +58,8 @@ class DecideRequest(msgspec.Struct, frozen=True, gc=False):
     """Who, where, what is known of the moment.
 
     ``deadline_us`` is the time left, from the moment `Engine.decide` is called; None: no deadline. ``as_of_us`` None
-    means now. ``seed`` None lets the engine draw one; it makes the decision's and its instances' ids. ``deferred`` instances count
-    for nothing until an outcome is recorded for them.
+    means now. ``seed`` None lets the engine draw one; it makes the decision's and its instances' ids. ``deferred``
+    instances count for nothing until an outcome is recorded for them.
     """
 
     channel: str
@@ -120,7 +120,8 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
     """The one reason an offer is not in a placement.
 
     ``rule`` is the id of the rule, cap or suppression that spoke; ``input`` the path of a missing value. For
-    ARBITRATION_LOST, GROUP_LIMIT and DUPLICATE ``priority`` is the offer's own, and ``lowest_winner`` that of the last offer returned.
+    ARBITRATION_LOST, GROUP_LIMIT and DUPLICATE ``priority`` is the offer's own, and ``lowest_winner`` that of the
+    last offer returned.
     """
 
     offer: str

@@ -1,11 +1,12 @@
-"""The engine: one object that decides. It holds the plan that serves, the store, and the models, and nothing else changes.
+"""The engine: one object that decides. It holds the plan that serves, the store, and the models, and nothing else
+changes.
 
 A plan is immutable. Loading a program or switching a model builds a new plan beside the old one and replaces one
-reference; a decision takes the reference once and keeps it to its end, so none mixes two versions, and one that begins after
-a load was acknowledged sees the new program. Whatever is refused leaves everything as it was.
+reference; a decision takes the reference once and keeps it to its end, so none mixes two versions, and one that
+begins after a load was acknowledged sees the new program. Whatever is refused leaves everything as it was.
 
-Deciding writes nothing that it waits for. Outcomes and what is told go through the store's one mutation path, and are durable and
-visible to every later decision when the call returns.
+Deciding writes nothing that it waits for. Outcomes and what is told go through the store's one mutation path, and are
+durable and visible to every later decision when the call returns.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ def _wall_us() -> int:
 class Engine:
     """Decides over one store. Every method may be called from many threads at once.
 
-    ``clock_us`` gives microseconds since 1970-01-01T00:00:00Z; tests move it. ``on_lost`` is told of an event sent along with a
-    decision that could not be kept after all (the decision was answered by then).
+    ``clock_us`` gives microseconds since 1970-01-01T00:00:00Z; tests move it. ``on_lost`` is told of an event sent
+    along with a decision that could not be kept after all (the decision was answered by then).
     """
 
     def __init__(
@@ -104,10 +105,10 @@ class Engine:
     def decide(self, request: DecideRequest) -> DecideAnswer:
         """Decides one request.
 
-        Events sent along are handed to the store first and count in this decision whether or not they are there yet; without a
-        known or nameable customer they count in this decision only. With ``as_of_us`` set nothing is kept: the decision is a
-        question about another moment. Raises NoProgram, UnknownName, BadValue, TooLarge, DeadlineTooShort, Overloaded,
-        StoreError.
+        Events sent along are handed to the store first and count in this decision whether or not they are there yet;
+        without a known or nameable customer they count in this decision only. With ``as_of_us`` set nothing is kept:
+        the decision is a question about another moment. Raises NoProgram, UnknownName, BadValue, TooLarge,
+        DeadlineTooShort, Overloaded, StoreError.
         """
         return self._decide(request, keep=True)
 
@@ -152,8 +153,8 @@ class Engine:
     def record(self, outcomes: Sequence[Outcome]) -> Sequence[OutcomeResult]:
         """Records outcomes, each for itself; durable and seen by every later decision when it returns.
 
-        Results are in the order given. A token that nobody here issued, or that expired, is UNKNOWN; an outcome nobody declared or
-        a time in the future is REFUSED; both carry the error.
+        Results are in the order given. A token that nobody here issued, or that expired, is UNKNOWN; an outcome
+        nobody declared or a time in the future is REFUSED; both carry the error.
         """
         now_us = self._clock_us()
         results: list[OutcomeResult | None] = [None] * len(outcomes)
@@ -215,7 +216,8 @@ class Engine:
         source: str,
         at_us: int | None,
     ) -> TellResult:
-        """Keeps events and attributes of a customer, made when nobody known is named; durable and visible when it returns.
+        """Keeps events and attributes of a customer, made when nobody known is named; durable and visible when it
+        returns.
 
         Raises UnknownName, BadValue, TooLarge, StoreError.
         """
@@ -251,8 +253,8 @@ class Engine:
     def load_program(self, sources: Mapping[str, bytes], at_us: int) -> str:
         """Checks, keeps and activates a program; its version, "<name>@<number>".
 
-        Whatever is refused leaves the program before it serving. Raises ProgramError, NotFound (a model), SchemaConflict,
-        StoreError.
+        Whatever is refused leaves the program before it serving. Raises ProgramError, NotFound (a model),
+        SchemaConflict, StoreError.
         """
         found = read(sources)
         program = check(found)
@@ -274,7 +276,7 @@ class Engine:
             )
             plan = self._bind(tables, program.name, number, models)
             self.store.apply(mutations.ActivateProgram(name=program.name, version=number, at_us=at_us))
-            self._plan = plan
+            self._swap(plan)
             return plan.version
 
     def programs(self) -> Sequence[ProgramVersion]:
@@ -302,7 +304,7 @@ class Engine:
             name, number = _version(version) if version else self._version_before()
             plan = self._built(self._restored(name, number), number, self.registry.live())
             self.store.apply(mutations.ActivateProgram(name=name, version=number, at_us=at_us))
-            self._plan = plan
+            self._swap(plan)
             return plan.version
 
     def _version_before(self) -> tuple[str, int]:
@@ -318,9 +320,8 @@ class Engine:
     def _restored(self, name: str, number: int) -> Program:
         """The checked program of a kept version: from its image when this release made it, else from its sources."""
         packed = self.store.program_image(name, number, image.COMPILER)
-        if packed:
-            return image.unpack(packed)
-        return check(read(self.store.program_sources(name, number)))
+        program = image.unpack(packed) if packed else None
+        return program if program is not None else check(read(self.store.program_sources(name, number)))
 
     def _bind(self, tables: Tables, name: str, number: int, models: Mapping[str, LiveModel]) -> Plan:
         return Plan(
@@ -332,17 +333,26 @@ class Engine:
         self.store.declare(program.schema, [offer.name for offer in program.offers], program.channels)
         return self._bind(tables, program.name, number, models)
 
+    def _swap(self, plan: Plan) -> None:
+        """Makes a plan the one that serves; decisions under way keep the one they began with."""
+        before, self._plan = self._plan, plan
+        if before is not None:
+            before.close()
+
     def _models_change(self, wanted: Mapping[str, LiveModel]) -> None:
         """Rebuilds the plan for models that are about to be live; raising refuses them, and the plan stays."""
         with self._changing:
             plan = self._plan
             if plan is None:
                 return
-            self._plan = self._built(plan.program, plan.version_number, wanted)
+            self._swap(self._built(plan.program, plan.version_number, wanted))
 
     def close(self) -> None:
         """Lets go of the plan, so that the store can be closed. Decisions under way must have ended."""
-        self._plan = None
+        with self._changing:
+            plan, self._plan = self._plan, None
+            if plan is not None:
+                plan.close()
 
 
 def _tables(program: Program, models: Mapping[str, LiveModel]) -> Tables:

@@ -50,4 +50,4 @@ class SlotStatus(enum.IntEnum):
     FALLBACK_MODEL = 5  # nothing was left, and offers were out because their model failed or was late
     FALLBACK_DEADLINE = 6  # the deadline left no time to decide this placement
     FALLBACK_OVERLOAD = 7  # refused under load before it was decided
-    OK_MODEL_FALLBACK = 8  # offers are returned, and at least one offer competed with a model's fallback value or was out for it
+    OK_MODEL_FALLBACK = 8  # offers are returned; one competed with its model's fallback value, or was out for it

@@ -1,13 +1,13 @@
 """A type-checked expression: a small tree of immutable nodes, the only form programs keep.
 
-Parsing ends here and everything else begins here: the kernel's bytecode is lowered from it, the eligibility index reads
-simple conditions out of it, and the tests' oracle walks it. Three-valued logic (Kleene): a missing value makes what
-depends on it unknown, `false && unknown` is false, `true || unknown` is true, and an unknown condition does not hold.
-A failed operation (overflow, division by zero, bad conversion, a double that is no number, a text past 64 KiB) behaves as
-unknown does, and is told apart for reasons. One rule joins the two, whichever side they stand on: what absorbs (false for &&,
-true for ||) wins; else if any argument is missing the result is missing, and the input to blame is that of the leftmost
-missing argument; else if any failed it failed. ``c ? a : b`` is as its condition where that is unknown, and else as its branch.
-``has(x)`` is never unknown. Double literals are never NaN nor -0.0.
+Parsing ends here and everything else begins here: the kernel's bytecode is lowered from it, the eligibility index
+reads simple conditions out of it, and the tests' oracle walks it. Three-valued logic (Kleene): a missing value makes
+what depends on it unknown, `false && unknown` is false, `true || unknown` is true, and an unknown condition does not
+hold. A failed operation (overflow, division by zero, bad conversion, a double that is no number, a text past 64 KiB)
+behaves as unknown does, and is told apart for reasons. One rule joins the two, whichever side they stand on: what
+absorbs (false for &&, true for ||) wins; else if any argument is missing the result is missing, and the input to
+blame is that of the leftmost missing argument; else if any failed it failed. ``c ? a : b`` is as its condition where
+that is unknown, and else as its branch. ``has(x)`` is never unknown. Double literals are never NaN nor -0.0.
 """
 
 from __future__ import annotations
@@ -111,9 +111,9 @@ class Call:
     getMinutes.
     && and || take two arguments or more, and the others as many as they need; min and max take two.
     Arguments are already converted: both sides of a comparison or an arithmetic operator have one kind (int is made
-    double by an explicit ``double`` call, money with money or number is double). ``in`` has on its right a LIST literal,
-    sorted, or a SET. startsWith, endsWith and contains take the text first; the getters read UTC and count months, days of the
-    month and days of the week from 0, as CEL does. Division by zero fails for doubles too.
+    double by an explicit ``double`` call, money with money or number is double). ``in`` has on its right a LIST
+    literal, sorted, or a SET. startsWith, endsWith and contains take the text first; the getters read UTC and count
+    months, days of the month and days of the week from 0, as CEL does. Division by zero fails for doubles too.
     """
 
     op: str

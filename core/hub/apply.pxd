@@ -31,7 +31,7 @@ cdef class Applier:
     cdef dict identifiers  # key -> customer
     cdef dict programs  # key -> bytes
     cdef uint64_t first_new  # customers from this id on were made by the mutation at hand
-    cdef dict setters  # attribute name -> (offset, kind, entry, codes), of `catalog`
+    cdef dict setters  # attribute name -> (offset, kind, entry, codes, path), of `catalog`
     cdef dict event_kinds  # event type name -> (number, ((field, letter, labels), ...)), of `catalog`
     cdef RecordBuilder builder  # reused for every record; freed with this object
     cdef Packer packer  # reused for every event list

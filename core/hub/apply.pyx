@@ -66,13 +66,15 @@ def checked(str path, int kind, value, entry, codes):
         if isinstance(value, bool):
             return value
         raise BadValue(path, f"{value!r} is not true or false")
-    if kind == VALUE_INT or kind == VALUE_TIMESTAMP:
-        if isinstance(value, int) and not isinstance(value, bool):
-            if -0x8000_0000_0000_0000 < value <= 0x7FFF_FFFF_FFFF_FFFF:
-                return value
-            raise BadValue(path, f"{value} is outside 64 bits")
-        wanted = "an integer" if kind == VALUE_INT else "a time"
-        raise BadValue(path, f"{value!r} is not {wanted}")
+    if kind == VALUE_INT:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise BadValue(path, f"{value!r} is not an integer")
+        if -0x8000_0000_0000_0000 < value <= 0x7FFF_FFFF_FFFF_FFFF:
+            return value
+        raise BadValue(path, f"{value} is outside 64 bits")
+    if kind == VALUE_TIMESTAMP:
+        check_time(path, value)
+        return value
     if kind == VALUE_DOUBLE:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             try:
@@ -132,7 +134,7 @@ cdef uint64_t hashed(str what, str key) except? 0:
 
 cdef int check_time(str what, at_us) except -1:
     """Times far outside history are mistakes of unit, and would make windows overflow."""
-    if not isinstance(at_us, int) or not -62_135_596_800_000_000 <= at_us <= 253_402_300_799_999_999:
+    if not isinstance(at_us, int) or isinstance(at_us, bool) or not -62_135_596_800_000_000 <= at_us <= 253_402_300_799_999_999:
         raise BadValue(what, f"{at_us!r} is not a time between the years 1 and 9999",
                        "Give microseconds since 1970-01-01T00:00:00Z.")
     return 0
@@ -176,7 +178,7 @@ cdef class Applier:
         self.setters = {
             name: (
                 entry.offset, KINDS[entry.type], entry,
-                {label: code for code, label in enumerate(entry.labels, 1)},
+                {label: code for code, label in enumerate(entry.labels, 1)}, f"attribute {name}",
             )
             for name, entry in catalog.attributes.items()
         }
@@ -473,8 +475,8 @@ def _upsert(Applier applier, mutation):
         setter = applier.setters.get(name)
         if setter is None:
             applier.catalog.attribute(name)
-        offset, kind, entry, codes = setter
-        value = checked(f"attribute {name}", kind, value, entry, codes)
+        offset, kind, entry, codes, path = setter
+        value = checked(path, kind, value, entry, codes)
         applier.answer(set_value(&applier.builder, offset, kind, value), customer)
     applier.finish_record(customer)
     return CustomerResult(customer, created)

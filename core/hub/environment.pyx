@@ -12,6 +12,8 @@ LMDB is opened without WRITEMAP (a stray pointer cannot damage the file), with N
 owner, not to a thread) and without read-ahead (profiles are read at random). Commits are synchronous.
 """
 
+from posix.unistd cimport getpid
+
 import errno
 import fcntl
 import os
@@ -412,7 +414,7 @@ def open_environment(
         raise
     environment.read_only = read_only
     environment.closed = False
-    environment.pid = os.getpid()
+    environment.pid = getpid()
     environment.identity = identity
     _open[identity] = path
     return environment
@@ -431,7 +433,7 @@ cdef class Environment:
     cdef int check_usable(self) except -1:
         if self.closed:
             raise StoreUnavailable(self.path, "it was closed", "Open it again.")
-        if self.pid != os.getpid():
+        if self.pid != getpid():
             raise EngineFault("a store cannot be used in a forked child: open it there instead")
         return 0
 
@@ -511,7 +513,7 @@ cdef class Environment:
         """Close it. Every snapshot must be closed before; closing twice does nothing."""
         if self.closed:
             return
-        if self.pid == os.getpid():
+        if self.pid == getpid():
             if self.snapshots:
                 raise EngineFault(f"{self.snapshots} snapshots of the store at {self.path} are still open")
             if self.handles.standby != NULL:
@@ -535,7 +537,9 @@ cdef class Reader:
         self.check(snapshot_open(&self.snapshot, &environment.handles))
 
     def __dealloc__(self):
-        snapshot_close(&self.snapshot)
+        # In a forked child the slot in the table of readers is still the parent's.
+        if self.environment is not None and self.environment.pid == getpid():
+            snapshot_close(&self.snapshot)
 
     cdef int check(self, int code) except -1:
         if code == SNAPSHOT_CLOSED:

@@ -45,6 +45,9 @@ cdef inline int events_open(const uint8_t* bytes, size_t size, EventList* events
     if rapport_crc32c(bytes + LIST_CHECKED_FROM, size - LIST_CHECKED_FROM) != checksum:
         return FAULT_CHECKSUM
     memcpy(&events.count, bytes + 8, 4)
+    # Memory for a merge is taken by this number, so it must not promise more than the bytes can hold.
+    if <uint64_t>events.count * EVENT_HEADER_BYTES > size - LIST_HEADER_BYTES:
+        return FAULT_BOUNDS
     events.entries = bytes + LIST_HEADER_BYTES
     events.size = size - LIST_HEADER_BYTES
     return FAULT_NONE

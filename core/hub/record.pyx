@@ -627,11 +627,11 @@ cdef class Record:
 def members(const uint8_t[::1] data not None) -> frozenset[str]:
     """The members of a set in its heap encoding."""
     cdef Py_ssize_t at = 2
-    cdef Py_ssize_t length, i
+    cdef Py_ssize_t length
     found = []
     if data.shape[0] < 2:
         raise StoreCorrupt("A set", "it is shorter than its count")
-    for i in range(data[0] | data[1] << 8):
+    for _ in range(data[0] | data[1] << 8):
         if at + 2 > data.shape[0]:
             raise StoreCorrupt("A set", "a member lies outside")
         length = data[at] | data[at + 1] << 8

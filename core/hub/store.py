@@ -83,7 +83,8 @@ class Store:
         """Queue a mutation. The future gives its result once it is durable and visible, or raises why it was refused.
 
         Raises Overloaded at once when too many wait, StoreReadOnly when writes are not taken. Many mutations submitted
-        together share a commit.
+        together share a commit. The future's callbacks run on the committer's thread: they must be short, and must
+        never wait for another mutation.
         """
         if self._committer is None:
             raise StoreReadOnly("it was opened for reading only", "Open it without read_only.")

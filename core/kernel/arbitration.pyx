@@ -1,15 +1,16 @@
 """Arbitrate: which contenders fill a placement's slots, and in which order.
 
-Placements are filled in the order of the request, which is their order of precedence. Higher priority first, then the offer's name
-in byte order (offers are numbered so). A few slots are filled by keeping the best in order while walking the contenders once; with
-limits on groups, or many slots, a heap hands them out one at a time, because a limit can make the best one unusable.
+Placements are filled in the order of the request, which is their order of precedence. Higher priority first, then the
+offer's name in byte order (offers are numbered so). A few slots are filled by keeping the best in order while walking
+the contenders once; with limits on groups, or many slots, a heap hands them out one at a time, because a limit can
+make the best one unusable.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from core.kernel.plan cimport PlacementEntry, Tables
-from core.kernel.workspace cimport Contender, Filled, Wanted, Winner, Work
+from core.kernel.workspace cimport Filled, Wanted, Winner, Work
 
 # Up to this many slots insertion into a sorted run beats a heap; arbitrary, any small number serves.
 cdef enum:

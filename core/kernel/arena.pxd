@@ -1,8 +1,9 @@
 """A bump allocator for bytes that live as long as one decision.
 
-One arena belongs to one thread's workspace. Taking memory moves a mark; `arena_reset` at the end of a decision moves it back
-and frees nothing, so that after the first decisions the arena neither grows nor calls malloc. When a block is full a larger
-one joins it: blocks never move, so pointers taken stay valid until the reset. A reset after growth keeps the largest block only.
+One arena belongs to one thread's workspace. Taking memory moves a mark; `arena_reset` at the end of a decision moves
+it back and frees nothing, so that after the first decisions the arena neither grows nor calls malloc. When a block is
+full a larger one joins it: blocks never move, so pointers taken stay valid until the reset. A reset after growth
+keeps the largest block only.
 """
 
 from libc.stdlib cimport free, malloc

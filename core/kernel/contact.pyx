@@ -1,9 +1,9 @@
 """Contact policy: caps and suppressions from the customer's contact history.
 
-The history is walked once, oldest first, and only rules that a contact's offer names are touched: counting costs what the
-customer lived through, not what the program declares. A cap counts contacts inside its window; a suppression keeps its last
-moments in a ring and starts its pause when they lie close enough. History is one list for all identifiers and channels, so
-a cap cannot be dodged by either.
+The history is walked once, oldest first, and only rules that a contact's offer names are touched: counting costs what
+the customer lived through, not what the program declares. A cap counts contacts inside its window; a suppression
+keeps its last moments in a ring and starts its pause when they lie close enough. History is one list for all
+identifiers and channels, so a cap cannot be dodged by either.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t

@@ -1,8 +1,9 @@
-"""One decision, stage after stage: resolve, filter, contact, score, arbitrate, price, render, and explain where asked.
+"""One decision, stage after stage: resolve, filter, contact, score, arbitrate, price, render, and explain where
+asked.
 
-Data flows one way, and every stage is a room of its own. The snapshot is renewed at the start and reset at the end, so that a
-decision sees one state of the store, and holds no page longer than it takes. Nothing here allocates once a workspace has grown to
-the size of the answers it gives.
+Data flows one way, and every stage is a room of its own. The snapshot is renewed at the start and reset at the end,
+so that a decision sees one state of the store, and holds no page longer than it takes. Nothing here allocates once a
+workspace has grown to the size of the answers it gives.
 """
 
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
@@ -170,7 +171,7 @@ cdef bint _fill(Work* work, uint32_t wanted) noexcept nogil:
     cdef uint32_t i
     filled.first = work.winner_count
     filled.count = 0
-    if _expired(work):
+    if work.late:
         filled.status = STATUS_DEADLINE
         return True
     arbitrate(work, wanted)
@@ -208,6 +209,8 @@ cdef int decide(Workspace space, const Request* request) noexcept nogil:
             filter_index(work)
             filter_contacts(work)
             filter_conditions(work)
+        # From here on the answer is finished whatever the clock says: models are waited for no longer than leaves time
+        # for it, and what remains takes microseconds. A thread that woke up late must not throw away what it has.
         if not _expired(work):
             score_survivors(work)
         for i in range(request.wanted_count):

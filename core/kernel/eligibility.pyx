@@ -1,12 +1,12 @@
 """Filter: which offers pass every rule the index holds, then every other condition.
 
-The index answers for all offers at once: for each input it names, one or two prepared bitmaps are ANDed into the set of
-offers still alive. A value among thresholds selects the last checkpoint before it, and the few entries after that
-checkpoint are cleared one by one. What the index cannot express is evaluated for survivors only, each distinct condition at
-most once a decision.
+The index answers for all offers at once: for each input it names, one or two prepared bitmaps are ANDed into the set
+of offers still alive. A value among thresholds selects the last checkpoint before it, and the few entries after that
+checkpoint are cleared one by one. What the index cannot express is evaluated for survivors only, each distinct
+condition at most once a decision.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from core.kernel.machine cimport holds

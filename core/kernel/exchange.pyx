@@ -1,14 +1,13 @@
 """Values in, values out: a `DecideRequest` becomes the kernel's request, its answer a `DecideAnswer`.
 
-The only part of a decision that handles Python objects. Names are looked up in the plan's dictionaries; texts are encoded once and
-kept alive until the answer is made; the decision itself runs without the GIL. A compiled codec can stand here instead: it
-fills a `Request` and reads the same workspace.
+The only part of a decision that handles Python objects. Names are looked up in the plan's dictionaries; texts are
+encoded once and kept alive until the answer is made; the decision itself runs without the GIL. A compiled codec can
+stand here instead: it fills a `Request` and reads the same workspace.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from datetime import UTC, datetime, timedelta
@@ -20,13 +19,12 @@ from core.decision import (
     Clamp,
     DecideAnswer,
     DecidedOffer,
-    ExplainLevel,
     Factors,
     PlacementAnswer,
     QuotedPrice,
     Rejection,
 )
-from core.errors import BadValue, EngineFault, StoreCorrupt, TooLarge, UnknownName
+from core.errors import BadValue, StoreCorrupt, TooLarge, UnknownName
 from core.reasons import Detail, Reason, SlotStatus
 from core.schema import Money, ValueType, currency_exponent
 
@@ -45,7 +43,7 @@ from core.hub.lmdb cimport error_for
 from core.hub.record cimport rapport_siphash
 from core.kernel.deciding cimport DECIDE_DAMAGED, DECIDE_MEMORY, DECIDED, decide
 from core.kernel.instance_token cimport mix64
-from core.kernel.plan cimport ContentField, Plan, Tables, TreatmentEntry
+from core.kernel.plan cimport Plan, TreatmentEntry
 from core.kernel.values cimport PRESENT, Value
 from core.kernel.workspace cimport (
     Contender,
@@ -276,7 +274,6 @@ cdef _read_wanted(Asked asked, Plan plan, channel, placements):
 cdef _read_events(Asked asked, Plan plan, events, int64_t now):
     """Packs the events of the moment as the store would, sorted by time."""
     cdef bytes key
-    cdef uint32_t index
     if len(events) > limits.EVENTS_PER_REQUEST:
         raise TooLarge("events", len(events), limits.EVENTS_PER_REQUEST)
     timed = sorted(((now if event.at_us is None else event.at_us, event) for event in events), key=_at)
@@ -287,7 +284,10 @@ cdef _read_events(Asked asked, Plan plan, events, int64_t now):
         if declared is None:
             raise UnknownName("event type", event.type, plan.event_types)
         if not event.key:
-            raise BadValue(f"events.{event.type}.key", "is empty", "Give each event a key that stays the same when it is sent again.")
+            raise BadValue(
+                f"events.{event.type}.key", "is empty",
+                "Give each event a key that stays the same when it is sent again."
+            )
         if (event.type, event.key) in seen:
             continue
         seen.add((event.type, event.key))
@@ -306,7 +306,6 @@ def _at(entry):
 
 cdef _pack_event(Asked asked, Plan plan, declared, stored, event, int64_t at, uint64_t key):
     cdef EventBuilder* builder = &asked.events
-    cdef bytes text
     cdef uint32_t index
     cdef Value value
     fields = {field.name: field for field in declared.fields}
@@ -380,6 +379,13 @@ cdef _price(Plan plan, const Winner* winner):
     )
 
 
+cdef str _model_of(Plan plan, const Contender* contender):
+    """The model that gave a propensity; '' when none did, also when a fallback value stood in for it."""
+    if not plan.tables.use_propensity or contender.model_status or plan.tables.terms[contender.offer].kind != 2:
+        return ""
+    return plan.model_names[plan.tables.terms[contender.offer].table]
+
+
 cdef _offer(Plan plan, const Work* work, const Winner* winner, int rank):
     cdef const Contender* contender = &work.contenders[winner.contender]
     cdef const TreatmentEntry* treatment = &plan.tables.treatments[winner.treatment]
@@ -399,7 +405,7 @@ cdef _offer(Plan plan, const Work* work, const Winner* winner, int rank):
         _decode(work, &winner.token),
         winner.instance,
         _price(plan, winner) if winner.priced else None,
-        plan.model_names[plan.tables.terms[winner.offer].table] if plan.tables.terms[winner.offer].kind == 2 and not contender.model_status else "",
+        _model_of(plan, contender),
     )
 
 
@@ -481,8 +487,8 @@ cdef _fail(int code, Plan plan):
 def decide_one(Plan plan not None, request, int64_t now_us, uint64_t seed, int64_t deadline_ns):
     """Decides one request over a plan.
 
-    ``now_us`` is the decision's clock, ``seed`` makes its ids, ``deadline_ns`` is on CLOCK_MONOTONIC (0: none). Raises UnknownName,
-    BadValue, TooLarge, StoreCorrupt.
+    ``now_us`` is the decision's clock, ``seed`` makes its ids, ``deadline_ns`` is on CLOCK_MONOTONIC (0: none).
+    Raises UnknownName, BadValue, TooLarge, StoreCorrupt.
     """
     cdef Asked asked = _ask(plan, request, now_us, seed, deadline_ns)
     cdef Workspace space = take(plan)
@@ -510,7 +516,8 @@ def decide_one(Plan plan not None, request, int64_t now_us, uint64_t seed, int64
 def measure(Plan plan not None, requests, int rounds, int64_t now_us):
     """Times decisions inside the kernel: an int64 array of nanoseconds, one for each request and round, in order.
 
-    What is timed is `decide` from a request in C to an answer in C, without the GIL; building and reading Python values is not.
+    What is timed is `decide` from a request in C to an answer in C, without the GIL; building and reading Python
+    values is not.
     """
     cdef Workspace space = take(plan)
     cdef Asked asked

@@ -1,8 +1,9 @@
 """Explain: exactly one reason for every offer that a placement did not return.
 
-Filtering answers for all offers at once and remembers no reasons. They are found afterwards, and only when asked for, by
-putting the questions to each offer again one by one, in the order of `core.reasons.Reason`: what the index said in one stroke, the
-machine says rule by rule. The two must agree; an offer that is out for no reason is a bug, and the tests' oracle looks for it.
+Filtering answers for all offers at once and remembers no reasons. They are found afterwards, and only when asked for,
+by putting the questions to each offer again one by one, in the order of `core.reasons.Reason`: what the index said in
+one stroke, the machine says rule by rule. The two must agree; an offer that is out for no reason is a bug, and the
+tests' oracle looks for it.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -42,7 +43,9 @@ cdef inline bint _is_set(const uint64_t* bits, uint32_t offer) noexcept nogil:
     return bits[offer >> 6] >> (offer & 63) & 1
 
 
-cdef bint _rules(Work* work, const RuleEntry* rules, uint32_t start, uint32_t end, uint8_t layer, Verdict* verdict) noexcept nogil:
+cdef bint _rules(
+    Work* work, const RuleEntry* rules, uint32_t start, uint32_t end, uint8_t layer, Verdict* verdict
+) noexcept nogil:
     """Whether a rule of one layer speaks; fills in the verdict with the first that does."""
     cdef uint32_t i
     cdef int held

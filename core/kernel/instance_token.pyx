@@ -1,13 +1,13 @@
 """Instance tokens: what an outcome needs to be attributed, signed.
 
-A token is base64url (RFC 4648, section 5, without padding) of: u8 version 1, u8 0, u16 flags, u16 channel, u16 rank, u32 offer, u32
-program, u64 customer, u64 instance, i64 decided, i64 expires, i64 price, f64 propensity, u16 namespace, u16 identifier length, the
-identifier's bytes, and 16 bytes of SipHash-2-4 over all before them, keyed with the store's signing key (Aumasson and
-Bernstein, "SipHash: a fast short-input PRF", 2012; 128 bit output). All little-endian. A decision that was never logged can
-so still be reported on; a token altered anywhere is refused.
+A token is base64url (RFC 4648, section 5, without padding) of: u8 version 1, u8 0, u16 flags, u16 channel, u16 rank,
+u32 offer, u32 program, u64 customer, u64 instance, i64 decided, i64 expires, i64 price, f64 propensity, u16
+namespace, u16 identifier length, the identifier's bytes, and 16 bytes of SipHash-2-4 over all before them, keyed with
+the store's signing key (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012; 128 bit output). All
+little-endian. A decision that was never logged can so still be reported on; a token altered anywhere is refused.
 """
 
-from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from core.errors import BadToken, EngineFault

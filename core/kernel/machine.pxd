@@ -1,7 +1,8 @@
 """The bytecode machine: evaluates a checked expression over a frame.
 
 A stack machine with typed operations, compiled by `core.expressions.lower`. It takes no memory but the arena's, holds
-no lock and needs no GIL. Code is immutable and shared by all threads; it lives as long as the `CodeHolder` that owns it.
+no lock and needs no GIL. Code is immutable and shared by all threads; it lives as long as the `CodeHolder` that owns
+it.
 """
 
 cimport cython

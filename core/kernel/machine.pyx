@@ -1,11 +1,11 @@
 """The bytecode machine. See ``machine.pxd`` for what it promises and `core.expressions.lower` for its operations.
 
-A value on the stack is a whole `Value`, state included. An operation whose arguments are not all present gives the state that
-speaks louder: missing before failed, whichever side it stands on. A missing value carries in ``i`` the slot it came from, the
-leftmost winning, so that at the end it is known which input to ask for.
+A value on the stack is a whole `Value`, state included. An operation whose arguments are not all present gives the
+state that speaks louder: missing before failed, whichever side it stands on. A missing value carries in ``i`` the
+slot it came from, the leftmost winning, so that at the end it is known which input to ask for.
 
-Texts made by operations lie in the arena and end at 64 KiB; an operation that would make a longer one fails, which bounds
-what one rule can take however often it doubles a text. Times are UTC in the proleptic Gregorian calendar.
+Texts made by operations lie in the arena and end at 64 KiB; an operation that would make a longer one fails, which
+bounds what one rule can take however often it doubles a text. Times are UTC in the proleptic Gregorian calendar.
 """
 
 cimport cython
@@ -652,9 +652,11 @@ cdef inline void _binary(int op, Value* left, const Value* right, Arena* arena) 
 cdef Value* _run(
     const Code* code, uint32_t number, const Value* frame, Arena* arena, Value* stack
 ) noexcept nogil:
-    """Where on ``stack`` the result is. The stack has STACK + 1 places, the first never used: empty is ``top == stack``.
+    """Where on ``stack`` the result is. The stack has STACK + 1 places, the first never used: empty is ``top ==
+    stack``.
 
-    A caller reads the fields it needs: copying the whole value at once would wait for the bytes just written one by one.
+    A caller reads the fields it needs: copying the whole value at once would wait for the bytes just written one by
+    one.
     """
     cdef Value* top = stack
     cdef const Instruction* at = code.instructions + code.starts[number]
@@ -987,8 +989,8 @@ cdef class CodeHolder:
     def evaluate(self, number, values):
         """The result of an expression: its state, and its value when present (else None, or the missing slot).
 
-        ``values[slot]`` is a bool, int, float, str, frozenset of str, or None for missing; shorter sequences are missing at
-        the end. Timestamps and durations are int microseconds, money is float major units.
+        ``values[slot]`` is a bool, int, float, str, frozenset of str, or None for missing; shorter sequences are
+        missing at the end. Timestamps and durations are int microseconds, money is float major units.
         """
         state, value, _, _ = self._run(number, values)
         return state, value

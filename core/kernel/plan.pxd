@@ -1,8 +1,8 @@
 """The plan as the kernel reads it: one immutable C structure, bound to a store's catalog.
 
-All pointers are into memory that the owning `Plan` object holds until it is collected; a decision keeps a reference to
-its `Plan`, so nothing here moves or goes away under it. Offers are positions in name order. Bitmaps have ``words`` words of
-64 offers, lowest bit first.
+All pointers are into memory that the owning `Plan` object holds until it is collected; a decision keeps a reference
+to its `Plan`, so nothing here moves or goes away under it. Offers are positions in name order. Bitmaps have ``words``
+words of 64 offers, lowest bit first.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -302,6 +302,7 @@ cdef class Plan:
     cdef void** _blocks  # memory of tables' structures, freed with the plan
     cdef size_t _block_count
     cdef readonly list workspaces  # free ones; taken and given back under the GIL
+    cdef readonly bint closed  # workspaces given back from now on are freed
     cdef readonly object environment  # core.hub.environment.Environment decisions read from
     cdef readonly object source  # core.programs.plan.Tables
     cdef readonly object program  # core.programs.program.Program

@@ -11,9 +11,9 @@ from core.programs.program import Program
 class Plan:
     """A bound plan. Immutable once made; shared by all threads; freed when the last decision drops it.
 
-    ``source`` are the tables, ``catalog`` the store's names (every name of the program must be declared in it), ``models`` the
-    live model of each name, ``signing_key`` the store's 16 bytes for tokens. Raises NotFound for a model that is not
-    deployed, ModelError for one whose inputs do not fit what they are bound to.
+    ``source`` are the tables, ``catalog`` the store's names (every name of the program must be declared in it),
+    ``models`` the live model of each name, ``signing_key`` the store's 16 bytes for tokens. Raises NotFound for a
+    model that is not deployed, ModelError for one whose inputs do not fit what they are bound to.
     """
 
     program: Program
@@ -26,3 +26,5 @@ class Plan:
         self, source: Tables, catalog: Catalog, environment: Environment, models: Mapping[str, LiveModel],
         version: str, version_number: int, signing_key: bytes,
     ) -> None: ...
+    def close(self) -> None:
+        """Frees the workspaces and with them their snapshots, so that the store can be closed while references remain."""

@@ -1,12 +1,14 @@
-"""Binds a program's tables to a store: slots to record offsets, offers and outcomes to catalog numbers, models to runners.
+"""Binds a program's tables to a store: slots to record offsets, offers and outcomes to catalog numbers, models to
+runners.
 
-`core.programs.plan` lays the tables out; this file copies them into the C structures of ``plan.pxd`` and looks every name up in the
-catalog once, so that a decision never handles a name. Making a plan takes milliseconds and happens beside the plan that serves; a
-swap is one reference. Memory: numpy arrays and bytes are kept in ``_keep``, structures come from ``_block``; both go with the plan.
+`core.programs.plan` lays the tables out; this file copies them into the C structures of ``plan.pxd`` and looks every
+name up in the catalog once, so that a decision never handles a name. Making a plan takes milliseconds and happens
+beside the plan that serves; a swap is one reference. Memory: numpy arrays and bytes are kept in ``_keep``, structures
+come from ``_block``; both go with the plan.
 """
 
 from libc.math cimport NAN
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 
 import numpy as np
@@ -71,6 +73,11 @@ cdef class Plan:
         for i in range(self._block_count):
             free(self._blocks[i])
         free(self._blocks)
+
+    def close(self):
+        """Frees the workspaces and with them their snapshots, so that the store can be closed while references remain."""
+        self.closed = True
+        self.workspaces.clear()
 
     cdef void* _block(self, size_t count, size_t size) except NULL:
         """Zeroed memory that is freed with the plan; at least one element, so that it is never NULL."""

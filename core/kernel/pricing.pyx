@@ -1,7 +1,7 @@
 """Price: what a winner costs this customer, in integer minor units.
 
-The sum is exact: minor units are scaled by 1,000,000 (percentages have four decimals, and a hundred is two more), 128 bits
-wide, and only rounding brings it back. Bounds are compared before rounding, and hold after it.
+The sum is exact: minor units are scaled by 1,000,000 (percentages have four decimals, and a hundred is two more), 128
+bits wide, and only rounding brings it back. Bounds are compared before rounding, and hold after it.
 """
 
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint32_t

@@ -1,7 +1,8 @@
 """Render: a winner's content, field by field.
 
-Literal pieces are the marketer's own and copied; values are turned into text by the machine and escaped for the placement's
-content type. Everything goes into one buffer of the workspace, a span a field; it grows to the largest answer seen and stays.
+Literal pieces are the marketer's own and copied; values are turned into text by the machine and escaped for the
+placement's content type. Everything goes into one buffer of the workspace, a span a field; it grows to the largest
+answer seen and stays.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -10,7 +11,6 @@ from libc.string cimport memcpy
 
 from core.kernel.machine cimport format_text
 from core.kernel.plan cimport ContentField, Piece, Tables, TreatmentEntry
-from core.kernel.values cimport Value
 from core.kernel.workspace cimport Span, Winner, Work
 
 cdef enum:

@@ -1,13 +1,14 @@
 """Resolve: who the customer is, and the frame of everything the plan reads of them.
 
-The most trusted known identifier wins: identities arrive by falling trust and the first that the store knows is taken. The record
-is read where it lies in the map: a cell becomes a `Value`, a text a pointer into the record. Aggregates are computed from the
-customer's event list, which is exact for sliding windows and needs no state of its own: one walk for all of them. Events of the
-moment join the walk in order of time, unless the store already holds them under the same key.
+The most trusted known identifier wins: identities arrive by falling trust and the first that the store knows is
+taken. The record is read where it lies in the map: a cell becomes a `Value`, a text a pointer into the record.
+Aggregates are computed from the customer's event list, which is exact for sliding windows and needs no state of its
+own: one walk for all of them. Events of the moment join the walk in order of time, unless the store already holds
+them under the same key.
 """
 
 from libc.math cimport isfinite, isnan
-from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from core.hub.environment cimport Snapshot, snapshot_customer, snapshot_get_customer
@@ -27,11 +28,10 @@ from core.hub.record cimport (
     record_open,
     record_text,
 )
-from core.kernel.arena cimport Arena, arena_take
+from core.kernel.arena cimport arena_take
 from core.kernel.plan cimport (
     AGGREGATE_COUNT,
     AGGREGATE_DISTINCT,
-    AGGREGATE_FIRST,
     AGGREGATE_LAST,
     AGGREGATE_MAX,
     AGGREGATE_MEAN,
@@ -45,11 +45,9 @@ from core.kernel.plan cimport (
     STORED_BOOL,
     STORED_DOUBLE,
     STORED_ENUM,
-    STORED_INT,
     STORED_MONEY,
     STORED_SET,
     STORED_STRING,
-    STORED_TIMESTAMP,
     Tables,
 )
 from core.kernel.values cimport FAILED, MISSING, PRESENT, Value

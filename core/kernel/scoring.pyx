@@ -1,9 +1,9 @@
 """Score: propensity, value, weights and priority of every survivor.
 
-Every offer that is left is scored, never a sample. Scorecards that share their features are one table: the features are
-evaluated once, then each survivor is a row of weights and a dot product in eight fixed lanes. A model gets one batch for all its
-survivors and runs on a thread of its own; when it is late or fails, its offers compete with the declared fallback or leave.
-The default priority multiplies from left to right: propensity, context, value, levers.
+Every offer that is left is scored, never a sample. Scorecards that share their features are one table: the features
+are evaluated once, then each survivor is a row of weights and a dot product in eight fixed lanes. A model gets one
+batch for all its survivors and runs on a thread of its own; when it is late or fails, its offers compete with the
+declared fallback or leave. The default priority multiplies from left to right: propensity, context, value, levers.
 """
 
 from libc.math cimport NAN, isfinite, isnan
@@ -60,7 +60,8 @@ cdef enum:
     DETAIL_MISSING = 2
     DETAIL_FAILED = 3
 
-# A model's time ends this long before the caller's deadline, so that the answer can still be finished and sent.
+# A model's time ends before the caller's deadline, so that the answer can still be finished and sent: by a fifth of what
+# is left, because a busy machine wakes threads late, but at least this long and at most ten times as long.
 cdef int64_t ANSWER_NS = 2_000_000
 
 
@@ -68,6 +69,17 @@ cdef inline int64_t _now_ns() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return <int64_t> now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+cdef inline int64_t _model_deadline(const Work* work) noexcept nogil:
+    """Until when models may be waited for, on CLOCK_MONOTONIC; their own time budgets end earlier by themselves."""
+    cdef int64_t reserve
+    if work.request.deadline_ns == 0:
+        return INT64_MAX
+    reserve = (work.request.deadline_ns - _now_ns()) // 5
+    reserve = ANSWER_NS if reserve < ANSWER_NS else reserve
+    reserve = 10 * ANSWER_NS if reserve > 10 * ANSWER_NS else reserve
+    return work.request.deadline_ns - reserve
 
 
 cdef double _number(Work* work, int32_t expression) noexcept nogil:
@@ -162,7 +174,6 @@ cdef void _score_model(Work* work, uint32_t table_number) noexcept nogil:
     cdef Job* job
     cdef int32_t member
     cdef int outcome = -1
-    cdef int64_t deadline
     cdef double score
     member = work.model_heads[table_number]
     while member >= 0:
@@ -174,9 +185,7 @@ cdef void _score_model(Work* work, uint32_t table_number) noexcept nogil:
     if job != NULL:
         for i in range(table.column_count):
             _fill_column(work, job, &table.columns[i], count)
-        # The model's own time budget is the runner's to keep; without a caller's deadline it is the only one.
-        deadline = work.request.deadline_ns - ANSWER_NS if work.request.deadline_ns else INT64_MAX
-        outcome = job_run(job, deadline)
+        outcome = job_run(job, _model_deadline(work))
     for i in range(count):
         contender = &work.contenders[work.order[i]]
         score = NAN

@@ -1,8 +1,8 @@
 """What one decision works in: a request in C, a frame, bitmaps, contenders, winners, and the answer.
 
-A workspace belongs to one plan (its arrays have the plan's sizes) and is used by one thread at a time; nothing in it survives a
-decision but its memory. Arrays that would have to be cleared for each decision carry an epoch instead: an entry counts only
-when its stamp is the decision's.
+A workspace belongs to one plan (its arrays have the plan's sizes) and is used by one thread at a time; nothing in it
+survives a decision but its memory. Arrays that would have to be cleared for each decision carry an epoch instead: an
+entry counts only when its stamp is the decision's.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t

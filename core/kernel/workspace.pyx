@@ -1,13 +1,13 @@
 """Makes and frees workspaces: memory of a plan's sizes, and a snapshot of their own.
 
-A plan keeps its free workspaces in a list; taking one and giving it back happens under the GIL, so two threads never share
-one. The list holds as many as ever decided at once.
+A plan keeps its free workspaces in a list; taking one and giving it back happens under the GIL, so two threads never
+share one. The list holds as many as ever decided at once.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from core.hub.environment cimport Environment, snapshot_close, snapshot_open, snapshot_reset
+from core.hub.environment cimport snapshot_close, snapshot_open, snapshot_reset
 from core.hub.lmdb cimport error_for
 from core.kernel.arena cimport arena_close, arena_open
 from core.kernel.plan cimport Plan, Tables
@@ -139,4 +139,5 @@ cdef Workspace take(Plan plan):
 
 cdef void give_back(Plan plan, Workspace space) noexcept:
     """Returns a workspace to its plan."""
-    plan.workspaces.append(space)
+    if not plan.closed:
+        plan.workspaces.append(space)

@@ -1,18 +1,22 @@
 """The plan: a checked program turned into flat tables, in the shape the kernel reads.
 
-Nothing here knows a store: inputs are numbered by slot, offers by position, and the kernel's `Plan` binds slots to record
-offsets and offers to catalog numbers when it is made. Everything is laid out so that deciding costs what survives, not what
-is declared:
+Nothing here knows a store: inputs are numbered by slot, offers by position, and the kernel's `Plan` binds slots to
+record offsets and offers to catalog numbers when it is made. Everything is laid out so that deciding costs what
+survives, not what is declared:
 
-- **The eligibility index.** Every conjunct of every rule that compares one input with constants is an *atom*. For one offer all
-  atoms on one input meet in an interval, a set of allowed texts, or a demand to be present or absent. Over all offers an
-  interval's ends become two *threshold lists*, sorted so that the offers which fail for a value are a prefix of the list;
-  bitmaps at checkpoints hold the outcome of whole prefixes, the few entries after a checkpoint are fixed up one by one. A
-  bitmap for every threshold would grow with the square of the offers (Whang et al., VLDB 2009, discuss the inverted-list
-  alternative). Sets of texts become one bitmap for each text that any rule names, and one for all others.
-- **Conditions** the index cannot express are kept once each, however many offers share them, and are evaluated at most once
+- **The eligibility index.** Every conjunct of every rule that compares one input with constants is an *atom*. For one
+  offer all
+  atoms on one input meet in an interval, a set of allowed texts, or a demand to be present or absent. Over all offers
+  an interval's ends become two *threshold lists*, sorted so that the offers which fail for a value are a prefix of
+  the list; bitmaps at checkpoints hold the outcome of whole prefixes, the few entries after a checkpoint are fixed up
+  one by one. A bitmap for every threshold would grow with the square of the offers (Whang et al., VLDB 2009, discuss
+  the inverted-list alternative). Sets of texts become one bitmap for each text that any rule names, and one for all
+  others.
+- **Conditions** the index cannot express are kept once each, however many offers share them, and are evaluated at
+  most once
   a decision, when a survivor first needs them.
-- **Score tables.** Scorecards over the same features form one table: a row of weights an offer, padded to eight lanes.
+- **Score tables.** Scorecards over the same features form one table: a row of weights an offer, padded to eight
+  lanes.
 - **Content** is split into pieces: literal bytes, or the number of an expression.
 """
 
@@ -31,7 +35,7 @@ from core.expressions import Call, Expression, Input, InputKind, Kind, Literal, 
 from core.expressions.check import Scope, check
 from core.expressions.conditions import Atom, Op, split
 from core.expressions.lower import Assembler, Code
-from core.programs.model_binding import ModelBinding
+from core.programs.model_binding import Column, ModelBinding
 from core.programs.program import (
     ConstantPropensity,
     ModelPropensity,
@@ -199,7 +203,7 @@ class _Bits:
             full[np.asarray(members, np.int64)] = 0
         return self.pack(full)
 
-    def only(self, members: Sequence[int] | U32) -> U64:
+    def only(self, members: Sequence[int] | NDArray[np.intp]) -> U64:
         full = np.zeros(self.words * 64, np.uint8)
         if len(members):
             full[np.asarray(members, np.int64)] = 1
@@ -266,9 +270,8 @@ def _meet(one: _OneInput, atom: Atom) -> bool:
                 one.allowed = operands if one.allowed is None else one.allowed & operands
             else:
                 one.excluded = one.excluded | operands
-        else:
-            if not _meet_interval(one, op, atom.operands[0], kind in _DOUBLES):
-                return False
+        elif not _meet_interval(one, op, atom.operands[0], kind in _DOUBLES):
+            return False
     if one.present and one.absent:
         return False
     if one.allowed is not None:
@@ -516,23 +519,25 @@ class Compiler:
     def _model_table(self, model: str, members: list[int]) -> None:
         binding = self.models.get(model)
         if binding is None:
-            where = next(o.propensity.where for o in self.program.offers if isinstance(o.propensity, ModelPropensity) and o.propensity.model == model)
+            first = self.program.offers[members[0]].propensity
+            assert isinstance(first, ModelPropensity)
+            where = first.where
             close = nearest(model, self.models)
             hint = f"Did you mean '{close}'?" if close else "Deploy it first: rapport model deploy FOLDER."
             raise ProgramError([Problem(where, f"There is no deployed model '{model}'.", hint)])
         table = ModelTable(model, binding, binding.per_customer, [], [], len(members))
-        problems = []
+        problems: list[Problem] = []
+        scope = Scope(self.program.schema, channels=self.program.channels)
         for column in binding.columns:
             numbers: list[int] = []
             per_offer = not binding.per_customer and "offer." in column.text
             for row in range(len(members) if per_offer else 1):
-                fields = self.program.offers[members[row]].fields if not binding.per_customer else {}
+                fields = {} if binding.per_customer else self.program.offers[members[row]].fields
                 try:
-                    checked = check(column.text, Scope(self.program.schema, offer_fields=fields), column.where)
+                    numbers.append(self.number(_column(column, scope.with_offer(fields), fields)))
                 except ProgramError as error:
                     problems.extend(error.problems)
                     break
-                numbers.append(self.number(checked))
             table.columns.append(numbers)
             table.column_inputs.append((column.input, column.position))
         if problems:
@@ -682,6 +687,16 @@ def consent_input(purpose: str) -> Input:
 def case_input(kind: str) -> Input:
     """Whether a case of a kind is open, as expressions read it too."""
     return Input(InputKind.CASE, kind, BOOL)
+
+
+def _column(column: Column, scope: Scope, fields: Mapping[str, object]) -> Expression:
+    """What fills a column for one offer. A field this offer lacks reads as the column's declared stand-in, where there is one."""
+    name = column.text.removeprefix("offer.")
+    if column.missing is not None and name != column.text and name.isidentifier() and name not in fields:
+        if isinstance(column.missing, str):
+            return Expression(Literal(column.missing, STRING), column.text)
+        return Expression(Literal(float(column.missing), DOUBLE), column.text)
+    return check(column.text, scope, column.where)
 
 
 def _membership(read: Input, one: _OneInput) -> Expression:

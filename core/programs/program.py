@@ -1,10 +1,11 @@
 """A checked program: what a marketer declared, with every name resolved and every expression type-checked.
 
 `core.programs.source` makes it from YAML; the plan compiler turns it into the kernel's tables; the tests' oracle
-decides from it directly, slowly and obviously. Values only, immutable, in declared order; offers and groups are sorted by
-name, because the name is the last tie-break of arbitration and must not depend on file order.
+decides from it directly, slowly and obviously. Values only, immutable, in declared order; offers and groups are
+sorted by name, because the name is the last tie-break of arbitration and must not depend on file order.
 
-Times are microseconds; percentages are numbers (30 means 30 %); money is integer minor units with its currency beside it.
+Times are microseconds; percentages are numbers (30 means 30 %); money is integer minor units with its currency beside
+it.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ class Cap:
 class Suppression:
     """``times`` contacts with ``outcome`` inside ``within_us`` pause the scope for ``pause_us``.
 
-    The pause starts at the contact that completes the count: with contacts at sorted times t, it holds when for some i
-    ``t[i] - t[i - times + 1] <= within_us`` and ``t[i] <= now < t[i] + pause_us``. ``related`` offers and groups pause with it.
+    The pause starts at the contact that completes the count: with contacts at sorted times t, it holds when for some
+    i ``t[i] - t[i - times + 1] <= within_us`` and ``t[i] <= now < t[i] + pause_us``. ``related`` offers and groups
+    pause with it.
     """
 
     id: str
@@ -89,8 +91,8 @@ class ConstantPropensity:
 class ScorecardPropensity:
     """Logistic scorecard: ``1 / (1 + exp(-(intercept + sum(weight * feature))))``.
 
-    A feature is a number, or a bool read as 0 or 1; one that is missing or failed contributes ``missing`` in its place.
-    ``features`` and ``weights`` run in parallel.
+    A feature is a number, or a bool read as 0 or 1; one that is missing or failed contributes ``missing`` in its
+    place. ``features`` and ``weights`` run in parallel.
     """
 
     intercept: float
@@ -133,9 +135,9 @@ class Price:
     """List price and what may change it.
 
     ``list + list * sum(percents) / 100 + sum(amounts)``, clamped to [floor, ceiling], then rounded to a multiple of
-    ``increment`` (plus ``ending``: 1.00 with ending 0.99 gives 4.99) and, where rounding left the bounds, moved to the
-    nearest multiple inside; to the bound itself if there is none. Percentages are exact to 0.0001 %.
-    A price is personal when any adjustment's condition reads the customer; ``basis`` names what is read.
+    ``increment`` (plus ``ending``: 1.00 with ending 0.99 gives 4.99) and, where rounding left the bounds, moved to
+    the nearest multiple inside; to the bound itself if there is none. Percentages are exact to 0.0001 %. A price is
+    personal when any adjustment's condition reads the customer; ``basis`` names what is read.
     """
 
     list: int
