@@ -11,7 +11,16 @@ import pytest
 
 from core.decision import Identifier
 from core.hub.mutations import (
-    CloseCase, Join, Mutation, OpenCase, Outcome, OutcomeStatus, RecordedEvent, RecordEvents, RecordOutcomes, SetConsent,
+    CloseCase,
+    Join,
+    Mutation,
+    OpenCase,
+    Outcome,
+    OutcomeStatus,
+    RecordedEvent,
+    RecordEvents,
+    RecordOutcomes,
+    SetConsent,
     Upsert,
 )
 from core.hub.profile import Profile
@@ -159,12 +168,13 @@ class Chance:
         chance = self.random
         if chance.random() < 0.2:
             return None
-        return {
-            ValueType.INT: lambda: chance.randrange(-(2**63) + 1, 2**63), ValueType.BOOL: lambda: chance.random() < 0.5,
-            ValueType.STRING: lambda: "é" * chance.randrange(300), ValueType.ENUM: lambda: chance.choice("ab"),
-            ValueType.MONEY: lambda: Money(chance.randrange(-99, 99), "EUR"), ValueType.DOUBLE: lambda: chance.gauss(0, 9),
-            ValueType.STRING_SET: lambda: frozenset(chance.sample("abcdefgh", chance.randrange(8))),
-        }[one.type]()
+        values: dict[ValueType, AnyValue] = {
+            ValueType.INT: chance.randrange(-(2**63) + 1, 2**63), ValueType.BOOL: chance.random() < 0.5,
+            ValueType.STRING: "é" * chance.randrange(300), ValueType.ENUM: chance.choice("ab"),
+            ValueType.MONEY: Money(chance.randrange(-99, 99), "EUR"), ValueType.DOUBLE: chance.gauss(0, 9),
+            ValueType.STRING_SET: frozenset(chance.sample("abcdefgh", chance.randrange(8))),
+        }
+        return values[one.type]
 
     def mutation(self, declared: int, model: Model) -> Mutation:
         chance = self.random

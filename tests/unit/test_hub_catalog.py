@@ -129,8 +129,8 @@ def test_limits_and_bad_declarations_are_refused() -> None:
         Catalog().declared(schema(), [""])
     with pytest.raises(BadValue, match="set"):
         Catalog().declared(schema(events={"e": EventType("e", (Field("s", ValueType.STRING_SET),))}))
+    fields = tuple(Field(f"f{i}", ValueType.INT) for i in range(limits.EVENT_FIELDS + 1))
     with pytest.raises(TooLarge):
-        fields = tuple(Field(f"f{i}", ValueType.INT) for i in range(limits.EVENT_FIELDS + 1))
         Catalog().declared(schema(events={"e": EventType("e", fields)}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -37,7 +38,7 @@ def test_a_record_lies_as_the_document_says() -> None:
     """Literal bytes: a change of layout must be a new version, never an accident."""
     builder = Builder(LAYOUT, 7)
     builder.touch(1_000_000)
-    values = [True, 3, -5, 1.5, "Zoë", 1999, 86_400_000_000, frozenset({"b", "a"})]
+    values: list[Any] = [True, 3, -5, 1.5, "Zoë", 1999, 86_400_000_000, frozenset({"b", "a"})]
     for (offset, type_), value in zip(SLOTS, values, strict=True):
         builder.set(offset, type_, value)
     builder.add_identifier(2, b"ann@example.com")
@@ -88,17 +89,17 @@ VALUES = st.tuples(
 @given(VALUES, VALUES)
 @example((None,) * 8, (None,) * 8)
 def test_what_was_packed_is_read_and_equal_contents_are_equal_bytes(
-    before: tuple[object, ...], after: tuple[object, ...]
+    before: tuple[Any, ...], after: tuple[Any, ...]
 ) -> None:
     """Whatever was there before: setting values over others leaves no trace of the others."""
     builder = Builder(LAYOUT, 3)
     for (offset, type_), value in zip(SLOTS, before, strict=True):
-        builder.set(offset, type_, value)  # type: ignore[arg-type]
+        builder.set(offset, type_, value)
     over = Builder(LAYOUT, 3, builder.finish())
     fresh = Builder(LAYOUT, 3)
     for (offset, type_), value in zip(SLOTS, after, strict=True):
-        over.set(offset, type_, value)  # type: ignore[arg-type]
-        fresh.set(offset, type_, value)  # type: ignore[arg-type]
+        over.set(offset, type_, value)
+        fresh.set(offset, type_, value)
     data = over.finish()
     assert data == fresh.finish()
     record = Record(data)

@@ -20,9 +20,16 @@ import pytest
 from core import limits
 from core.decision import Identifier
 from core.errors import (
-    BadValue, EngineFault, Overloaded, SchemaConflict, StoreCorrupt, StoreError, StoreFull, StoreReadOnly, StoreUnavailable,
+    BadValue,
+    EngineFault,
+    Overloaded,
+    SchemaConflict,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
 )
-from core.hub import committer
 from core.hub.environment import open_environment
 from core.hub.lmdb import error_of
 from core.hub.mutations import Mutation, Outcome, RecordedEvent, RecordEvents, RecordOutcomes, Upsert
@@ -199,7 +206,7 @@ def test_a_path_that_is_a_file_and_a_parent_that_is_missing_say_so(tmp_path: Pat
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreUnavailable, match="not a folder"):
         Store.open(tmp_path / "file", read_only=read_only)
-    with pytest.raises(StoreUnavailable, match="exist|no such"):
+    with pytest.raises(StoreUnavailable, match=r"exist|no such"):
         Store.open(tmp_path / "no" / "where", read_only=read_only)
 
 
@@ -257,7 +264,7 @@ def test_a_file_that_was_cut_off_is_refused_not_read(tmp_path: Path) -> None:
             store.submit(upsert(number, note="x" * 500))
     data = tmp_path / "s" / "data.mdb"
     os.truncate(data, data.stat().st_size // 2)
-    with pytest.raises(StoreError, match="cut off|CORRUPT|damaged"):
+    with pytest.raises(StoreError, match="cut off"):
         Store.open(tmp_path / "s")
 
 
@@ -292,10 +299,14 @@ def test_a_full_map_refuses_what_does_not_fit_and_reads_go_on(tmp_path: Path) ->
         store.declare(SCHEMA)
         store.apply(upsert(0, note="first"))
         written = [0]
-        with pytest.raises(StoreFull, match="map_bytes"):
-            for number in range(1, 100_000):
-                store.apply(upsert(number, note="x" * 1000))
-                written.append(number)
+        full: StoreFull | None = None
+        while full is None:
+            try:
+                store.apply(upsert(len(written), note="x" * 1000))
+                written.append(len(written))
+            except StoreFull as error:
+                full = error
+        assert "map_bytes" in full.hint
         assert len(written) > 100
         assert store.customer_count() == len(written)
         profile = store.profile(who(written[-1]))
@@ -385,7 +396,7 @@ def test_a_schema_conflict_in_a_batch_leaves_the_catalog_as_it_was(tmp_path: Pat
 
 
 def test_past_the_queues_limit_callers_are_told_to_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(committer.limits, "MUTATIONS_QUEUED", 3)
+    monkeypatch.setattr(limits, "MUTATIONS_QUEUED", 3)
     with Store.open(tmp_path / "s") as store:
         store.declare(SCHEMA)
         with held(store, monkeypatch):
