@@ -20,7 +20,7 @@ cdef struct TokenFields:
     uint16_t flags  # 1: deferred
     uint16_t namespace  # of the identifier, 0 without
     const char* identifier  # normalised bytes
-    uint16_t identifier_length
+    uint16_t identifier_length  # bytes at identifier
 
 cdef uint32_t token_write(const TokenFields* fields, const uint8_t* key, char* out) noexcept nogil
 cdef int token_read(

@@ -244,14 +244,14 @@ cdef struct Tables:
     const uint32_t* offer_cap_starts  # offers + 1, into offer_caps
     const uint32_t* offer_caps  # cap numbers
     const uint32_t* group_cap_starts  # groups + 1
-    const uint32_t* group_caps
-    const uint32_t* program_caps
+    const uint32_t* group_caps  # cap numbers
+    const uint32_t* program_caps  # cap numbers that bind every offer
     uint32_t program_cap_count
     const SuppressionRule* suppression_rules
     const uint32_t* offer_suppression_starts  # offers + 1
-    const uint32_t* offer_suppressions
+    const uint32_t* offer_suppressions  # suppression numbers
     const uint32_t* group_suppression_starts  # groups + 1
-    const uint32_t* group_suppressions
+    const uint32_t* group_suppressions  # suppression numbers
     const uint32_t* related  # offers related to suppressions
     int64_t contact_horizon_us  # no rule looks further back; 0: contacts are never read
 
@@ -261,14 +261,14 @@ cdef struct Tables:
     const ModelTable* model_tables
     uint32_t model_table_count
     int32_t formula  # expression number, or -1: the product
-    uint8_t use_propensity
-    uint8_t use_context
-    uint8_t use_value
-    uint8_t use_levers
+    uint8_t use_propensity  # 0: counts as 1 and is not evaluated
+    uint8_t use_context  # 0: counts as 0 %
+    uint8_t use_value  # 0: counts as 1 and is not evaluated
+    uint8_t use_levers  # 0: counts as 0 %
     const uint32_t* weight_starts  # offers + 1; only offers with a conditional weight have entries
-    const double* weight_percents
-    const int32_t* weight_conditions
-    const uint8_t* weight_is_lever
+    const double* weight_percents  # added when the condition holds
+    const int32_t* weight_conditions  # condition number, or -1: always
+    const uint8_t* weight_is_lever  # 1 lever, 0 context weight
 
     uint8_t repeats  # one offer may stand in several placements
     uint32_t at_most_per_group  # over the request; 0: no limit
@@ -300,14 +300,14 @@ cdef class Plan:
     cdef Tables tables
     cdef list _keep  # arrays and bytes that tables points into
     cdef void** _blocks  # memory of tables' structures, freed with the plan
-    cdef size_t _block_count
+    cdef size_t _block_count  # entries of _blocks
     cdef readonly list workspaces  # free ones; taken and given back under the GIL
     cdef readonly bint closed  # workspaces given back from now on are freed
     cdef readonly object environment  # core.hub.environment.Environment decisions read from
     cdef readonly object source  # core.programs.plan.Tables
     cdef readonly object program  # core.programs.program.Program
     cdef readonly str version  # "<name>@<version>"
-    cdef readonly uint32_t version_number
+    cdef readonly uint32_t version_number  # as tokens carry it
     cdef readonly tuple models  # "<name>/<version>" of every model held
     cdef readonly tuple model_names  # by model table
     cdef readonly dict channel_numbers  # name -> (program index, catalog number)
@@ -316,8 +316,8 @@ cdef class Plan:
     cdef readonly dict fact_slots  # name -> (slot or -1, Field)
     cdef readonly dict event_types  # name -> EventType
     cdef readonly list field_names  # of content
-    cdef readonly list cap_ids
-    cdef readonly list suppression_ids
+    cdef readonly list cap_ids  # by cap number
+    cdef readonly list suppression_ids  # by suppression number
     cdef readonly list offer_numbers  # catalog number of each offer
     cdef readonly list rules  # (id, expression number)
     cdef readonly list group_rules  # by group: (layer, rule number)

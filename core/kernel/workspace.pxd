@@ -49,17 +49,17 @@ cdef struct Span:
     uint32_t length  # bytes
 
 cdef struct Contender:
-    double priority
-    double propensity
-    double context_percent
-    double value
-    double lever_percent
-    uint32_t offer
+    double priority  # what it competes with; finite
+    double propensity  # as scored, or the model's fallback value
+    double context_percent  # sum of the context weights that hold
+    double value  # major units, or a plain number
+    double lever_percent  # sum of the levers that hold
+    uint32_t offer  # position in name order
     uint32_t model_status  # 0 no model or scored, 1 the model's fallback value
 
 cdef struct Winner:
     uint32_t contender  # index among contenders
-    uint32_t offer
+    uint32_t offer  # position in name order
     uint64_t instance  # id
     int64_t price  # minor units
     uint8_t clamp  # 1 none, 2 floor, 3 ceiling

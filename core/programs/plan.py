@@ -354,6 +354,7 @@ class Compiler:
         return found
 
     def eligibility(self) -> None:
+        """Builds the index over all offers, and lists for each offer the conditions it cannot hold."""
         offers = self.program.offers
         asked: list[dict[Input, _OneInput]] = []
         residuals: list[list[int]] = []
@@ -459,6 +460,7 @@ class Compiler:
     # --- rules, for reasons -----------------------------------------------------------------------------------
 
     def reasons(self) -> None:
+        """Numbers every rule, for explanations to ask one by one."""
         self.rules: list[tuple[str, int]] = []
 
         def numbered(rules: Sequence[Rule]) -> list[tuple[int, int]]:
@@ -474,6 +476,7 @@ class Compiler:
     # --- scores -----------------------------------------------------------------------------------------------
 
     def scores(self) -> None:
+        """Gathers scorecards over the same features, and the offers of each model, into tables."""
         offers = self.program.offers
         count = len(offers)
         self.propensity_kind = np.zeros(count, np.uint8)
@@ -582,6 +585,7 @@ class Compiler:
     # --- prices and content -----------------------------------------------------------------------------------
 
     def answers(self) -> None:
+        """Lays out prices, treatments and placements."""
         offers = self.program.offers
         self.price_index = np.full(len(offers), NEVER, np.int32)
         self.prices: list[Price] = []
@@ -620,6 +624,7 @@ class Compiler:
         self.placement_masks = np.stack(masks) if masks else np.zeros((0, self.bits.words), np.uint64)
 
     def tables(self) -> Tables:
+        """Everything together."""
         self.eligibility()
         self.reasons()
         self.scores()
