@@ -22,6 +22,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# Minutes, for the core is compiled once more; `-m "not slow"` leaves it out while editing. Machines run it.
+pytestmark = pytest.mark.slow
+
 
 def run(*command: str | Path, cwd: Path, timeout: float = 900, **environment: str) -> str:
     """Runs a command without the checkout on any path; its output is the failure's text."""
