@@ -1,5 +1,5 @@
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, final
+from typing import Any, Self, TypeVar, final
 
 from core.decision import Identifier
 from core.hub.catalog import Catalog
@@ -7,7 +7,7 @@ from core.hub.environment import Environment
 from core.hub.mutations import Mutation
 from core.hub.record import RecordLayout
 
-M = TypeVar("M", bound=Mutation)
+_M = TypeVar("_M", bound=Mutation)
 
 @final
 class Applier:
@@ -18,7 +18,7 @@ class Applier:
     layout: RecordLayout
     applied: int
     poisoned: bool
-    def __init__(self, environment: Environment) -> None: ...
+    def __new__(cls, environment: Environment) -> Self: ...
     def begin(self) -> None:
         """Begin a transaction."""
     def apply(self, mutation: Mutation) -> object:
@@ -32,5 +32,5 @@ class Applier:
     def resolve(self, given: Sequence[Identifier]) -> tuple[int, list[tuple[int, bytes, int, bytes, int]]]:
         """(customer or 0, [(trust, key, namespace number, value, customer or 0)]); the most trusted known one wins."""
 
-def register(mutation_type: type[M], function: Callable[[Applier, M], Any]) -> None:
+def register(mutation_type: type[_M], function: Callable[[Applier, _M], Any]) -> None:
     """Apply this kind of mutation with ``function(applier, mutation)``; makes it decodable as well."""

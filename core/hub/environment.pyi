@@ -1,6 +1,6 @@
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import final
+from typing import Never, Self, final
 
 FORMAT_VERSION: int
 DATABASES: tuple[str, ...]
@@ -10,6 +10,7 @@ BY_CUSTOMER: tuple[str, ...]
 class Environment:
     """One open store folder. Made by `open_environment`."""
 
+    def __init__(self, *args: Never) -> None: ...
     path: str
     read_only: bool
     closed: bool
@@ -41,7 +42,7 @@ class Environment:
 class Reader:
     """A snapshot for Python; a context manager. Bytes that it returns are copies. Raises StoreError."""
 
-    def __init__(self, environment: Environment) -> None: ...
+    def __new__(cls, environment: Environment) -> Self: ...
     def __enter__(self) -> Reader: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -69,7 +70,7 @@ class Reader:
 class Transaction:
     """The write transaction, for the thread that began it."""
 
-    def __init__(self, environment: Environment) -> None: ...
+    def __new__(cls, environment: Environment) -> Self: ...
     def commit(self) -> None:
         """Make it durable. On failure nothing of it was written. Raises StoreFull, StoreReadOnly."""
     def abort(self) -> None:

@@ -1,11 +1,11 @@
 from collections.abc import Callable, Sequence
-from typing import final
+from typing import Self, final
 
-Cell = bool | int | float | str | None
+_Cell = bool | int | float | str | None
 
 def unpack(
     data: bytes, fields: Callable[[int], str], what: str = ...
-) -> list[tuple[int, int, int, tuple[Cell, ...]]]:
+) -> list[tuple[int, int, int, tuple[_Cell, ...]]]:
     """The entries of a stored list, oldest first: (type number, at in microseconds, key hash, cells).
 
     ``fields`` gives for a type number one letter a field: i (int, money, timestamp), b (bool), f (double), t (enum,
@@ -16,11 +16,11 @@ def unpack(
 class Packer:
     """Packs events and merges them into lists."""
 
-    def __init__(self) -> None: ...
+    def __new__(cls) -> Self: ...
     def clear(self) -> None:
         """Forget what was packed."""
 
-    def pack(self, type: int, at: int, key: int, cells: Sequence[tuple[str, Cell]]) -> None:
+    def pack(self, type: int, at: int, key: int, cells: Sequence[tuple[str, _Cell]]) -> None:
         """Pack one event. ``cells`` are (letter, value) as `unpack` has them; None is missing. Raises TooLarge."""
 
     def merge(self, existing: bytes | None, what: str = ...) -> tuple[bytes, list[bool]]:

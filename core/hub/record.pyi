@@ -1,5 +1,5 @@
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import Self, final
 
 from typing_extensions import Buffer
 
@@ -9,13 +9,13 @@ KINDS: Mapping[ValueType, int]
 WIDTHS: Mapping[ValueType, int]  # bytes in the fixed area
 
 # A value as the record holds it: bool; int, money's minor units, microseconds or an enum's code; float; str; members.
-Stored = bool | int | float | str | frozenset[str] | None
+_Stored = bool | int | float | str | frozenset[str] | None
 
 @final
 class RecordLayout:
     """The fixed area as a catalog lays it out: (offset, type), ascending and adjoining from 0."""
 
-    def __init__(self, slots: Sequence[tuple[int, ValueType]]) -> None: ...
+    def __new__(cls, slots: Sequence[tuple[int, ValueType]]) -> Self: ...
     @property
     def fixed_bytes(self) -> int:
         """Bytes of the whole fixed area."""
@@ -24,7 +24,7 @@ class RecordLayout:
 class Record:
     """A stored record, checked. Raises StoreCorrupt, naming ``what``, when its bytes fail the checks."""
 
-    def __init__(self, data: bytes, what: str = ...) -> None: ...
+    def __new__(cls, data: bytes, what: str = ...) -> Self: ...
     @property
     def customer(self) -> int:
         """Customer id."""
@@ -43,15 +43,15 @@ class Record:
     @property
     def cases(self) -> list[tuple[int, int, int, int | None]]:
         """(kind, key hash, opened, closed or None) by kind and key hash."""
-    def value(self, offset: int, type_: ValueType) -> Stored:
+    def value(self, offset: int, type_: ValueType) -> _Stored:
         """The value at ``offset``; None when missing."""
 
 @final
 class Builder:
     """Builds a record, from nothing or from ``existing``. Raises TooLarge, BadValue, StoreCorrupt."""
 
-    def __init__(self, layout: RecordLayout, customer: int, existing: bytes | None = None) -> None: ...
-    def set(self, offset: int, type_: ValueType, value: Stored) -> None:
+    def __new__(cls, layout: RecordLayout, customer: int, existing: bytes | None = None) -> Self: ...
+    def set(self, offset: int, type_: ValueType, value: _Stored) -> None:
         """Set the slot at ``offset``; None clears it."""
     def touch(self, at: int) -> None:
         """Note a change at this microsecond; ``updated`` never goes back."""

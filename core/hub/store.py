@@ -19,14 +19,14 @@ from core import limits
 from core.decision import Identifier
 from core.errors import EngineFault, NotFound, StoreCorrupt, StoreReadOnly
 from core.hub import catalog as catalogs
-from core.hub import profile as profiles
+from core.hub import customer_profile as profiles
 from core.hub import saved
 from core.hub.catalog import Catalog
 from core.hub.committer import Committer
+from core.hub.customer_profile import Profile
 from core.hub.environment import Environment, Reader, open_environment
 from core.hub.identifiers import normalised
 from core.hub.mutations import DeclareSchema, Mutation
-from core.hub.profile import Profile
 from core.hub.saved import ActiveProgram, SavedProgram
 from core.schema import Schema
 

@@ -22,7 +22,7 @@ from core.hub.mutations import (
     Upsert,
     cells,
 )
-from core.hub.profile import Profile
+from core.hub.customer_profile import Profile
 from protos.rapport.v1 import profile_pb2, values_pb2
 from server import convert
 from server.services import calls

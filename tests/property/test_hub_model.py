@@ -23,7 +23,7 @@ from core.hub.mutations import (
     SetConsent,
     Upsert,
 )
-from core.hub.profile import Profile
+from core.hub.customer_profile import Profile
 from core.hub.store import Store
 from core.schema import AnyValue, EventType, Field, Money, Namespace, Normaliser, Schema, ValueType
 

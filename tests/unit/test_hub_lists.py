@@ -14,6 +14,8 @@ from core.errors import StoreCorrupt, TooLarge
 from core.hub import contacts, events
 from core.hub.record import crc32c
 
+Contact = tuple[int, int, int, int, int, int, int]
+
 CONTACT = (5, 0x11, 0x22, -3, 7, 8, 9)
 
 
@@ -47,8 +49,8 @@ CONTACTS = st.lists(
 
 
 @given(st.lists(CONTACTS, max_size=4))
-def test_merging_contacts_equals_a_sorted_dictionary(batches: list[list[contacts.Contact]]) -> None:
-    model: dict[int, contacts.Contact] = {}
+def test_merging_contacts_equals_a_sorted_dictionary(batches: list[list[Contact]]) -> None:
+    model: dict[int, Contact] = {}
     data: bytes | None = None
     for batch in batches:
         expected = []

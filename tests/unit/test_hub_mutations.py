@@ -13,6 +13,7 @@ from core import limits
 from core.decision import Identifier
 from core.errors import BadValue, NotFound, RapportError, TooLarge, UnknownName
 from core.hub import mutations
+from core.hub.customer_profile import Profile
 from core.hub.mutations import (
     ActivateProgram,
     CloseCase,
@@ -31,7 +32,6 @@ from core.hub.mutations import (
     SetConsent,
     Upsert,
 )
-from core.hub.profile import Profile
 from core.hub.store import Store
 from core.schema import AnyValue, EventType, Field, Money, Namespace, Normaliser, Schema, ValueType
 
@@ -108,7 +108,8 @@ def test_times_in_other_zones_are_the_same_moment(store: Store) -> None:
 
 REFUSED_VALUES = [
     ("vip", 1, BadValue), ("age", True, BadValue), ("age", 1.0, BadValue), ("age", 2**63, BadValue),
-    ("age", -(2**63), BadValue), ("since", "2020-01-01", BadValue), ("since", 2**62, BadValue), ("score", float("nan"), BadValue), ("score", float("inf"), BadValue),
+    ("age", -(2**63), BadValue), ("since", "2020-01-01", BadValue), ("since", 2**62, BadValue),
+    ("score", float("nan"), BadValue), ("score", float("inf"), BadValue),
     ("score", 10**400, BadValue), ("balance", 5, BadValue), ("balance", Money(5, "USD"), BadValue),
     ("balance", Money(2**63, "EUR"), BadValue), ("tier", "golden", UnknownName), ("tier", 1, BadValue),
     ("name", "x" * 1025, TooLarge), ("name", "\ud800", BadValue), ("name", 5, BadValue),

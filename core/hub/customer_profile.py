@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from core.decision import Identifier
 from core.errors import StoreCorrupt
@@ -19,8 +18,8 @@ from core.hub.environment import Reader
 from core.hub.record import Record
 from core.schema import AnyValue, Money, ValueType
 
-if TYPE_CHECKING:
-    from core.hub.record import Stored  # a name of the stub only
+# A value as a record or an event holds it: money's minor units, microseconds and enum codes are int.
+_Stored = bool | int | float | str | frozenset[str] | None
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LETTERS: Mapping[ValueType, str] = {
@@ -165,7 +164,7 @@ def _events(reader: Reader, catalog: Catalog, customer: int) -> tuple[StoredEven
     return tuple(found)
 
 
-def _attribute(entry: AttributeEntry, value: Stored) -> AnyValue:
+def _attribute(entry: AttributeEntry, value: _Stored) -> AnyValue:
     if entry.type is ValueType.ENUM and isinstance(value, int):
         if not 1 <= value <= len(entry.labels):
             raise StoreCorrupt(f"Attribute {entry.name}", f"label {value} was never declared")
@@ -173,11 +172,11 @@ def _attribute(entry: AttributeEntry, value: Stored) -> AnyValue:
     return _typed(entry.type, entry.currency, value)
 
 
-def _field(field: EventField, value: event_lists.Cell) -> AnyValue:
+def _field(field: EventField, value: _Stored) -> AnyValue:
     return _typed(field.type, field.currency, value)
 
 
-def _typed(type_: ValueType, currency: str, value: Stored) -> AnyValue:
+def _typed(type_: ValueType, currency: str, value: _Stored) -> AnyValue:
     if type_ is ValueType.MONEY and isinstance(value, int):
         return Money(value, currency)
     if type_ is ValueType.TIMESTAMP and isinstance(value, int):
