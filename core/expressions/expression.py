@@ -13,7 +13,7 @@ that is unknown, and else as its branch. ``has(x)`` is never unknown. Double lit
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from core.schema import Aggregate
 
@@ -130,12 +130,18 @@ class Expression:
 
     root: Node
     text: str
+    # Of the tree, once it was asked for: a program of 100,000 offers looks expressions up millions of times.
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Expression) and self.root == other.root
+        if self is other:
+            return True
+        return isinstance(other, Expression) and hash(self) == hash(other) and self.root == other.root
 
     def __hash__(self) -> int:
-        return hash(self.root)
+        if not self._hash:
+            object.__setattr__(self, "_hash", hash(self.root) or 1)
+        return self._hash
 
     @property
     def type(self) -> Type:

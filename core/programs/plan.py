@@ -312,13 +312,17 @@ class Compiler:
         self.bits = _Bits(len(program.offers))
         self.conditions: dict[Expression, int] = {}
         self.condition_codes: list[int] = []
+        self.numbers: dict[Expression, int] = {}
         self._splits: dict[Expression, tuple[tuple[Atom, ...], tuple[Expression, ...]]] = {}
 
     def number(self, expression: Expression) -> int:
         """The machine's number of an expression, its inputs given slots."""
-        for read in expression.inputs:
-            self.slots.setdefault(read, len(self.slots))
-        return self.assembler.add(expression)
+        known = self.numbers.get(expression)
+        if known is None:
+            for read in expression.inputs:
+                self.slots.setdefault(read, len(self.slots))
+            known = self.numbers[expression] = self.assembler.add(expression)
+        return known
 
     def condition(self, expression: Expression) -> int:
         known = self.conditions.get(expression)
