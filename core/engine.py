@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
 from core import limits
@@ -219,7 +219,10 @@ class Engine:
         """Keeps events and attributes of a customer, made when nobody known is named; durable and visible when it
         returns.
 
-        Raises UnknownName, BadValue, TooLarge, StoreError.
+        Attributes and events are two changes, submitted together in this order so that they mostly share a commit.
+        One that is refused leaves the other in place; both are settled when this raises, and telling the same again
+        after mending it is harmless: an event whose type and key the customer has is not added twice. Raises UnknownName,
+        BadValue, TooLarge, Overloaded, StoreError.
         """
         now_us = self._clock_us() if at_us is None else at_us
         who = tuple(identifiers)
@@ -229,18 +232,20 @@ class Engine:
             raise BadValue("events", "is empty, and so is attributes", "Tell at least one of them.")
         if events:
             _check_events(self.plan, events, now_us)
-        created = False
-        applied: tuple[bool, ...] = ()
+        changes: list[mutations.Mutation] = []
         if attributes:
-            result = self.store.apply(
-                Upsert(identifiers=who, attributes=mutations.cells(attributes), source=source, at_us=now_us)
-            )
-            created = result.created
+            changes.append(Upsert(identifiers=who, attributes=mutations.cells(attributes), source=source, at_us=now_us))
         if events:
-            kept = self.store.apply(RecordEvents(identifiers=who, events=_recorded(events, now_us)))
-            created = created or kept.created
-            applied = kept.applied
-        return TellResult(sum(applied), len(applied) - sum(applied), created)
+            changes.append(RecordEvents(identifiers=who, events=_recorded(events, now_us)))
+        submitted: list[Future[Any]] = []
+        try:
+            submitted.extend(self.store.submit(change) for change in changes)
+        finally:
+            # Also when the second found the queue full: whoever is told of an error may count on nothing still moving.
+            wait(submitted)
+        results = [future.result() for future in submitted]
+        applied: tuple[bool, ...] = results[-1].applied if events else ()
+        return TellResult(sum(applied), len(applied) - sum(applied), any(result.created for result in results))
 
     # --- programs ---------------------------------------------------------------------------------------------
 

@@ -90,9 +90,9 @@ def _registry(config: Config) -> Registry:
     registry = Registry(folder, settle_seconds=SETTLE_SECONDS)
     if not folder.is_dir():
         return registry
-    registry.scan()
-    if any(folder.glob("*/*/model.yaml")):
-        # The second look, without which no version counts as wholly copied.
+    registry.scan(at_start=True)
+    if registry.settling:
+        # Somebody copies into the folder at this moment; the second look tells whether he is done.
         threading.Event().wait(SETTLE_SECONDS)
         registry.scan()
     for version in registry.versions():

@@ -13,7 +13,8 @@ Someone's explicit choice (`activate`, `rollback`) is kept in ``models/<name>/AC
 survives a restart; without one the highest version that passes serves. A version put into the folder later, with
 a higher number, is a new release and takes over.
 
-Half-written copies: a version is read only when two looks at it, `settle_seconds` apart, saw the same files.
+Half-written copies: a version is read only when two looks at it, `settle_seconds` apart, saw the same files. The look
+at the start of a process takes the file system's word instead: what last changed longer ago than that has settled.
 `deploy` writes to a hidden folder beside, syncs, and renames.
 """
 
@@ -217,10 +218,17 @@ class Registry:
             self._mark(name, live.version, State.RETIRED)
             self._remember(name, 0)
 
-    def scan(self) -> tuple[Version, ...]:
+    @property
+    def settling(self) -> bool:
+        """Whether the last scan left versions for a next one, because their files may still be being written."""
+        return bool(self._seen)
+
+    def scan(self, *, at_start: bool = False) -> tuple[Version, ...]:
         """Looks through the folder once; what changed state is given back. Nothing is raised: a refusal is a state.
 
-        A version seen for the first time, or changed since, waits for the next look after `settle_seconds`.
+        A version seen for the first time, or changed since, waits for the next look after `settle_seconds`; with
+        ``at_start`` only if its files changed (inode's time of change, by the system's clock) within that time. Should
+        the two clocks disagree, a half-written file is tried, refused, and tried again when it is whole.
         """
         if self.folder is None:
             return ()
@@ -229,13 +237,14 @@ class Registry:
             listing = scan(self.folder)
             self._ignored = listing.ignored
             here = {(found.name, found.version) for found in listing.found}
+            self._seen = {key: seen for key, seen in self._seen.items() if key in here}
             for key, known in list(self._versions.items()):
                 if key not in here and known.state in (State.READY, State.REFUSED):
                     changed.append(self._mark(*key, State.RETIRED))
                     self._tried.pop(key, None)
             # Highest first: of several new releases only the best is loaded, the others are tried and wait.
             for found in sorted(listing.found, key=lambda entry: (entry.name, -entry.version)):
-                if self._settled(found):
+                if self._settled(found, at_start):
                     changed.extend(self._consider(found))
         return tuple(changed)
 
@@ -260,10 +269,13 @@ class Registry:
 
     # --- the gate ---------------------------------------------------------------------------------------------
 
-    def _settled(self, found: Found) -> bool:
+    def _settled(self, found: Found, at_start: bool) -> bool:
         key = (found.name, found.version)
         if self._tried.get(key) == found.stamp:
+            self._seen.pop(key, None)
             return False
+        if at_start and found.stamp and self._clock_us() - found.changed_ns // 1000 > self._settle_seconds * 1e6:
+            return True
         if not found.stamp:
             # Half a version is either being copied, which the next look shows, or stays a mistake to be told.
             self._seen.setdefault(key, ((), time.monotonic()))

@@ -148,6 +148,7 @@ class Found:
     version: int
     folder: Path
     stamp: tuple[tuple[int, int, int], ...]  # inode, size, modification time in ns, of both files; empty when one is missing
+    changed_ns: int = 0  # when either file's inode last changed, ns since 1970; 0 when one is missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,19 +202,21 @@ def scan(folder: Path) -> Listing:
             if not _VERSION.fullmatch(version.name):
                 ignored.append(f"{model.name}/{version.name}: not a version (a whole number from 1).")
                 continue
-            found.append(Found(model.name, int(version.name), version, _stamp(version)))
+            found.append(Found(model.name, int(version.name), version, *_stamp(version)))
     return Listing(tuple(found), tuple(ignored))
 
 
-def _stamp(folder: Path) -> tuple[tuple[int, int, int], ...]:
+def _stamp(folder: Path) -> tuple[tuple[tuple[int, int, int], ...], int]:
     stamps: list[tuple[int, int, int]] = []
+    changed_ns = 0
     for name in (MODEL_FILE, DESCRIPTION_FILE):
         try:
             status = (folder / name).stat()
         except OSError:
-            return ()
+            return (), 0
         stamps.append((status.st_ino, status.st_size, status.st_mtime_ns))
-    return tuple(stamps)
+        changed_ns = max(changed_ns, status.st_ctime_ns)
+    return tuple(stamps), changed_ns
 
 
 def load(found: Found) -> Package:

@@ -49,7 +49,9 @@ def load(
     rejects: Annotated[
         Path | None,
         typer.Option(
-            "--rejects", help="Where refused cells are written. Default: FILE.rejects.csv.", show_default=False
+            "--rejects",
+            help="Where refused cells are written, of one FILE only. Default: FILE.rejects.csv beside each.",
+            show_default=False,
         ),
     ] = None,
     config: File = None,
@@ -63,6 +65,12 @@ def load(
     from core.hub.store import Store
     from core.programs.source import check, read
 
+    if rejects is not None and len(files) > 1:
+        raise typer.BadParameter(
+            f"{len(files)} files cannot share one list of refused cells: each import writes its own anew. Leave it out for "
+            "FILE.rejects.csv beside each file, or import them one at a time.",
+            param_hint="--rejects",
+        )
     for file in (*files, mapping):
         if not file.is_file():
             raise InputMissing(str(file), "is not a file")

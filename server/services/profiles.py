@@ -10,6 +10,7 @@ import grpc
 from core import limits
 from core.decision import Identifier
 from core.errors import BadValue, NotFound, TooLarge
+from core.hub.customer_profile import Profile
 from core.hub.mutations import (
     Cell,
     CloseCase,
@@ -22,7 +23,6 @@ from core.hub.mutations import (
     Upsert,
     cells,
 )
-from core.hub.customer_profile import Profile
 from protos.rapport.v1 import profile_pb2, values_pb2
 from server import convert
 from server.services import calls

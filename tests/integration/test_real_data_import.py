@@ -18,8 +18,8 @@ import pytest
 from core.decision import Identifier
 from core.errors import ImportRefused
 from core.hub import mapping
-from core.hub.importer import Importer, ImportReport
 from core.hub.customer_profile import Profile
+from core.hub.importer import Importer, ImportReport
 from core.hub.store import Store
 from core.programs import source
 from core.schema import Money

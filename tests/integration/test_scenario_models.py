@@ -59,20 +59,27 @@ def statuses(answer: DecideAnswer) -> dict[str, SlotStatus]:
     return {one.name: one.status for one in answer.placements}
 
 
+def beside_others(subject: EngineSubject) -> DecideAnswer:
+    """The answer to a caller whose model hangs, while other callers decide on the same engine and lose nothing."""
+    late: list[DecideAnswer] = []
+    hanging = ask("hero", "side", pace=FOREVER, deadline_us=100_000)
+    caller = threading.Thread(target=lambda: late.append(subject.decide(hanging, NOW_US)))
+    caller.start()
+    others = [subject.decide(ask("side"), NOW_US) for _ in range(20)]
+    caller.join()
+    assert all(statuses(other) == {"side": SlotStatus.OK} for other in others)
+    (answer,) = late
+    return answer
+
+
 def test_a_model_that_hangs_costs_its_own_offers_only(subject: EngineSubject) -> None:
     assert statuses(subject.decide(ask("hero", "side"), NOW_US)) == {"hero": SlotStatus.OK, "side": SlotStatus.OK}
-    for _ in range(10):
-        late: list[DecideAnswer] = []
-        hanging = ask("hero", "side", pace=FOREVER, deadline_us=100_000)
-        caller = threading.Thread(target=lambda into=late, request=hanging: into.append(subject.decide(request, NOW_US)))
-        caller.start()
-        others = [subject.decide(ask("side"), NOW_US) for _ in range(20)]
-        caller.join()
-        assert all(statuses(other) == {"side": SlotStatus.OK} for other in others)
-        (answer,) = late
+    answer = beside_others(subject)
+    for _ in range(9):
         # On a machine so busy that the caller wakes only after its deadline, every slot says so: then once more.
         if SlotStatus.FALLBACK_DEADLINE not in statuses(answer).values():
             break
+        answer = beside_others(subject)
     assert statuses(answer) == {"hero": SlotStatus.FALLBACK_MODEL, "side": SlotStatus.OK}
     hero = answer.placements[0]
     assert dict(hero.fallback) == {"title": "Welcome"}

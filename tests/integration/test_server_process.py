@@ -352,6 +352,8 @@ def test_a_decision_on_the_command_line_and_what_came_of_it(rapport: Callable[..
         (["model", "rollback", "nothing"], 66, "NOT_FOUND"),
         (["config", "--config", "no/such.yaml"], 78, "rapport init"),
         (["decides"], 2, "decide"),
+        # The second file's refused cells replaced the first's.
+        (["import", "a.csv", "b.csv", "-m", "m.yaml", "--rejects", "bad.csv"], 2, "2 files cannot share"),
     ],
 )
 def test_what_goes_wrong_on_the_command_line(

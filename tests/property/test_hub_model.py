@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.decision import Identifier
+from core.hub.customer_profile import Profile
 from core.hub.mutations import (
     CloseCase,
     Join,
@@ -23,7 +24,6 @@ from core.hub.mutations import (
     SetConsent,
     Upsert,
 )
-from core.hub.customer_profile import Profile
 from core.hub.store import Store
 from core.schema import AnyValue, EventType, Field, Money, Namespace, Normaliser, Schema, ValueType
 

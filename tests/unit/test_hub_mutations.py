@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from core import limits
 from core.decision import Identifier
 from core.errors import BadValue, NotFound, RapportError, TooLarge, UnknownName
-from core.hub import mutations
+from core.hub import imports, mutations
 from core.hub.customer_profile import Profile
 from core.hub.mutations import (
     ActivateProgram,
@@ -35,6 +37,7 @@ from core.hub.mutations import (
 from core.hub.store import Store
 from core.schema import AnyValue, EventType, Field, Money, Namespace, Normaliser, Schema, ValueType
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 AMOUNT = Field("amount", ValueType.MONEY, currency="EUR")
 SCHEMA = Schema(
     attributes={
@@ -336,6 +339,23 @@ EVERY_KIND: list[Mutation] = [
 @pytest.mark.parametrize("mutation", EVERY_KIND, ids=lambda mutation: type(mutation).__name__)
 def test_a_mutation_survives_the_log(mutation: Mutation) -> None:
     assert mutations.decode(mutations.encode(mutation)) == mutation
+
+
+def test_a_log_that_holds_an_import_is_read_by_whoever_opens_a_store() -> None:
+    """A reader of the log that had not happened to import files itself took an import's mutation for damage."""
+    column = imports.ValueColumn("age", b"\x07" + bytes(7))
+    mutation = imports.ImportColumns(
+        at_us=1, rows=1, identifiers=(imports.IdentifierColumn("crm", b"\x01\0\0\0", b"1"),), columns=(column,)
+    )
+    program = (
+        "import sys, core.hub.store\n"
+        "from core.hub import mutations\n"
+        "print(type(mutations.decode(sys.stdin.buffer.read())).__name__)"
+    )
+    read = subprocess.run(
+        [sys.executable, "-c", program], input=mutations.encode(mutation), cwd=ROOT, capture_output=True, check=False
+    )
+    assert (read.stdout, read.stderr) == (b"ImportColumns\n", b"")
 
 
 NO_MUTATIONS = [

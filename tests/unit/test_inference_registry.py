@@ -120,6 +120,28 @@ def test_a_half_written_copy_is_never_loaded(tmp_path: Path) -> None:
     assert told.state is State.LIVE
 
 
+def test_a_start_waits_only_for_files_that_may_still_grow(tmp_path: Path) -> None:
+    """Every start of a server looked twice, a second apart, at files that had lain there for months."""
+    put(tmp_path, "uptake", 1, 1.0)
+    half = tmp_path / "churn" / "1"
+    half.mkdir(parents=True)
+    (half / "model.onnx").write_bytes(models.linear([1.0]))
+    fresh = registry(tmp_path, settle=3600.0)
+    assert fresh.scan(at_start=True) == ()
+    assert fresh.settling
+    later_us = time.time_ns() // 1000 + 2 * 3600 * 1_000_000
+    found = Registry(tmp_path, settle_seconds=3600.0, clock_us=lambda: later_us)
+    # Any other look still wants to see the same files twice, whatever their times say.
+    assert found.scan() == ()
+    (told,) = found.scan(at_start=True)
+    assert (told.label, told.state) == ("uptake/1", State.LIVE)
+    # The copy without its description is what the second look is for.
+    assert found.settling
+    shutil.rmtree(tmp_path / "churn")
+    assert found.scan(at_start=True) == ()
+    assert not found.settling
+
+
 def test_files_that_change_under_a_live_version_do_not_change_it(tmp_path: Path) -> None:
     home = put(tmp_path, "uptake", 1, 1.0)
     found = registry(tmp_path)

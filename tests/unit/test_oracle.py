@@ -100,7 +100,7 @@ TREATMENTS = {"web.home": Treatment("web.home", (Text("title", ("Hello ", expres
 def offer(
     name: str = "card", value: float | Expression = 10.0, propensity: Propensity | float = 0.5, group: str = "cards"
 ) -> Offer:
-    likely = ConstantPropensity(propensity) if isinstance(propensity, float) else propensity
+    likely = ConstantPropensity(propensity) if isinstance(propensity, int | float) else propensity
     return Offer(name, group, likely, value, HERE, treatments=TREATMENTS)
 
 

@@ -1,0 +1,112 @@
+"""`Engine.tell`: attributes and events of one call are two changes of the store, sent together, each refused alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from core.decision import Event, Identifier
+from core.errors import Overloaded, UnknownName
+from core.hub.mutations import Mutation, RecordEvents, Upsert
+from core.outcomes import TellResult
+from tests.engine_subject import EngineSubject
+
+NOW_US = 1_750_000_000_000_000
+BOUND_SECONDS = 60
+WHO = (Identifier("crm", "1"),)
+VISIT = Event("visit", key="v1")
+PROGRAM = b"""
+program: told
+schema:
+  namespaces: {crm: {}}
+  attributes: {age: int}
+  events: {visit: {page: string}}
+channels:
+  web: {placements: {hero: {slots: 1}}}
+groups:
+  all: {}
+offers:
+  - {offer: plain, group: all, propensity: 0.1, value: 10, treatments: {web.hero: {title: Plain}}}
+"""
+
+
+@pytest.fixture
+def subject(tmp_path: Path) -> Iterator[EngineSubject]:
+    with EngineSubject(tmp_path) as made:
+        made.load({"program.yaml": PROGRAM}, NOW_US)
+        made.clock_us = NOW_US
+        yield made
+
+
+def test_both_changes_are_sent_before_either_is_waited_for(
+    subject: EngineSubject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other, a call that told both took two commits; it now takes the one that they share."""
+    store = subject.store
+    held, release = threading.Event(), threading.Event()
+
+    def hold(future: Future[Any]) -> None:
+        held.set()
+        release.wait(BOUND_SECONDS)
+
+    sent: Queue[Mutation] = Queue()
+    submit = store.submit
+
+    def noted(mutation: Mutation) -> Future[Any]:
+        future = submit(mutation)
+        sent.put(mutation)
+        return future
+
+    # The thread that commits is kept in a callback, so nothing sent from here on is done until it is let go.
+    submit(Upsert(identifiers=(Identifier("crm", "other"),), attributes={}, at_us=NOW_US)).add_done_callback(hold)
+    assert held.wait(BOUND_SECONDS)
+    commits = store.statistics()["commits"]
+    monkeypatch.setattr(store, "submit", noted)
+    told: list[TellResult] = []
+    caller = threading.Thread(target=lambda: told.append(subject.engine.tell(WHO, [VISIT], {"age": 7}, "", None)))
+    caller.start()
+    try:
+        assert [type(sent.get(timeout=BOUND_SECONDS)) for _ in range(2)] == [Upsert, RecordEvents]
+    finally:
+        release.set()
+        caller.join()
+    assert told == [TellResult(1, 0, True)]
+    assert store.statistics()["commits"] == commits + 1
+    profile = store.profile(WHO)
+    assert profile is not None
+    assert (profile.attributes["age"], [event.type for event in profile.events]) == (7, ["visit"])
+
+
+def test_a_refused_attribute_leaves_the_events_and_telling_again_adds_none(subject: EngineSubject) -> None:
+    with pytest.raises(UnknownName, match="shoe_size"):
+        subject.engine.tell(WHO, [VISIT], {"shoe_size": 44}, "", None)
+    profile = subject.store.profile(WHO)
+    assert profile is not None
+    assert [event.type for event in profile.events] == ["visit"]
+    assert subject.engine.tell(WHO, [VISIT], {"age": 7}, "", None) == TellResult(0, 1, False)
+
+
+def test_an_error_is_told_when_nothing_moves_any_more(subject: EngineSubject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue is full for the second change: the first is done, durable and visible, when the caller hears of it."""
+    submit = subject.store.submit
+    firsts: list[Future[Any]] = []
+
+    def full_for_events(mutation: Mutation) -> Future[Any]:
+        if isinstance(mutation, RecordEvents):
+            raise Overloaded("writing", 50)
+        firsts.append(submit(mutation))
+        return firsts[-1]
+
+    monkeypatch.setattr(subject.store, "submit", full_for_events)
+    with pytest.raises(Overloaded):
+        subject.engine.tell(WHO, [VISIT], {"age": 7}, "", None)
+    assert [future.done() for future in firsts] == [True]
+    profile = subject.store.profile(WHO)
+    assert profile is not None
+    assert profile.attributes["age"] == 7
