@@ -6,10 +6,12 @@ the contenders once; with limits on groups, or many slots, a heap hands them out
 make the best one unusable.
 """
 
+from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from core.kernel.plan cimport PlacementEntry, Tables
+from core.kernel.scoring cimport describe_contender
 from core.kernel.workspace cimport Filled, Wanted, Winner, Work
 
 # Up to this many slots insertion into a sorted run beats a heap; arbitrary, any small number serves.
@@ -18,8 +20,8 @@ cdef enum:
 
 
 cdef inline bint _better(const Work* work, uint32_t a, uint32_t b) noexcept nogil:
-    cdef double first = work.contenders[a].priority, second = work.contenders[b].priority
-    return first > second or (first == second and work.contenders[a].offer < work.contenders[b].offer)
+    cdef double first = work.priorities[a], second = work.priorities[b]
+    return first > second or (first == second and work.survivors[a] < work.survivors[b])
 
 
 cdef inline bint _is_set(const uint64_t* bits, uint32_t offer) noexcept nogil:
@@ -53,19 +55,25 @@ cdef inline uint32_t _limit(uint32_t* counted, uint32_t* stamps, uint32_t group,
 
 
 cdef uint32_t _by_insertion(Work* work, const PlacementEntry* placement, uint32_t slots) noexcept nogil:
-    cdef uint32_t i, at, count = 0
-    for i in range(work.contender_count):
-        if count == slots and not _better(work, i, work.order[count - 1]):
+    cdef const double* priorities = work.priorities
+    cdef uint32_t* order = work.order
+    cdef uint32_t i, at, count = 0, contender_count = work.contender_count
+    # Once the slots are full, only what beats the last of them is looked at further.
+    cdef double bar = -INFINITY
+    for i in range(contender_count):
+        if priorities[i] < bar or (count == slots and not _better(work, i, order[count - 1])):
             continue
-        if not _competes(work, placement, work.contenders[i].offer):
+        if not _competes(work, placement, work.survivors[i]):
             continue
         at = count if count < slots else slots - 1
         if count < slots:
             count += 1
-        while at > 0 and _better(work, i, work.order[at - 1]):
-            work.order[at] = work.order[at - 1]
+        while at > 0 and _better(work, i, order[at - 1]):
+            order[at] = order[at - 1]
             at -= 1
-        work.order[at] = i
+        order[at] = i
+        if count == slots:
+            bar = priorities[order[count - 1]]
     return count
 
 
@@ -75,7 +83,7 @@ cdef uint32_t _by_heap(Work* work, const PlacementEntry* placement, uint32_t slo
     cdef uint32_t* heap = work.rows
     cdef uint32_t i, best, group, held = 0, count = 0
     for i in range(work.contender_count):
-        if _competes(work, placement, work.contenders[i].offer):
+        if _competes(work, placement, work.survivors[i]):
             heap[held] = i
             held += 1
     i = held // 2
@@ -89,12 +97,12 @@ cdef uint32_t _by_heap(Work* work, const PlacementEntry* placement, uint32_t slo
         heap[0] = heap[held]
         if held:
             _sift(work, heap, 0, held)
-        group = plan.group_of[work.contenders[best].offer]
+        group = plan.group_of[work.survivors[best]]
         if (placement.at_most_per_group and work.group_here[group] >= placement.at_most_per_group) or (
             plan.at_most_per_group
             and _limit(work.group_page, work.group_stamp, group, work.epoch) >= plan.at_most_per_group
         ):
-            i = work.contenders[best].offer
+            i = work.survivors[best]
             work.limited[i >> 6] |= <uint64_t> 1 << (i & 63)
             continue
         work.group_here[group] += 1
@@ -124,8 +132,9 @@ cdef void arbitrate(Work* work, uint32_t wanted) noexcept nogil:
     filled.count = count
     for i in range(count):
         winner = &work.winners[work.winner_count + i]
-        offer = work.contenders[work.order[i]].offer
+        offer = work.survivors[work.order[i]]
         winner.contender = work.order[i]
+        describe_contender(work, work.order[i])
         winner.offer = offer
         winner.treatment = <uint32_t> placement.treatments[offer]
     work.winner_count += count

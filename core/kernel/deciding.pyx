@@ -113,8 +113,8 @@ cdef bint _used_fallback(const Work* work, const PlacementEntry* placement) noex
     if not work.any_model_fallback:
         return False
     for i in range(work.contender_count):
-        offer = work.contenders[i].offer
-        if work.contenders[i].model_status and placement.mask[offer >> 6] >> (offer & 63) & 1:
+        offer = work.survivors[i]
+        if work.model_statuses[i] and placement.mask[offer >> 6] >> (offer & 63) & 1:
             return True
     return False
 

@@ -100,7 +100,11 @@ cdef void filter_index(Work* work) noexcept nogil:
         texts = &plan.texts[i]
         value = &work.frame[texts.slot]
         if value.state == PRESENT:
-            row = (1 if value.i else 0) if texts.is_bool else _text_row(texts, value)
+            if texts.is_bool:
+                row = 1 if value.i else 0
+            else:
+                # An enum attribute brings its row along, counted from 1; other texts are looked for.
+                row = <uint32_t> value.i - 1 if value.i else _text_row(texts, value)
             rapport_and(work.alive, texts.passes + <size_t> row * plan.words, plan.words)
     for i in range(plan.threshold_count):
         value = &work.frame[plan.thresholds[i].slot]
@@ -121,23 +125,31 @@ cdef bint condition_holds(Work* work, uint32_t condition) noexcept nogil:
 
 cdef void filter_conditions(Work* work) noexcept nogil:
     """Lists the survivors: offers alive whose other conditions hold; the rest leave ``alive``."""
-    cdef const Tables* plan = work.plan
-    cdef uint32_t word, offer, i, count = 0
+    cdef const uint32_t* starts = work.plan.residual_starts
+    cdef const uint32_t* residuals = work.plan.residuals
+    cdef uint32_t* survivors = work.survivors
+    cdef uint64_t* alive = work.alive
+    cdef uint32_t word, offer, i, count = 0, words = work.plan.words
+    cdef uint32_t residual_count = work.plan.residual_count
     cdef uint64_t bits
     cdef bint kept
-    for word in range(plan.words):
-        bits = work.alive[word]
+    for word in range(words):
+        bits = alive[word]
         while bits:
             offer = (word << 6) + <uint32_t> __builtin_ctzll(bits)
             bits &= bits - 1
+            if residual_count == 0:
+                survivors[count] = offer
+                count += 1
+                continue
             kept = True
-            for i in range(plan.residual_starts[offer], plan.residual_starts[offer + 1]):
-                if not condition_holds(work, plan.residuals[i]):
+            for i in range(starts[offer], starts[offer + 1]):
+                if not condition_holds(work, residuals[i]):
                     kept = False
                     break
             if kept:
-                work.survivors[count] = offer
+                survivors[count] = offer
                 count += 1
             else:
-                work.alive[word] &= ~(<uint64_t> 1 << (offer & 63))
+                alive[word] &= ~(<uint64_t> 1 << (offer & 63))
     work.survivor_count = count

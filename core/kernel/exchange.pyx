@@ -381,7 +381,7 @@ cdef _price(Plan plan, const Winner* winner):
 
 cdef str _model_of(Plan plan, const Contender* contender):
     """The model that gave a propensity; '' when none did, also when a fallback value stood in for it."""
-    if not plan.tables.use_propensity or contender.model_status or plan.tables.terms[contender.offer].kind != 2:
+    if contender.model_status or plan.tables.terms[contender.offer].kind != 2:
         return ""
     return plan.model_names[plan.tables.terms[contender.offer].table]
 

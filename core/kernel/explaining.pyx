@@ -13,6 +13,7 @@ from libc.string cimport memset
 from core.kernel.contact cimport cap_binds, suppression_active
 from core.kernel.machine cimport holds, missing_slot
 from core.kernel.plan cimport OfferDates, PlacementEntry, RuleEntry, SuppressionRule, Tables
+from core.kernel.scoring cimport describe_contender
 from core.kernel.values cimport PRESENT, Value
 from core.kernel.workspace cimport Filled, Verdict, Work
 
@@ -215,7 +216,8 @@ cdef bint explain_placement(Work* work, uint32_t wanted) noexcept nogil:
     for i in range(plan.offers):
         work.contender_of[i] = -1
     for i in range(work.contender_count):
-        work.contender_of[work.contenders[i].offer] = <int32_t> i
+        work.contender_of[work.survivors[i]] = <int32_t> i
+        describe_contender(work, i)
     for i in range(plan.offers):
         verdicts[i].slot = -1
         verdicts[i].contender = -1

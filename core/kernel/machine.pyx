@@ -395,6 +395,41 @@ cdef bint _double_text(Value* value, Arena* arena) noexcept nogil:
     return _keep(value, buffer, length, arena)
 
 
+cdef int _whole_minor(char* out, double amount, int digits) noexcept nogil:
+    """Writes an amount that is a whole number of minor units, as stored money is; 0 when it is not, or is too large.
+
+    Far from a half, rounding cannot go two ways, so this gives the digits that printf would.
+    """
+    cdef double scale = 1.0, minor, nearest
+    cdef char buffer[32]
+    cdef uint64_t size
+    cdef int _i, length, fraction
+    for _i in range(digits):
+        scale *= 10.0
+    minor = (amount if amount >= 0.0 else -amount) * scale
+    # Above 2^43 units the product's own error may reach the margin below.
+    if not minor < 8.796e12 or digits > 6:
+        return 0
+    size = <uint64_t> (minor + 0.5)
+    nearest = <double> size
+    if minor - nearest > 0.01 or nearest - minor > 0.01:
+        return 0
+    # -0.0 and what rounds to it keep their sign in printf.
+    if size == 0 and (amount < 0.0 or 1.0 / amount < 0.0):
+        return 0
+    fraction = _digits(buffer + 32, size % <uint64_t> scale, digits) if digits else 0
+    length = fraction
+    if digits:
+        length += 1
+        buffer[32 - length] = 46
+    length += _digits(buffer + 32 - length, size // <uint64_t> scale, 1)
+    if amount < 0.0:
+        length += 1
+        buffer[32 - length] = 45
+    memcpy(out, buffer + 32 - length, length)
+    return length
+
+
 cdef bint _money_text(Value* value, const Value* currency, int digits, Arena* arena) noexcept nogil:
     """Major units with the currency's digits after the point, a blank, and the currency."""
     cdef char buffer[400]  # the largest double has 309 digits before its point
@@ -402,7 +437,9 @@ cdef bint _money_text(Value* value, const Value* currency, int digits, Arena* ar
     if isnan(value.f):
         length = snprintf(buffer, sizeof(buffer), "nan")
     else:
-        length = snprintf(buffer, 330, "%.*f", digits, value.f)
+        length = _whole_minor(buffer, value.f, digits)
+        if length == 0:
+            length = snprintf(buffer, 330, "%.*f", digits, value.f)
     for at in range(length):
         if buffer[at] == c',':
             buffer[at] = c'.'
@@ -433,10 +470,25 @@ cdef bint _time_text(Value* value, Arena* arena) noexcept nogil:
     return _keep(value, buffer, length, arena)
 
 
+cdef int _digits(char* end, uint64_t number, int least) noexcept nogil:
+    """Writes decimal digits backwards, ending before ``end``, with leading zeros up to ``least`` digits; how many."""
+    cdef int count = 0
+    while number or count < least:
+        count += 1
+        end[-count] = <char> (48 + number % 10)
+        number //= 10
+    return count
+
+
 cdef bint _int_text(Value* value, Arena* arena) noexcept nogil:
+    # printf reads its format anew each time: 0.3 us for what takes 10 ns.
     cdef char buffer[24]
-    cdef int length = snprintf(buffer, sizeof(buffer), "%lld", <long long> value.i)
-    return _keep(value, buffer, length, arena)
+    cdef uint64_t size = <uint64_t> value.i if value.i >= 0 else 0 - <uint64_t> value.i
+    cdef int length = _digits(buffer + 24, size, 1)
+    if value.i < 0:
+        length += 1
+        buffer[24 - length] = 45
+    return _keep(value, buffer + 24 - length, length, arena)
 
 
 cdef inline void _bool_text(Value* value) noexcept nogil:

@@ -54,6 +54,7 @@ cdef struct BoundAttribute:
     double unit  # minor units in one major unit, for money
     const Label* labels  # for enums, by catalog code; entry 0 unused
     uint32_t label_count  # entries of labels
+    const uint32_t* text_rows  # by catalog code: 1 + the label's row in the slot's TextIndex; NULL without one
 
 cdef struct BoundAggregate:
     uint32_t slot  # frame slot it fills
@@ -115,15 +116,17 @@ cdef struct SuppressionRule:
     uint32_t related_count  # how many (groups already spelled out)
 
 cdef struct OfferTerms:
-    # Everything scoring reads of an offer, in one cache line.
-    double value  # when value_expression is -1
-    double context_percent  # when no context weight has a condition, else 0
-    double lever_percent  # when no lever has a condition, else 0
-    double propensity  # when kind is 0
+    # Everything scoring reads of an offer, in one cache line of 64 bytes.
+    double value  # when value_expression is -1; 1 when switched off
+    double context_percent  # when no context weight has a condition, else 0; 0 when switched off
+    double lever_percent  # when no lever has a condition, else 0; 0 when switched off
+    double context_factor  # 1 + context_percent / 100
+    double lever_factor  # 1 + lever_percent / 100
+    double propensity  # when kind is 0; 1 when switched off
     int32_t value_expression  # expression number, or -1
     uint32_t table  # score table (kind 1) or model table (kind 2)
     uint32_t row  # in that table
-    uint8_t kind  # 0 constant, 1 scorecard, 2 model
+    uint8_t kind  # 0 constant, 1 scorecard, 2 model; 0 when propensity is switched off
     uint8_t weighted  # a weight has a condition
 
 cdef struct ScoreTable:
@@ -237,6 +240,7 @@ cdef struct Tables:
     const int32_t* condition_code  # expression number of each condition
     const uint32_t* residual_starts  # offers + 1
     const uint32_t* residuals  # condition numbers
+    uint32_t residual_count  # entries of residuals
 
     const int32_t* offer_of_number  # offer by catalog number, -1 unknown here
     uint32_t offer_numbers  # entries of offer_of_number
@@ -256,6 +260,8 @@ cdef struct Tables:
     int64_t contact_horizon_us  # no rule looks further back; 0: contacts are never read
 
     const OfferTerms* terms  # by offer
+    uint8_t one_card  # every offer is scored by the one score table there is
+    uint8_t plain  # no offer has a value expression or a conditional weight, and there is no formula
     const ScoreTable* score_tables
     uint32_t score_table_count
     const ModelTable* model_tables

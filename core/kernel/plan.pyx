@@ -158,6 +158,7 @@ cdef class Plan:
         for slot, read in enumerate(source.inputs):
             by_kind[read.kind].append((slot, read))
 
+        indexed = {one.slot: one for one in source.texts if not one.is_bool}
         found = by_kind[InputKind.ATTRIBUTE]
         attributes = <BoundAttribute*> self._block(len(found), sizeof(BoundAttribute))
         for i, (slot, read) in enumerate(found):
@@ -173,6 +174,11 @@ cdef class Plan:
                 for code, text in enumerate(texts):
                     self._label(&labels[<size_t> code], text)
                 attributes[i].labels = labels
+                index = indexed.get(slot)
+                if index is not None:
+                    places = {text: row + 1 for row, text in enumerate(index.texts)}
+                    rows = [places.get(text, len(index.texts) + 1) for text in texts]
+                    attributes[i].text_rows = <const uint32_t*> self._array(np.array(rows, np.uint32))
                 attributes[i].label_count = <uint32_t> len(texts)
         tables.attributes = attributes
         tables.attribute_count = <uint32_t> len(found)
@@ -253,6 +259,7 @@ cdef class Plan:
         tables.condition_code = <const int32_t*> self._array(source.conditions)
         tables.residual_starts = <const uint32_t*> self._array(source.residual_starts)
         tables.residuals = <const uint32_t*> self._array(source.residuals)
+        tables.residual_count = <uint32_t> len(source.residuals)
 
     def _bind_contact(self, source, catalog):
         cdef Tables* tables = &self.tables
@@ -399,16 +406,25 @@ cdef class Plan:
         tables.score_table_count = <uint32_t> len(source.score_tables)
         terms = <OfferTerms*> self._block(tables.offers, sizeof(OfferTerms))
         for i in range(tables.offers):
-            terms[i].value = source.value_constant[i]
-            terms[i].context_percent = source.context_fixed[i]
-            terms[i].lever_percent = source.lever_fixed[i]
-            terms[i].propensity = source.propensity_constant[i]
-            terms[i].value_expression = source.value_expression[i]
+            # Factors switched off are written as what they count for, so that scoring need not ask.
+            terms[i].value = source.value_constant[i] if arbitration.use_value else 1.0
+            terms[i].value_expression = source.value_expression[i] if arbitration.use_value else -1
+            terms[i].context_percent = source.context_fixed[i] if arbitration.use_context_weight else 0.0
+            terms[i].lever_percent = source.lever_fixed[i] if arbitration.use_levers else 0.0
+            terms[i].context_factor = 1.0 + terms[i].context_percent / 100.0
+            terms[i].lever_factor = 1.0 + terms[i].lever_percent / 100.0
+            terms[i].propensity = source.propensity_constant[i] if arbitration.use_propensity else 1.0
+            terms[i].kind = source.propensity_kind[i] if arbitration.use_propensity else 0
             terms[i].table = source.propensity_table[i]
             terms[i].row = source.propensity_row[i]
-            terms[i].kind = source.propensity_kind[i]
             terms[i].weighted = source.weight_starts[i] != source.weight_starts[i + 1]
         tables.terms = terms
+        tables.one_card = arbitration.use_propensity and len(source.score_tables) == 1 and bool(
+            (source.propensity_kind == 1).all()
+        )
+        tables.plain = source.formula < 0 and not any(
+            terms[i].weighted or terms[i].value_expression >= 0 for i in range(tables.offers)
+        )
         tables.formula = source.formula
         tables.use_propensity = arbitration.use_propensity
         tables.use_context = arbitration.use_context_weight

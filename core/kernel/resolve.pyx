@@ -148,6 +148,9 @@ cdef void _read_attributes(Work* work) noexcept nogil:
             if 0 < code < <int> bound.label_count:
                 value.text = bound.labels[code].text
                 value.length = bound.labels[code].length
+                if bound.text_rows != NULL:
+                    # The machine reads the text only; the index finds here what it would have to search for.
+                    value.i = bound.text_rows[code]
                 value.state = PRESENT
         elif bound.storage == STORED_STRING or bound.storage == STORED_SET:
             if record_text(record, bound.offset, <const uint8_t**> &value.text, &value.length):

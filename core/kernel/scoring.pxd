@@ -1,5 +1,8 @@
 """Score: propensity, value, weights and priority of every survivor."""
 
+from libc.stdint cimport uint32_t
+
 from core.kernel.workspace cimport Work
 
 cdef void score_survivors(Work* work) noexcept nogil
+cdef void describe_contender(Work* work, uint32_t index) noexcept nogil

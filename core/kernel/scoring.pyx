@@ -102,29 +102,50 @@ cdef double _number(Work* work, int32_t expression) noexcept nogil:
     return number
 
 
-cdef void _score_table(Work* work, uint32_t table_number) noexcept nogil:
-    cdef const Tables* plan = work.plan
-    cdef const ScoreTable* table = &plan.score_tables[table_number]
-    cdef uint32_t i, count = 0
-    cdef int32_t member
+cdef void _read_features(Work* work, const ScoreTable* table) noexcept nogil:
+    cdef uint32_t i
     cdef double number
     for i in range(table.feature_count):
         number = _number(work, table.features[i])
         work.features[i] = table.missing if isnan(number) else number
     for i in range(table.feature_count, table.width):
         work.features[i] = 0.0
-    member = work.card_heads[table_number]
+
+
+cdef void _score_table(Work* work, const ScoreTable* table, int32_t member) noexcept nogil:
+    """Scores the contenders chained from ``member`` on."""
+    cdef const OfferTerms* terms = work.plan.terms
+    cdef const int32_t* chain = work.chain
+    cdef const uint32_t* offers = work.survivors
+    cdef uint32_t* rows = work.rows
+    cdef uint32_t* order = work.order
+    cdef double* totals = work.totals
+    cdef double* propensities = work.propensities
+    cdef uint32_t i, count = 0
+    _read_features(work, table)
     while member >= 0:
-        work.rows[count] = plan.terms[work.contenders[member].offer].row
-        work.order[count] = <uint32_t> member
+        rows[count] = terms[offers[member]].row
+        order[count] = <uint32_t> member
         count += 1
-        member = work.chain[member]
-    rapport_linear(
-        table.weights, table.intercepts, work.rows, count, work.features, table.width, work.totals
-    )
-    rapport_logistic(work.totals, count)
+        member = chain[member]
+    rapport_linear(table.weights, table.intercepts, rows, count, work.features, table.width, totals)
+    rapport_logistic(totals, count)
     for i in range(count):
-        work.contenders[work.order[i]].propensity = work.totals[i]
+        propensities[order[i]] = totals[i]
+
+
+cdef void _score_one_card(Work* work) noexcept nogil:
+    """As `_score_table` where all offers share one table: no chain is needed."""
+    cdef const ScoreTable* table = &work.plan.score_tables[0]
+    cdef const OfferTerms* terms = work.plan.terms
+    cdef const uint32_t* offers = work.survivors
+    cdef uint32_t* rows = work.rows
+    cdef uint32_t i, count = work.contender_count
+    _read_features(work, table)
+    for i in range(count):
+        rows[i] = terms[offers[i]].row
+    rapport_linear(table.weights, table.intercepts, rows, count, work.features, table.width, work.propensities)
+    rapport_logistic(work.propensities, count)
 
 
 cdef void _fill_column(Work* work, Job* job, const ModelColumn* column, uint32_t rows) noexcept nogil:
@@ -166,18 +187,15 @@ cdef void _fill_column(Work* work, Job* job, const ModelColumn* column, uint32_t
             job_number(job, column.input, row, column.position, number)
 
 
-cdef void _score_model(Work* work, uint32_t table_number) noexcept nogil:
+cdef void _score_model(Work* work, const ModelTable* table, int32_t member) noexcept nogil:
     cdef const Tables* plan = work.plan
-    cdef const ModelTable* table = &plan.model_tables[table_number]
     cdef uint32_t i, count = 0
-    cdef Contender* contender
+    cdef uint32_t contender
     cdef Job* job
-    cdef int32_t member
     cdef int outcome = -1
     cdef double score
-    member = work.model_heads[table_number]
     while member >= 0:
-        work.rows[count] = plan.terms[work.contenders[member].offer].row
+        work.rows[count] = plan.terms[work.survivors[member]].row
         work.order[count] = <uint32_t> member
         count += 1
         member = work.chain[member]
@@ -187,15 +205,15 @@ cdef void _score_model(Work* work, uint32_t table_number) noexcept nogil:
             _fill_column(work, job, &table.columns[i], count)
         outcome = job_run(job, _model_deadline(work))
     for i in range(count):
-        contender = &work.contenders[work.order[i]]
+        contender = work.order[i]
         score = NAN
         if outcome == SCORED:
             score = job_score(job, 0 if table.per_customer else i)
         if isfinite(score):
-            contender.propensity = score
+            work.propensities[contender] = score
         else:
-            contender.propensity = table.fallback
-            contender.model_status = 1
+            work.propensities[contender] = table.fallback
+            work.model_statuses[contender] = 1
             work.any_model_fallback = 1
     if job != NULL:
         job_release(job)
@@ -207,9 +225,9 @@ cdef void _weigh(Work* work, Contender* contender) noexcept nogil:
     cdef uint32_t i
     cdef double context = 0.0, lever = 0.0
     for i in range(plan.weight_starts[contender.offer], plan.weight_starts[contender.offer + 1]):
-        if plan.weight_conditions[i] >= 0 and not condition_holds(work, plan.weight_conditions[i]):
-            continue
         if not (plan.use_levers if plan.weight_is_lever[i] else plan.use_context):
+            continue
+        if plan.weight_conditions[i] >= 0 and not condition_holds(work, plan.weight_conditions[i]):
             continue
         if plan.weight_is_lever[i]:
             lever += plan.weight_percents[i]
@@ -219,17 +237,30 @@ cdef void _weigh(Work* work, Contender* contender) noexcept nogil:
     contender.lever_percent += lever
 
 
+cdef void describe_contender(Work* work, uint32_t index) noexcept nogil:
+    """Fills in everything about a contender. What it evaluates was evaluated when it was scored, and is remembered."""
+    cdef Contender* contender = &work.contenders[index]
+    contender.priority = work.priorities[index]
+    _describe(work, contender, work.survivors[index], work.propensities[index], work.model_statuses[index])
+
+
+cdef inline void _describe(
+    Work* work, Contender* contender, uint32_t offer, double propensity, uint8_t model_status
+) noexcept nogil:
+    cdef const OfferTerms* terms = &work.plan.terms[offer]
+    contender.offer = offer
+    contender.propensity = propensity
+    contender.model_status = model_status
+    contender.context_percent = terms.context_percent
+    contender.lever_percent = terms.lever_percent
+    contender.value = terms.value if terms.value_expression < 0 else _number(work, terms.value_expression)
+    if terms.weighted:
+        _weigh(work, contender)
+
+
 cdef inline void _set_term(Work* work, uint32_t slot, double number) noexcept nogil:
     work.frame[slot].f = number
     work.frame[slot].state = PRESENT
-
-
-cdef inline double _product(const Contender* contender) noexcept nogil:
-    """The default priority; factors switched off are 1 or 0 %, which changes no bit of it."""
-    return (
-        contender.propensity * (1.0 + contender.context_percent / 100.0) * contender.value
-        * (1.0 + contender.lever_percent / 100.0)
-    )
 
 
 cdef double _formula(Work* work, const Contender* contender) noexcept nogil:
@@ -270,63 +301,90 @@ cdef void _blame(Work* work, const Contender* contender) noexcept nogil:
             cause.slot = <int32_t> value.i
 
 
+cdef double _priority(Work* work, uint32_t offer, double propensity, uint8_t model_status) noexcept nogil:
+    """The priority of any offer: NaN when it has none, or its model failed it; then the offer is marked so."""
+    cdef Contender contender
+    cdef double priority = NAN
+    if model_status and isnan(propensity):
+        work.model_failed[offer >> 6] |= <uint64_t> 1 << (offer & 63)
+        return NAN
+    _describe(work, &contender, offer, propensity, model_status)
+    if isfinite(contender.value):
+        if work.plan.formula >= 0:
+            priority = _formula(work, &contender)
+        else:
+            priority = (
+                propensity * (1.0 + contender.context_percent / 100.0) * contender.value
+                * (1.0 + contender.lever_percent / 100.0)
+            )
+    if not isfinite(priority):
+        _blame(work, &contender)
+    return priority
+
+
 cdef void _enter(Work* work) noexcept nogil:
-    """Makes a contender of every survivor and chains those of one table together."""
-    cdef const Tables* plan = work.plan
-    cdef uint32_t i
+    """Gives every survivor its constant propensity, and chains those of one table together."""
+    # Pointers in locals: the compiler cannot know that storing a number leaves `work` as it is.
+    cdef const OfferTerms* all_terms = work.plan.terms
+    cdef const uint32_t* offers = work.survivors
+    cdef double* propensities = work.propensities
+    cdef int32_t* chain = work.chain
+    cdef int32_t* cards = work.card_heads
+    cdef int32_t* models = work.model_heads
+    cdef uint32_t i, count = work.contender_count
     cdef const OfferTerms* terms
-    cdef Contender* contender
     cdef int32_t* head
-    memset(work.card_heads, 0xFF, plan.score_table_count * sizeof(int32_t))
-    memset(work.model_heads, 0xFF, plan.model_table_count * sizeof(int32_t))
-    for i in range(work.survivor_count):
-        contender = &work.contenders[i]
-        contender.offer = work.survivors[i]
-        terms = &plan.terms[contender.offer]
-        contender.propensity = terms.propensity if plan.use_propensity else 1.0
-        contender.context_percent = terms.context_percent if plan.use_context else 0.0
-        contender.value = terms.value if plan.use_value else 1.0
-        contender.lever_percent = terms.lever_percent if plan.use_levers else 0.0
-        contender.model_status = 0
+    memset(cards, 0xFF, work.plan.score_table_count * sizeof(int32_t))
+    memset(models, 0xFF, work.plan.model_table_count * sizeof(int32_t))
+    for i in range(count):
+        terms = &all_terms[offers[i]]
+        propensities[i] = terms.propensity
         if terms.kind:
-            head = work.card_heads if terms.kind == 1 else work.model_heads
-            work.chain[i] = head[terms.table]
-            head[terms.table] = <int32_t> i
-    work.contender_count = work.survivor_count
+            head = (cards if terms.kind == 1 else models) + terms.table
+            chain[i] = head[0]
+            head[0] = <int32_t> i
+
+
+cdef void _prioritise(Work* work) noexcept nogil:
+    """Priorities of all; offers without one are marked and leave, the others close up."""
+    cdef const OfferTerms* all_terms = work.plan.terms
+    cdef uint32_t* offers = work.survivors
+    cdef double* propensities = work.propensities
+    cdef double* priorities = work.priorities
+    cdef uint8_t* statuses = work.model_statuses
+    cdef bint plain = work.plan.plain and not work.any_model_fallback
+    cdef uint32_t i, kept = 0, count = work.contender_count
+    cdef const OfferTerms* terms
+    cdef double priority
+    for i in range(count):
+        terms = &all_terms[offers[i]]
+        # The product of `_priority`, its factors worked out when the plan was made.
+        priority = propensities[i] * terms.context_factor * terms.value * terms.lever_factor
+        if not plain or not isfinite(priority):
+            priority = _priority(work, offers[i], propensities[i], statuses[i])
+            if not isfinite(priority):
+                continue
+        offers[kept] = offers[i]
+        propensities[kept] = propensities[i]
+        statuses[kept] = statuses[i]
+        priorities[kept] = priority
+        kept += 1
+    work.contender_count = kept
 
 
 cdef void score_survivors(Work* work) noexcept nogil:
     """Makes a contender of every survivor that has a finite priority; marks the others failed or undefined."""
-    cdef const Tables* plan = work.plan
-    cdef uint32_t i, kept = 0, offer
-    cdef const OfferTerms* terms
-    cdef Contender* contender
-    _enter(work)
-    if plan.use_propensity:
-        for i in range(plan.score_table_count):
+    cdef uint32_t i
+    work.contender_count = work.survivor_count
+    memset(work.model_statuses, 0, work.survivor_count)
+    if work.plan.one_card:
+        _score_one_card(work)
+    else:
+        _enter(work)
+        for i in range(work.plan.score_table_count):
             if work.card_heads[i] >= 0:
-                _score_table(work, i)
-        for i in range(plan.model_table_count):
+                _score_table(work, &work.plan.score_tables[i], work.card_heads[i])
+        for i in range(work.plan.model_table_count):
             if work.model_heads[i] >= 0:
-                _score_model(work, i)
-    for i in range(work.contender_count):
-        contender = &work.contenders[i]
-        offer = contender.offer
-        terms = &plan.terms[offer]
-        if contender.model_status and isnan(contender.propensity):
-            work.model_failed[offer >> 6] |= <uint64_t> 1 << (offer & 63)
-            continue
-        if terms.value_expression >= 0 and plan.use_value:
-            contender.value = _number(work, terms.value_expression)
-        if terms.weighted:
-            _weigh(work, contender)
-        contender.priority = NAN
-        if isfinite(contender.value):
-            contender.priority = _product(contender) if plan.formula < 0 else _formula(work, contender)
-        if not isfinite(contender.priority):
-            _blame(work, contender)
-            continue
-        if kept != i:
-            work.contenders[kept] = contender[0]
-        kept += 1
-    work.contender_count = kept
+                _score_model(work, &work.plan.model_tables[i], work.model_heads[i])
+    _prioritise(work)

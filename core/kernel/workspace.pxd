@@ -55,7 +55,7 @@ cdef struct Contender:
     double value  # major units, or a plain number
     double lever_percent  # sum of the levers that hold
     uint32_t offer  # position in name order
-    uint32_t model_status  # 0 no model or scored, 1 the model's fallback value
+    uint32_t model_status  # 1 when it competes with its model's fallback value
 
 cdef struct Winner:
     uint32_t contender  # index among contenders
@@ -123,10 +123,13 @@ cdef struct Work:
     int64_t* ring  # the last moments of each suppression
     uint32_t* triggered  # suppressions active now
     uint32_t triggered_count
-    uint32_t* survivors  # offers left after filter and contact policy
+    uint32_t* survivors  # offers left after filter and contact policy; once scored, the offers of the contenders
     uint32_t survivor_count
-    Contender* contenders
     uint32_t contender_count
+    double* priorities  # by contender
+    double* propensities  # by contender
+    uint8_t* model_statuses  # by contender: 1 when it competes with its model's fallback value
+    Contender* contenders  # filled in for winners, and for all when reasons are asked for
     uint32_t* rows  # scratch of scoring, by survivor
     double* totals  # scratch of scoring, by survivor
     uint32_t* order  # scratch of scoring and arbitration, by contender

@@ -51,6 +51,9 @@ cdef class Workspace:
         work.triggered = <uint32_t*> _zeroed(tables.suppressions, sizeof(uint32_t))
         work.survivors = <uint32_t*> _zeroed(offers, sizeof(uint32_t))
         work.contenders = <Contender*> _zeroed(offers, sizeof(Contender))
+        work.priorities = <double*> _zeroed(offers, sizeof(double))
+        work.propensities = <double*> _zeroed(offers, sizeof(double))
+        work.model_statuses = <uint8_t*> _zeroed(offers, sizeof(uint8_t))
         work.causes = <Undefined*> _zeroed(offers, sizeof(Undefined))
         work.rows = <uint32_t*> _zeroed(offers, sizeof(uint32_t))
         work.totals = <double*> _zeroed(offers, sizeof(double))
@@ -71,6 +74,7 @@ cdef class Workspace:
             or work.suppression_stamp == NULL or work.suppression_count == NULL
             or work.suppression_active == NULL or work.ring == NULL or work.triggered == NULL
             or work.survivors == NULL or work.contenders == NULL or work.causes == NULL
+            or work.priorities == NULL or work.propensities == NULL or work.model_statuses == NULL
             or work.rows == NULL or work.totals == NULL
             or work.card_heads == NULL or work.model_heads == NULL or work.chain == NULL or work.order == NULL
             or work.group_stamp == NULL or work.group_page == NULL
@@ -107,6 +111,9 @@ cdef class Workspace:
         free(work.survivors)
         free(work.contenders)
         free(work.causes)
+        free(work.priorities)
+        free(work.propensities)
+        free(work.model_statuses)
         free(work.rows)
         free(work.totals)
         free(work.order)
