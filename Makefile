@@ -86,9 +86,12 @@ sanitize: ready ## the unit and property tests under AddressSanitizer and Undefi
 
 # --- measuring and generating ---------------------------------------------------------------------------------
 
-.PHONY: bench protos
+.PHONY: bench real protos
 bench: ready ## decisions in process and over gRPC for the workloads; tables here, JSON under build/bench/
 	@$(PY) -m loadtest.inprocess $(ARGS)
+
+real: ready ## decide over published data sets and compare with pandas and scikit-learn (data: RAPPORT_SHARED_DATA)
+	@$(PY) -m loadtest.realdata $(ARGS)
 
 protos: ready ## write the Python code of the protos anew, beside them
 	@$(PY) -m protos.generate

@@ -33,8 +33,8 @@ class Machine:
         )
 
 
-def describe() -> Machine:
-    """The machine this runs on, now."""
+def describe(module: str = "loadtest.inprocess") -> Machine:
+    """The machine this runs on, now; ``module`` is what was started with ``python -m``."""
     return Machine(
         cpu=_cpu(),
         cores=len(os.sched_getaffinity(0)),
@@ -43,7 +43,7 @@ def describe() -> Machine:
         python=platform.python_version(),
         date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         commit=_commit(),
-        command=shlex.join(["python", "-m", "loadtest.inprocess", *sys.argv[1:]]),
+        command=shlex.join(["python", "-m", module, *sys.argv[1:]]),
         load=os.getloadavg()[0],
     )
 

@@ -1,0 +1,420 @@
+"""``make real``, or ``python -m loadtest.realdata [bank] [retail]``: what real data comes to when the engine decides over it.
+
+Two published data sets are imported as they are, by the mappings under programs/real/, and every figure is then read
+from answers of `Engine.decide`; beside it stands what pandas and scikit-learn compute from the same file without any
+of this code. They must agree, or the run fails.
+
+- ``bank``: Bank Marketing. A propensity model is trained on the first 30,000 contacts in date order without the call's
+  duration, deployed, and one placement is decided for each of the 11,188 clients after. Area under the curve and lift
+  are taken from the propensities in the answers, and from scikit-learn's own predict_proba. Clients of the older file
+  are decided for too, and each answer must say the balance that the file has.
+- ``retail``: Online Retail. Recency, frequency and monetary value are computed by the decision, for each of 4,372
+  customers, out of 406,829 invoice lines, and so are the segments made of them.
+
+The data is not in the repository: RAPPORT_SHARED_DATA says where it is (default: ../shared/data). Prints tables with
+the machine they were made on, and writes everything unrounded to build/realdata/results-<moment>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core.decision import DecideAnswer, DecideRequest, Identifier, PlacementRequest
+from core.engine import Engine
+from core.errors import RapportError
+from core.hub import mapping
+from core.hub.importer import Importer, ImportReport
+from core.programs import source
+from core.reasons import SlotStatus
+from loadtest import installation, machine, report
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = ROOT / "programs" / "real"
+INTO = ROOT / "build" / "realdata"
+ADDITIONAL = "bank-marketing/bank-additional-full.csv.gz"
+FULL = "bank-marketing/bank-full.csv.gz"
+RETAIL = "online-retail/online-retail.csv.gz"
+# The morning after the last invoice: what a decision then would have known.
+RETAIL_AS_OF = pd.Timestamp("2011-12-10T00:00:00Z")
+# Figures of quality are equal when they are to so many digits: a model file computes in 32 bit, scikit-learn in 64.
+DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """Bank Marketing through the engine. Arrays hold one cell a client that was decided for, in date order."""
+
+    imported: dict[str, int]  # rows in the store, by file
+    labels: np.ndarray  # 1: subscribed
+    engine: np.ndarray  # propensities in the answers
+    sklearn: np.ndarray  # predict_proba of the same clients
+    auc: tuple[float, float]  # by the engine's propensities, by scikit-learn's
+    lift: tuple[float, float]  # of the best tenth, likewise
+    balances: int  # clients of the older file whose answer says the file's balance
+    mean_balance: float  # of those answers
+    took_us: tuple[float, float]  # a decision with its model inside the kernel: median and 99th percentile
+
+    @property
+    def largest_difference(self) -> float:
+        """Between a propensity of the engine and scikit-learn's."""
+        return float(np.abs(self.engine - self.sklearn).max())
+
+    @property
+    def differences(self) -> list[str]:
+        """What does not agree; empty when everything does."""
+        found = [
+            f"{name}: {ours:.6f} through the engine, {theirs:.6f} by scikit-learn"
+            for name, (ours, theirs) in (("AUC", self.auc), ("lift", self.lift))
+            if f"{ours:.{DIGITS}f}" != f"{theirs:.{DIGITS}f}"
+        ]
+        if self.balances != self.imported["full"]:
+            found.append(f"balance: {self.balances:,} of {self.imported['full']:,} answers say what the file has")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Retail:
+    """Online Retail through the engine. Both tables have a row for each customer of the file, and the same columns."""
+
+    report: ImportReport
+    customers: int  # whom the store knows
+    decided: pd.DataFrame  # read from answers
+    expected: pd.DataFrame  # by pandas, from the file
+    anonymous_quantity: int  # of lines without a customer, which nobody can decide for
+    anonymous_value: Decimal  # quantity times price of these, exactly
+    rounding: Decimal  # what rounding each customer's line to the penny took off or added
+
+    @property
+    def differing(self) -> dict[str, int]:
+        """How many customers differ, by column."""
+        return {str(name): int((self.decided[name] != self.expected[name]).sum()) for name in self.expected.columns}
+
+    @property
+    def total_quantity(self) -> int:
+        """Of the whole file: the answers' sums, and the lines that have no customer."""
+        return int(self.decided["items"].sum()) + self.anonymous_quantity
+
+    @property
+    def total_value(self) -> Decimal:
+        """In pounds, of the whole file, made up as `total_quantity`."""
+        return Decimal(int(self.decided["paid"].sum())) / 100 + self.rounding + self.anonymous_value
+
+    @property
+    def differences(self) -> list[str]:
+        """What does not agree; empty when everything does."""
+        found = [f"{name}: {count:,} customers differ from pandas" for name, count in self.differing.items() if count]
+        if self.customers != len(self.expected):
+            found.append(f"the store knows {self.customers:,} customers, the file {len(self.expected):,}")
+        return found
+
+
+def scripts(name: str) -> ModuleType:
+    """A file of models/, which is no package: its scripts find each other in their own folder."""
+    folder = str(ROOT / "models")
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(folder)
+
+
+def data(name: str) -> Path:
+    """A file of the real data sets. Raises FileNotFoundError, saying where it was looked for."""
+    folder: Path = scripts("packaging").data_folder()
+    path = folder / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{name} is not under {folder}; set RAPPORT_SHARED_DATA to the folder that holds it")
+    return path
+
+
+def bank(folder: Path) -> Bank:
+    """Imports both files into a store under ``folder`` (empty), trains, deploys, decides. Raises FileNotFoundError."""
+    files = {"additional": data(ADDITIONAL), "full": data(FULL)}
+    training, evaluation = scripts("train_bank_marketing"), scripts("evaluation")
+    trained = training.train(training.load())
+    version = training.export(trained, folder / "trained")
+    with installation.opened(_made(folder / "store"), _made(folder / "models")) as engine:
+        reports = {name: _import(engine, "bank_marketing", name, path) for name, path in files.items()}
+        engine.registry.deploy(
+            training.NAME, 1, (version / "model.onnx").read_bytes(), (version / "model.yaml").read_bytes()
+        )
+        _load(engine, "bank_marketing")
+        # A client's identifier is the number of its row, counted from 1; the table's index counts from 0.
+        answers = [_call(engine, f"additional-{row + 1}") for row in trained.held_out.index]
+        propensities = np.array([_propensity(answer) for answer in answers])
+        balances = [_balance(_call(engine, f"full-{row + 1}")) for row in range(reports["full"].rows)]
+    took_us = np.array([answer.took_ns for answer in answers]) / 1000
+    published = pd.read_csv(files["full"], sep=";")["balance"]
+    ours, theirs = (propensities, trained.labels), (trained.scores, trained.labels)
+    return Bank(
+        imported={name: done.applied for name, done in reports.items()},
+        labels=trained.labels,
+        engine=propensities,
+        sklearn=trained.scores,
+        auc=(evaluation.auc(*ours), evaluation.auc(*theirs)),
+        lift=(evaluation.lift(*ours), evaluation.lift(*theirs)),
+        balances=sum(said == whole * 100 for said, whole in zip(balances, published.tolist(), strict=True)),
+        mean_balance=sum(balances) / 100 / len(balances),
+        took_us=(float(np.percentile(took_us, 50)), float(np.percentile(took_us, 99))),
+    )
+
+
+def retail(folder: Path) -> Retail:
+    """Imports the file into a store under ``folder`` (empty) and decides for every customer. Raises FileNotFoundError."""
+    path = data(RETAIL)
+    lines = pd.read_csv(path, dtype=str, keep_default_na=False)
+    with installation.opened(_made(folder / "store"), _made(folder / "models")) as engine:
+        done = _import(engine, "online_retail", "purchases", path)
+        _load(engine, "online_retail")
+        told = _expected(lines)
+        numbers = told.customers.index
+        decided = pd.DataFrame([_customer(engine, str(number)) for number in numbers], index=numbers)
+        customers = engine.store.customer_count()
+    return Retail(done, customers, decided, told.customers, told.anonymous_quantity, told.anonymous_value, told.rounding)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _import(engine: Engine, program: str, name: str, path: Path) -> ImportReport:
+    schema = source.check(source.read(PROGRAMS / program)).schema
+    engine.store.declare(schema)
+    return Importer(engine.store, mapping.load(PROGRAMS / program / "mappings" / f"{name}.yaml", schema)).run(path)
+
+
+def _load(engine: Engine, program: str) -> None:
+    engine.load_program(source.read(PROGRAMS / program).files, time.time_ns() // 1000)
+
+
+# --- Bank Marketing -------------------------------------------------------------------------------------------
+
+
+def _call(engine: Engine, client: str) -> DecideAnswer:
+    return engine.decide(
+        DecideRequest(
+            channel="call_centre",
+            placements=(PlacementRequest("agent_prompt", slots=1),),
+            identifiers=(Identifier("client", client),),
+        )
+    )
+
+
+def _propensity(answer: DecideAnswer) -> float:
+    (placement,) = answer.placements
+    (offer,) = placement.offers or (None,)
+    if offer is None or offer.offer != "term_deposit" or placement.status is not SlotStatus.OK:
+        raise RuntimeError(f"a client of the newer file was answered {placement}, not the term deposit")
+    return offer.factors.propensity
+
+
+def _balance(answer: DecideAnswer) -> int:
+    """In cents, as the agent reads it."""
+    (placement,) = answer.placements
+    (offer,) = placement.offers or (None,)
+    if offer is None or offer.offer != "balance_talk":
+        raise RuntimeError(f"a client of the older file was answered {placement}, not the talk about the balance")
+    return _minor(offer.content["balance"])
+
+
+def _minor(text: str) -> int:
+    """Hundredths of the unit, of an amount as treatments write it: ``-12.50 GBP``."""
+    amount, _, _ = text.partition(" ")
+    return int(Decimal(amount).scaleb(2))
+
+
+# --- Online Retail --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """What pandas finds in the file: see `Retail` for the fields."""
+
+    customers: pd.DataFrame
+    anonymous_quantity: int
+    anonymous_value: Decimal
+    rounding: Decimal
+
+
+def _customer(engine: Engine, number: str) -> dict[str, Any]:
+    """What a decision says of one customer: the summary's texts as values, and the offers the segments let through."""
+    answer = engine.decide(
+        DecideRequest(
+            channel="web",
+            placements=(PlacementRequest("account"), PlacementRequest("home")),
+            identifiers=(Identifier("customer", number),),
+            as_of_us=RETAIL_AS_OF.value // 1000,
+        )
+    )
+    account, home = answer.placements
+    if not answer.known or len(account.offers) != 1:
+        raise RuntimeError(f"customer {number} was answered {account}, not the summary of purchases")
+    said = account.offers[0].content
+    return {
+        "last_purchase": said["last_purchase"],
+        **{name: int(said[name]) for name in ("invoices", "lines", "items", "invoices_90d")},
+        **{name: _minor(said[name]) for name in ("paid", "paid_90d")},
+        "offers": " ".join(sorted(offer.offer for offer in home.offers)),
+    }
+
+
+def _expected(lines: pd.DataFrame) -> _Expected:
+    """The same by pandas, from the file's texts."""
+    quantity = lines["Quantity"].astype("int64")
+    written = zip(lines["Quantity"].tolist(), lines["UnitPrice"].tolist(), strict=True)
+    value = pd.Series([Decimal(count) * Decimal(price) for count, price in written])
+    penny = Decimal("0.01")
+    rounded = pd.Series([each.quantize(penny, ROUND_HALF_UP) for each in value])
+    anonymous = lines["CustomerID"] == ""
+    at = pd.to_datetime(lines["InvoiceDate"]).dt.tz_localize("Europe/London").dt.tz_convert("UTC")
+    table = pd.DataFrame(
+        {
+            "customer": lines["CustomerID"].str.removesuffix(".0"),
+            "invoice": lines["InvoiceNo"],
+            "at": at,
+            "quantity": quantity,
+            "pennies": pd.Series([int(each.scaleb(2)) for each in rounded], dtype="int64"),
+        }
+    )[~anonymous]
+    customers = table.groupby("customer")
+    recent = table[table["at"] > RETAIL_AS_OF - pd.Timedelta(days=90)].groupby("customer")
+    last = customers["at"].max()
+    expected = pd.DataFrame(
+        {
+            "last_purchase": last.dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "invoices": customers["invoice"].nunique(),
+            "lines": customers.size(),
+            "items": customers["quantity"].sum(),
+            "invoices_90d": recent["invoice"].nunique(),
+            "paid": customers["pennies"].sum(),
+            "paid_90d": recent["pennies"].sum(),
+        }
+    )
+    expected[["invoices_90d", "paid_90d"]] = expected[["invoices_90d", "paid_90d"]].fillna(0).astype("int64")
+    lapsed = RETAIL_AS_OF - last > pd.Timedelta(days=180)
+    holds = {
+        "second_order": (expected["invoices"] == 1) & ~lapsed,
+        "trade_terms": (expected["invoices"] >= 10) & (expected["paid"] >= 250_000),
+        "win_back": lapsed,
+    }
+    expected["offers"] = [
+        " ".join(name for name, column in holds.items() if column[customer]) for customer in expected.index
+    ]
+    exact: Decimal = sum(value[~anonymous], Decimal(0))
+    kept: Decimal = sum(rounded[~anonymous], Decimal(0))
+    nobodys: Decimal = sum(value[anonymous], Decimal(0))
+    return _Expected(expected, int(quantity[anonymous].sum()), nobodys, exact - kept)
+
+
+# --- telling --------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Runs what is asked for; 0 when everything agrees."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.realdata", description="Decide over real data.")
+    parser.add_argument("sets", nargs="*", metavar="SET", help="of: bank, retail (default: both)")
+    parser.add_argument("--into", type=Path, default=INTO, help=f"folder for the figures (default {INTO})")
+    given = parser.parse_args()
+    unknown = [name for name in given.sets if name not in ("bank", "retail")]
+    if unknown:
+        parser.error(f"'{unknown[0]}' is no data set; there are bank and retail")
+    on = machine.describe("loadtest.realdata")
+    print(f"{on}\n", flush=True)
+    figures: dict[str, object] = {"machine": dataclasses.asdict(on)}
+    differences: list[str] = []
+    given.into.mkdir(parents=True, exist_ok=True)
+    try:
+        for name in given.sets or ("bank", "retail"):
+            print(f"{name}: importing and deciding ...", file=sys.stderr, flush=True)
+            with tempfile.TemporaryDirectory(dir=given.into) as scratch:
+                found: Bank | Retail = bank(Path(scratch)) if name == "bank" else retail(Path(scratch))
+            figures[name] = _figures(found)
+            print(_table(found), flush=True)
+            differences += [f"{name}: {difference}" for difference in found.differences]
+    except (OSError, RuntimeError, RapportError) as error:
+        print(f"realdata: {error}", file=sys.stderr)
+        return 1
+    figures["differences"] = differences
+    path = given.into / f"results-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    path.write_text(json.dumps(figures, indent=1))
+    print(f"All figures: {path}")
+    for difference in differences:
+        print(f"realdata: {difference}", file=sys.stderr)
+    return 1 if differences else 0
+
+
+def _figures(found: Bank | Retail) -> dict[str, object]:
+    if isinstance(found, Bank):
+        return {
+            "imported": found.imported,
+            "decided": len(found.engine),
+            "auc": found.auc,
+            "lift": found.lift,
+            "largest_difference": found.largest_difference,
+            "subscribed": float(found.labels.mean()),
+            "balances_equal": found.balances,
+            "mean_balance": found.mean_balance,
+            "took_us": found.took_us,
+        }
+    return {
+        "rows": found.report.rows,
+        "without_customer": found.report.skipped,
+        "import_s": found.report.seconds,
+        "customers": len(found.decided),
+        "customers_differing": found.differing,
+        "offers": found.decided["offers"].value_counts().to_dict(),
+        "invoices": int(found.decided["invoices"].sum()),
+        "total_quantity": found.total_quantity,
+        "total_value": str(found.total_value),
+        "rounding": str(found.rounding),
+    }
+
+
+def _table(found: Bank | Retail) -> str:
+    rows: Sequence[Sequence[object]]
+    if isinstance(found, Bank):
+        rate = float(found.labels.mean())
+        best = [f"{100 * rate * each:.1f} %" for each in found.lift]
+        rows = [
+            ["area under the curve", *(f"{each:.{DIGITS}f}" for each in found.auc)],
+            ["lift of the best tenth", *(f"{each:.{DIGITS}f}" for each in found.lift)],
+            [f"subscribed in it (of all: {100 * rate:.1f} %)", *best],
+        ]
+        said = (
+            f"Largest difference of a propensity {found.largest_difference:.1e}; a decision took "
+            f"{found.took_us[0]:.0f} us (median), {found.took_us[1]:.0f} us (99th percentile).\n"
+            f"Older file: {found.balances:,} of {found.imported['full']:,} answers say the file's balance, "
+            f"mean {found.mean_balance:.3f} EUR.\n"
+        )
+        trained = found.imported["additional"] - len(found.engine)
+        head = f"Bank Marketing, {len(found.engine):,} clients decided for, after the {trained:,} trained on"
+        return f"{head}\n{report.table(['ranking of the clients', 'engine', 'scikit-learn'], rows)}\n{said}"
+    rows = [[name, len(found.expected) - count, count] for name, count in found.differing.items()]
+    return (
+        f"Online Retail, {found.report.rows:,} lines, {found.report.skipped:,} of them without a customer, imported in "
+        f"{found.report.seconds:.1f} s\n"
+        f"{report.table(['customers by figure, decision against pandas', 'equal', 'differing'], rows)}\n"
+        f"Whole file: quantity {found.total_quantity:,}, value {found.total_value:,} GBP (of which rounding lines to the "
+        f"penny hides {found.rounding}).\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
