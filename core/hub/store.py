@@ -15,12 +15,12 @@ from typing import Any
 
 import msgspec
 
+import core.hub.imports  # noqa: F401 - for what it registers: its mutation is one that a log may hold
 from core import limits
 from core.decision import Identifier
 from core.errors import EngineFault, NotFound, StoreCorrupt, StoreReadOnly
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
-from core.hub import imports  # noqa: F401 - makes its mutation one that a log's reader knows
 from core.hub import saved
 from core.hub.catalog import Catalog
 from core.hub.committer import Committer

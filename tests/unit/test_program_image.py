@@ -6,6 +6,7 @@ Method: `repr` tells 1 from 1.0 and true, which equality does not, and shows eve
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -106,11 +107,16 @@ def test_unpacking_is_far_cheaper_than_checking() -> None:
     )
     files["offers/all.yaml"] = bodies.encode()
     sources = read(files)
-    check(sources)
-    started = time.perf_counter()
     program = check(sources)
-    checked = time.perf_counter() - started
     packed = image.pack(program)
-    started = time.perf_counter()
     assert image.unpack(packed) == program
-    assert time.perf_counter() - started < checked / 3
+    checking = min(processor_time(lambda: check(sources)) for _ in range(3))
+    unpacking = min(processor_time(lambda: image.unpack(packed)) for _ in range(3))
+    assert unpacking < checking / 3
+
+
+def processor_time(work: Callable[[], object]) -> float:
+    """Seconds this thread computed: what else the machine does meanwhile is no part of it."""
+    began = time.thread_time()
+    work()
+    return time.thread_time() - began

@@ -48,7 +48,8 @@ def echo() -> Iterator[tuple[_Echo, tuple[str, int]]]:
 def test_every_call_is_answered_and_counted_once(echo: tuple[_Echo, tuple[str, int]]) -> None:
     handler, address = echo
     tally = wire.run(address, "/any/Thing", [b"one", b"three"], seconds=0.3, connections=2, depth=4)
-    assert tally.answered == handler.calls > 20
+    # How many fit into the time is the machine's affair; all that are open at once were answered at least once.
+    assert tally.answered == handler.calls >= 8
     assert tally.failed == 0
     assert len(tally.latencies) == tally.answered
     assert set(tally.samples) == {b"one", b"three"}
@@ -57,16 +58,17 @@ def test_every_call_is_answered_and_counted_once(echo: tuple[_Echo, tuple[str, i
 def test_refused_calls_are_failures(echo: tuple[_Echo, tuple[str, int]]) -> None:
     handler, address = echo
     tally = wire.run(address, "/any/Thing", [b"yes", b"no"], seconds=0.3, connections=1, depth=2)
-    assert tally.failed > 5
-    assert tally.answered + tally.failed == handler.calls
+    assert tally.failed > 0
+    assert tally.answered + tally.failed == handler.calls >= 2
     assert abs(tally.answered - tally.failed) <= 2
 
 
 def test_large_messages_keep_within_the_windows(echo: tuple[_Echo, tuple[str, int]]) -> None:
     """Sixteen calls of 16 kB are more than a connection's first window of 64 kB: sending has to wait for updates."""
     _, address = echo
-    tally = wire.run(address, "/any/Thing", [bytes(16_000)], seconds=0.3, connections=1, depth=16)
-    assert tally.answered > 16
+    tally = wire.run(address, "/any/Thing", [bytes(16_000)], seconds=1.0, connections=1, depth=16)
+    # The first window takes four.
+    assert tally.answered > 4
     assert tally.failed == 0
 
     with pytest.raises(ValueError, match="one frame"):
