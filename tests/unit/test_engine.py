@@ -79,7 +79,7 @@ def test_nothing_loaded_says_so(engine: Engine) -> None:
 
 def test_a_refused_program_leaves_the_one_before(engine: Engine) -> None:
     engine.load_program(program("first"), NOW)
-    with pytest.raises(ProgramError, match="customer.age"):
+    with pytest.raises(ProgramError, match=r"customer\.age"):
         engine.load_program(program("second", "customer.agee > 3"), NOW)
     assert offer_of(engine) == "first"
     assert [version.version for version in engine.programs()] == ["tiny@1"]
