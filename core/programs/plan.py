@@ -23,7 +23,7 @@ survives, not what is declared:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -535,13 +535,15 @@ class Compiler:
         table = ModelTable(model, binding, binding.per_customer, [], [], len(members))
         problems: list[Problem] = []
         scope = Scope(self.program.schema, channels=self.program.channels)
+        # A field that some offer has may be missing at another; one that none has is a misspelling.
+        known = {name for offer in self.program.offers for name in offer.fields}
         for column in binding.columns:
             numbers: list[int] = []
             per_offer = not binding.per_customer and "offer." in column.text
             for row in range(len(members) if per_offer else 1):
                 fields = {} if binding.per_customer else self.program.offers[members[row]].fields
                 try:
-                    numbers.append(self.number(_column(column, scope.with_offer(fields), fields)))
+                    numbers.append(self.number(_column(column, scope.with_offer(fields), known - fields.keys())))
                 except ProgramError as error:
                     problems.extend(error.problems)
                     break
@@ -698,10 +700,9 @@ def case_input(kind: str) -> Input:
     return Input(InputKind.CASE, kind, BOOL)
 
 
-def _column(column: Column, scope: Scope, fields: Mapping[str, object]) -> Expression:
-    """What fills a column for one offer. A field this offer lacks reads as the column's declared stand-in, where there is one."""
-    name = column.text.removeprefix("offer.")
-    if column.missing is not None and name != column.text and name.isidentifier() and name not in fields:
+def _column(column: Column, scope: Scope, lacking: Set[str]) -> Expression:
+    """What fills a column for one offer. A field the offer lacks reads as the column's declared stand-in, where there is one."""
+    if column.missing is not None and column.text.startswith("offer.") and column.text[6:] in lacking:
         if isinstance(column.missing, str):
             return Expression(Literal(column.missing, STRING), column.text)
         return Expression(Literal(float(column.missing), DOUBLE), column.text)
