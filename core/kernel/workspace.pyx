@@ -4,6 +4,7 @@ A plan keeps its free workspaces in a list; taking one and giving it back happen
 share one. The list holds as many as ever decided at once.
 """
 
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -19,6 +20,8 @@ cdef enum:
     ARENA_MOST = 1 << 28
 
 
+# The snapshot borrows from the environment, which must therefore outlive __dealloc__ also when a cycle is collected.
+@cython.no_gc_clear
 cdef class Workspace:
     """Memory for one decision at a time over one plan. Taken with `take`, given back with `give_back`."""
 
