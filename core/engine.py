@@ -27,6 +27,8 @@ from core.errors import (
     NoProgram,
     NotFound,
     RapportError,
+    RequestError,
+    StoreCorrupt,
     TooLarge,
     UnknownName,
 )
@@ -154,7 +156,8 @@ class Engine:
         """Records outcomes, each for itself; durable and seen by every later decision when it returns.
 
         Results are in the order given. A token that nobody here issued, or that expired, is UNKNOWN; an outcome
-        nobody declared or a time in the future is REFUSED; both carry the error.
+        nobody declared, a time in the future or what the store refuses is REFUSED; both carry the error. Raises
+        Overloaded, and StoreError when nothing can be written; sending the same again counts nothing twice.
         """
         now_us = self._clock_us()
         results: list[OutcomeResult | None] = [None] * len(outcomes)
@@ -167,10 +170,39 @@ class Engine:
             except RapportError as error:
                 results[position] = OutcomeResult(OutcomeStatus.REFUSED, error)
         if reports:
-            statuses = self.store.apply(RecordOutcomes(outcomes=tuple(report for _, report in reports)))
-            for (position, report), status in zip(reports, statuses, strict=True):
+            kept = self._keep_outcomes([report for _, report in reports])
+            for (position, report), status in zip(reports, kept, strict=True):
                 results[position] = _result(report, status)
         return [result for result in results if result is not None]
+
+    def _keep_outcomes(
+        self, reports: Sequence[mutations.Outcome]
+    ) -> Sequence[mutations.OutcomeStatus | RapportError]:
+        """What became of each report, or why the store refused it. Raises when the store takes no writes at all.
+
+        They are sent as one change, which the store refuses as a whole; so when one is refused, each is sent by itself
+        (nothing of the first attempt was kept, and those that follow still share a commit).
+        """
+        try:
+            statuses: Sequence[mutations.OutcomeStatus] = self.store.apply(RecordOutcomes(outcomes=tuple(reports)))
+            return statuses
+        except RapportError as error:
+            if not isinstance(error, RequestError | StoreCorrupt):
+                raise
+            if len(reports) == 1:
+                return [error]
+        submitted: list[Future[Any]] = []
+        try:
+            submitted.extend(self.store.submit(RecordOutcomes(outcomes=(report,))) for report in reports)
+        finally:
+            wait(submitted)
+        settled: list[mutations.OutcomeStatus | RapportError] = []
+        for future in submitted:
+            try:
+                settled.append(future.result()[0])
+            except (RequestError, StoreCorrupt) as error:
+                settled.append(error)
+        return settled
 
     def _report(self, outcome: Outcome, now_us: int) -> mutations.Outcome:
         issued = read_token(outcome.token, self.store.signing_key)
@@ -403,7 +435,9 @@ def _recorded(events: Sequence[Event], now_us: int) -> tuple[RecordedEvent, ...]
     )
 
 
-def _result(report: mutations.Outcome, status: mutations.OutcomeStatus) -> OutcomeResult:
+def _result(report: mutations.Outcome, status: mutations.OutcomeStatus | RapportError) -> OutcomeResult:
+    if isinstance(status, RapportError):
+        return OutcomeResult(OutcomeStatus.REFUSED, status)
     if status is mutations.OutcomeStatus.APPLIED:
         return OutcomeResult(OutcomeStatus.APPLIED)
     if status is mutations.OutcomeStatus.DUPLICATE:

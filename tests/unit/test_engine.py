@@ -14,7 +14,7 @@ import pytest
 
 from core.decision import DecideRequest, Identifier, PlacementRequest
 from core.engine import Engine
-from core.errors import BadToken, NoProgram, NotFound, ProgramError
+from core.errors import BadToken, BadValue, NoProgram, NotFound, ProgramError
 from core.hub.store import Store
 from core.inference.registry import Registry
 from core.outcomes import Outcome, OutcomeStatus
@@ -137,6 +137,22 @@ def test_a_token_changed_anywhere_is_refused_and_nothing_is_recorded(engine: Eng
     assert engine.store.customer_count() == 0
     (result,) = engine.record([Outcome(token, "shown")])
     assert result.status is OutcomeStatus.APPLIED
+
+
+def test_an_outcome_that_the_store_refuses_leaves_the_others_of_its_call(engine: Engine) -> None:
+    """Outcomes of a call are one change of the store: one time in the wrong unit used to refuse up to 999 others."""
+    engine.load_program(program("one"), NOW)
+    token = engine.decide(ASK).placements[0].offers[0].token
+    sent = [Outcome(token, "shown"), Outcome(token, "clicked", at_us=-(10**18)), Outcome(token, "accepted")]
+    first = engine.record(sent)
+    assert [result.status for result in first] == [OutcomeStatus.APPLIED, OutcomeStatus.REFUSED, OutcomeStatus.APPLIED]
+    assert isinstance(first[1].error, BadValue)
+    profile = engine.store.profile(WHO)
+    assert profile is not None
+    assert len(profile.contacts) == 2
+    assert [result.status for result in engine.record(sent[1:2])] == [OutcomeStatus.REFUSED]
+    again = [result.status for result in engine.record(sent)]
+    assert again == [OutcomeStatus.DUPLICATE, OutcomeStatus.REFUSED, OutcomeStatus.DUPLICATE]
 
 
 def test_an_outcome_after_the_instance_expired_is_refused_by_name_and_a_late_report_of_an_earlier_one_is_not(
