@@ -26,6 +26,9 @@ from core.hub.mutations import Mutation
 RETRY_AFTER_MS = 50  # a full queue of small mutations drains in about a second; a caller may come back much sooner
 
 
+_LOOK = "Look for disk errors in the system's log, then start the server again"
+
+
 class Committer:
     """Owns the applier and its thread.
 
@@ -156,11 +159,18 @@ class Committer:
         return isinstance(failure, StoreReadOnly) and not isinstance(failure, StoreFull)
 
     def _refuse(self, failure: BaseException) -> None:
+        """Take no more writes, and move reads to the twin; where that fails, too, the refusal says so.
+
+        Raises nothing: what is waiting must be told, and this thread goes on to tell it.
+        """
+        facts = failure.metadata if isinstance(failure, RapportError) else {}
+        problem, hint = facts.get("problem", str(failure)), "reads go on meanwhile."
         with self._ready:
             if self._refusal is None:
-                facts = failure.metadata if isinstance(failure, RapportError) else {}
-                self._refusal = StoreReadOnly(
-                    facts.get("problem", str(failure)),
-                    "Look for disk errors in the system's log, then start the server again; reads go on meanwhile.",
-                )
-        self._environment.stop_writing()
+                self._refusal = StoreReadOnly(problem, f"{_LOOK}; {hint}")
+        try:
+            self._environment.stop_writing()
+        except BaseException as error:
+            problem = f"{problem}; and it could not be opened again for reading: {error}"
+            with self._ready:
+                self._refusal = StoreReadOnly(problem, f"{_LOOK}; reads fail until then.")

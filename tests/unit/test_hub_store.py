@@ -387,6 +387,39 @@ def test_one_bad_mutation_fails_alone(tmp_path: Path, monkeypatch: pytest.Monkey
         assert [store.apply(upsert(number)).customer for number in (999, 1, 3)] == [1, 2, 3]
 
 
+def test_who_waits_is_told_when_the_disk_fails_and_cannot_be_read_again_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The committer's thread used to end in that second failure, and who waited for it waited for ever."""
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        inner = store._committer
+        assert inner is not None
+
+        known = inner.catalog
+
+        class Applier:
+            catalog = known
+            poisoned = False
+
+            def begin(self) -> None:
+                raise StoreReadOnly("Input/output error", "")
+
+            def abort(self) -> None:
+                return
+
+        class Environment:
+            def stop_writing(self) -> None:
+                raise StoreUnavailable("s", "too little address space")
+
+        monkeypatch.setattr(inner, "_applier", Applier())
+        monkeypatch.setattr(inner, "_environment", Environment())
+        with pytest.raises(StoreReadOnly, match=r"Input/output error.*address space"):
+            store.submit(upsert(1)).result(30)
+        with pytest.raises(StoreReadOnly, match="reads fail until then"):
+            store.submit(upsert(5))
+
+
 def test_a_schema_conflict_in_a_batch_leaves_the_catalog_as_it_was(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s") as store:
         catalog = store.declare(SCHEMA)
