@@ -530,7 +530,9 @@ class Compiler:
             assert isinstance(first, ModelPropensity)
             where = first.where
             close = nearest(model, self.models)
-            hint = f"Did you mean '{close}'?" if close else "Deploy it first: rapport model deploy FOLDER."
+            hint = f"Did you mean '{close}'?" if close else (
+                f"Put it into the model repository as {model}/1/, or deploy it: rapport model deploy {model} FOLDER."
+            )
             raise ProgramError([Problem(where, f"There is no deployed model '{model}'.", hint)])
         table = ModelTable(model, binding, binding.per_customer, [], [], len(members))
         problems: list[Problem] = []

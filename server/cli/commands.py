@@ -48,7 +48,7 @@ Facts = Annotated[
         "--fact",
         "-f",
         metavar="NAME=VALUE",
-        help="A fact of the moment: cart=19.99, code='\"42\"' for text. Repeatable.",
+        help="A fact of the moment: cart='19.99 EUR', code='\"42\"' for text. Repeatable.",
     ),
 ]
 Events = Annotated[

@@ -44,10 +44,11 @@ def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")])
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        show.err.print(f"wrote {path}", markup=False)
+        show.err.print(f"wrote {path}", markup=False, soft_wrap=True)
     show.err.print(
         f"Next: cd {folder} && rapport serve, and in another window: rapport decide -c web -p home_hero -i cookie=c1",
         markup=False,
+        soft_wrap=True,
     )
 
 

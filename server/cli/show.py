@@ -6,6 +6,8 @@ Results go to standard output, everything else to standard error, so that ``--js
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,7 +23,10 @@ from core.schema import currency_exponent
 from protos.rapport.v1 import decision_pb2, model_pb2, profile_pb2, program_pb2, values_pb2
 from server.cli.exits import RemoteError, code_of
 
-out = Console(highlight=False)
+# A pipe has no width: there a table's cells stand on one line, for grep and for people who copy them.
+_PIPE_COLUMNS = 1000
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_COLUMNS)
 err = Console(stderr=True, highlight=False)
 
 
@@ -110,10 +115,10 @@ def _line(markup: str) -> None:
 
 
 def made_of(factors: decision_pb2.Factors) -> str:
-    """0.2 x 200 % x 50 x 155 %: propensity, context weight, value, levers."""
+    """propensity 0.2 x context 200 % x value 50 x levers 155 %."""
     return (
-        f"{factors.propensity:.4g} x {100 + factors.context_percent:.4g} % x {factors.value:.6g} x "
-        f"{100 + factors.lever_percent:.4g} %"
+        f"propensity {factors.propensity:.4g} x context {100 + factors.context_percent:.4g} % x "
+        f"value {factors.value:.6g} x levers {100 + factors.lever_percent:.4g} %"
     )
 
 
@@ -222,14 +227,17 @@ def problems(found: list[program_pb2.ProgramProblem]) -> None:
 
 def models(versions: list[model_pb2.ModelVersion]) -> None:
     """Versions of models."""
-    table = _plain("", "model", "version", "state", "since", "cause")
+    table = _plain("", "model", "version", "state", "since")
     colours = {model_pb2.MODEL_STATE_LIVE: "green", model_pb2.MODEL_STATE_REFUSED: "red"}
     for each in versions:
         state = model_pb2.ModelState.Name(each.state).removeprefix("MODEL_STATE_")
         colour = colours.get(each.state, "dim")
         since = when(each.since) if each.HasField("since") else ""
-        table.add_row(escape(each.name), str(each.version), f"[{colour}]{state}[/]", since, escape(each.cause))
+        table.add_row(escape(each.name), str(each.version), f"[{colour}]{state}[/]", since)
     out.print(table if versions else "The repository holds no models.")
+    for each in versions:
+        if each.cause:
+            _line(f"[dim]{escape(each.name)}/{each.version}[/] {escape(each.cause)}")
 
 
 # --- values -----------------------------------------------------------------------------------------------------

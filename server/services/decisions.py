@@ -12,7 +12,7 @@ import grpc
 
 from core import limits
 from core.decision import DecideRequest
-from core.errors import BadValue, DeadlineTooShort, RapportError, TooLarge
+from core.errors import BadValue, DeadlineTooShort, RapportError, TooLarge, UnknownName
 from core.outcomes import Outcome, OutcomeResult, OutcomeStatus
 from protos.rapport.v1 import decision_pb2
 from server import codec, convert, status
@@ -106,12 +106,18 @@ class DecisionService:
     def explain(
         self, message: decision_pb2.ExplainRequest, context: grpc.ServicerContext
     ) -> decision_pb2.ExplainResponse:
-        """One decision in full, leaving no trace."""
+        """One decision in full, leaving no trace. Raises UnknownName for an offer asked after that nobody declared."""
         wanted = decision_pb2.DecideRequest()
         wanted.CopyFrom(message.request)
         wanted.explain = decision_pb2.EXPLAIN_LEVEL_FULL
         answer = convert.answer_to(self._engine.explain(_request(wanted, context)))
         only = frozenset(message.offers)
+        # In full, an answer names every offer of the program: returned or with its reason.
+        declared = {each.offer for placement in answer.placements for each in placement.rejections}
+        declared |= {each.offer for placement in answer.placements for each in placement.offers}
+        for name in message.offers if declared else ():
+            if name not in declared:
+                raise UnknownName("offer", name, sorted(declared), "offers")
         for placement in answer.placements:
             for offer in placement.offers:
                 offer.token = ""

@@ -310,6 +310,18 @@ def test_reflection_and_health_tell_what_is_served(address: str) -> None:
             assert check(health_pb2.HealthCheckRequest(service=name)).status == health_pb2.HealthCheckResponse.SERVING
 
 
+def test_a_consent_dated_ahead_is_refused_because_it_could_never_be_withdrawn(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        profiles = profile_pb2_grpc.ProfileServiceStub(channel)
+        consent = profile_pb2.SetConsentRequest(identifiers=someone("ahead"), purpose="marketing", granted=True)
+        consent.at.FromDatetime(datetime.now(UTC) + timedelta(days=1))
+        with pytest.raises(grpc.RpcError) as refused:
+            profiles.SetConsent(consent)
+        assert (refused.value.code(), "future" in refused.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+        consent.at.FromDatetime(datetime.now(UTC) - timedelta(days=1))
+        profiles.SetConsent(consent)
+
+
 # --- the command line ---------------------------------------------------------------------------------------------
 
 
@@ -322,7 +334,7 @@ def test_a_decision_on_the_command_line_and_what_came_of_it(rapport: Callable[..
         "decide", *who, "-c", "web", "-p", "home_hero:1", "-f", "cart=60.00 EUR", "--explain", "full"
     )
     assert code == 0
-    assert "1  summer_sale  of promotions  3 = 0.1 x 100 % x 20 x 150 %" in out
+    assert "1  summer_sale  of promotions  3 = propensity 0.1 x context 100 % x value 20 x levers 150 %" in out
     assert "44.10 EUR  list 49.00 EUR; personal, by customer.vip" in out
     assert "title  Summer sale, Zoë" in out
     assert "ARBITRATION_LOST" in out
@@ -344,7 +356,12 @@ def test_a_decision_on_the_command_line_and_what_came_of_it(rapport: Callable[..
         (["decide", "-c", "web", "-p", "home_hero", "-i", "crm"], 2, "NAME=VALUE"),
         (["decide", "-c", "web", "-p", "home_hero:0"], 2, "slots"),
         (["decide", "-c", "wab", "-p", "home_hero"], 65, "Did you mean 'web'?"),
+        # These two left with a traceback.
+        (["decide", "-c", "web", "-p", "home_hero", "-f", "cart=99999999999999999999.99 EUR"], 2, "64 bits"),
+        (["decide", "-c", "web", "-p", "home_hero", "--as-of", "0001-01-01T00:00:00+14:00"], 2, "not a time"),
         (["decide", "-c", "web", "-p", "home_hero", "--server", "127.0.0.1:1"], 69, "rapport serve"),
+        # A misspelt offer used to be answered with silence, as if it had no reason.
+        (["explain", "-c", "web", "-p", "home_hero", "-o", "newsleter"], 65, "Did you mean 'newsletter'?"),
         (["profile", "show", "-i", "crm=nobody-at-all"], 66, "NOT_FOUND"),
         (["program", "rollback"], 66, "NOT_FOUND"),
         (["program", "rollback", "starter@99"], 66, "NOT_FOUND"),
