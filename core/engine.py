@@ -107,9 +107,10 @@ class Engine:
     def decide(self, request: DecideRequest) -> DecideAnswer:
         """Decides one request.
 
-        Events sent along are handed to the store first and count in this decision whether or not they are there yet;
-        without a known or nameable customer they count in this decision only. With ``as_of_us`` set nothing is kept:
-        the decision is a question about another moment. Raises NoProgram, UnknownName, BadValue, TooLarge,
+        Events sent along count in this decision and are handed to the store once it is made: a request that is refused
+        leaves nothing, and whether their customer was known before does not hang on how fast the store is. Without an
+        identifier they count in this decision only. With ``as_of_us`` set nothing is kept: the decision is a question
+        about another moment. Raises NoProgram, UnknownName, BadValue, TooLarge,
         DeadlineTooShort, Overloaded, StoreError.
         """
         return self._decide(request, keep=True)
@@ -131,9 +132,10 @@ class Engine:
             request = _replaced(request, explain)
         if request.events:
             _check_events(plan, request.events, now_us)
-            if keep and request.as_of_us is None and request.identifiers:
-                self._keep_events(request, now_us)
-        return decide_one(plan, request, now_us, seed, deadline_ns)
+        answer = decide_one(plan, request, now_us, seed, deadline_ns)
+        if request.events and keep and request.as_of_us is None and request.identifiers:
+            self._keep_events(request, now_us)
+        return answer
 
     def _keep_events(self, request: DecideRequest, now_us: int) -> None:
         future = self.store.submit(

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from core.decision import Event, Identifier
-from core.errors import Overloaded, UnknownName
+from core import limits
+from core.decision import DecideRequest, Event, Identifier, PlacementRequest
+from core.errors import BadValue, Overloaded, UnknownName
 from core.hub.mutations import Mutation, RecordEvents, Upsert
-from core.outcomes import TellResult
+from core.outcomes import Outcome, OutcomeStatus, TellResult
 from tests.engine_subject import EngineSubject
 
 NOW_US = 1_750_000_000_000_000
@@ -110,3 +111,39 @@ def test_an_error_is_told_when_nothing_moves_any_more(subject: EngineSubject, mo
     profile = subject.store.profile(WHO)
     assert profile is not None
     assert profile.attributes["age"] == 7
+
+
+def test_a_refused_decision_keeps_none_of_its_events(subject: EngineSubject) -> None:
+    """They used to be handed to the store before the request was looked at, so a mistyped placement left them there."""
+    asked = DecideRequest("web", (PlacementRequest("nowhere"),), WHO, events=(VISIT,))
+    with pytest.raises(UnknownName):
+        subject.engine.decide(asked)
+    subject.store.apply(Upsert(identifiers=WHO, attributes={}, at_us=NOW_US))
+    profile = subject.store.profile(WHO)
+    assert profile is not None
+    assert not profile.events
+    subject.engine.decide(DecideRequest("web", (PlacementRequest("hero"),), WHO, events=(VISIT,)))
+    subject.store.apply(Upsert(identifiers=WHO, attributes={}, at_us=NOW_US))
+    profile = subject.store.profile(WHO)
+    assert profile is not None
+    assert [event.type for event in profile.events] == ["visit"]
+
+
+def test_a_time_in_the_future_is_refused_also_as_the_default_of_events(subject: EngineSubject) -> None:
+    """The call's own time was trusted, and events were measured against it: one of the year 3000 stayed the newest."""
+    ahead = NOW_US + limits.AHEAD_US + 1
+    with pytest.raises(BadValue, match="future"):
+        subject.engine.tell(WHO, [], {"age": 7}, "", ahead)
+    with pytest.raises(BadValue, match="future"):
+        subject.engine.tell(WHO, [Event("visit", "v2", ahead)], {}, "", NOW_US)
+    assert subject.store.profile(WHO) is None
+    assert subject.engine.tell(WHO, [VISIT], {}, "", ahead - 1).applied == 1
+
+
+def test_a_key_too_long_refuses_its_own_outcome_only(subject: EngineSubject) -> None:
+    """It raised out of the commit and took every other report of the call with it."""
+    request = DecideRequest("web", (PlacementRequest("hero", None),), WHO)
+    token = subject.engine.decide(request).placements[0].offers[0].token
+    long = "k" * (limits.STRING_BYTES + 1)
+    results = subject.engine.record([Outcome(token, "clicked", key=long), Outcome(token, "shown")])
+    assert [result.status for result in results] == [OutcomeStatus.REFUSED, OutcomeStatus.APPLIED]
