@@ -52,9 +52,6 @@ if TYPE_CHECKING:
 
     from core.hub.store import Store
 
-# A clock of a caller may run ahead of ours; an outcome or event later than this has a wrong date.
-_AHEAD_US = 5 * 60 * 1_000_000
-
 
 def _wall_us() -> int:
     return time.time_ns() // 1000
@@ -212,7 +209,10 @@ class Engine:
         if outcome.outcome not in catalog.outcomes:
             raise UnknownName("outcome", outcome.outcome, catalog.outcomes)
         at_us = now_us if outcome.at_us is None else outcome.at_us
-        if at_us > now_us + _AHEAD_US:
+        key_bytes = len(outcome.key.encode())
+        if key_bytes > limits.STRING_BYTES:
+            raise TooLarge("outcome.key in bytes", key_bytes, limits.STRING_BYTES)
+        if at_us > now_us + limits.AHEAD_US:
             raise BadValue("outcome.at", "lies in the future", "Send the time it happened, in UTC.")
         if at_us > issued.expires_us:
             raise NotFound("Instance", f"{issued.instance:016x}", "It expired before the outcome happened.")
@@ -258,14 +258,17 @@ class Engine:
         after mending it is harmless: an event whose type and key the customer has is not added twice. Raises UnknownName,
         BadValue, TooLarge, Overloaded, StoreError.
         """
-        now_us = self._clock_us() if at_us is None else at_us
+        clock_us = self._clock_us()
+        if at_us is not None and at_us > clock_us + limits.AHEAD_US:
+            raise BadValue("at", "lies in the future", "Send the time it happened, in UTC.")
+        now_us = clock_us if at_us is None else at_us
         who = tuple(identifiers)
         if not who:
             raise BadValue("identifiers", "is empty", "Say whose events and attributes these are.")
         if not events and not attributes:
             raise BadValue("events", "is empty, and so is attributes", "Tell at least one of them.")
         if events:
-            _check_events(self.plan, events, now_us)
+            _check_events(self.plan, events, clock_us)
         changes: list[mutations.Mutation] = []
         if attributes:
             changes.append(Upsert(identifiers=who, attributes=mutations.cells(attributes), source=source, at_us=now_us))
@@ -423,7 +426,7 @@ def _check_events(plan: Plan, events: Sequence[Event], now_us: int) -> None:
             raise BadValue(
                 f"events.{event.type}.key", "is empty", "Give each event a key that stays the same when it is sent again."
             )
-        if event.at_us is not None and event.at_us > now_us + _AHEAD_US:
+        if event.at_us is not None and event.at_us > now_us + limits.AHEAD_US:
             raise BadValue(f"events.{event.type}.at", "lies in the future", "Send the time it happened, in UTC.")
 
 

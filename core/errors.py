@@ -221,7 +221,7 @@ class StoreCorrupt(StoreError):
 
     def __init__(self, what: str, problem: str) -> None:
         super().__init__(
-            f"{what} is damaged: {problem}.", hint="Restore from a backup; other customers are served on.",
+            f"{what} is damaged: {problem}.", hint="Restore the store from a backup. What is undamaged stays as it is.",
             what=what, problem=problem,
         )
 

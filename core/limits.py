@@ -81,6 +81,9 @@ EVENT_BYTES: Final = 8192
 EVENT_LIST_BYTES: Final = 8 << 20
 # Sources (billing, web...) a store may know: named by configuration and imports, so a small number; stored in 16 bits.
 SOURCES: Final = 4096
+# How far a caller's clock may run ahead of ours; a later date is refused. A consent, once dated, only yields to a later
+# one, so a wrong date in the future could never be withdrawn.
+AHEAD_US: Final = 5 * 60 * 1_000_000
 # Mutations in one transaction: past a few hundred the commit is no longer what costs (measured: 16 us a put at 200).
 MUTATIONS_PER_COMMIT: Final = 1024
 # Mutations waiting for the committer; beyond it callers are told to come back.

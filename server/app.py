@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 from core.engine import Engine
-from core.errors import ConfigError
+from core.errors import ConfigError, RequestError
 from core.hub.store import Store
-from core.inference.registry import Registry, State
+from core.inference.registry import Registry, State, Version
 from core.programs.source import read
 from server import logs
 from server.config import Config
@@ -80,7 +80,7 @@ def run(config: Config) -> None:
         else:
             log.warning("no program is loaded", hint="Load one: rapport program load FOLDER.")
         if config.models_poll_seconds > 0:
-            registry.watch(config.models_poll_seconds)
+            registry.watch(config.models_poll_seconds, _told)
         server.wait(before_exit=opened.pop_all().close)
 
 
@@ -96,9 +96,14 @@ def _registry(config: Config) -> Registry:
         threading.Event().wait(SETTLE_SECONDS)
         registry.scan()
     for version in registry.versions():
-        say = logs.get("models").warning if version.state is State.REFUSED else logs.get("models").info
-        say("model", model=version.label, state=version.state.value, cause=version.cause)
+        _told(version)
     return registry
+
+
+def _told(version: Version) -> None:
+    """Log a model's state: whoever put it into the folder waits for no answer."""
+    say = logs.get("models").warning if version.state is State.REFUSED else logs.get("models").info
+    say("model", model=version.label, state=version.state.value, cause=version.cause)
 
 
 def _folder(config: Config) -> Path:
@@ -112,4 +117,8 @@ def _folder(config: Config) -> Path:
 
 def _lost(error: BaseException) -> None:
     """An event sent along with a decision could not be kept: the decision was answered, so only the log can tell."""
+    if isinstance(error, RequestError):
+        # The caller's mistake, which the decision refuses too; where in our code it was seen helps nobody.
+        logs.get("engine").warning("an event sent with a decision was not kept", reason=error.reason)
+        return
     logs.get("engine").error("an event sent with a decision was not kept", exc_info=error)

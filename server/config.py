@@ -337,7 +337,7 @@ def _check(field: dataclasses.Field[Any], row: Row, value: object, origin: str) 
             hint=f"Did you mean '{close}'?" if close else "",
         )
     if row.low is not None and row.high is not None and not row.low <= float(value) <= row.high:
-        raise ConfigError(row.key, f"must be from {row.low:g} to {row.high:g}, and is {value} (from {origin})")
+        raise ConfigError(row.key, f"must be from {row.low} to {row.high}, and is {value} (from {origin})")
     return value
 
 

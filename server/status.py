@@ -11,6 +11,7 @@ id leaves the process, for a stack trace can hold a customer's data.
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Final, NoReturn
 
@@ -59,6 +60,9 @@ CODES: Final[dict[type[errors.RapportError], grpc.StatusCode]] = {
 MESSAGE_BYTES: Final = 600
 VIOLATIONS_BYTES: Final = 2500
 METADATA_BYTES: Final = 1000
+# How often the log repeats what is wrong with the store.
+NOTE_SECONDS: Final = 60.0
+_noted: dict[str, float] = {}
 
 
 def code(error: errors.RapportError) -> grpc.StatusCode:
@@ -79,6 +83,7 @@ def describe(error: BaseException) -> status_pb2.Status:
     """The google.rpc.Status of any exception; logs it, whole, when it is a mistake of ours."""
     if not isinstance(error, errors.RapportError) or isinstance(error, errors.EngineFault):
         return _fault(error)
+    _note(error)
     status = status_pb2.Status(code=number(code(error)), message=_short(error.message, MESSAGE_BYTES))
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
     room = METADATA_BYTES
@@ -110,6 +115,7 @@ def failure(error: BaseException) -> values_pb2.Failure:
         return values_pb2.Failure(
             status=status.code, reason=info.reason, message=status.message, metadata=dict(info.metadata)
         )
+    _note(error)
     return values_pb2.Failure(
         status=number(code(error)),
         reason=error.reason,
@@ -123,6 +129,20 @@ def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
     """End the call with an error. Raises, as grpc's own abort does; the caller's frame must let it pass."""
     context.abort_with_status(rpc_status.to_status(describe(error)))
     raise AssertionError("abort_with_status returns never")
+
+
+def _note(error: errors.RapportError) -> None:
+    """Log that the store is full, damaged or takes no writes: callers are told, but the operator has to act.
+
+    Every refused call says the same, so each reason is logged once in NOTE_SECONDS.
+    """
+    if not isinstance(error, errors.StoreError) or isinstance(error, errors.SchemaConflict):
+        return
+    now = time.monotonic()
+    if now - _noted.get(error.reason, -NOTE_SECONDS) < NOTE_SECONDS:
+        return
+    _noted[error.reason] = now
+    logs.get("status").error("store", reason=error.reason, problem=error.message, hint=error.hint)
 
 
 def _fault(error: BaseException) -> status_pb2.Status:

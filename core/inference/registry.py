@@ -240,7 +240,8 @@ class Registry:
             self._seen = {key: seen for key, seen in self._seen.items() if key in here}
             for key, known in list(self._versions.items()):
                 if key not in here and known.state in (State.READY, State.REFUSED):
-                    changed.append(self._mark(*key, State.RETIRED))
+                    # A refused one keeps its cause: of a deployment by call nothing ever lay in the folder.
+                    changed.append(self._mark(*key, State.RETIRED, known.cause))
                     self._tried.pop(key, None)
             # Highest first: of several new releases only the best is loaded, the others are tried and wait.
             for found in sorted(listing.found, key=lambda entry: (entry.name, -entry.version)):
@@ -248,14 +249,17 @@ class Registry:
                     changed.extend(self._consider(found))
         return tuple(changed)
 
-    def watch(self, every_seconds: float = 5.0) -> None:
-        """Scans from now on, on a thread of its own, until `close`."""
+    def watch(
+        self, every_seconds: float = 5.0, on_change: Callable[[Version], None] = lambda version: None
+    ) -> None:
+        """Scans from now on, on a thread of its own, until `close`; ``on_change`` is told what changed state."""
         if self._watcher is not None:
             return
 
         def look() -> None:
             while not self._stop.wait(every_seconds):
-                self.scan()
+                for version in self.scan():
+                    on_change(version)
 
         self._watcher = threading.Thread(target=look, name="rapport-models", daemon=True)
         self._watcher.start()

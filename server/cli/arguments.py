@@ -72,6 +72,8 @@ def money(text: str, option: str) -> Money:
     minor = Decimal(match[1]).scaleb(currency_exponent(match[2]))
     if minor != minor.to_integral_value():
         raise typer.BadParameter(f"{text} has parts of the smallest unit of {match[2]}.", param_hint=option)
+    if not -(2**63) <= minor < 2**63:
+        raise typer.BadParameter(f"{text} does not fit 64 bits of the smallest unit.", param_hint=option)
     return Money(int(minor), match[2])
 
 
@@ -101,12 +103,14 @@ def instant(text: str, option: str) -> timestamp_pb2.Timestamp:
     """An ISO 8601 date-time; without a zone it is UTC."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        # To UTC here: at the ends of the calendar a zone leads out of it.
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise typer.BadParameter(
             f"'{text}' is not a time such as 2026-09-01T12:00:00Z.", param_hint=option
         ) from None
     made = timestamp_pb2.Timestamp()
-    made.FromDatetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    made.FromDatetime(moment)
     return made
 
 

@@ -163,7 +163,13 @@ _Dated = (
 
 
 def _at(message: _Dated) -> int:
-    return convert.micros(message.at, "at") if message.HasField("at") else calls.now_us()
+    now_us = calls.now_us()
+    if not message.HasField("at"):
+        return now_us
+    at_us = convert.micros(message.at, "at")
+    if at_us > now_us + limits.AHEAD_US:
+        raise BadValue("at", "lies in the future", "Send the time it happened, in UTC.")
+    return at_us
 
 
 def _who(messages: Sequence[values_pb2.Identifier]) -> tuple[Identifier, ...]:

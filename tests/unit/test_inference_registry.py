@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ModelError, NotFound, Problem, ProgramError
-from core.inference.registry import LiveModel, Registry, State
+from core.inference.registry import LiveModel, Registry, State, Version
 from tests import inference_models as models
 
 TEXT = models.describe("  x: [customer.age]", "output: {kind: value}\nfallback: 0.5\nbudget_ms: 1000")
@@ -227,7 +227,8 @@ def test_a_held_plan_keeps_its_runner_through_a_switch(tmp_path: Path) -> None:
 
 def test_the_watching_thread_finds_a_release(tmp_path: Path) -> None:
     found = registry(tmp_path)
-    found.watch(every_seconds=0.01)
+    told: list[Version] = []
+    found.watch(every_seconds=0.01, on_change=told.append)
     try:
         put(tmp_path / "staging", "uptake", 1, 1.0)
         (tmp_path / "staging" / "uptake").rename(tmp_path / "uptake")
@@ -238,3 +239,5 @@ def test_the_watching_thread_finds_a_release(tmp_path: Path) -> None:
         assert answers(found) == 1.0
     finally:
         found.close()
+    # A version dropped into the folder was refused or taken without a line in the log.
+    assert [(version.version, version.state) for version in told] == [(1, State.LIVE)]

@@ -120,6 +120,20 @@ def test_a_fault_of_ours_leaves_the_process_as_an_id_only(
     assert any("test_server_status" in frame for frame in line["frames"])
 
 
+def test_a_store_that_needs_its_operator_is_logged_once_a_while(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full or failing disk was told to every caller, and the server's own log stayed silent."""
+    monkeypatch.setattr(status, "_noted", {})
+    logs.configure("info", "json")
+    for _ in range(3):
+        status.describe(errors.StoreFull("store's map", "Raise store.map_bytes."))
+        status.failure(errors.StoreReadOnly("the disk is full"))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["reason"] for line in lines] == ["STORE_FULL", "STORE_READ_ONLY"]
+    assert lines[0]["hint"] == "Raise store.map_bytes."
+
+
 def test_a_log_line_never_holds_the_text_of_a_foreign_exception(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     try:
