@@ -242,7 +242,11 @@ class OfferReader:
         increment, ending, rounding = self._round(reader, table.get("round"), name)
         if list_minor is None:
             return None
-        return Price(list_minor, currency, adjustments, floor, ceiling, increment, ending, rounding, basis)
+        # Adjustments add up, and an ending may lie above the price: without a floor of its own nothing else keeps a price
+        # from falling below nothing, and no shop pays its customers to buy.
+        return Price(
+            list_minor, currency, adjustments, 0 if floor is None else floor, ceiling, increment, ending, rounding, basis
+        )
 
     def _check_bounds(self, reader: Reader, table: Table, list_minor: int | None, floor: int | None,
                       ceiling: int | None) -> None:

@@ -147,6 +147,13 @@ def test_schedule_until_a_date_includes_that_day_and_a_timestamp_does_not() -> N
     assert one("schedule: {from: 2026-09-01 10:30}").schedule_from_us == us(2026, 9, 1, 10, 30)
 
 
+def test_a_price_without_a_floor_does_not_fall_below_nothing() -> None:
+    """Each adjustment was bounded, their sum was not: 10 EUR less 25 EUR was quoted as -15 EUR."""
+    price = one("price: {list: 10.00 EUR, adjustments: [{amount: -25.00 EUR}]}").price
+    assert price is not None
+    assert price.floor == 0
+
+
 def test_price_is_read_exactly() -> None:
     price = one("""
 price:
