@@ -318,7 +318,7 @@ def test_a_consent_dated_ahead_is_refused_because_it_could_never_be_withdrawn(ad
         consent.at.FromDatetime(datetime.now(UTC) + timedelta(days=1))
         with pytest.raises(grpc.RpcError) as refused:
             profiles.SetConsent(consent)
-        assert (refused.value.code(), "future" in refused.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+        assert (refused.value.code(), "future" in (refused.value.details() or "")) == (grpc.StatusCode.INVALID_ARGUMENT, True)
         consent.at.FromDatetime(datetime.now(UTC) - timedelta(days=1))
         profiles.SetConsent(consent)
 
