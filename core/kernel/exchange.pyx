@@ -72,7 +72,8 @@ _CLAMPS = {int(clamp): clamp for clamp in Clamp}
 _NO_CONTENT = {}
 cdef dict _TYPE_NAMES = {
     ValueType.BOOL: "true or false", ValueType.INT: "a whole number", ValueType.DOUBLE: "a number",
-    ValueType.MONEY: "an amount of money", ValueType.TIMESTAMP: "an instant with its zone", ValueType.ENUM: "a text",
+    ValueType.MONEY: "an amount of money with its currency, as 60.00 EUR",
+    ValueType.TIMESTAMP: "an instant with its zone", ValueType.ENUM: "a text",
     ValueType.STRING: "a text", ValueType.STRING_SET: "a set of texts",
 }
 

@@ -369,7 +369,7 @@ cdef class Plan:
         for i, table in enumerate(source.model_tables):
             deployed = models.get(table.model)
             if deployed is None:
-                raise NotFound("Model", table.model, "Deploy it first: rapport model deploy FOLDER.")
+                raise NotFound("Model", table.model, "Deploy it first: rapport model deploy NAME FOLDER.")
             names.append(deployed.label)
             runner = deployed.runner
             scored[i].per_customer = table.per_customer
