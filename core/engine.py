@@ -26,9 +26,11 @@ from core.errors import (
     DeadlineTooShort,
     NoProgram,
     NotFound,
+    Overloaded,
     RapportError,
     RequestError,
     StoreCorrupt,
+    StoreError,
     TooLarge,
     UnknownName,
 )
@@ -135,9 +137,14 @@ class Engine:
         return answer
 
     def _keep_events(self, request: DecideRequest, now_us: int) -> None:
-        future = self.store.submit(
-            RecordEvents(identifiers=request.identifiers, events=_recorded(request.events, now_us))
-        )
+        # The answer is made: a store that takes no writes now costs the events, which `on_lost` is told, not the decision.
+        try:
+            future = self.store.submit(
+                RecordEvents(identifiers=request.identifiers, events=_recorded(request.events, now_us))
+            )
+        except (StoreError, Overloaded) as error:
+            self._on_lost(error)
+            return
         future.add_done_callback(self._kept)
 
     def _kept(self, future: Future[Any]) -> None:

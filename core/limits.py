@@ -33,6 +33,8 @@ SET_MEMBERS: Final = 256
 EVENTS_PER_REQUEST: Final = 64
 # Fields of one event.
 EVENT_FIELDS: Final = 32
+# Reasons of one FULL explanation (placements x offers): each becomes a message, and 100,000 take about a second.
+REASONS_PER_REQUEST: Final = 200_000
 # DecideMany: bounded so that one call cannot hold a handler thread for long (100 x ~20 us = 2 ms).
 DECISIONS_PER_CALL: Final = 100
 # One gRPC message. The largest legal DecideMany is far below it.

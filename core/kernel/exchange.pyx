@@ -357,6 +357,11 @@ cdef Asked _ask(Plan plan, request, int64_t now_us, uint64_t seed, int64_t deadl
     asked.request.explain = int(request.explain)
     asked.request.deferred = request.deferred
     _read_wanted(asked, plan, request.channel, request.placements)
+    if asked.request.explain == 3 and len(request.placements) * plan.tables.offers > limits.REASONS_PER_REQUEST:
+        raise TooLarge(
+            "reasons of a full explanation (placements times offers)", len(request.placements) * plan.tables.offers,
+            limits.REASONS_PER_REQUEST
+        )
     _read_identities(asked, plan, request.identifiers)
     _read_facts(asked, plan, request.facts)
     if request.events:

@@ -38,6 +38,7 @@ cdef enum:
     SOURCE_SUPPRESSION = 3
     SOURCE_CONSENT = 4
     SOURCE_CASE = 5
+    FIRST_CAUSE = -2
 
 
 cdef inline bint _is_set(const uint64_t* bits, uint32_t offer) noexcept nogil:
@@ -165,7 +166,6 @@ cdef void _question(
     cdef const Tables* plan = work.plan
     cdef const OfferDates* dates = &plan.dates[offer]
     cdef int64_t now = work.request.as_of_us
-    cdef uint32_t i
     if dates.stopped or now < dates.from_us or now >= dates.until_us:
         verdict.reason = REASON_SCHEDULE
     elif not _is_set(plan.channel_masks + <size_t> placement.channel * plan.words, offer):
@@ -180,11 +180,10 @@ cdef void _question(
         verdict.reason = REASON_MODEL_FAILED
     elif _is_set(work.undefined, offer):
         verdict.reason = REASON_SCORE_UNDEFINED
-        for i in range(work.cause_count):
-            if work.causes[i].offer == offer:
-                verdict.detail = work.causes[i].detail
-                verdict.slot = work.causes[i].slot
-                break
+        # An undefined offer's place among the causes stands where a contender's index would.
+        if contenders[offer] <= FIRST_CAUSE:
+            verdict.detail = work.causes[FIRST_CAUSE - contenders[offer]].detail
+            verdict.slot = work.causes[FIRST_CAUSE - contenders[offer]].slot
     else:
         verdict.contender = contenders[offer]
         if not plan.repeats and _is_set(work.returned, offer):
@@ -218,6 +217,8 @@ cdef bint explain_placement(Work* work, uint32_t wanted) noexcept nogil:
     for i in range(work.contender_count):
         work.contender_of[work.survivors[i]] = <int32_t> i
         describe_contender(work, i)
+    for i in range(work.cause_count):
+        work.contender_of[work.causes[i].offer] = FIRST_CAUSE - <int32_t> i
     for i in range(plan.offers):
         verdicts[i].slot = -1
         verdicts[i].contender = -1

@@ -11,6 +11,8 @@ from libc.math cimport isfinite, isnan
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from core import limits
+
 from core.hub.environment cimport Snapshot, snapshot_customer, snapshot_get_customer
 from core.hub.contacts cimport contacts_open
 from core.hub.events cimport EventHeader, EventList, event_f64, event_i64, event_read, event_text, events_open
@@ -196,6 +198,12 @@ cdef void _read_cases(Work* work) noexcept nogil:
                 break
 
 
+cdef enum:
+    EVENTS_OF_A_MOMENT = 64  # core.limits.EVENTS_PER_REQUEST, asserted below
+
+assert EVENTS_OF_A_MOMENT == limits.EVENTS_PER_REQUEST
+
+
 # --- aggregates -----------------------------------------------------------------------------------------------
 
 cdef struct Tally:
@@ -219,6 +227,7 @@ cdef void _aggregate(Work* work) noexcept nogil:
     cdef Tally* tallies = <Tally*> arena_take(&work.arena, plan.aggregate_count * sizeof(Tally))
     cdef EventHeader event, added
     cdef bint more, more_added
+    cdef uint8_t[EVENTS_OF_A_MOMENT] known
     if tallies == NULL:
         work.out_of_memory = 1
         return
@@ -228,6 +237,8 @@ cdef void _aggregate(Work* work) noexcept nogil:
             work, &tallies[i], stored.count + moment.count
         ):
             return
+    _mark_stored(stored, moment, now, known)
+    i = 0
     more = event_read(stored, at, &event)
     more_added = event_read(moment, extra, &added)
     while more or more_added:
@@ -240,23 +251,43 @@ cdef void _aggregate(Work* work) noexcept nogil:
             at += event.size
             more = event_read(stored, at, &event)
         else:
-            if added.at <= now and not _is_stored(stored, &added):
+            if added.at <= now and not known[i]:
                 _tally(work, tallies, moment.entries + extra, &added)
+            i += 1
             extra += added.size
             more_added = event_read(moment, extra, &added)
     for i in range(plan.aggregate_count):
         _conclude(&plan.aggregates[i], &tallies[i], &work.frame[plan.aggregates[i].slot])
 
 
-cdef bint _is_stored(const EventList* stored, const EventHeader* wanted) noexcept nogil:
-    """Whether the store holds an event of the same type under the same key."""
-    cdef size_t at = 0
-    cdef EventHeader event
-    while event_read(stored, at, &event):
-        if event.key == wanted.key and event.type == wanted.type:
-            return True
+cdef void _mark_stored(const EventList* stored, const EventList* moment, int64_t now, uint8_t* known) noexcept nogil:
+    """Marks the events of the moment that the store holds under the same type and key, and that count there by now.
+
+    One walk over the stored list, which may be long: a filter of 256 bits passes few events on to the comparison.
+    """
+    cdef uint64_t[4] filter
+    cdef size_t at = 0, extra
+    cdef EventHeader event, added
+    cdef uint32_t i
+    memset(known, 0, EVENTS_OF_A_MOMENT)
+    if moment.count == 0 or stored.count == 0:
+        return
+    memset(filter, 0, sizeof(filter))
+    extra = 0
+    while event_read(moment, extra, &added):
+        filter[(added.key >> 6) & 3] |= <uint64_t> 1 << (added.key & 63)
+        extra += added.size
+    while event_read(stored, at, &event) and event.at <= now:
         at += event.size
-    return False
+        if not filter[(event.key >> 6) & 3] >> (event.key & 63) & 1:
+            continue
+        extra = 0
+        i = 0
+        while event_read(moment, extra, &added):
+            if event.key == added.key and event.type == added.type:
+                known[i] = 1
+            i += 1
+            extra += added.size
 
 
 cdef bint _open_table(Work* work, Tally* tally, uint32_t events) noexcept nogil:
