@@ -35,6 +35,7 @@ from core.expressions import Call, Expression, Input, InputKind, Kind, Literal, 
 from core.expressions.check import Scope, check
 from core.expressions.conditions import Atom, Op, split
 from core.expressions.lower import Assembler, Code
+from core.programs.collecting import paused
 from core.programs.model_binding import Column, ModelBinding
 from core.programs.program import (
     ConstantPropensity,
@@ -689,7 +690,8 @@ def compile_tables(program: Program, models: Mapping[str, ModelBinding]) -> Tabl
     Raises `ProgramError` when a model's bound expressions do not fit the program's schema.
     """
     assert len(program.offers) <= limits.OFFERS
-    return Compiler(program, models).tables()
+    with paused():
+        return Compiler(program, models).tables()
 
 
 def consent_input(purpose: str) -> Input:
