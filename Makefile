@@ -52,7 +52,7 @@ stop: ## end the server that `make run` started
 
 .PHONY: test lint crash fuzz sanitize
 # Lint does not stop the tests: one run tells everything. loadfile keeps a file's tests, and its servers, on one worker.
-test: ready ## lint, types, import contracts, every test (what .ci/run runs)
+test: ready ## lint, types, import contracts, every test, 10,000 decisions against the oracle (what .ci/run runs)
 	@status=0; $(MAKE) lint || status=$$?; \
 	$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS) || status=$$?; \
 	if [ $$status -ne 0 ]; then echo 'make test: something above failed (lint and types come before the tests).' >&2; fi; \
