@@ -237,7 +237,7 @@ cdef void _aggregate(Work* work) noexcept nogil:
             work, &tallies[i], stored.count + moment.count
         ):
             return
-    _mark_stored(stored, moment, now, known)
+    _mark_stored(stored, moment, known)
     i = 0
     more = event_read(stored, at, &event)
     more_added = event_read(moment, extra, &added)
@@ -260,8 +260,8 @@ cdef void _aggregate(Work* work) noexcept nogil:
         _conclude(&plan.aggregates[i], &tallies[i], &work.frame[plan.aggregates[i].slot])
 
 
-cdef void _mark_stored(const EventList* stored, const EventList* moment, int64_t now, uint8_t* known) noexcept nogil:
-    """Marks the events of the moment that the store holds under the same type and key, and that count there by now.
+cdef void _mark_stored(const EventList* stored, const EventList* moment, uint8_t* known) noexcept nogil:
+    """Marks the events of the moment that the store holds under the same type and key, whenever it says they happened.
 
     One walk over the stored list, which may be long: a filter of 256 bits passes few events on to the comparison.
     """
@@ -277,7 +277,7 @@ cdef void _mark_stored(const EventList* stored, const EventList* moment, int64_t
     while event_read(moment, extra, &added):
         filter[(added.key >> 6) & 3] |= <uint64_t> 1 << (added.key & 63)
         extra += added.size
-    while event_read(stored, at, &event) and event.at <= now:
+    while event_read(stored, at, &event):
         at += event.size
         if not filter[(event.key >> 6) & 3] >> (event.key & 63) & 1:
             continue
