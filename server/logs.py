@@ -38,7 +38,8 @@ def configure(level: str, format: Format) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # The stream of the moment, not that of this call: whoever replaces sys.stderr may close what was there before.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
     # grpcio logs through the standard library, a traceback with the exception's text among it.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -141,3 +143,16 @@ def test_a_log_line_never_holds_the_text_of_a_foreign_exception(capsys: pytest.C
     except ValueError as raised:
         status.describe(raised)
     assert "maria" not in capsys.readouterr().err
+
+
+def test_logging_outlives_the_stream_it_was_configured_under(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever replaced standard error and closed the old one made every later log line raise, and its call fail."""
+    first, second = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", first)
+    logs.configure("info", "json")
+    first.close()
+    monkeypatch.setattr(sys, "stderr", second)
+    monkeypatch.setattr(status, "_noted", {})
+    told = status.describe(errors.StoreFull("disk", "Free some space."))
+    assert told.code == status.number(grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert json.loads(second.getvalue())["reason"] == "STORE_FULL"
