@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from core import limits
@@ -34,6 +34,7 @@ from core.errors import (
     TooLarge,
     UnknownName,
 )
+from core.futures import done, pass_on, settled, then
 from core.hub import mutations
 from core.hub.catalog import name_of
 from core.hub.mutations import RecordedEvent, RecordEvents, RecordOutcomes, Upsert
@@ -82,6 +83,8 @@ class Engine:
         self._changing = threading.RLock()
         # Replaced, never altered; a decision reads it once.
         self._plan: Plan | None = None
+        # Told of each plan before the one it replaces is closed: threads that decide without Python.
+        self._followers: list[Callable[[Plan | None], None]] = []
         registry.listen(self._models_change)
         saved = store.active_program()
         if saved is not None:
@@ -159,11 +162,16 @@ class Engine:
     # --- the loop back ----------------------------------------------------------------------------------------
 
     def record(self, outcomes: Sequence[Outcome]) -> Sequence[OutcomeResult]:
-        """Records outcomes, each for itself; durable and seen by every later decision when it returns.
+        """`recording`, waited for."""
+        return self.recording(outcomes).result()
+
+    def recording(self, outcomes: Sequence[Outcome]) -> Future[Sequence[OutcomeResult]]:
+        """Records outcomes, each for itself; durable and seen by every later decision once the future has its value.
 
         Results are in the order given. A token that nobody here issued, or that expired, is UNKNOWN; an outcome
         nobody declared, a time in the future or what the store refuses is REFUSED; both carry the error. Raises
-        Overloaded, and StoreError when nothing can be written; sending the same again counts nothing twice.
+        Overloaded, and StoreError when nothing can be written, at once or by the future; sending the same again counts
+        nothing twice.
         """
         now_us = self._clock_us()
         results: list[OutcomeResult | None] = [None] * len(outcomes)
@@ -175,40 +183,65 @@ class Engine:
                 results[position] = OutcomeResult(OutcomeStatus.UNKNOWN, error)
             except RapportError as error:
                 results[position] = OutcomeResult(OutcomeStatus.REFUSED, error)
-        if reports:
-            kept = self._keep_outcomes([report for _, report in reports])
+
+        def filled(kept: Sequence[mutations.OutcomeStatus | RapportError]) -> Sequence[OutcomeResult]:
             for (position, report), status in zip(reports, kept, strict=True):
                 results[position] = _result(report, status)
-        return [result for result in results if result is not None]
+            return [result for result in results if result is not None]
+
+        return then(self._keep_outcomes([report for _, report in reports]), filled)
 
     def _keep_outcomes(
         self, reports: Sequence[mutations.Outcome]
-    ) -> Sequence[mutations.OutcomeStatus | RapportError]:
-        """What became of each report, or why the store refused it. Raises when the store takes no writes at all.
+    ) -> Future[Sequence[mutations.OutcomeStatus | RapportError]]:
+        """What became of each report, or why the store refused it; fails when the store takes no writes at all.
 
         They are sent as one change, which the store refuses as a whole; so when one is refused, each is sent by itself
         (nothing of the first attempt was kept, and those that follow still share a commit).
         """
-        try:
-            statuses: Sequence[mutations.OutcomeStatus] = self.store.apply(RecordOutcomes(outcomes=tuple(reports)))
-            return statuses
-        except RapportError as error:
-            if not isinstance(error, RequestError | StoreCorrupt):
-                raise
-            if len(reports) == 1:
-                return [error]
+        if not reports:
+            return done(())
+        kept: Future[Sequence[mutations.OutcomeStatus | RapportError]] = Future()
+
+        def one_by_one(together: Future[Any]) -> None:
+            error = together.exception()
+            if error is None:
+                kept.set_result(together.result())
+            elif not isinstance(error, RequestError | StoreCorrupt):
+                kept.set_exception(error)
+            elif len(reports) == 1:
+                kept.set_result([error])
+            else:
+                self._keep_each(reports, kept)
+
+        self.store.submit(RecordOutcomes(outcomes=tuple(reports))).add_done_callback(one_by_one)
+        return kept
+
+    def _keep_each(
+        self,
+        reports: Sequence[mutations.Outcome],
+        kept: Future[Sequence[mutations.OutcomeStatus | RapportError]],
+    ) -> None:
         submitted: list[Future[Any]] = []
+        failure: BaseException | None = None
         try:
             submitted.extend(self.store.submit(RecordOutcomes(outcomes=(report,))) for report in reports)
-        finally:
-            wait(submitted)
-        settled: list[mutations.OutcomeStatus | RapportError] = []
-        for future in submitted:
-            try:
-                settled.append(future.result()[0])
-            except (RequestError, StoreCorrupt) as error:
-                settled.append(error)
-        return settled
+        except BaseException as error:
+            failure = error
+
+        def collect(futures: Sequence[Future[Any]]) -> Sequence[mutations.OutcomeStatus | RapportError]:
+            if failure is not None:
+                # Told only now: whoever hears of an error may count on nothing still moving.
+                raise failure
+            found: list[mutations.OutcomeStatus | RapportError] = []
+            for future in futures:
+                try:
+                    found.append(future.result()[0])
+                except (RequestError, StoreCorrupt) as error:
+                    found.append(error)
+            return found
+
+        pass_on(then(settled(submitted), collect), kept)
 
     def _report(self, outcome: Outcome, now_us: int) -> mutations.Outcome:
         issued = read_token(outcome.token, self.store.signing_key)
@@ -257,13 +290,24 @@ class Engine:
         source: str,
         at_us: int | None,
     ) -> TellResult:
-        """Keeps events and attributes of a customer, made when nobody known is named; durable and visible when it
-        returns.
+        """`telling`, waited for."""
+        return self.telling(identifiers, events, attributes, source, at_us).result()
+
+    def telling(
+        self,
+        identifiers: Sequence[Identifier],
+        events: Sequence[Event],
+        attributes: Mapping[str, AnyValue],
+        source: str,
+        at_us: int | None,
+    ) -> Future[TellResult]:
+        """Keeps events and attributes of a customer, made when nobody known is named; durable and visible once the future
+        has its value.
 
         Attributes and events are two changes, submitted together in this order so that they mostly share a commit.
-        One that is refused leaves the other in place; both are settled when this raises, and telling the same again
+        One that is refused leaves the other in place; both are settled when the future fails, and telling the same again
         after mending it is harmless: an event whose type and key the customer has is not added twice. Raises UnknownName,
-        BadValue, TooLarge, Overloaded, StoreError.
+        BadValue, TooLarge, Overloaded, StoreError, at once or by the future.
         """
         clock_us = self._clock_us()
         if at_us is not None and at_us > clock_us + limits.AHEAD_US:
@@ -282,14 +326,21 @@ class Engine:
         if events:
             changes.append(RecordEvents(identifiers=who, events=_recorded(events, now_us)))
         submitted: list[Future[Any]] = []
+        failure: BaseException | None = None
         try:
             submitted.extend(self.store.submit(change) for change in changes)
-        finally:
+        except BaseException as error:
+            failure = error
+
+        def collect(futures: Sequence[Future[Any]]) -> TellResult:
             # Also when the second found the queue full: whoever is told of an error may count on nothing still moving.
-            wait(submitted)
-        results = [future.result() for future in submitted]
-        applied: tuple[bool, ...] = results[-1].applied if events else ()
-        return TellResult(sum(applied), len(applied) - sum(applied), any(result.created for result in results))
+            if failure is not None:
+                raise failure
+            results = [future.result() for future in futures]
+            applied: tuple[bool, ...] = results[-1].applied if events else ()
+            return TellResult(sum(applied), len(applied) - sum(applied), any(result.created for result in results))
+
+        return then(settled(submitted), collect)
 
     # --- programs ---------------------------------------------------------------------------------------------
 
@@ -385,6 +436,8 @@ class Engine:
     def _swap(self, plan: Plan) -> None:
         """Makes a plan the one that serves; decisions under way keep the one they began with."""
         before, self._plan = self._plan, plan
+        for follower in self._followers:
+            follower(plan)
         if before is not None:
             before.close()
 
@@ -396,10 +449,21 @@ class Engine:
                 return
             self._swap(self._built(plan.program, plan.version_number, wanted))
 
+    def follow(self, follower: Callable[[Plan | None], None]) -> None:
+        """Calls ``follower`` with the plan that serves now (None: none does), and with each that replaces it.
+
+        It returns once it uses the plan before no more, and raises nothing: the change is acknowledged when all have.
+        """
+        with self._changing:
+            self._followers.append(follower)
+            follower(self._plan)
+
     def close(self) -> None:
         """Lets go of the plan, so that the store can be closed. Decisions under way must have ended."""
         with self._changing:
             plan, self._plan = self._plan, None
+            for follower in self._followers:
+                follower(None)
             if plan is not None:
                 plan.close()
 

@@ -108,6 +108,24 @@ class BadToken(RequestError):
         )
 
 
+class PastLimit(RequestError):
+    """A call whose bytes pass a limit of the transport; refused before it was read to its end."""
+
+    reason = "TOO_LARGE"
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"{what} in bytes: more than the limit of {limit}.", what=what, limit=limit)
+
+
+class NotServed(RequestError):
+    """A method or an encoding that this address does not serve."""
+
+    reason = "NOT_SERVED"
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(f"{what} is not served here.", hint=hint, what=what)
+
+
 class DeadlineTooShort(RequestError):
     """The caller's deadline had passed before any work began."""
 

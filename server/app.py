@@ -19,6 +19,7 @@ from core.inference.registry import Registry, State, Version
 from core.programs.source import read
 from server import logs
 from server.config import Config
+from server.front import Front
 from server.process import Process, Served
 from server.services import calls, decisions, models, profiles, programs
 
@@ -44,14 +45,11 @@ def run(config: Config) -> None:
         most = config.limits_control_message_bytes
         # ProgramService tells the process that a program serves, and the process serves ProgramService.
         process: list[Process] = []
+        deciding = decisions.DecisionService(engine, config.limits_message_bytes)
         process.append(
             Process(
                 config,
-                channels=[
-                    Served(
-                        decisions.NAME, decisions.DecisionService(engine, config.limits_message_bytes).handlers()
-                    )
-                ],
+                channels=[Served(decisions.NAME, deciding.handlers())],
                 control=[
                     Served(
                         programs.NAME,
@@ -60,6 +58,7 @@ def run(config: Config) -> None:
                     Served(profiles.NAME, profiles.ProfileService(store, most).handlers()),
                     Served(models.NAME, models.ModelService(registry, most).handlers()),
                 ],
+                front=None if config.shared else Front(config, deciding.methods(), engine),
             )
         )
         server = process[0]

@@ -23,6 +23,7 @@ from grpc_reflection.v1alpha import reflection
 
 from server import logs
 from server.config import Config
+from server.front import Front
 from server.listener import Listener
 from server.services import decisions
 
@@ -41,8 +42,13 @@ class Served:
 class Process:
     """Everything bound and answering. Made not started; `start`, then `wait`, which returns once drained."""
 
-    def __init__(self, config: Config, channels: Sequence[Served], control: Sequence[Served]) -> None:
+    def __init__(
+        self, config: Config, channels: Sequence[Served], control: Sequence[Served], front: Front | None = None
+    ) -> None:
         """Bind the addresses; ``channels`` are served at listen.decisions, ``control`` at listen.control.
+
+        With ``front``, which has listen.decisions already, ``channels`` are served at listen.control too, for tools that
+        ask everything there.
 
         Raises ConfigError or AddressUnavailable, and then nothing stays bound.
         """
@@ -51,37 +57,48 @@ class Process:
         self._ended = threading.Event()
         self._ready = False
         both = [*channels, *control]
-        self._listeners: list[Listener] = []
-        if config.shared:
-            self._bind(
-                "listen.decisions",
-                config.listen_decisions,
-                config.threads_handlers,
-                config.limits_control_message_bytes,
-                both,
-            )
-        else:
-            self._bind(
-                "listen.decisions",
-                config.listen_decisions,
-                config.threads_handlers,
-                config.limits_message_bytes,
-                channels,
-            )
-            try:
+        self._front = front
+        self._listeners: list[Listener | Front] = []
+        try:
+            if config.shared:
+                self._bind(
+                    "listen.decisions",
+                    config.listen_decisions,
+                    config.threads_handlers,
+                    config.limits_control_message_bytes,
+                    both,
+                )
+            elif front is not None:
+                self._listeners.append(front)
+            else:
+                self._bind(
+                    "listen.decisions",
+                    config.listen_decisions,
+                    config.threads_handlers,
+                    config.limits_message_bytes,
+                    channels,
+                )
+            if not config.shared:
                 self._bind(
                     "listen.control",
-                    config.listen_control,
+                    config.control_address,
                     config.threads_control,
                     config.limits_control_message_bytes,
-                    control,
+                    both if front is not None else control,
                 )
-            except Exception:
-                self._listeners[0].stop(0).result()
-                raise
+        except Exception:
+            for listener in self._listeners:
+                listener.stop(0).result()
+            raise
         for served in both:
             self._health.set(served.name, _NOT_SERVING if served.name == decisions.NAME else _SERVING)
         self._health.set(health.OVERALL_HEALTH, _NOT_SERVING)
+        self._tell_front(False)
+
+    def _tell_front(self, serves: bool) -> None:
+        if self._front is not None:
+            self._front.serving(decisions.NAME, serves)
+            self._front.serving(health.OVERALL_HEALTH, serves)
 
     def _bind(self, key: str, address: str, threads: int, message_bytes: int, services: Sequence[Served]) -> None:
         listener = Listener(
@@ -113,6 +130,7 @@ class Process:
             self._ready = True
             self._health.set(decisions.NAME, _SERVING)
             self._health.set(health.OVERALL_HEALTH, _SERVING)
+            self._tell_front(True)
 
     def take_signals(self) -> None:
         """From here on SIGTERM and SIGINT drain. To be called from the main thread."""
@@ -137,6 +155,7 @@ class Process:
         self._ended.wait()
         logs.get("process").info("draining", seconds=self._config.drain_seconds)
         self._health.enter_graceful_shutdown()
+        self._tell_front(False)
         for stopped in [listener.stop(self._config.drain_seconds) for listener in self._listeners]:
             stopped.result()
         before_exit()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -33,6 +34,7 @@ from core.decision import (
     QuotedPrice,
     Rejection,
 )
+from core.futures import done
 from core.outcomes import Outcome, OutcomeResult, OutcomeStatus, ProgramVersion, TellResult
 from core.programs.program import Arbitration, Program
 from core.reasons import Detail, Reason, SlotStatus
@@ -105,25 +107,25 @@ class Engine:
         self.explained.append(request)
         return self.answer(request)
 
-    def record(self, outcomes: Sequence[Outcome]) -> Sequence[OutcomeResult]:
+    def recording(self, outcomes: Sequence[Outcome]) -> Future[Sequence[OutcomeResult]]:
         self.outcomes.extend(outcomes)
         known = {
             "token-1": OutcomeResult(OutcomeStatus.APPLIED),
             "token-2": OutcomeResult(OutcomeStatus.DUPLICATE),
         }
         unknown = OutcomeResult(OutcomeStatus.UNKNOWN, errors.BadToken("its signature is wrong"))
-        return [known.get(each.token, unknown) for each in outcomes]
+        return done([known.get(each.token, unknown) for each in outcomes])
 
-    def tell(
+    def telling(
         self,
         identifiers: Sequence[Identifier],
         events: Sequence[Event],
         attributes: Mapping[str, AnyValue],
         source: str,
         at_us: int | None,
-    ) -> TellResult:
+    ) -> Future[TellResult]:
         self.told.append((identifiers, events, attributes, source, at_us))
-        return TellResult(len(events), 0, True)
+        return done(TellResult(len(events), 0, True))
 
     def validate_program(self, sources: Mapping[str, bytes]) -> Program:
         if self.refusal:
