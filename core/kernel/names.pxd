@@ -36,7 +36,8 @@ cdef struct FactName:
     int32_t slot  # frame slot, or -1: declared and read by nothing
     uint8_t storage  # core.kernel.plan.Storage
     double unit  # minor units in one major unit, for money
-    char[4] currency  # of money: three capitals
+    const char* currency  # of money: as the schema declares it
+    uint32_t currency_length  # bytes
     uint32_t labels  # of an enum: scope of its labels
 
 cdef struct Segment:
@@ -87,6 +88,6 @@ cdef class NamesHolder:
     cdef _room(self, size_t names)
     cdef _enter(self, uint32_t scope, str name, int32_t number)
     cdef bytes _encoded(self, str text)
-    cdef _text(self, uint32_t field, str text)
-    cdef _entries(self, uint32_t field, texts)
-    cdef _close(self, Segment* segment, size_t start)
+    cdef int _length(self, uint64_t number) except -1
+    cdef int _text(self, uint8_t field, str text) except -1
+    cdef int _entries(self, uint8_t field, texts) except -1
