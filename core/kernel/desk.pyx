@@ -119,7 +119,6 @@ cdef enum:
 
     ENTRY_KEY = 1  # of every map
     ENTRY_VALUE = 2
-    ENTRY_LAST = 2
 
     REQUEST_IDENTIFIERS = 1
     REQUEST_CHANNEL = 2
@@ -619,7 +618,8 @@ cdef bint _fact(Desk* desk, Reader* reader) noexcept nogil:
         elif tag == (ENTRY_VALUE << 3 | BYTES) and value.at == NULL:
             if not _inside(reader, &value):
                 return False
-        elif not _skip(reader, tag, ENTRY_LAST):
+        else:
+            # Also a foreign field: the library puts an entry that has one aside, as if it had not been sent.
             return False
     if key.text == NULL or value.at == NULL:
         return False
