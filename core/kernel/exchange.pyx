@@ -503,7 +503,7 @@ def decide_one(Plan plan not None, request, int64_t now_us, uint64_t seed, int64
     cdef Work* work = &space.work
     try:
         with nogil:
-            code = decide(space, &asked.request)
+            code = decide(&space.work, &space.snapshot, &asked.request)
         if code != DECIDED:
             raise _fail(code, plan)
         explain = int(request.explain)
@@ -536,7 +536,7 @@ def measure(Plan plan not None, requests, int rounds, int64_t now_us):
         for _ in range(rounds):
             for asked in all_asked:
                 with nogil:
-                    code = decide(space, &asked.request)
+                    code = decide(&space.work, &space.snapshot, &asked.request)
                 if code != DECIDED:
                     raise _fail(code, plan)
                 out[at] = space.work.took_ns

@@ -9,6 +9,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from core.inference.runner cimport Handle
 from core.kernel.machine cimport Code
+from core.kernel.names cimport Names, NamesHolder
 
 cdef enum:
     # Slots every frame begins with, in the order of core.programs.plan.FIXED_SLOTS.
@@ -150,6 +151,7 @@ cdef struct ModelColumn:
 cdef struct ModelTable:
     Handle* model  # the deployed version this plan was made with; held while the plan lives
     uint8_t per_customer  # one row serves all its offers
+    uint32_t rows  # offers it scores
     uint32_t column_count  # entries of columns
     const ModelColumn* columns  # in the order of model.yaml
     double fallback  # propensity when the model is late or fails; NaN: the offers leave with MODEL_FAILED
@@ -304,6 +306,8 @@ cdef class Plan:
     """A bound plan. Immutable once made; shared by all threads; freed when the last decision drops it."""
 
     cdef Tables tables
+    cdef const Names* names  # of _names
+    cdef NamesHolder _names
     cdef list _keep  # arrays and bytes that tables points into
     cdef void** _blocks  # memory of tables' structures, freed with the plan
     cdef size_t _block_count  # entries of _blocks

@@ -16,6 +16,7 @@ import numpy as np
 from core.errors import ModelError, NotFound
 from core.expressions import InputKind
 from core.kernel.machine cimport RESULT_STRING, CodeHolder
+from core.kernel.names cimport NamesHolder
 from core.inference.runner cimport Runner, handle_drop, handle_hold
 from core.programs.program import ContentType, Rounding
 from core.schema import AggregateFunction, ValueType, currency_exponent
@@ -63,6 +64,11 @@ cdef class Plan:
         self._bind_scores(source, models)
         self._bind_answers(source, catalog)
         self._bind_reasons(source)
+        self._names = NamesHolder(
+            source, self.channel_numbers, self.namespace_numbers, self.fact_slots, self.field_names, self.model_names,
+            self.models, version
+        )
+        self.names = &self._names.names
 
     def __dealloc__(self):
         cdef size_t i
@@ -373,6 +379,7 @@ cdef class Plan:
             names.append(deployed.label)
             runner = deployed.runner
             scored[i].per_customer = table.per_customer
+            scored[i].rows = table.rows
             scored[i].fallback = NAN if deployed.fallback is None else deployed.fallback
             columns = <ModelColumn*> self._block(len(table.columns), sizeof(ModelColumn))
             for j, numbers in enumerate(table.columns):
