@@ -119,7 +119,7 @@ def write_starter(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def address(make: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> str:
     server = make(write_starter(tmp_path_factory.mktemp("starter")))
-    found: str = server.until("listening")["listen_decisions"]
+    found: str = server.until("listening")["listen_control"]
     server.until("ready")
     return found
 
@@ -437,12 +437,12 @@ def test_what_was_acknowledged_outlives_kill_and_the_program_serves_again(
 ) -> None:
     folder = write_starter(tmp_path)
     server = make(folder)
-    with grpc.insecure_channel(server.until("listening")["listen_decisions"]) as channel:
+    with grpc.insecure_channel(server.until("listening")["listen_control"]) as channel:
         server.until("ready")
         regular(channel, someone("kept"))
         assert server.end(signal.SIGKILL) == -signal.SIGKILL
     server = make(folder, RAPPORT_PROGRAMS_PATH="")
-    with grpc.insecure_channel(server.until("listening")["listen_decisions"]) as channel:
+    with grpc.insecure_channel(server.until("listening")["listen_control"]) as channel:
         assert server.until("ready")["program"] == "starter@1"
         answer = decision_pb2_grpc.DecisionServiceStub(channel).Decide(ask(identifiers=someone("kept")))
         assert offers(answer) == ["summer_sale", "newsletter"]
@@ -455,7 +455,7 @@ def test_what_was_acknowledged_outlives_kill_and_the_program_serves_again(
 
 def test_a_second_signal_ends_it_at_once(make: Callable[..., Server], tmp_path: Path) -> None:
     server = make(write_starter(tmp_path), RAPPORT_DRAIN_SECONDS="3600")
-    with grpc.insecure_channel(server.until("listening")["listen_decisions"]) as channel:
+    with grpc.insecure_channel(server.until("listening")["listen_control"]) as channel:
         server.until("ready")
         # A health watcher is a call under way, for as long as it watches: draining waits for it.
         watch = health_pb2_grpc.HealthStub(channel).Watch  # type: ignore[attr-defined]  # the stubs know no calls
