@@ -126,11 +126,11 @@ HANDSHAKE_MS: Final = 10_000
 STALL_MS: Final = 20_000
 # Nothing is heard from a connection: it is asked for a sign of life. gRPC's own default is two hours.
 SILENCE_MS: Final = 7_200_000
-# Frames that cost work and carry no call (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA): a burst, and a second. An answered
-# call earns four more, for libraries send a window update and a ping for bandwidth with every few answers.
+# Frames that cost work and carry no call (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA): a burst, and a second.
+# An answered call earns four more, for libraries send a window update and a ping for bandwidth with every few answers.
 CONTROL_FRAMES: Final = 2000
 CONTROL_FRAMES_PER_SECOND: Final = 100
-# Streams a connection may reset: a burst of every open call timing out at once, twice, then a trickle; answered calls earn one.
+# Streams a connection may reset: every open call timing out at once, twice, then a trickle; an answered call earns one.
 RESETS: Final = 512
 RESETS_PER_SECOND: Final = 20
 # CONTINUATION frames of one header block: 8 KiB of fields fit into one frame of 16 KiB.

@@ -18,11 +18,12 @@ from concurrent import futures
 from pathlib import Path
 from typing import Final
 
+from grpc_health.v1 import health_pb2
+
 from core import limits
 from core.engine import Engine
 from core.errors import ConfigError, RapportError
 from core.kernel.plan import Plan
-from grpc_health.v1 import health_pb2
 from server import listener, logs
 from server.config import Config
 from server.services import decisions
@@ -56,7 +57,7 @@ class Front:
         sockets = _bound(self.key, config.listen_decisions, loops)
         self.address = _address(config.listen_decisions, sockets[0])
         by_path = {f"/{decisions.NAME}/{name}": method for name, method in methods.items()}
-        kinds = {path: plane.HANDED for path in by_path}
+        kinds = dict.fromkeys(by_path, plane.HANDED)
         kinds[f"/{decisions.NAME}/Decide"] = plane.DECIDE
         kinds[f"/{_HEALTH}/Check"] = plane.HEALTH
         self._plane = DataPlane(

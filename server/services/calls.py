@@ -1,8 +1,8 @@
 """How a unary call is wired: bytes in, message, service, message, bytes out, and every error through one door.
 
-A `Method` is what a service offers whichever transport serves it. grpcio's handlers take raw bytes from grpcio instead of giving it the parser: a message that cannot be parsed is then INVALID_ARGUMENT
-with a reason like any other error, where grpcio would log a traceback and answer INTERNAL; and the size limit of one
-service holds where several share an address.
+A `Method` is what a service offers, whichever transport serves it. It takes raw bytes, so that a message which cannot be
+parsed is INVALID_ARGUMENT with a reason like any other error, where grpcio's own parser would log a traceback and
+answer INTERNAL; and so that the size limit of one service holds where several share an address.
 """
 
 from __future__ import annotations

@@ -47,7 +47,6 @@ from server.transport.nghttp2 cimport (
     NGHTTP2_DATA_FLAG_EOF,
     NGHTTP2_DATA_FLAG_NO_END_STREAM,
     NGHTTP2_ENHANCE_YOUR_CALM,
-    NGHTTP2_ERR_CALLBACK_FAILURE,
     NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE,
     NGHTTP2_FLAG_ACK,
     NGHTTP2_FLAG_END_STREAM,
@@ -671,7 +670,7 @@ cdef void connection_event(Connection* connection, unsigned int events) noexcept
     """Acts on what epoll told of the connection: goes on with the handshake, reads, and marks it for flushing."""
     cdef Loop* loop = connection.loop
     cdef ssize_t got, taken
-    cdef int round_of_reads
+    cdef int _
     if connection.dead:
         return
     if connection.ssl != NULL and not connection.secure:
@@ -686,7 +685,7 @@ cdef void connection_event(Connection* connection, unsigned int events) noexcept
         _dirty(connection)
     if not events & (EPOLLIN | EPOLLERR | EPOLLHUP):
         return
-    for round_of_reads in range(READS_A_ROUND):
+    for _ in range(READS_A_ROUND):
         got = _receive(connection, loop.buffer, READ_BYTES)
         if got == -1:
             return

@@ -1,8 +1,8 @@
 """Answers, in Python, what the data plane hands over: every method but Decide, and the decisions that its desk does not know.
 
-A few threads wait for calls without the GIL, run the service's own method, and give the answer back. What waits for the store is not
-waited for: its future answers the call, on the committer's thread, so that a few threads keep thousands of durable
-writes in flight and a commit takes all of them.
+A few threads wait for calls without the GIL, run the service's own method, and give the answer back. What waits for the store
+is not waited for: its future answers the call, on the committer's thread, so that a few threads keep thousands of
+durable writes in flight and a commit takes all of them.
 """
 
 from __future__ import annotations

@@ -172,8 +172,8 @@ cdef void loop_close(Loop* loop) noexcept nogil:
 # --- a round -----------------------------------------------------------------------------------------------------
 
 cdef void _accept(Loop* loop) noexcept nogil:
-    cdef int fd, i
-    for i in range(ACCEPTS_A_ROUND):
+    cdef int fd, _
+    for _ in range(ACCEPTS_A_ROUND):
         fd = accept4(loop.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
             # Out of descriptors or nothing left: what waits is tried again in the next round.

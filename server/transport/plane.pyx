@@ -1,8 +1,9 @@
 """The data plane as Python sees it: started, told of plans and health, asked for what Python has to answer, drained, ended.
 
-Its loops and workers are native threads that never take the GIL. Python meets them in four places, none of them on the path
-of a decision: `follow` gives each thread a desk over a new plan and returns when none uses the old one; `take` waits, without the GIL,
-for a call that was handed over; `Handed.answer` and `fail` give it back; `counters` reads what they count.
+Its loops and workers are native threads that never take the GIL. Python meets them in four places, none of them on the
+path of a decision: `follow` gives each thread a desk over a new plan and returns when none uses the old one; `take`
+waits, without the GIL, for a call that was handed over; `Handed.answer` and `fail` give it back; `counters` reads what
+they count.
 
 Workers decide what may have to wait for a model: the same desk, with leave to wait, on a thread that serves nobody else.
 """
@@ -171,8 +172,8 @@ cdef class Handed:
 cdef class DataPlane:
     """Loops over listening sockets, one each, and ``workers`` threads for decisions that may wait.
 
-    ``listeners`` are descriptors of bound, listening, non-blocking sockets, which the plane owns from now on. ``methods`` maps
-    paths ("/package.Service/Method") to DECIDE, HANDED or HEALTH. ``refusals`` words each of REFUSED: a gRPC status, its text, and
+    ``listeners`` are descriptors of bound, listening, non-blocking sockets, which the plane owns from now on.
+    ``methods`` maps paths ("/package.Service/Method") to DECIDE, HANDED or HEALTH. ``refusals`` words each of REFUSED: a gRPC status, its text, and
     the bytes of a google.rpc.Status. ``limits`` are the fields of state.pxd's Limits by name.
 
     Made, then `start`ed; `drain`ed and `end`ed, then `close`d. Raises OSError when the kernel gives it no descriptors or threads.
@@ -352,7 +353,7 @@ cdef class DataPlane:
         with nogil:
             pthread_mutex_lock(&plane.tls_mutex)
         plane.tls = tls.context
-        self._tls, before = tls, self._tls
+        self._tls = tls
         with nogil:
             pthread_mutex_unlock(&plane.tls_mutex)
 

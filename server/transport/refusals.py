@@ -14,7 +14,9 @@ RETRY_AFTER_MS = 50
 def table(message_bytes: int) -> dict[str, tuple[int, str, bytes]]:
     """For each of `plane.REFUSED`: the gRPC status, its text, and a google.rpc.Status with the details."""
     told = {
-        "method": errors.NotServed("This method", "Compare its name with the protos; other services have an address of their own."),
+        "method": errors.NotServed(
+            "This method", "Compare its name with the protos; other services have an address of their own."
+        ),
         "metadata": errors.PastLimit("The call's header fields", limits.METADATA_BYTES),
         "message": errors.PastLimit("The request's message", message_bytes),
         "framing": errors.BadValue(

@@ -219,5 +219,3 @@ cdef struct Plane:
     Queue handed  # for Python
     Queue slow  # for the workers
     uint32_t slow_most  # calls that may wait there
-
-
