@@ -173,8 +173,8 @@ cdef class DataPlane:
     """Loops over listening sockets, one each, and ``workers`` threads for decisions that may wait.
 
     ``listeners`` are descriptors of bound, listening, non-blocking sockets, which the plane owns from now on.
-    ``methods`` maps paths ("/package.Service/Method") to DECIDE, HANDED or HEALTH. ``refusals`` words each of REFUSED: a gRPC status, its text, and
-    the bytes of a google.rpc.Status. ``limits`` are the fields of state.pxd's Limits by name.
+    ``methods`` maps paths ("/package.Service/Method") to DECIDE, HANDED or HEALTH. ``refusals`` words each of REFUSED: a gRPC
+    status, its text, and the bytes of a google.rpc.Status. ``limits`` are the fields of state.pxd's Limits by name.
 
     Made, then `start`ed; `drain`ed and `end`ed, then `close`d. Raises OSError when the kernel gives it no descriptors or threads.
     """
