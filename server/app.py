@@ -16,7 +16,6 @@ from core.engine import Engine
 from core.errors import ConfigError, RequestError
 from core.hub.store import Store
 from core.inference.registry import Registry, State, Version
-from core.programs.source import read
 from server import logs
 from server.config import Config
 from server.process import Process, Served
@@ -68,6 +67,8 @@ def run(config: Config) -> None:
         log.info("listening", **{key.replace(".", "_"): address for key, address in server.addresses.items()})
         try:
             if config.programs_path and (config.programs_at_start == "always" or not engine.loaded):
+                from core.programs.source import read  # the readers of YAML, which a server that serves what it has needs not
+
                 version = engine.load_program(read(_folder(config)).files, calls.now_us())
                 log.info("program loaded", program=version)
         except BaseException:
