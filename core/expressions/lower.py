@@ -4,7 +4,7 @@ An instruction is 8 bytes: a 16 bit operation, a 16 bit and a 32 bit operand. Op
 at a type; logic jumps past what cannot matter; a comparison of an input with a constant, the commonest of all, is one
 instruction. Equal trees share one number, so a condition that a thousand offers state is compiled once.
 
-What comes out is `core.expressions.code`.
+What comes out is `core.expressions.bytecode`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from core.errors import EngineFault
-from core.expressions.code import STACK, Code, Opcode
+from core.expressions.bytecode import STACK, Code, Opcode
 from core.expressions.expression import Call, Expression, Input, Kind, Literal, Node, Read, Type
 from core.schema import currency_exponent
 

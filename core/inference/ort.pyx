@@ -299,5 +299,6 @@ cdef int runtime_load() except -1:
 
 
 def version() -> str:
+    """The runtime's own version; loads the runtime. Raises ConfigError."""
     runtime_load()
     return _version

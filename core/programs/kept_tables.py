@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from core.expressions import Input
-from core.expressions.code import Code
+from core.expressions.bytecode import Code
 from core.programs.model_binding import ModelBinding
 from core.programs.program import Program
 from core.programs.tables import ModelTable, Presence, ScoreTable, Tables, Texts, Thresholds

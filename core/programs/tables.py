@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.expressions import Input
-from core.expressions.code import Code
+from core.expressions.bytecode import Code
 from core.programs.model_binding import ModelBinding
 from core.programs.program import Price, Program
 

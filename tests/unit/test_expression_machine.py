@@ -14,8 +14,8 @@ import pytest
 
 from core.errors import EngineFault
 from core.expressions import Call, Expression, Kind, Literal, Node, Read
+from core.expressions.bytecode import STACK, Code, Opcode
 from core.expressions.check import check
-from core.expressions.code import STACK, Code, Opcode
 from core.expressions.lower import Assembler
 from core.kernel.machine import CodeHolder, State
 from tests.expression_world import WHERE, Program, scope

@@ -14,7 +14,7 @@ import pytest
 
 from core import limits
 from core.errors import Where
-from core.expressions.code import Code
+from core.expressions.bytecode import Code
 from core.programs import image
 from core.programs.model_binding import Column, ModelBinding
 from core.programs.plan import compile_tables
