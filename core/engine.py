@@ -44,9 +44,9 @@ from core.kernel.instance_token import read_token
 from core.kernel.plan import Plan
 from core.outcomes import Outcome, OutcomeResult, OutcomeStatus, ProgramVersion, TellResult
 from core.programs import image
-from core.programs.plan import Tables, compile_tables
+from core.programs.model_binding import ModelBinding
 from core.programs.program import Program
-from core.programs.source import check, read
+from core.programs.tables import Tables
 from core.schema import AnyValue
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ class Engine:
         registry.listen(self._models_change)
         saved = store.active_program()
         if saved is not None:
-            program = self._restored(saved.name, saved.version)
-            self._plan = self._built(program, saved.version, registry.live())
+            self._plan = self._restored(saved.name, saved.version, registry.live())
 
     # --- deciding ---------------------------------------------------------------------------------------------
 
@@ -346,6 +345,8 @@ class Engine:
 
     def validate_program(self, sources: Mapping[str, bytes]) -> Program:
         """Checks a program as loading would, against the models that are live. Raises ProgramError, NotFound."""
+        from core.programs.source import check, read
+
         program = check(read(sources))
         _tables(program, self.registry.live())
         return program
@@ -356,6 +357,8 @@ class Engine:
         Whatever is refused leaves the program before it serving. Raises ProgramError, NotFound (a model),
         SchemaConflict, StoreError.
         """
+        from core.programs.source import check, read
+
         found = read(sources)
         program = check(found)
         with self._changing:
@@ -370,7 +373,7 @@ class Engine:
                     digest=program.digest,
                     sources=dict(found.files),
                     at_us=at_us,
-                    image=image.pack(program),
+                    image=image.pack(program, tables),
                     compiler=image.COMPILER,
                 )
             )
@@ -402,7 +405,7 @@ class Engine:
         """
         with self._changing:
             name, number = _version(version) if version else self._version_before()
-            plan = self._built(self._restored(name, number), number, self.registry.live())
+            plan = self._restored(name, number, self.registry.live())
             self.store.apply(mutations.ActivateProgram(name=name, version=number, at_us=at_us))
             self._swap(plan)
             return plan.version
@@ -417,19 +420,26 @@ class Engine:
             raise NotFound("Program version", f"before {active.version}", "List what is kept: rapport program list.")
         return active.program.name, max(earlier)
 
-    def _restored(self, name: str, number: int) -> Program:
-        """The checked program of a kept version: from its image when this release made it, else from its sources."""
+    def _restored(self, name: str, number: int, models: Mapping[str, LiveModel]) -> Plan:
+        """The plan of a kept version: from its image when this release made it, else from its sources."""
         packed = self.store.program_image(name, number, image.COMPILER)
-        program = image.unpack(packed) if packed else None
-        return program if program is not None else check(read(self.store.program_sources(name, number)))
+        restored = image.restore(packed, _bindings(models)) if packed else None
+        if restored is not None:
+            return self._built(restored[0], number, models, restored[1])
+        from core.programs.source import check, read
+
+        return self._built(check(read(self.store.program_sources(name, number))), number, models)
 
     def _bind(self, tables: Tables, name: str, number: int, models: Mapping[str, LiveModel]) -> Plan:
         return Plan(
             tables, self.store.catalog, self.store.environment, models, f"{name}@{number}", number, self.store.signing_key
         )
 
-    def _built(self, program: Program, number: int, models: Mapping[str, LiveModel]) -> Plan:
-        tables = _tables(program, models)
+    def _built(
+        self, program: Program, number: int, models: Mapping[str, LiveModel], tables: Tables | None = None
+    ) -> Plan:
+        if tables is None:
+            tables = _tables(program, models)
         self.store.declare(program.schema, [offer.name for offer in program.offers], program.channels)
         return self._bind(tables, program.name, number, models)
 
@@ -469,7 +479,13 @@ class Engine:
 
 
 def _tables(program: Program, models: Mapping[str, LiveModel]) -> Tables:
-    return compile_tables(program, {name: model.binding for name, model in models.items()})
+    from core.programs.plan import compile_tables  # with the checker and numpy, which a restart from an image needs not
+
+    return compile_tables(program, _bindings(models))
+
+
+def _bindings(models: Mapping[str, LiveModel]) -> dict[str, ModelBinding]:
+    return {name: model.binding for name, model in models.items()}
 
 
 def _version(text: str) -> tuple[str, int]:

@@ -60,6 +60,8 @@ CONTENT_BYTES: Final = 16_384
 RENDERED_BYTES: Final = 65_536
 # A program's source files together.
 PROGRAM_BYTES: Final = 512 << 20
+# Compiled tables kept beside a checked program. Larger ones are compiled again at a restart.
+KEPT_TABLES_BYTES: Final = 256 << 20
 
 # --- the hub --------------------------------------------------------------------------------------------------
 

@@ -314,7 +314,7 @@ cdef class Plan:
     cdef readonly list workspaces  # free ones; taken and given back under the GIL
     cdef readonly bint closed  # workspaces given back from now on are freed
     cdef readonly object environment  # core.hub.environment.Environment decisions read from
-    cdef readonly object source  # core.programs.plan.Tables
+    cdef readonly object source  # core.programs.tables.Tables
     cdef readonly object program  # core.programs.program.Program
     cdef readonly str version  # "<name>@<version>"
     cdef readonly uint32_t version_number  # as tokens carry it
@@ -337,7 +337,8 @@ cdef class Plan:
     cdef readonly object catalog  # core.hub.catalog.Catalog it was bound to
 
     cdef void* _block(self, size_t count, size_t size) except NULL
-    cdef size_t _array(self, object array)
+    cdef size_t _array(self, object data) except 0
+    cdef const uint64_t* _checkpoints(self, const ThresholdList* entries) except NULL
     cdef _label(self, Label* label, bytes text)
     cdef _starts(self, lists)
     cdef const RuleEntry* _rule_entries(self, lists) except NULL

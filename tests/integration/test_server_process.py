@@ -561,3 +561,50 @@ def test_an_import_beside_a_server_is_refused_and_alone_it_works(
     assert (code, "3 rows, 2 applied (2 new customers" in out, "1 rejected" in out) == (1, True, True), out + err
     code, out, _ = rapport("import", "people.csv", "-m", "mapping.yaml", "--json")
     assert json.loads(out)["unchanged"] == 2
+
+
+def test_a_restart_needs_neither_the_command_line_nor_a_compiler(
+    make: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Half of a restart's time were packages for reading programs, for compiling them, and for a command line."""
+    folder = write_starter(tmp_path_factory.mktemp("again"))
+
+    def imported(server: Server) -> set[str]:
+        with grpc.insecure_channel(server.until("listening")["listen_decisions"]) as channel:
+            server.until("ready")
+            request = decision_pb2.DecideRequest(
+                identifiers=[values_pb2.Identifier(namespace="cookie", value="c1")],
+                channel="web",
+                placements=[decision_pb2.PlacementRequest(name="home_hero")],
+            )
+            assert decision_pb2_grpc.DecisionServiceStub(channel).Decide(request, timeout=BOUND_SECONDS).placements
+        assert server.end() == 0
+        # Python itself writes a line for every module, its name last.
+        lines = server.rest().splitlines()
+        return {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+
+    unneeded = {
+        "numpy", "lark", "celpy", "onnx", "typer", "core.programs.source", "core.programs.plan", "core.expressions.check",
+        "core.hub.importer", "core.inference.trial",
+    }  # fmt: skip
+    first = imported(make(folder, PYTHONPROFILEIMPORTTIME="1"))
+    assert {"numpy", "core.programs.source", "core.programs.plan"} <= first & unneeded
+    again = imported(make(folder, PYTHONPROFILEIMPORTTIME="1"))
+    assert {"core.engine", "grpc"} <= again
+    assert again & unneeded == set()
+
+
+def test_serve_takes_the_same_file_with_and_without_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain ``serve`` goes past typer; what is wrong must be told alike on both ways."""
+    missing = str(tmp_path / "none.yaml")
+    told = []
+    for arguments in (["serve", "--config", missing], ["serve", f"--config={missing}"]):
+        monkeypatch.setattr(sys, "argv", ["rapport", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told.append((ended.value.code, capsys.readouterr().err))
+    assert told[0] == told[1]
+    assert told[0][0] == 78
+    assert "none.yaml" in told[0][1].replace("\n", "")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from msgspec.structs import replace
 
 from core.decision import Clamp, DecideAnswer, DecideRequest, Event, ExplainLevel, Factors, PlacementRequest
 from core.errors import Where
