@@ -24,6 +24,7 @@ from core.errors import (
     BadToken,
     BadValue,
     DeadlineTooShort,
+    HistoryFull,
     NoProgram,
     NotFound,
     Overloaded,
@@ -145,10 +146,13 @@ class Engine:
         except (StoreError, Overloaded) as error:
             self._on_lost(error)
             return
-        future.add_done_callback(self._kept)
+        times = [now_us if event.at_us is None else event.at_us for event in request.events]
+        future.add_done_callback(lambda done: self._kept(done, min(times)))
 
-    def _kept(self, future: Future[Any]) -> None:
+    def _kept(self, future: Future[Any], oldest_us: int) -> None:
         error = future.exception()
+        if error is None and future.result().too_old:
+            error = HistoryFull("customer's event list", limits.EVENTS_PER_CUSTOMER, oldest_us)
         if error is not None:
             self._on_lost(error)
 
@@ -162,7 +166,8 @@ class Engine:
         """Records outcomes, each for itself; durable and seen by every later decision when it returns.
 
         Results are in the order given. A token that nobody here issued, or that expired, is UNKNOWN; an outcome
-        nobody declared, a time in the future or what the store refuses is REFUSED; both carry the error. Raises
+        nobody declared, a time in the future, what the store refuses, or what is older than all that a full history
+        keeps is REFUSED; both carry the error. Raises
         Overloaded, and StoreError when nothing can be written; sending the same again counts nothing twice.
         """
         now_us = self._clock_us()
@@ -262,7 +267,8 @@ class Engine:
 
         Attributes and events are two changes, submitted together in this order so that they mostly share a commit.
         One that is refused leaves the other in place; both are settled when this raises, and telling the same again
-        after mending it is harmless: an event whose type and key the customer has is not added twice. Raises UnknownName,
+        after mending it is harmless: an event whose type and key the customer has is not added twice. One older than
+        everything that a full list keeps is told as such and not kept. Raises UnknownName,
         BadValue, TooLarge, Overloaded, StoreError.
         """
         clock_us = self._clock_us()
@@ -288,8 +294,11 @@ class Engine:
             # Also when the second found the queue full: whoever is told of an error may count on nothing still moving.
             wait(submitted)
         results = [future.result() for future in submitted]
-        applied: tuple[bool, ...] = results[-1].applied if events else ()
-        return TellResult(sum(applied), len(applied) - sum(applied), any(result.created for result in results))
+        created = any(result.created for result in results)
+        if not events:
+            return TellResult(0, 0, created)
+        applied, too_old = sum(results[-1].applied), results[-1].too_old
+        return TellResult(applied, len(events) - applied - too_old, created, too_old)
 
     # --- programs ---------------------------------------------------------------------------------------------
 
@@ -454,6 +463,10 @@ def _result(report: mutations.Outcome, status: mutations.OutcomeStatus | Rapport
         return OutcomeResult(OutcomeStatus.APPLIED)
     if status is mutations.OutcomeStatus.DUPLICATE:
         return OutcomeResult(OutcomeStatus.DUPLICATE)
+    if status is mutations.OutcomeStatus.TOO_OLD:
+        return OutcomeResult(
+            OutcomeStatus.REFUSED, HistoryFull("customer's contact history", limits.CONTACTS_PER_CUSTOMER, report.at_us)
+        )
     return OutcomeResult(
         OutcomeStatus.UNKNOWN, NotFound("Customer", str(report.customer), "The customer of this instance was erased.")
     )

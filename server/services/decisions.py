@@ -101,7 +101,9 @@ class DecisionService:
             message.source,
             convert.micros(message.at, "at") if message.HasField("at") else None,
         )
-        return decision_pb2.TellResponse(applied=told.applied, duplicates=told.duplicates, created=told.created)
+        return decision_pb2.TellResponse(
+            applied=told.applied, duplicates=told.duplicates, created=told.created, too_old=told.too_old
+        )
 
     def explain(
         self, message: decision_pb2.ExplainRequest, context: grpc.ServicerContext
