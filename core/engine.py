@@ -34,6 +34,7 @@ from core.errors import (
     StoreError,
     TooLarge,
     UnknownName,
+    moment,
 )
 from core.hub import mutations
 from core.hub.catalog import name_of
@@ -165,10 +166,11 @@ class Engine:
     def record(self, outcomes: Sequence[Outcome]) -> Sequence[OutcomeResult]:
         """Records outcomes, each for itself; durable and seen by every later decision when it returns.
 
-        Results are in the order given. A token that nobody here issued, or that expired, is UNKNOWN; an outcome
-        nobody declared, a time in the future, what the store refuses, or what is older than all that a full history
-        keeps is REFUSED; both carry the error. Raises
-        Overloaded, and StoreError when nothing can be written; sending the same again counts nothing twice.
+        Results are in the order given. What happened before its instance expired may be reported late, until
+        ``limits.LATE_US`` after it. A token that nobody here issued, or that expired, is UNKNOWN; an outcome nobody
+        declared, a time in the future or before the decision itself, what the store refuses, or what is older than all
+        that a full history keeps is REFUSED; both carry the error. Raises Overloaded, and StoreError when nothing can be
+        written; sending the same again counts nothing twice.
         """
         now_us = self._clock_us()
         results: list[OutcomeResult | None] = [None] * len(outcomes)
@@ -226,8 +228,22 @@ class Engine:
             raise TooLarge("outcome.key in bytes", key_bytes, limits.STRING_BYTES)
         if at_us > now_us + limits.AHEAD_US:
             raise BadValue("outcome.at", "lies in the future", "Send the time it happened, in UTC.")
+        # The decision's moment is its clock or its as_of, so also what was decided in advance happens then at the earliest.
+        if at_us < issued.decided_us - limits.AHEAD_US:
+            raise BadValue(
+                "outcome.at",
+                f"is {moment(at_us)}, before the decision it belongs to, which was made for {moment(issued.decided_us)}",
+                "Send the time it happened, in UTC.",
+            )
         if at_us > issued.expires_us:
             raise NotFound("Instance", f"{issued.instance:016x}", "It expired before the outcome happened.")
+        if now_us > issued.expires_us + limits.LATE_US:
+            raise NotFound(
+                "Instance",
+                f"{issued.instance:016x}",
+                f"It expired at {moment(issued.expires_us)}; late reports of it were taken until "
+                f"{moment(issued.expires_us + limits.LATE_US)}.",
+            )
         value_minor = 0
         if outcome.value is not None:
             currency = self.plan.program.currency

@@ -17,7 +17,8 @@ from core.schema import Money
 class Outcome:
     """What became of one offer instance.
 
-    ``at_us`` None means the server's clock; a late report counts for the time it names. ``key`` makes it idempotent: the
+    ``at_us`` None means the server's clock; a late report counts for the time it names, which lies between the decision
+    (its ``as_of_us`` where it has one) and the instance's expiry. ``key`` makes it idempotent: the
     same key for the same instance and outcome counts once; '' lets an instance count each outcome once.
     """
 

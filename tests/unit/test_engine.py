@@ -170,6 +170,45 @@ def test_an_outcome_after_the_instance_expired_is_refused_by_name_and_a_late_rep
     assert reported.status is OutcomeStatus.APPLIED
 
 
+def test_an_outcome_is_not_dated_before_its_decision(engine: Engine, clock: Clock) -> None:
+    """A caller's clock in another zone, or a wish to report on an expired token, made outcomes older than their decision."""
+    engine.load_program(program("first"), NOW)
+    token = engine.decide(ASK).placements[0].offers[0].token
+    clock.now = NOW + 3 * DAY
+    (early,) = engine.record([Outcome(token, "shown", at_us=NOW - limits.AHEAD_US - 1)])
+    assert early.status is OutcomeStatus.REFUSED
+    assert isinstance(early.error, BadValue)
+    assert "is 2026-09-21T14:08:19Z, before" in early.error.message
+    assert "made for 2026-09-21T14:13:20Z" in early.error.message
+    (skewed,) = engine.record([Outcome(token, "shown", at_us=NOW - limits.AHEAD_US)])
+    assert skewed.status is OutcomeStatus.APPLIED
+
+
+def test_late_reports_end_400_days_after_the_instance_expired(engine: Engine, clock: Clock) -> None:
+    """What happened in time could be reported for ever, so a token in an old log could still change a history."""
+    engine.load_program(program("first"), NOW)
+    token = engine.decide(ASK).placements[0].offers[0].token
+    clock.now = NOW + 2 * DAY + limits.LATE_US + 1
+    (late,) = engine.record([Outcome(token, "shown", at_us=NOW + DAY)])
+    assert late.status is OutcomeStatus.UNKNOWN
+    assert "expired at 2026-09-23T14:13:20Z; late reports of it were taken until 2027-10-28T14:13:20Z" in str(late.error)
+    clock.now -= 1
+    (last,) = engine.record([Outcome(token, "shown", at_us=NOW + DAY)])
+    assert last.status is OutcomeStatus.APPLIED
+
+
+def test_what_is_decided_in_advance_happens_from_its_as_of_on(engine: Engine, clock: Clock) -> None:
+    """A mailing decided today for tomorrow: tomorrow's caps were asked, so today it cannot have been shown."""
+    engine.load_program(program("first"), NOW)
+    asked = DecideRequest(ASK.channel, ASK.placements, WHO, as_of_us=NOW + DAY, deferred=True)
+    token = engine.decide(asked).placements[0].offers[0].token
+    (early,) = engine.record([Outcome(token, "shown")])
+    assert early.status is OutcomeStatus.REFUSED
+    clock.now = NOW + 5 * DAY // 2
+    (done,) = engine.record([Outcome(token, "shown")])
+    assert done.status is OutcomeStatus.APPLIED
+
+
 def test_an_outcome_older_than_all_of_a_full_history_is_refused_by_name(engine: Engine, clock: Clock) -> None:
     """It was answered APPLIED and kept nowhere, so no cap ever saw it; sent again it was APPLIED again."""
     engine.load_program(program("first"), NOW)
