@@ -13,6 +13,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import ClassVar
 
 
@@ -185,6 +186,19 @@ class ProgramError(RapportError):
         noun = "problem" if count == 1 else "problems"
         lines = "\n".join(str(problem) for problem in self.problems)
         super().__init__(f"The program has {count} {noun}:\n{lines}", count=count)
+
+    def under(self, folder: str) -> ProgramError:
+        """The same with every file named as seen from outside the program's folder, so that an editor can open it there.
+
+        >>> str(ProgramError([Problem(Where("offers/a.yaml", 3, 1), "No.")]).under("shop/").problems[0])
+        'shop/offers/a.yaml:3:1: No.'
+        """
+        return ProgramError(
+            [
+                Problem(Where(str(PurePath(folder, at.where.file)), at.where.line, at.where.column), at.message, at.hint)
+                for at in self.problems
+            ]
+        )
 
 
 class NoProgram(RapportError):

@@ -429,6 +429,36 @@ def test_models_on_the_command_line(rapport: Callable[..., tuple[int, str, str]]
     assert json.loads(out)["models"][0]["state"] == "MODEL_STATE_LIVE"
 
 
+def test_a_programs_problems_name_files_as_seen_from_where_the_command_runs(
+    rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They named files as seen from the program's folder, so an editor that was given the line found no such file."""
+    source = write_starter(tmp_path / "shop") / "program" / "offers.yaml"
+    source.write_text(source.read_text().replace("customer.age >= 18", "customer.agee >= 18"))
+    monkeypatch.chdir(tmp_path)
+    folder = "shop/program"
+    place = f"{folder}/offers.yaml:12:"
+    code, out, _ = rapport("program", "validate", folder)
+    assert (code, place in out) == (65, True), out
+    code, out, _ = rapport("program", "validate", folder, "--json")
+    (problem,) = json.loads(out)["problems"]
+    assert (code, problem["file"], problem["line"]) == (65, f"{folder}/offers.yaml", 12)
+    code, _, err = rapport("program", "load", folder)
+    assert (code, place in err) == (65, True), err
+    code, _, err = rapport("program", "load", folder, "--json")
+    said = json.loads(err)
+    (problem,) = said["problems"]
+    assert (code, problem["where"].startswith(place), "customer.age" in problem["message"]) == (65, True, True), err
+    assert said["message"].splitlines()[1].startswith(place)
+    # What no server has to see is told in the same way.
+    source.with_name("ofers.yaml").write_text("x: 1\n")
+    code, _, err = rapport("program", "load", folder)
+    assert (code, f"{folder}/ofers.yaml:1:1" in err) == (65, True), err
+    monkeypatch.chdir(folder)
+    code, out, _ = rapport("program", "validate", ".")
+    assert (code, "ofers.yaml:1:1" in out, "/ofers" in out) == (65, True, False), out
+
+
 # --- beginnings and ends ------------------------------------------------------------------------------------------
 
 
@@ -592,7 +622,7 @@ def test_a_server_whose_program_is_bad_ends_with_the_place(make: Callable[..., S
     server = make(tmp_path)
     assert server.process.wait(BOUND_SECONDS) == 65
     log = server.rest()
-    assert "program.yaml:1:" in log
+    assert "program/program.yaml:1:" in log
     assert "Traceback" not in log
 
 
