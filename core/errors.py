@@ -263,11 +263,10 @@ class StoreCorrupt(StoreError):
 
     reason = "STORE_CORRUPT"
 
-    def __init__(self, what: str, problem: str) -> None:
-        super().__init__(
-            f"{what} is damaged: {problem}.", hint="Restore the store from a backup. What is undamaged stays as it is.",
-            what=what, problem=problem,
-        )
+    def __init__(
+        self, what: str, problem: str, hint: str = "Restore the store from a backup. What is undamaged stays as it is."
+    ) -> None:
+        super().__init__(f"{what} is damaged: {problem}.", hint=hint, what=what, problem=problem)
 
 
 class SchemaConflict(StoreError):
