@@ -24,6 +24,7 @@ from core.errors import (
     BadToken,
     BadValue,
     DeadlineTooShort,
+    HistoryFull,
     NoProgram,
     NotFound,
     Overloaded,
@@ -33,6 +34,7 @@ from core.errors import (
     StoreError,
     TooLarge,
     UnknownName,
+    moment,
 )
 from core.futures import done, pass_on, settled, then
 from core.hub import mutations
@@ -147,10 +149,13 @@ class Engine:
         except (StoreError, Overloaded) as error:
             self._on_lost(error)
             return
-        future.add_done_callback(self._kept)
+        times = [now_us if event.at_us is None else event.at_us for event in request.events]
+        future.add_done_callback(lambda done: self._kept(done, min(times)))
 
-    def _kept(self, future: Future[Any]) -> None:
+    def _kept(self, future: Future[Any], oldest_us: int) -> None:
         error = future.exception()
+        if error is None and future.result().too_old:
+            error = HistoryFull("customer's event list", limits.EVENTS_PER_CUSTOMER, oldest_us)
         if error is not None:
             self._on_lost(error)
 
@@ -167,10 +172,11 @@ class Engine:
     def recording(self, outcomes: Sequence[Outcome]) -> Future[Sequence[OutcomeResult]]:
         """Records outcomes, each for itself; durable and seen by every later decision once the future has its value.
 
-        Results are in the order given. A token that nobody here issued, or that expired, is UNKNOWN; an outcome
-        nobody declared, a time in the future or what the store refuses is REFUSED; both carry the error. Raises
-        Overloaded, and StoreError when nothing can be written, at once or by the future; sending the same again counts
-        nothing twice.
+        Results are in the order given. What happened before its instance expired may be reported late, until
+        ``limits.LATE_US`` after it. A token that nobody here issued, or that expired, is UNKNOWN; an outcome nobody
+        declared, a time in the future or before the decision itself, what the store refuses, or what is older than all
+        that a full history keeps is REFUSED; both carry the error. Raises Overloaded, and StoreError when nothing can be
+        written, at once or by the future; sending the same again counts nothing twice.
         """
         now_us = self._clock_us()
         results: list[OutcomeResult | None] = [None] * len(outcomes)
@@ -253,8 +259,22 @@ class Engine:
             raise TooLarge("outcome.key in bytes", key_bytes, limits.STRING_BYTES)
         if at_us > now_us + limits.AHEAD_US:
             raise BadValue("outcome.at", "lies in the future", "Send the time it happened, in UTC.")
+        # The decision's moment is its clock or its as_of, so also what was decided in advance happens then at the earliest.
+        if at_us < issued.decided_us - limits.AHEAD_US:
+            raise BadValue(
+                "outcome.at",
+                f"is {moment(at_us)}, before the decision it belongs to, which was made for {moment(issued.decided_us)}",
+                "Send the time it happened, in UTC.",
+            )
         if at_us > issued.expires_us:
             raise NotFound("Instance", f"{issued.instance:016x}", "It expired before the outcome happened.")
+        if now_us > issued.expires_us + limits.LATE_US:
+            raise NotFound(
+                "Instance",
+                f"{issued.instance:016x}",
+                f"It expired at {moment(issued.expires_us)}; late reports of it were taken until "
+                f"{moment(issued.expires_us + limits.LATE_US)}.",
+            )
         value_minor = 0
         if outcome.value is not None:
             currency = self.plan.program.currency
@@ -305,8 +325,9 @@ class Engine:
 
         Attributes and events are two changes, submitted together in this order so that they mostly share a commit.
         One that is refused leaves the other in place; both are settled when the future fails, and telling the same again
-        after mending it is harmless: an event whose type and key the customer has is not added twice. Raises UnknownName,
-        BadValue, TooLarge, Overloaded, StoreError, at once or by the future.
+        after mending it is harmless: an event whose type and key the customer has is not added twice. One older than
+        everything that a full list keeps is told as such and not kept. Raises UnknownName, BadValue, TooLarge, Overloaded,
+        StoreError, at once or by the future.
         """
         clock_us = self._clock_us()
         if at_us is not None and at_us > clock_us + limits.AHEAD_US:
@@ -336,8 +357,11 @@ class Engine:
             if failure is not None:
                 raise failure
             results = [future.result() for future in futures]
-            applied: tuple[bool, ...] = results[-1].applied if events else ()
-            return TellResult(sum(applied), len(applied) - sum(applied), any(result.created for result in results))
+            created = any(result.created for result in results)
+            if not events:
+                return TellResult(0, 0, created)
+            applied, too_old = sum(results[-1].applied), results[-1].too_old
+            return TellResult(applied, len(events) - applied - too_old, created, too_old)
 
         return then(settled(submitted), collect)
 
@@ -534,6 +558,10 @@ def _result(report: mutations.Outcome, status: mutations.OutcomeStatus | Rapport
         return OutcomeResult(OutcomeStatus.APPLIED)
     if status is mutations.OutcomeStatus.DUPLICATE:
         return OutcomeResult(OutcomeStatus.DUPLICATE)
+    if status is mutations.OutcomeStatus.TOO_OLD:
+        return OutcomeResult(
+            OutcomeStatus.REFUSED, HistoryFull("customer's contact history", limits.CONTACTS_PER_CUSTOMER, report.at_us)
+        )
     return OutcomeResult(
         OutcomeStatus.UNKNOWN, NotFound("Customer", str(report.customer), "The customer of this instance was erased.")
     )

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from core.engine import Engine
-from core.errors import ConfigError, RequestError
+from core.errors import ConfigError, ProgramError, RequestError
 from core.hub.store import Store
 from core.inference.registry import Registry, State, Version
 from core.programs.collecting import paused
@@ -71,9 +71,7 @@ def run(config: Config) -> None:
         log.info("listening", **{key.replace(".", "_"): address for key, address in server.addresses.items()})
         try:
             if config.programs_path and (config.programs_at_start == "always" or not engine.loaded):
-                from core.programs.source import read  # the readers of YAML, which a server that serves what it has needs not
-
-                version = engine.load_program(read(_folder(config)).files, calls.now_us())
+                version = _load(engine, config)
                 log.info("program loaded", program=version)
         except BaseException:
             server.end()
@@ -109,6 +107,14 @@ def _told(version: Version) -> None:
     """Log a model's state: whoever put it into the folder waits for no answer."""
     say = logs.get("models").warning if version.state is State.REFUSED else logs.get("models").info
     say("model", model=version.label, state=version.state.value, cause=version.cause)
+
+
+def _load(engine: Engine, config: Config) -> str:
+    folder = _folder(config)
+    try:
+        return engine.load_program(read(folder).files, calls.now_us())
+    except ProgramError as error:
+        raise error.under(str(folder)) from error
 
 
 def _folder(config: Config) -> Path:

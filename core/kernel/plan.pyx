@@ -457,8 +457,8 @@ cdef class Plan:
             terms[i].value_expression = source.value_expression[i] if arbitration.use_value else -1
             terms[i].context_percent = source.context_fixed[i] if arbitration.use_context_weight else 0.0
             terms[i].lever_percent = source.lever_fixed[i] if arbitration.use_levers else 0.0
-            terms[i].context_factor = 1.0 + terms[i].context_percent / 100.0
-            terms[i].lever_factor = 1.0 + terms[i].lever_percent / 100.0
+            terms[i].context_factor = weight_factor(terms[i].context_percent)
+            terms[i].lever_factor = weight_factor(terms[i].lever_percent)
             terms[i].propensity = source.propensity_constant[i] if arbitration.use_propensity else 1.0
             terms[i].kind = source.propensity_kind[i] if arbitration.use_propensity else 0
             terms[i].table = source.propensity_table[i]
