@@ -110,6 +110,9 @@ def _told(version: Version) -> None:
 
 
 def _load(engine: Engine, config: Config) -> str:
+    # The readers of YAML, which a server that serves what it has needs not.
+    from core.programs.source import read
+
     folder = _folder(config)
     try:
         return engine.load_program(read(folder).files, calls.now_us())
