@@ -67,7 +67,6 @@ cdef struct Names:
     const uint32_t* price_kinds  # by price: its PriceText
     const PriceText* prices
     Segment trailer  # DecideResponse.program, .digest and .models
-    uint8_t sound  # every text is UTF-8; 0: an answer may not be one, and the protobuf library has to say so
 
 cdef uint64_t name_hash(uint32_t scope, const char* text, size_t length) noexcept nogil
 # The number of a name in a scope, or -1. Bytes that are no UTF-8 are no name.
