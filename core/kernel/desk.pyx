@@ -1017,7 +1017,9 @@ cdef bint _may_wait(const Tables* plan, int64_t deadline_ns, int64_t now_ns) noe
         if plan.model_tables[i].model.inline_base_ns < 0.0:
             return True
         needed = plan.model_tables[i].model.inline_base_ns
-        needed += plan.model_tables[i].model.inline_row_ns * (1 if plan.model_tables[i].per_customer else plan.model_tables[i].rows)
+        needed += (1 if plan.model_tables[i].per_customer else plan.model_tables[i].rows) * (
+            plan.model_tables[i].model.inline_row_ns
+        )
         shortest = plan.model_tables[i].model.budget_ns
         if left < shortest:
             shortest = left

@@ -4,6 +4,7 @@
 without the GIL. All pointers and segments are into memory of the `NamesHolder`, which the plan owns.
 """
 
+cimport cython
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from core.hub.buffer cimport Buffer
@@ -73,6 +74,7 @@ cdef uint64_t name_hash(uint32_t scope, const char* text, size_t length) noexcep
 cdef int32_t name_find(const Names* names, uint32_t scope, const char* text, size_t length) noexcept nogil
 
 
+@cython.final
 cdef class NamesHolder:
     """Owns names. Immutable once made."""
 

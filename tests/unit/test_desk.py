@@ -1,7 +1,7 @@
 """A desk decides within its limits, its time and its plan, and leaves to the Python path what is not its business.
 
-That its answers are the engine's is `tests/property/test_desk.py`; here are the edges: every limit, the codes, what a
-desk holds and lets go.
+That its answers are the engine's is `tests/property/test_desk_equals_engine.py`; here are the edges: every limit, the
+codes, what a desk holds and lets go.
 """
 
 from __future__ import annotations
