@@ -46,8 +46,13 @@ class Front:
 
     key = "listen.decisions"
 
-    def __init__(self, config: Config, methods: Mapping[str, Method], engine: Engine) -> None:
-        """Bind listen.decisions; ``methods`` are DecisionService's. Raises ConfigError or AddressUnavailable."""
+    def __init__(
+        self, config: Config, methods: Mapping[str, Method], engine: Engine, *, plane_limits: Mapping[str, int] | None = None
+    ) -> None:
+        """Bind listen.decisions; ``methods`` are DecisionService's. Raises ConfigError or AddressUnavailable.
+
+        ``plane_limits`` replaces limits of the data plane by name (server/transport/state.pxd): for tests that cannot wait.
+        """
         self._config = config
         self._engine = engine
         self._stopped = threading.Event()
@@ -65,7 +70,7 @@ class Front:
             workers=config.threads_models,
             methods=kinds,
             refusals=refusals.table(config.limits_message_bytes),
-            limits=_limits(config, loops),
+            limits={**_limits(config, loops), **(plane_limits or {})},
             tls=tls,
         )
         self._handoff = Handoff(self._plane, by_path, config.threads_handlers)
