@@ -32,14 +32,14 @@ SECONDS = 30
 MANY_SLOTS = 40
 
 
-def sources() -> dict[str, bytes]:
-    """The starter's program, with a second channel whose answers are large."""
+def sources(version: int = 1) -> dict[str, bytes]:
+    """The starter's program, with a second channel whose answers are large; each ``version`` is another program."""
     found = {
         name.removeprefix("program/"): text.encode()
         for name, text in starter.files().items() if name.startswith("program/")
     }
     found["channels.yaml"] += b"bulk:\n  content_type: text\n  placements:\n    wall: {slots: %d}\n" % MANY_SLOTS
-    text = "long " * 800
+    text = f"{version:<10}" + "long " * 800
     for number in range(MANY_SLOTS):
         found["offers.yaml"] += (
             f"- offer: bulk_{number}\n  group: service\n  value: 1.00 EUR\n  propensity: 0.05\n"
@@ -71,6 +71,7 @@ class FrontSubject:
     ) -> None:
         self.inner = EngineSubject(folder)
         self.inner.clock_us = time.time_ns() // 1000
+        self.version = 0
         if program:
             self.load()
         given: dict[str, Any] = {
@@ -88,7 +89,9 @@ class FrontSubject:
         self.stopped = False
 
     def load(self) -> None:
-        self.inner.load(sources(), time.time_ns() // 1000)
+        """Load the next version of the program."""
+        self.version += 1
+        self.inner.load(sources(self.version), time.time_ns() // 1000)
 
     def stop(self, seconds: float = SECONDS) -> None:
         if not self.stopped:

@@ -232,10 +232,14 @@ class Client:
         self.socket.settimeout(SECONDS)
         if source is not None:
             self.socket.bind((source, 0))
-        self.socket.connect((host, int(port)))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if tls is not None:
-            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
+        try:
+            self.socket.connect((host, int(port)))
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls is not None:
+                self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
+        except OSError:
+            self.socket.close()
+            raise
         self.polite = polite
         self.replenish = polite  # window updates for what was read
         self.answers: dict[int, Answer] = {}
@@ -310,6 +314,18 @@ class Client:
             return
         raise TimeoutError("the server goes on")
 
+    def until_closed_bytes(self) -> bytes:
+        """What the server says until it closes, whatever it is."""
+        found = b""
+        while True:
+            try:
+                got = self.socket.recv(1 << 16)
+            except ConnectionError:
+                return found
+            if not got:
+                return found
+            found += got
+
     def settle(self) -> None:
         """Returns once the server has acted on all that was sent: it has answered a ping."""
         pongs = len(self.pongs)
@@ -321,7 +337,11 @@ class Client:
         head = self._take(9)
         size = int.from_bytes(head[:3], "big")
         one = Frame(head[3], head[4], int.from_bytes(head[5:9], "big") & 0x7FFFFFFF, self._take(size))
-        self._act(one)
+        try:
+            self._act(one)
+        except ConnectionError:
+            # What it acknowledges has no reader any more; what was said before the end can still be read.
+            self.polite = self.replenish = False
         return one
 
     def _take(self, size: int) -> bytes:

@@ -54,9 +54,12 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
         uint8_t flags
     ctypedef struct nghttp2_headers:
         int cat  # NGHTTP2_HCAT_REQUEST for a new stream of a client
+    ctypedef struct nghttp2_rst_stream:
+        uint32_t error_code  # NGHTTP2_NO_ERROR and so on
     ctypedef union nghttp2_frame:
         nghttp2_frame_hd hd
         nghttp2_headers headers
+        nghttp2_rst_stream rst_stream
     ctypedef struct nghttp2_nv:
         uint8_t* name  # lower case
         uint8_t* value
