@@ -75,6 +75,7 @@ from server.transport.nghttp2 cimport (
     nghttp2_option_del,
     nghttp2_option_new,
     nghttp2_option_set_no_closed_streams,
+    nghttp2_option_set_stream_reset_rate_limit,
     nghttp2_session,
     nghttp2_session_callbacks_del,
     nghttp2_session_callbacks_new,
@@ -146,6 +147,7 @@ cdef enum:
     READ_BYTES = 65_536  # of Loop.buffer: one read; a TLS record is at most 16 KiB
     WRITE_BYTES = 262_144  # of Loop.out: what one write gives
     READS_A_ROUND = 4  # of TLS, whose records are a quarter of a read: one busy connection does not keep the others waiting
+    FRAME_HEAD = 9  # bytes before a frame's payload
     STREAM_WINDOW = 65_535  # HTTP/2's own; requests are small
     CONNECTION_WINDOW = 1_048_576  # a full message of the largest size without waiting
     CREDIT_A_CALL = 4  # control frames an answered call earns: window updates, pings for bandwidth
@@ -153,7 +155,10 @@ cdef enum:
     PIECE_BYTES = 1024  # the least that is large: a client that takes less at a time earns nothing by it
     CRUMB_BYTES = 256  # a frame of a request that carries less costs more than it brings
     METADATA_TIMES = 16  # header fields of so many times the limit are an attack, not a mistake
-    SHAKES_A_ROUND = 8  # handshakes: each may take a millisecond of signing
+    # A second of what nghttp2 passes over without a word: frames of unknown kinds, and data of streams that are over, of which
+    # a window may be under way when they are refused.
+    STRANGE_BYTES = 2_097_152
+    SHAKES_A_ROUND = 2  # handshakes: each may take a millisecond or two of signing, and calls wait for QUEUE_MS at most
 
 # Prepared fields; each lives as long as the program.
 cdef nghttp2_nv _STATUS_200 = _field(b":status", b"200")
@@ -206,6 +211,7 @@ cdef void _calm(Connection* connection) noexcept nogil:
 
 cdef int _on_begin_frame(nghttp2_session* session, const nghttp2_frame_hd* head, void* user) noexcept nogil:
     cdef Connection* connection = <Connection*> user
+    connection.strange -= FRAME_HEAD + <int64_t> head.length
     if head.type == NGHTTP2_DATA:
         # Empty ones cost work and carry nothing, and so do crumbs; the last one of a stream may be small.
         if head.length >= CRUMB_BYTES or head.flags & NGHTTP2_FLAG_END_STREAM:
@@ -538,6 +544,8 @@ cdef int sessions_open(Plane* plane) noexcept nogil:
     if code == 0:
         # Closed streams are kept for a priority tree that nobody here uses.
         nghttp2_option_set_no_closed_streams(plane.options, 1)
+        # Ours is kept instead: nghttp2's would send away a busy client that cancels 33 calls a second of thousands.
+        nghttp2_option_set_stream_reset_rate_limit(plane.options, 1 << 32, 1 << 32)
     return code
 
 
@@ -740,12 +748,17 @@ cdef void connection_event(Connection* connection, unsigned int events) noexcept
         taken = nghttp2_session_mem_recv(connection.session, loop.buffer, <size_t> got)
         _dirty(connection)
         if taken < 0:
-            # Not HTTP/2, flooded, or out of memory: say so if the session still can, and go.
-            if not connection.greeted:
+            # Not HTTP/2, a flood that nghttp2 saw first, or no memory: say so if the session still can, and go.
+            if connection.greeted:
+                _calm(connection)
+            else:
                 loop.counters.handshakes_failed += 1
-            nghttp2_session_terminate_session(connection.session, NGHTTP2_PROTOCOL_ERROR)
+                nghttp2_session_terminate_session(connection.session, NGHTTP2_PROTOCOL_ERROR)
             connection.doomed = 1
             return
+        connection.strange += got
+        if connection.strange > STRANGE_BYTES:
+            _calm(connection)
         if connection.ssl == NULL or connection.abused:
             return
 
@@ -842,6 +855,7 @@ cdef void connection_tick(Connection* connection, bint refill) noexcept nogil:
     if refill:
         connection.control_credit = min(connection.control_credit + limits.control_refill, limits.control_credit)
         connection.reset_credit = min(connection.reset_credit + limits.reset_refill, limits.reset_credit)
+        connection.strange = min(connection.strange, 0)
     if connection.rest != NULL or connection.unsent:
         if now - connection.moved_ns > limits.stall_ns // hurry:
             loop.counters.connections_abused += 1

@@ -94,7 +94,7 @@ cdef struct Counters:
     uint64_t connections  # accepted
     uint64_t connections_refused  # beyond the limit
     uint64_t accepts_failed  # times that the kernel had no descriptor or memory for one more
-    uint64_t connections_abused  # closed for spending a budget
+    uint64_t connections_abused  # closed for spending a budget, or for keeping memory without moving
     uint64_t handshakes_failed  # TLS, preface or settings that did not come in time
     uint64_t calls  # whole requests
     uint64_t decided  # answered by this loop's own desk
@@ -168,6 +168,7 @@ cdef struct Connection:
     size_t rest_end
     uint64_t unsent  # bytes of answers given to the session and not sent
     uint64_t requested  # bytes of its calls' requests
+    int64_t strange  # bytes read that no frame of a known kind accounts for; less than 0 within a frame
     int32_t control_credit
     int32_t reset_credit
     int64_t opened_ns
