@@ -72,13 +72,16 @@ cdef struct Limits:
     uint32_t streams  # open at once on a connection
     uint32_t connections  # of one loop
     uint32_t handed  # calls that wait for Python, over all loops
+    uint32_t calls  # open at once in one loop
     uint64_t held_bytes  # of requests and answers of one loop's calls
+    uint64_t requested_bytes  # of the requests of one connection's calls
     uint64_t unsent_bytes  # of answers that one connection does not take
     int64_t queue_ns  # a call that waited longer is refused
     int64_t handshake_ns  # from accept to the client's settings
     int64_t idle_ns  # without a call; 0: for ever
     int64_t age_ns  # of a connection, then it is asked to go; 0: for ever
     int64_t stall_ns  # answers wait and the peer takes nothing
+    int64_t call_ns  # from a call's header fields until its request is whole, or its answer is taken
     int64_t silence_ns  # nothing heard: a ping is sent, and must be answered within stall_ns
     int32_t control_credit  # control frames a connection may send at once
     int32_t control_refill  # and a second
@@ -90,7 +93,8 @@ cdef struct Counters:
     # Written by the loop's thread alone; read by others without a lock, so a reader may see them a moment apart.
     uint64_t connections  # accepted
     uint64_t connections_refused  # beyond the limit
-    uint64_t connections_abused  # closed for spending a budget
+    uint64_t accepts_failed  # times that the kernel had no descriptor or memory for one more
+    uint64_t connections_abused  # closed for spending a budget, or for keeping memory without moving
     uint64_t handshakes_failed  # TLS, preface or settings that did not come in time
     uint64_t calls  # whole requests
     uint64_t decided  # answered by this loop's own desk
@@ -98,6 +102,7 @@ cdef struct Counters:
     uint64_t handed  # given to Python
     uint64_t refused[REFUSALS]  # by refusal
     uint64_t cancelled  # calls whose client went before the answer
+    uint64_t overdue  # calls reset because the client sent or took them too slowly
     uint64_t bytes_in
     uint64_t bytes_out
     uint64_t open_connections  # now
@@ -119,6 +124,7 @@ cdef struct Call:
     uint8_t content  # content-type was gRPC's
     uint8_t encoded  # grpc-encoding named something other than identity
     uint8_t ended  # the client has sent all of it
+    uint8_t overdue  # reset by us for taking too long
     uint32_t metadata_bytes
     int64_t begun_ns  # its header fields were read
     int64_t arrived_ns  # the last of it was read
@@ -161,11 +167,13 @@ cdef struct Connection:
     size_t rest_start  # first byte of rest that is not sent
     size_t rest_end  # one past its last
     uint64_t unsent  # bytes of answers given to the session and not sent
+    uint64_t requested  # bytes of its calls' requests
+    int64_t strange  # bytes read that no frame of a known kind accounts for; less than 0 within a frame
     int32_t control_credit  # control frames it may still send
     int32_t reset_credit  # streams it may still reset
     int64_t opened_ns  # accepted
     int64_t heard_ns  # last byte read
-    int64_t moved_ns  # last progress of sending while there was something to send
+    int64_t moved_ns  # an answer, or what the socket had not taken, last moved on; or nothing waited
     int64_t idle_ns  # since when no call is open
     int64_t left_ns  # when it was asked to go
 
@@ -186,12 +194,16 @@ cdef struct Loop:
     Call* free_calls
     size_t free_count
     Connection* connections
+    Connection* ticking  # the next that this pass over all of them looks at; NULL when the pass is done
     Connection* dirty
     Connection* dead
     uint8_t* buffer  # owned: what one read takes
     uint8_t* out  # owned: what one write gives
     int64_t now_ns  # of this round
-    int64_t ticked_ns  # when connections were last held to their times
+    int64_t ticked_ns  # the last pass began
+    uint32_t passes  # over all connections
+    uint32_t shakes  # handshakes gone on with in this round
+    uint8_t deaf  # the listener is not watched until the next pass: the kernel had no descriptor left
     uint8_t state  # the `asked` that it acts on
     Counters counters
 
