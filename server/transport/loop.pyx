@@ -338,9 +338,10 @@ cdef void _flush(Loop* loop) noexcept nogil:
     loop.dirty = NULL
     while connection != NULL:
         after = connection.next_dirty
+        connection_flush(connection)
+        # Only now: what its flush submits, its flush sends. In the list again, it could be freed there.
         connection.next_dirty = NULL
         connection.dirty = 0
-        connection_flush(connection)
         connection = after
 
 

@@ -35,7 +35,7 @@ RATIO = 10.0
 FLOOR = 0.060  # seconds: a scheduler's slice or two of a machine that others use too
 SERVED = 0.8  # of the calls during it; the rest may be told RESOURCE_EXHAUSTED, which is what it is for
 MEMORY = 48 * MIB  # that an attack of a few connections may add
-# AddressSanitizer keeps what was freed for a while.
+# AddressSanitizer keeps what was freed for a while, and is slow; what it finds ends the server.
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 REQUEST = h2.block(h2.request_fields())
 EXPLAIN = h2.block(h2.request_fields("/rapport.v1.DecisionService/Explain"))
@@ -118,9 +118,10 @@ def withstands(
     )
     assert not attacker.is_alive()
     assert said, "the attack itself failed; its traceback is above"
-    assert during.p99 <= max(RATIO * before.p99, FLOOR)
-    assert during.share >= SERVED
-    assert SANITIZED or grown <= memory
+    if not SANITIZED:
+        assert during.p99 <= max(RATIO * before.p99, FLOOR)
+        assert during.share >= SERVED
+        assert grown <= memory
     eventually(lambda: quiet(server))
 
 
@@ -446,8 +447,8 @@ def test_tls_handshakes_that_never_end_or_never_cease(tmp_path: Path) -> None:
                 each.join(h2.SECONDS)
             p99 = sorted(seconds)[math.ceil(len(seconds) * 0.99) - 1]
             print(f"\nhandshakes: {len(made)}; p99 {p99 * 1e3:.2f} ms of {len(seconds)} calls, {served / len(seconds):.1%} served")
-            assert p99 < 2 * FLOOR
-            assert served / len(seconds) > SERVED
+            assert SANITIZED or p99 < 2 * FLOOR
+            assert SANITIZED or served / len(seconds) > SERVED
         for client in idle:
             client.until_closed_bytes()
         assert server.counters()["handshakes_failed"] >= 20
