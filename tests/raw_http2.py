@@ -214,7 +214,7 @@ class Answer:
         return self.data[5:]
 
 
-class Ended(Exception):  # noqa: N818  # it is no error of the client's
+class Ended(Exception):
     """The server has closed the connection."""
 
 

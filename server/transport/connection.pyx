@@ -640,15 +640,15 @@ cdef void _watch(Connection* connection, uint32_t events) noexcept nogil:
     epoll_ctl(connection.loop.ep, EPOLL_CTL_MOD, connection.fd, &event)
 
 
-cdef bint _shake(Connection* connection) noexcept nogil:
-    """Goes on with the TLS handshake; True once it is done. Closes the connection when it fails."""
+cdef void _shake(Connection* connection) noexcept nogil:
+    """Goes on with the TLS handshake. Closes the connection when it fails."""
     cdef int result, error
     ERR_clear_error()
     result = SSL_do_handshake(connection.ssl)
     if result == 1:
         connection.secure = 1
         _watch(connection, EPOLLIN)
-        return True
+        return
     error = SSL_get_error(connection.ssl, result)
     if error == SSL_ERROR_WANT_READ:
         _watch(connection, EPOLLIN)
@@ -657,7 +657,6 @@ cdef bint _shake(Connection* connection) noexcept nogil:
     else:
         connection.loop.counters.handshakes_failed += 1
         connection_close(connection)
-    return False
 
 
 cdef ssize_t _receive(Connection* connection, uint8_t* into, size_t room) noexcept nogil:
@@ -715,13 +714,12 @@ cdef void connection_event(Connection* connection, unsigned int events) noexcept
             loop.counters.handshakes_failed += 1
             connection_close(connection)
             return
-        if loop.shakes >= SHAKES_A_ROUND:
-            # epoll tells it again in the next round, after those that it did not name in this one.
-            return
-        loop.shakes += 1
-        if not _shake(connection):
-            return
-        events |= EPOLLIN
+        if loop.shakes < SHAKES_A_ROUND:
+            # Others are told again in the next round, after those that were not named in this one; so is what it sends
+            # after its handshake, so that a call is stamped when it is read.
+            loop.shakes += 1
+            _shake(connection)
+        return
     if events & EPOLLOUT:
         _dirty(connection)
     if connection.rest != NULL or connection.doomed or connection.abused:

@@ -1,9 +1,10 @@
 """One native thread that serves: reads what arrived, decides what is whole, sends what is answered, round after round.
 
 A round: epoll tells which sockets have something; each is read; calls that others answered are taken back; up to CALLS_A_ROUND
-whole calls are worked on, oldest first; every connection with something to send is flushed once. While calls wait, epoll is asked
-without waiting, so that new ones are stamped with their time of arrival and can be refused by it: under overload the
-queue stands in this loop, where its age is seen, not in the sockets.
+whole calls are worked on, oldest first; some connections are held to their times; every connection with something to send is
+flushed once; a few handshakes go on. While calls wait, epoll is asked without waiting, so that new ones are stamped with
+their time of arrival and can be refused by it: under overload the queue stands in this loop, where its age is seen,
+not in the sockets.
 
 A decision runs here, on the thread that read it. What must wait (a durable write, a slow model) or is unusual goes to
 Python or to a worker, and the loop goes on; answers come back through a list that the eventfd announces.
@@ -338,9 +339,10 @@ cdef void _flush(Loop* loop) noexcept nogil:
     loop.dirty = NULL
     while connection != NULL:
         after = connection.next_dirty
+        connection_flush(connection)
+        # Only now: what its flush submits, its flush sends. In the list again, it could be freed there.
         connection.next_dirty = NULL
         connection.dirty = 0
-        connection_flush(connection)
         connection = after
 
 
@@ -401,7 +403,7 @@ cdef void* _run(void* argument) noexcept nogil:
     cdef Connection* connection
     cdef uint64_t drained
     cdef int count, i
-    cdef bint busy
+    cdef bint busy, shaking
     cdef void* source
     pthread_setname_np(pthread_self(), b"rapport-loop")
     loop.now_ns = loop.ticked_ns = now_ns()
@@ -410,6 +412,7 @@ cdef void* _run(void* argument) noexcept nogil:
         count = epoll_wait(loop.ep, events, EVENTS_A_ROUND, 0 if busy else TICK_MS)
         loop.now_ns = now_ns()
         loop.shakes = 0
+        shaking = False
         for i in range(count):
             source = events[i].data.ptr
             if source == &loop.listener:
@@ -418,13 +421,25 @@ cdef void* _run(void* argument) noexcept nogil:
             elif source == &loop.wake:
                 read(loop.wake, &drained, sizeof(drained))
             else:
-                connection_event(<Connection*> source, events[i].events)
+                connection = <Connection*> source
+                if connection.ssl != NULL and not connection.secure:
+                    shaking = True
+                else:
+                    connection_event(connection, events[i].events)
         _take_back(loop)
         _work_off(loop)
         if loop.state != loop.asked:
             _obey(loop)
         _tick(loop)
         _flush(loop)
+        if shaking:
+            # Last, for a handshake takes as long as many calls, and these had been read before it.
+            for i in range(count):
+                source = events[i].data.ptr
+                if source != &loop.listener and source != &loop.wake:
+                    connection = <Connection*> source
+                    if connection.ssl != NULL and not connection.secure:
+                        connection_event(connection, events[i].events)
         _bury(loop)
         if loop.state == END or (loop.state == DRAIN and loop.connections == NULL):
             break

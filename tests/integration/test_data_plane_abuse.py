@@ -18,7 +18,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,7 @@ RATIO = 10.0
 FLOOR = 0.060  # seconds: a scheduler's slice or two of a machine that others use too
 SERVED = 0.8  # of the calls during it; the rest may be told RESOURCE_EXHAUSTED, which is what it is for
 MEMORY = 48 * MIB  # that an attack of a few connections may add
-# AddressSanitizer keeps what was freed for a while.
+# AddressSanitizer keeps what was freed for a while, and is slow; what it finds ends the server.
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 REQUEST = h2.block(h2.request_fields())
 EXPLAIN = h2.block(h2.request_fields("/rapport.v1.DecisionService/Explain"))
@@ -118,9 +118,10 @@ def withstands(
     )
     assert not attacker.is_alive()
     assert said, "the attack itself failed; its traceback is above"
-    assert during.p99 <= max(RATIO * before.p99, FLOOR)
-    assert during.share >= SERVED
-    assert SANITIZED or grown <= memory
+    if not SANITIZED:
+        assert during.p99 <= max(RATIO * before.p99, FLOOR)
+        assert during.share >= SERVED
+        assert grown <= memory
     eventually(lambda: quiet(server))
 
 
@@ -142,10 +143,8 @@ def flood(server: FrontProcess, blob: bytes, *, reads: bool = True, greets: bool
             except (ConnectionError, TimeoutError):
                 pass
             if reads:
-                try:
+                with suppress(TimeoutError):
                     client.until_closed()
-                except (TimeoutError, h2.Ended):
-                    pass
                 codes.update(each.code for each in client.goaways)
             client.close()
         return f"{connections} connections, {sent / MIB:.1f} MiB, GOAWAY {sorted(codes)}"
@@ -314,7 +313,10 @@ def test_a_connection_cannot_hold_the_loops_memory_with_half_sent_requests(tmp_p
         refused = sum(client.answer(number).status == 8 for number in numbers)
         during = bystander(server, lambda count: count >= CALLS)
         grown = during.resident_bytes - before.resident_bytes
-        print(f"\nhalf-sent requests: {held / MIB:.1f} MiB held, {refused} refused; {during.share:.1%} served; {grown / MIB:+.1f} MiB")
+        print(
+            f"\nhalf-sent requests: {held / MIB:.1f} MiB held, {refused} refused; "
+            f"{during.share:.1%} served; {grown / MIB:+.1f} MiB"
+        )
         assert during.share > SERVED
         assert 0 < held <= 5 * MIB
         assert SANITIZED or grown < MEMORY
@@ -339,13 +341,24 @@ def test_half_sent_requests_of_many_connections_go_when_memory_is_short(tmp_path
         assert bystander(server, lambda count: count >= 20).share > SERVED
 
 
+def sent_away(client: Client, piece: bytes) -> bool:
+    """Sends it; whether the server has closed the connection."""
+    try:
+        client.send(piece)
+        client.socket.settimeout(0.05)
+        with suppress(TimeoutError):
+            client.read()
+    except (h2.Ended, ConnectionError):
+        return True
+    return False
+
+
 def test_answers_that_nobody_takes(tmp_path: Path) -> None:
     """A window of nothing holds answers; pings were taken for progress, so that they were held for as long as one pinged."""
     limits = {"stall_ns": 500_000_000}
     with FrontProcess(tmp_path, settings={"threads_loops": 1}, plane_limits=limits) as server:
 
         def attack(stop: threading.Event) -> str:
-            held = 0
             with ExitStack() as stack:
                 clients = [stack.enter_context(Client(server.address, polite=False)) for _ in range(4)]
                 for client in clients:
@@ -353,11 +366,10 @@ def test_answers_that_nobody_takes(tmp_path: Path) -> None:
                     for _ in range(200):
                         client.ask(decide_much())
                 for client in clients:
-                    with pytest.raises((h2.Ended, ConnectionError)):
-                        while True:
-                            client.send(frame(h2.PING, 0, 0, b"12345678"))
-                            client.read()
-                            held = max(held, sum(len(each.data) for each in client.answers.values()))
+                    end = time.monotonic() + h2.SECONDS / 4
+                    while not sent_away(client, frame(h2.PING, 0, 0, b"12345678")):
+                        assert time.monotonic() < end, "pings keep it"
+                        threading.Event().wait(0.01)
             return "all closed"
 
         withstands(server, "zero windows", attack, memory=4 * 6 * MIB + MEMORY, seconds=2.0)
@@ -394,14 +406,11 @@ def test_handshakes_that_never_end(tmp_path: Path) -> None:
             client.until_closed()
         assert server.counters()["handshakes_failed"] == 40
         # Dripping keeps nobody: the time is the whole handshake's.
-        with Client(server.address, polite=False) as client, pytest.raises((h2.Ended, ConnectionError)):
-            for byte in h2.MAGIC * 1000:
-                client.send(bytes([byte]))
-                client.socket.settimeout(0.05)
-                try:
-                    client.read()
-                except TimeoutError:
-                    continue
+        with Client(server.address, polite=False) as client:
+            dripped = 0
+            while not sent_away(client, h2.MAGIC[dripped : dripped + 1]):
+                dripped += 1
+            assert 0 < dripped < len(h2.MAGIC)
 
 
 def certificate(folder: Path) -> dict[str, str]:
@@ -445,9 +454,10 @@ def test_tls_handshakes_that_never_end_or_never_cease(tmp_path: Path) -> None:
             for each in threads:
                 each.join(h2.SECONDS)
             p99 = sorted(seconds)[math.ceil(len(seconds) * 0.99) - 1]
-            print(f"\nhandshakes: {len(made)}; p99 {p99 * 1e3:.2f} ms of {len(seconds)} calls, {served / len(seconds):.1%} served")
-            assert p99 < 2 * FLOOR
-            assert served / len(seconds) > SERVED
+            share = served / len(seconds)
+            print(f"\nhandshakes: {len(made)}; p99 {p99 * 1e3:.2f} ms of {len(seconds)} calls, {share:.1%} served")
+            assert SANITIZED or p99 < 2 * FLOOR
+            assert SANITIZED or share > SERVED
         for client in idle:
             client.until_closed_bytes()
         assert server.counters()["handshakes_failed"] >= 20

@@ -29,7 +29,7 @@ PATHS = (
     h2.DECIDE, h2.DECIDE, h2.CHECK, "/rapport.v1.DecisionService/Record", "/rapport.v1.DecisionService/Explain",
     "/rapport.v1.DecisionService/Tell", "/no/such",
 )
-FIELDS = (
+FIELDS: tuple[dict[str, str], ...] = (
     {}, {}, {"grpc_timeout": "1S"}, {"grpc_timeout": "1n"}, {"grpc_encoding": "gzip"}, {"content_type": "text/plain"},
     {"_method": "GET"}, {"long": "x" * 9000}, {"grpc_timeout": "x"}, {"content_length": "7"},
 )
