@@ -144,6 +144,7 @@ def _limits(config: Config, loops: int) -> dict[str, int]:
         "held_bytes": limits.HELD_BYTES,
         "unsent_bytes": limits.UNSENT_BYTES,
         "queue_ns": limits.QUEUE_MS * 1_000_000,
+        "stands_ns": limits.QUEUE_STANDS_MS * 1_000_000,
         "handshake_ns": limits.HANDSHAKE_MS * 1_000_000,
         "idle_ns": int(config.limits_idle_seconds * 1e9),
         "age_ns": int(config.limits_age_seconds * 1e9),

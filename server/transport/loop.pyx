@@ -3,7 +3,8 @@
 A round: epoll tells which sockets have something; each is read; calls that others answered are taken back; up to CALLS_A_ROUND
 whole calls are worked on, oldest first; every connection with something to send is flushed once. While calls wait, epoll is asked
 without waiting, so that new ones are stamped with their time of arrival and can be refused by it: under overload the
-queue stands in this loop, where its age is seen, not in the sockets.
+queue stands in this loop, where its age is seen, not in the sockets. A queue that stands is one that was not empty for a
+while; a burst, or a thread that was not let run, makes a long wait too, and refusing for that would only lose calls.
 
 A decision runs here, on the thread that read it. What must wait (a durable write, a slow model) or is unusual goes to
 Python or to a worker, and the loop goes on; answers come back through a list that the eventfd announces.
@@ -236,7 +237,7 @@ cdef void _work(Loop* loop, Call* call) noexcept nogil:
     if call.deadline_ns and now >= call.deadline_ns:
         answer_refusal(call, REFUSED_EXPIRED)
         return
-    if now - call.arrived_ns > loop.plane.limits.queue_ns:
+    if now - call.arrived_ns > loop.plane.limits.queue_ns and loop.now_ns - loop.emptied_ns > loop.plane.limits.stands_ns:
         answer_refusal(call, REFUSED_OVERLOAD)
         return
     if kind != KIND_DECIDE:
@@ -375,10 +376,12 @@ cdef void* _run(void* argument) noexcept nogil:
     cdef int count, i, ticks = 0
     cdef void* source
     pthread_setname_np(pthread_self(), b"rapport-loop")
-    loop.now_ns = loop.ticked_ns = now_ns()
+    loop.now_ns = loop.ticked_ns = loop.emptied_ns = now_ns()
     while True:
         count = epoll_wait(loop.ep, events, EVENTS_A_ROUND, 0 if loop.ready_first != NULL else TICK_MS)
         loop.now_ns = now_ns()
+        if loop.ready_first == NULL:
+            loop.emptied_ns = loop.now_ns
         for i in range(count):
             source = events[i].data.ptr
             if source == &loop.listener:
