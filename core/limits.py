@@ -60,6 +60,8 @@ CONTENT_BYTES: Final = 16_384
 RENDERED_BYTES: Final = 65_536
 # A program's source files together.
 PROGRAM_BYTES: Final = 512 << 20
+# Compiled tables kept beside a checked program. Larger ones are compiled again at a restart.
+KEPT_TABLES_BYTES: Final = 256 << 20
 
 # --- the hub --------------------------------------------------------------------------------------------------
 
@@ -86,6 +88,9 @@ SOURCES: Final = 4096
 # How far a caller's clock may run ahead of ours; a later date is refused. A consent, once dated, only yields to a later
 # one, so a wrong date in the future could never be withdrawn.
 AHEAD_US: Final = 5 * 60 * 1_000_000
+# How long after an instance's expiry a report of what happened before it is still taken. Partners settle by the month and
+# auditors by the year, so a year and a month; without an end, a token from an old log could rewrite a history for ever.
+LATE_US: Final = 400 * 86_400 * 1_000_000
 # Mutations in one transaction: past a few hundred the commit is no longer what costs (measured: 16 us a put at 200).
 MUTATIONS_PER_COMMIT: Final = 1024
 # Mutations waiting for the committer; beyond it callers are told to come back.

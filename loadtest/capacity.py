@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loadtest import customers, offers, wire
+from loadtest import names, wire
 from loadtest.workload import Workload
 from protos.rapport.v1 import decision_pb2, values_pb2
 
@@ -51,11 +51,11 @@ def messages(workload: Workload) -> list[bytes]:
     generator = random.Random(workload.seed)
     return [
         decision_pb2.DecideRequest(
-            channel=offers.CHANNEL,
-            placements=[decision_pb2.PlacementRequest(name=offers.PLACEMENT)],
+            channel=names.CHANNEL,
+            placements=[decision_pb2.PlacementRequest(name=names.PLACEMENT)],
             identifiers=[
                 values_pb2.Identifier(
-                    namespace="crm", value=str(customers.FIRST + generator.randrange(workload.customers))
+                    namespace="crm", value=str(names.FIRST + generator.randrange(workload.customers))
                 )
             ],
         ).SerializeToString()

@@ -17,11 +17,10 @@ import yaml
 
 from loadtest import attributes
 from loadtest.attributes import FIVE_YEARS, LABELS, NEWEST, Attribute
+from loadtest.names import CHANNEL, PLACEMENT
 from loadtest.workload import LAYERS, Workload
 
 OFFERS_PER_FILE = 500
-CHANNEL = "web"
-PLACEMENT = "home"
 
 Condition = tuple[str, float]  # CEL text, and the share of customers that pass
 

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
-
-import yaml
 
 from core import limits
 from core.errors import ConfigError, nearest
@@ -356,12 +353,19 @@ def _read(file: Path) -> object:
         raise ConfigError(
             str(file), f"cannot be read: {error.strerror}", hint="rapport init writes one."
         ) from error
-    try:
-        if file.suffix == ".toml":
+    if file.suffix == ".toml":
+        import tomllib
+
+        try:
             return tomllib.loads(text.decode())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(str(file), f"is not TOML: {error}") from error
+    import yaml
+
+    try:
         return yaml.safe_load(text) or {}
-    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(str(file), f"is not {'TOML' if file.suffix == '.toml' else 'YAML'}: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(str(file), f"is not YAML: {error}") from error
 
 
 def _flatten(document: object, file: str, prefix: str = "") -> dict[str, object]:

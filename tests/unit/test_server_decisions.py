@@ -156,7 +156,9 @@ class Running:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.config = Config(listen_decisions="127.0.0.1:0", limits_message_bytes=20_000)
+        self.config = Config(
+            listen_decisions="127.0.0.1:0", listen_control="same", limits_message_bytes=20_000
+        )
         ready: list[Callable[[], None]] = []
         self.process = Process(
             self.config,

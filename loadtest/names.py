@@ -1,0 +1,5 @@
+"""What the generators write and what decides over it agree on. No imports: the measured process loads no generator."""
+
+CHANNEL = "web"
+PLACEMENT = "home"
+FIRST = 1_000_001  # the first customer's number; seven digits each, up to nine million customers
