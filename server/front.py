@@ -52,8 +52,9 @@ class Front:
         self._engine = engine
         self._stopped = threading.Event()
         loops = config.threads_loops or len(os.sched_getaffinity(0))
-        tls = _context(config)
+        # Before they are read: what is replaced meanwhile is found by the first look.
         self._files = _stamps(config)
+        tls = _context(config)
         sockets = _bound(self.key, config.listen_decisions, loops)
         self.address = _address(config.listen_decisions, sockets[0])
         by_path = {f"/{decisions.NAME}/{name}": method for name, method in methods.items()}

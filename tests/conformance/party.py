@@ -1,4 +1,4 @@
-"""What clients of other making are held against: one program, one test authority, servers over plaintext and TLS, and programs to run.
+"""What clients of other making need in tests: a program to decide by, certificates, and the clients themselves, built and run.
 
 The authority and its certificates are made on the fly by the ``openssl`` command, which is independent of how the server
 uses OpenSSL. Nothing made here outlives the test run's folder.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc_tools  # type: ignore[import-untyped]
 import pytest
 
 from tests.running import ROOT, write_starter
@@ -25,6 +27,8 @@ RUN_SECONDS = 120
 BUILD_SECONDS = 400
 # Goes with the version of grpc in go/go.mod; a module of its own.
 GO_GRPC_PLUGIN = "v1.6.2"
+# How Maven's protoc calls processors.
+CLASSIFIERS = {"x86_64": "linux-x86_64", "aarch64": "linux-aarch_64"}
 WALL = 400  # offers that compete for the 100 slots of web.wall
 WALL_CONTENT = 3000  # bytes of each
 
@@ -186,10 +190,10 @@ def _run(folder: Path, *command: str, **environment: str) -> subprocess.Complete
     )
 
 
-def _protoc(*arguments: str, **environment: str) -> None:
-    """Generate code from the protos that decisions and the test's consents need."""
+def _protoc(*command: str, **environment: str) -> None:
+    """Generate code from the protos that decisions and the test's consents need; ``command`` is a protoc and its options."""
     names = [f"protos/rapport/v1/{name}.proto" for name in ("decision", "profile", "values")]
-    _build(ROOT, sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}", *arguments, *names, **environment)
+    _build(ROOT, *command, f"-I{ROOT}", f"-I{Path(grpc_tools.__file__).parent / '_proto'}", *names, **environment)
 
 
 def _node(folder: Path) -> Client:
@@ -213,6 +217,7 @@ def _go(folder: Path) -> Client:
     package = ["decision", "profile", "values"]
     options = ",".join(f"Mprotos/rapport/v1/{name}.proto=rapport.test/client/rapportv1" for name in package)
     _protoc(
+        sys.executable, "-m", "grpc_tools.protoc",
         f"--go_out=module=rapport.test/client,{options}:{folder}", f"--go-grpc_out=module=rapport.test/client,{options}:{folder}",
         PATH=f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
     )  # fmt: skip
@@ -225,10 +230,13 @@ def _java(folder: Path) -> Client:
     _need("java", "java", "javac", "mvn")
     for name in ("pom.xml", "Client.java"):
         shutil.copy(HERE / "java" / name, folder)
-    _fetch("java", folder, "mvn dependency:copy-dependencies", "mvn", "-q", "-B", "dependency:copy-dependencies")
+    chosen = f"-Dprotoc.classifier={CLASSIFIERS.get(platform.machine(), 'unknown')}"
+    _fetch("java", folder, "mvn dependency:copy", "mvn", "-q", "-B", chosen, "dependency:copy", "dependency:copy-dependencies")
+    (folder / "protoc").chmod(0o755)
     (folder / "generated").mkdir()
-    _protoc(f"--java_out={folder / 'generated'}")
+    _protoc(str(folder / "protoc"), f"--java_out={folder / 'generated'}")
     sources = [str(path) for path in (folder / "generated").rglob("*.java")]
-    _build(folder, "javac", "-nowarn", "-encoding", "UTF-8", "-cp", "target/dependency/*", "-d", "classes", "Client.java", *sources)
-    classes = f"classes{os.pathsep}target/dependency/*"
+    libraries = "target/dependency/*"
+    _build(folder, "javac", "-nowarn", "-encoding", "UTF-8", "-cp", libraries, "-d", "classes", "Client.java", *sources)
+    classes = f"classes{os.pathsep}{libraries}"
     return Client("java", ("java", "-Xmx512m", "-XX:+UseSerialGC", "-cp", classes, "Client"), folder)

@@ -63,7 +63,9 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Starts servers; ``pair`` and ``authority`` make them speak TLS and ask for client certificates."""
     made: list[Server] = []
 
-    def begin(pair: Pair | None = None, authority: Path | None = None, files: tuple[str, ...] = (), before: Address | None = None) -> Address:
+    def begin(
+        pair: Pair | None = None, authority: Path | None = None, files: tuple[str, ...] = (), before: Address | None = None
+    ) -> Address:
         folder = before.folder if before else write_program(tmp_path_factory.mktemp("site"))
         settings = {"RAPPORT_LISTEN_DECISIONS": before.decisions, "RAPPORT_LISTEN_CONTROL": before.control} if before else {}
         if pair:

@@ -103,7 +103,10 @@ const answers = async () => {
     const ended = await call(health, "Check", { service }).catch((error) => ({ status: grpc.status[error.code] }));
     seen.health.push(ended.status);
   }
-  for (const name of ["tell", "tell_again"]) seen[name] = await call(decisions, "Tell", visits);
+  for (const name of ["tell", "tell_again"]) {
+    const { applied, duplicates, created } = await call(decisions, "Tell", visits);
+    seen[name] = { applied, duplicates, created };
+  }
   await call(profiles, "SetConsent", { identifiers, purpose: "marketing", granted: true });
 
   const answer = await call(decisions, "Decide", moment);

@@ -67,7 +67,7 @@ def told(error: grpc.aio.AioRpcError) -> dict[str, Any]:
 async def answers(decisions: grpc.aio.Channel, control: grpc.aio.Channel, who: str) -> dict[str, Any]:
     # The stubs are typed for blocking channels; on these, a call is awaited.
     stub: Any = decision_pb2_grpc.DecisionServiceStub(decisions)  # type: ignore[arg-type]
-    health: Any = health_pb2_grpc.HealthStub(decisions)  # type: ignore[arg-type]
+    health: Any = health_pb2_grpc.HealthStub(decisions)
     profiles: Any = profile_pb2_grpc.ProfileServiceStub(control)  # type: ignore[arg-type]
     unserved: Any = profile_pb2_grpc.ProfileServiceStub(decisions)  # type: ignore[arg-type]
     seen: dict[str, Any] = {"health": []}

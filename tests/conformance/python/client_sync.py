@@ -189,10 +189,15 @@ def stay(decisions: grpc.Channel, who: str) -> dict[str, Any]:
     codes: Counter[str] = Counter()
     told_to_end, calling = threading.Event(), threading.Event()
 
+    def tell() -> message.Message:
+        return stub.Tell(visits(who), timeout=SECONDS)
+
+    def decide() -> message.Message:
+        return stub.Decide(ask(who), timeout=SECONDS)
+
     def work(number: int) -> None:
         while not told_to_end.is_set():
-            call = (lambda: stub.Tell(visits(who), timeout=SECONDS)) if number % 2 else lambda: stub.Decide(ask(who), timeout=SECONDS)
-            code = failed(call)["code"]
+            code = failed(tell if number % 2 else decide)["code"]
             codes[code] += 1
             if code != "OK":
                 return
