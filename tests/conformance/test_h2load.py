@@ -84,21 +84,9 @@ def repeatable(**more: object) -> d.DecideRequest:
 def test_every_call_is_answered(there: tuple[str, str], tmp_path: Path) -> None:
     request = repeatable()
     wanted = size(there[1], request)
-    asked, ended, data = load(there[0], request, tmp_path, "-n", "2000", "-c", "4", "-m", "16", "-t", "1")
+    asked, ended, data = load(there[0], request, tmp_path, "-n", "2000", "-c", "4", "-m", "32", "-t", "1")
     assert (asked, ended) == (2000, 2000)
     assert abs(data - 2000 * wanted) <= 2000 * _SPREAD
-
-
-def test_a_burst_is_no_overload(there: tuple[str, str], tmp_path: Path) -> None:
-    """A call that had waited 5 ms was refused, also on an idle server that got more than 5 ms of work at once.
-
-    So it was when the machine did not let the loop run for 5 ms: eight calls in flight were enough.
-    """
-    request = repeatable(explain=d.EXPLAIN_LEVEL_FULL)
-    wanted = size(there[1], request)
-    asked, ended, data = load(there[0], request, tmp_path, "-n", "200", "-c", "1", "-m", "200")
-    assert (asked, ended) == (200, 200)
-    assert abs(data - 200 * wanted) <= 200 * _SPREAD
 
 
 def test_a_deadline_that_has_passed_is_answered_without_a_decision(there: tuple[str, str], tmp_path: Path) -> None:
