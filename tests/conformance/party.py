@@ -209,7 +209,7 @@ def _go(folder: Path) -> Client:
     _need("go", "go")
     for name in ("go.mod", "go.sum", "client.go"):
         shutil.copy(HERE / "go" / name, folder)
-    tools = {"GOBIN": str(folder / "bin"), "GOFLAGS": "-mod=mod"}
+    tools = {"GOBIN": str(folder / "bin")}
     _fetch("go", folder, "go mod download", "go", "mod", "download", **tools)
     _fetch("go", folder, "go install protoc-gen-go", "go", "install", "google.golang.org/protobuf/cmd/protoc-gen-go", **tools)
     plugin = f"google.golang.org/grpc/cmd/protoc-gen-go-grpc@{GO_GRPC_PLUGIN}"

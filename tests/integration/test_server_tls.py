@@ -31,13 +31,25 @@ def settings(authority: Authority) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def addresses(settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    server = Server(write_starter(tmp_path_factory.mktemp("starter")), **settings)
-    listening = server.until("listening")
-    server.until("ready")
-    yield listening["listen_decisions"], listening["listen_control"]
-    server.end()
-    server.close()
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[dict[str, str]], tuple[str, str]]]:
+    """Starts a server with settings; its two addresses."""
+    made: list[Server] = []
+
+    def begin(settings: dict[str, str]) -> tuple[str, str]:
+        made.append(Server(write_starter(tmp_path_factory.mktemp("starter")), **settings))
+        listening = made[-1].until("listening")
+        made[-1].until("ready")
+        return listening["listen_decisions"], listening["listen_control"]
+
+    yield begin
+    for server in made:
+        server.end()
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def addresses(start: Callable[[dict[str, str]], tuple[str, str]], settings: dict[str, str]) -> tuple[str, str]:
+    return start(settings)
 
 
 @pytest.fixture
@@ -57,14 +69,16 @@ def rapport(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 DECIDE = ("decide", "-c", "web", "-p", "home_hero", "-i", "crm=tls")
 
 
-def test_commands_beside_the_server_need_nothing_more_when_decisions_speak_tls(
-    rapport: Rapport, addresses: tuple[str, str], settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("secure", [False, True])
+def test_commands_beside_the_server_find_it_by_its_settings_alone(
+    secure: bool, rapport: Rapport, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """They would have spoken plaintext to the address that speaks TLS, and said that no server answers."""
+    settings = request.getfixturevalue("settings") if secure else {}
+    decisions, control = request.getfixturevalue("addresses") if secure else request.getfixturevalue("start")({})
     monkeypatch.chdir(tmp_path)
-    for name, value in {
-        "RAPPORT_LISTEN_DECISIONS": addresses[0], "RAPPORT_LISTEN_CONTROL": addresses[1], **settings,
-    }.items():  # fmt: skip
+    settings = {"RAPPORT_LISTEN_DECISIONS": decisions, "RAPPORT_LISTEN_CONTROL": control, **settings}
+    for name, value in settings.items():
         monkeypatch.setenv(name, value)
     assert rapport("tell", "-i", "crm=tls", "-a", "age=44")[0] == 0
     code, out, err = rapport(*DECIDE)
