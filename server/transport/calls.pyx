@@ -20,7 +20,7 @@ from server.transport.linux cimport (
     pthread_mutex_unlock,
     write,
 )
-from server.transport.state cimport CALL_AWAY, CALL_READING, CALL_READY, Call, Connection, Loop, Queue
+from server.transport.state cimport CALL_ANSWERING, CALL_AWAY, CALL_READING, CALL_READY, Call, Connection, Loop, Queue
 
 cdef enum:
     BUFFER_FIRST = 512  # a shop's request and its prefix
@@ -139,7 +139,8 @@ cdef void call_leave(Call* call) noexcept nogil:
     connection.calls -= 1
     if connection.calls == 0:
         connection.idle_ns = call.loop.now_ns
-    if call.answer_size > call.answer_sent:
+    # Not while it is away: whoever has it may be writing its answer, and none of that was given to the session.
+    if call.where == CALL_ANSWERING:
         connection.unsent -= call.answer_size - call.answer_sent
     call.connection = NULL
     call.earlier = call.later = NULL

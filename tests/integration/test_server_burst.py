@@ -1,4 +1,4 @@
-"""What comes at once is worked off: waiting is refused only where a queue stands."""
+"""No client loses calls by what is no overload: a pause of the process, a burst, calls that it gave up."""
 
 from __future__ import annotations
 
@@ -41,5 +41,30 @@ def test_a_pause_of_the_process_refuses_no_calls(tmp_path: Path) -> None:
     finally:
         for channel in channels:
             channel.close()
+        server.end()
+        server.close()
+
+
+def test_calls_given_up_as_they_are_answered_cost_their_connection_nothing(tmp_path: Path) -> None:
+    """Each took its answer's size off what its connection had yet to send, though it had never been put there.
+
+    The count went below zero, which is to say beyond every limit, and all later calls of that connection were refused. It took a
+    reset that the loop read in the very round in which Python's answer came back: about one of a hundred here.
+    """
+    server = Server(write_program(tmp_path))
+    address = server.until("listening")["listen_decisions"]
+    server.until("ready")
+    try:
+        with grpc.insecure_channel(address) as channel:
+            stub = decision_pb2_grpc.DecisionServiceStub(channel)
+            heavy = ask("late", placements=[d.PlacementRequest(name="wall", slots=100)], explain=d.EXPLAIN_LEVEL_FULL)
+            stub.Decide(ask("late"), timeout=BOUND_SECONDS)
+            codes = Counter(
+                stub.Explain.future(d.ExplainRequest(request=heavy), timeout=(1 + turn % 40 / 4) / 1000).code()
+                for turn in range(400)
+            )
+            assert codes.keys() <= {grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED}
+            stub.Decide(ask("late"), timeout=BOUND_SECONDS)
+    finally:
         server.end()
         server.close()
