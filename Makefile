@@ -50,13 +50,17 @@ stop: ## end the server that `make run` started
 
 # --- checking -------------------------------------------------------------------------------------------------
 
-.PHONY: test lint crash fuzz sanitize
+.PHONY: test test-clients lint crash fuzz sanitize
 # Lint does not stop the tests: one run tells everything. loadfile keeps a file's tests, and its servers, on one worker.
 test: ready ## lint, types, import contracts, every test, 10,000 decisions against the oracle (what .ci/run runs)
 	@status=0; $(MAKE) lint || status=$$?; \
 	$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS) || status=$$?; \
 	if [ $$status -ne 0 ]; then echo 'make test: something above failed (lint and types come before the tests).' >&2; fi; \
 	exit $$status
+
+# The two builds take minutes the first time and use the registries of their own clients. Reasons for what is left out come last.
+test-clients: ready ## unmodified clients against the server: grpcio, grpc-js, grpc-go, grpc-java, h2load; those that are there
+	@RAPPORT_CLIENTS=all timeout --kill-after=30 1800 $(PY) -m pytest -v -m clients tests/conformance $(ARGS)
 
 lint: ready ## ruff, cython-lint, mypy, pyright, import contracts
 	@status=0; \
@@ -108,4 +112,4 @@ distclean: clean ## also remove .venv and the demo's data
 	@rm -rf $(VENV) data
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'

@@ -127,8 +127,11 @@ CALLS_PER_LOOP: Final = 131_072
 REQUESTED_BYTES: Final = 4 << 20
 # Answers that one connection does not take: then its new calls are refused. Forty answers of the largest kind in the field.
 UNSENT_BYTES: Final = 4 << 20
-# A call that waited this long in a loop's queue is refused: whoever asks for a decision within a millisecond has given up.
+# A call that waited this long in a queue that stands is refused: whoever asks for a decision within a millisecond has given up.
 QUEUE_MS: Final = 5
+# A queue that has not been empty for so long stands: more comes than is worked off. A shorter one is a burst, or a thread
+# that the machine did not let run, and is worked off whole.
+QUEUE_STANDS_MS: Final = 100
 # From accept to the client's settings, TLS included. A slow mobile handshake takes three round trips of 300 ms.
 HANDSHAKE_MS: Final = 10_000
 # Answers wait and the peer takes none of them.

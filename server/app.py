@@ -33,6 +33,7 @@ def run(config: Config) -> None:
     logs.configure(config.log_level, "json" if config.log_format == "json" else "console")
     log = logs.get("app")
     begun = time.monotonic()
+    _plaintext(config)
     with contextlib.ExitStack() as opened:
         store = Store.open(config.store_path, map_bytes=config.store_map_bytes)
         opened.callback(store.close)
@@ -85,6 +86,22 @@ def run(config: Config) -> None:
         if config.models_poll_seconds > 0:
             registry.watch(config.models_poll_seconds, _told)
         server.wait(before_exit=opened.pop_all().close)
+
+
+def _plaintext(config: Config) -> None:
+    """What TLS is asked for is never served without it, and what stays without is told where others can reach it."""
+    if not config.tls_certificate:
+        return
+    if config.shared:
+        raise ConfigError(
+            "listen.control",
+            "makes one address of both, whose transport speaks no TLS, and tls.certificate is set",
+            hint="Give listen.control an address of its own, or leave it empty for the port after that of listen.decisions.",
+        )
+    if not config.control_address.startswith(("unix:", "127.", "localhost:", "[::1]:")):
+        logs.get("app").warning(
+            "listen.control speaks no TLS", address=config.control_address, hint="Keep it on this machine: 127.0.0.1:7401."
+        )
 
 
 def _registry(config: Config) -> Registry:

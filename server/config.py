@@ -75,8 +75,8 @@ class Config:
         metadata=_row(
             "listen.control",
             "Address of the other services. Empty: the port after that of listen.decisions (a free one "
-            "where that is 0). 'same': everything is served at listen.decisions, by the slower "
-            "transport that these use.",
+            "where that is 0). It speaks no TLS and serves DecisionService too: keep it on this machine or a private "
+            "network. 'same': everything is served at listen.decisions, by the slower transport that these use.",
         ),
     )
     store_path: str = dataclasses.field(
@@ -222,8 +222,9 @@ class Config:
         default="",
         metadata=_row(
             "tls.certificate",
-            "File of the server's certificate (PEM), then those that lead to its authority. Empty: no TLS. "
-            "Replaced files are used for new connections within seconds.",
+            "File of the certificate of listen.decisions (PEM), then those that lead to its authority. Empty: no TLS. "
+            "Replaced files are used for new connections within seconds. The command line on this machine then uses "
+            "listen.control; elsewhere it needs --ca and --server.",
             path=True,
         ),
     )

@@ -6,9 +6,12 @@ takes ``--json`` where it prints a result. Exit codes: `server.cli.exits`.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from server.cli import commands, demo, importing, models, profiles, programs, serving
+from server.cli import client, commands, demo, importing, models, profiles, programs, serving
 
 app = typer.Typer(
     name="rapport",
@@ -20,6 +23,26 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 done in part, 2 usage, 65 wrong input, 66 not there, 69 no server, 70 fault, 73 in the way, "
     "74 store, 75 try later, 78 configuration.",
 )
+
+
+@app.callback()
+def _every_command(
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", envvar="RAPPORT_CA", metavar="FILE", help="Speak TLS with --server, whose authority this is (PEM)."),
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option("--certificate", envvar="RAPPORT_CERTIFICATE", metavar="FILE", help="Shown to servers that ask for one."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", envvar="RAPPORT_KEY", metavar="FILE", help="The certificate's private key.")
+    ] = None,
+) -> None:
+    # The help is the application's.
+    client.speak_tls(ca, certificate, key)
+
+
 app.command("serve")(serving.serve)
 app.command("init")(serving.init)
 app.command("config")(serving.config)

@@ -76,7 +76,8 @@ cdef struct Limits:
     uint64_t held_bytes  # of requests and answers of one loop's calls
     uint64_t requested_bytes  # of the requests of one connection's calls
     uint64_t unsent_bytes  # of answers that one connection does not take
-    int64_t queue_ns  # a call that waited longer is refused
+    int64_t queue_ns  # a call that waited longer is refused once the queue stands
+    int64_t stands_ns  # a queue that was not empty for longer stands
     int64_t handshake_ns  # from accept to the client's settings
     int64_t idle_ns  # without a call; 0: for ever
     int64_t age_ns  # of a connection, then it is asked to go; 0: for ever
@@ -200,6 +201,7 @@ cdef struct Loop:
     uint8_t* buffer  # owned: what one read takes
     uint8_t* out  # owned: what one write gives
     int64_t now_ns  # of this round
+    int64_t emptied_ns  # when a round last began with no call waiting
     int64_t ticked_ns  # the last pass began
     uint32_t passes  # over all connections
     uint32_t shakes  # handshakes gone on with in this round
