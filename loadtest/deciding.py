@@ -34,11 +34,11 @@ WARM = 200
 SECONDS = 20.0
 
 
-def request(number: int, explain: ExplainLevel = ExplainLevel.NONE) -> DecideRequest:
+def request(workload: Workload, number: int, explain: ExplainLevel = ExplainLevel.NONE) -> DecideRequest:
     """The decision asked for the customer ``number`` of the base, from 0."""
     return DecideRequest(
         channel=offers.CHANNEL,
-        placements=(PlacementRequest(offers.PLACEMENT),),
+        placements=tuple(PlacementRequest(name) for name in offers.placements(workload)),
         identifiers=(Identifier("crm", str(customers.FIRST + number)),),
         explain=explain,
     )
@@ -55,11 +55,11 @@ def check(answer: DecideAnswer, workload: Workload) -> None:
         raise ValueError(f"{len(placement.offers)} offers came back, not {workload.slots}")
 
 
-def competing(engine: Engine, numbers: Sequence[int]) -> float:
-    """How many offers passed every filter and were scored, on average."""
+def competing(engine: Engine, workload: Workload, numbers: Sequence[int]) -> float:
+    """How many offers passed every filter and were scored, on average, for the first placement."""
     total = 0
     for number in numbers:
-        placement = engine.decide(request(number, ExplainLevel.SUMMARY)).placements[0]
+        placement = engine.decide(request(workload, number, ExplainLevel.SUMMARY)).placements[0]
         total += len(placement.offers) + placement.summary.get(Reason.ARBITRATION_LOST, 0)
     return total / len(numbers)
 
@@ -96,7 +96,7 @@ def measure(workload: Workload, store: Path, models: Path, sample: int, spawned_
     with installation.opened(store, models) as engine:
         generator = random.Random(workload.seed)
         numbers = [generator.randrange(workload.customers) for _ in range(sample + WARM)]
-        requests = [request(number) for number in numbers]
+        requests = [request(workload, number) for number in numbers]
         first = engine.decide(requests[0])
         started = time.monotonic_ns() - spawned_ns
         check(first, workload)
@@ -105,7 +105,7 @@ def measure(workload: Workload, store: Path, models: Path, sample: int, spawned_
             "workload": workload.name,
             "start_s": started / 1e9,
             "filled_share": sum(len(each.placements[0].offers) for each in answered) / (WARM * workload.slots),
-            "competing": competing(engine, numbers[:WARM]),
+            "competing": competing(engine, workload, numbers[:WARM]),
         }
         called = time_calls(engine, requests[WARM:], SECONDS)
         result["call"] = summary(called)

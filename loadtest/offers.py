@@ -67,9 +67,15 @@ def _schema(workload: Workload, columns: Sequence[Attribute]) -> dict[str, objec
     return {"namespaces": {"crm": {"trust": 10}}, "attributes": declared, "offer_fields": fields}
 
 
+def placements(workload: Workload) -> list[str]:
+    """The placements' names in the order in which a request names them: home, home_2 ..."""
+    return [PLACEMENT, *(f"{PLACEMENT}_{number}" for number in range(2, workload.placements + 1))]
+
+
 def _channels(workload: Workload) -> dict[str, object]:
-    placement = {"slots": workload.slots, "fallback": {"title": "Welcome"}}
-    return {CHANNEL: {"placements": {PLACEMENT: placement}}}
+    # Dictionaries of their own: YAML would write one shared by all as an alias.
+    made = {name: {"slots": workload.slots, "fallback": {"title": "Welcome"}} for name in placements(workload)}
+    return {CHANNEL: {"placements": made}}
 
 
 # --- conditions -----------------------------------------------------------------------------------------------
@@ -196,9 +202,10 @@ def _lines(
     shown = [column.name for column in columns if column.kind in ("enum", "int")]
     first, second = generator.sample(shown, 2)
     yield "treatments:"
-    yield f"  {CHANNEL}.{PLACEMENT}:"
-    yield f'    title: "Number {number} for {{{{ customer.{first} }}}}"'
-    yield f'    text: "You have {{{{ customer.{second} }}}}"'
+    for placement in placements(workload):
+        yield f"  {CHANNEL}.{placement}:"
+        yield f'    title: "Number {number} for {{{{ customer.{first} }}}}"'
+        yield f'    text: "You have {{{{ customer.{second} }}}}"'
 
 
 def _propensity(workload: Workload, columns: Sequence[Attribute], generator: random.Random) -> Iterator[str]:
