@@ -28,7 +28,7 @@ from loadtest.generator import Generator
 from loadtest.measuring import Round
 from loadtest.results import Session
 from loadtest.servers import Serving
-from loadtest.taken import Pace
+from loadtest.taken import Call, Pace
 from loadtest.workload import Workload
 
 app = typer.Typer(
@@ -219,7 +219,7 @@ def capacity(
     named: Named = "shop",
     p99_ms: Annotated[float, typer.Option("--p99-ms", min=0.001, help="The p99 that has to hold.")] = 20,
     share: Annotated[float, typer.Option(min=0.5, max=1, help="Of the requests that has to be answered in time.")] = 0.99,
-    closed: Annotated[bool, typer.Option("--closed", help="Only the closed loop: the most the server answers, at any latency.")] = False,
+    closed: Annotated[bool, typer.Option("--closed", help="Only the closed loop: the most answers at any latency.")] = False,
     duration: Seconds = 3,
     customers: Customers = DEFAULT_CUSTOMERS,
     tree: Tree | None = None,
@@ -253,6 +253,10 @@ def capacity(
             if each.taken.interrupted:
                 raise KeyboardInterrupt
             kept = judging.holds(each, share=share, p99_ms=p99_ms)
+            if not kept and judging.came_late(each):
+                # That may have been the generator's fault: once more.
+                each = measure(_rated(plan, rate, duration), f"{rate:,.0f}/s again")
+                kept = judging.holds(each, share=share, p99_ms=p99_ms)
             show.say(f"{rate:,.0f}/s: {'kept up' if kept else 'did not keep up'}")
             return kept
 
@@ -353,7 +357,7 @@ def compare(
         for label, side in sorted((("A", a), ("B", b)), key=lambda pair: pair[1] == "empty"):
             serving = started.enter_context(_side(plan, side, prepared, answer_bytes))
             with _on_generators_core():
-                generator = _generator(plan, serving)
+                generator = _generator(plan, serving, decides=side != "empty")
                 trial = generator.run(dataclasses.replace(pace, seconds=max(0.5, plan.warmup)), drain=plan.drain)
             answered = [len(sample) for name, sample in trial.samples if name == "decide"]
             answer_bytes = round(sum(answered) / len(answered)) if answered else 0
@@ -427,11 +431,12 @@ def _session(plan: Plan, kind: str, sides: dict[str, str]) -> Session:
     return Session(kind, plan.wanted.name, machine.describe("loadtest"), sides, plan.shape)
 
 
-def _generator(plan: Plan, serving: Serving) -> Generator:
+def _generator(plan: Plan, serving: Serving, decides: bool = True) -> Generator:
     return Generator(
         serving.host,
         serving.port,
-        calls.of(plan.wanted),
+        # The empty server's answers hold no decision, so there is nothing to look for and no token to report with.
+        calls.of(plan.wanted) if decides else [Call("decide", calls.DECIDE, calls.decisions(plan.wanted))],
         connections=plan.connections,
         streams=plan.streams,
         seed=plan.seed,

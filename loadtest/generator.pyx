@@ -43,7 +43,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from loadtest.nghttp2 cimport (
-    NGHTTP2_DATA, NGHTTP2_DATA_FLAG_EOF, NGHTTP2_ERR_STREAM_ID_NOT_AVAILABLE, NGHTTP2_FLAG_ACK, NGHTTP2_FLAG_END_STREAM,
+    NGHTTP2_DATA, NGHTTP2_DATA_FLAG_EOF, NGHTTP2_FLAG_ACK, NGHTTP2_FLAG_END_STREAM,
     NGHTTP2_FLAG_NONE, NGHTTP2_GOAWAY, NGHTTP2_HEADERS, NGHTTP2_NV_FLAG_NO_COPY_NAME, NGHTTP2_NV_FLAG_NO_COPY_VALUE,
     NGHTTP2_REFUSED_STREAM, NGHTTP2_SETTINGS, NGHTTP2_SETTINGS_ENABLE_PUSH, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
     NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, nghttp2_data_provider, nghttp2_data_source, nghttp2_frame, nghttp2_nv,
@@ -599,7 +599,8 @@ cdef void _finish(Loop* loop, Connection* connection, Slot* slot, uint32_t error
 
 cdef ssize_t _on_body(
     nghttp2_session* session, int32_t stream, uint8_t* buffer, size_t length, uint32_t* flags, nghttp2_data_source* source,
-    void* context) noexcept nogil:
+    void* context,
+) noexcept nogil:
     cdef Slot* slot = <Slot*>source.ptr
     cdef uint64_t count = slot.body_bytes - slot.body_sent
     if count > length:
@@ -641,7 +642,8 @@ cdef int _on_frame(nghttp2_session* session, const nghttp2_frame* frame, void* c
 
 cdef int _on_header(
     nghttp2_session* session, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes, const uint8_t* value,
-    size_t value_bytes, uint8_t flags, void* context) noexcept nogil:
+    size_t value_bytes, uint8_t flags, void* context,
+) noexcept nogil:
     cdef Connection* connection = <Connection*>context
     cdef Slot* slot
     cdef int number = 0
@@ -665,8 +667,8 @@ cdef int _on_header(
 
 
 cdef int _on_data(
-    nghttp2_session* session, uint8_t flags, int32_t stream, const uint8_t* data, size_t length,
-    void* context) noexcept nogil:
+    nghttp2_session* session, uint8_t flags, int32_t stream, const uint8_t* data, size_t length, void* context,
+) noexcept nogil:
     cdef Slot* slot = <Slot*>nghttp2_session_get_stream_user_data(session, stream)
     cdef uint64_t capacity
     cdef uint8_t* grown
@@ -850,8 +852,8 @@ cdef void _flush(Connection* connection) noexcept nogil:
 cdef void _read(Connection* connection) noexcept nogil:
     cdef Loop* loop = connection.loop
     cdef ssize_t count
-    cdef int round
-    for round in range(4):
+    cdef int _
+    for _ in range(4):
         count = _from_wire(connection, loop.buffer, READ_BYTES)
         if count < 0 and errno == EINTR:
             continue
@@ -907,11 +909,11 @@ cdef void _ensure(Loop* loop) noexcept nogil:
 
 cdef Connection* _pick(Loop* loop) noexcept nogil:
     """The next connection, in turn, with a stream free; NULL when there is none."""
-    cdef uint32_t count
+    cdef uint32_t _
     cdef Connection* connection
     if not loop.room:
         return NULL
-    for count in range(loop.connection_count):
+    for _ in range(loop.connection_count):
         loop.cursor += 1
         if loop.cursor >= loop.connection_count:
             loop.cursor = 0
@@ -989,9 +991,9 @@ cdef int _send_due(Loop* loop) noexcept nogil:
     """Sends what is due, a batch at most. 1: there is more; 0: nothing is due; -1: something is, and no stream is free."""
     cdef Schedule* schedule = &loop.schedule
     cdef Connection* connection
-    cdef int count
+    cdef int _
     cdef int64_t now, due
-    for count in range(BATCH):
+    for _ in range(BATCH):
         now = _clock()
         if schedule.closed:
             if schedule.over or now >= loop.start + schedule.end:

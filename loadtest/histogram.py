@@ -153,7 +153,7 @@ def _varint(value: int) -> bytes:
 
 
 def _read_varint(data: bytes, offset: int) -> tuple[int, int]:
-    coded = 0
+    coded = count = 0
     for count in range(9):
         byte = data[offset + count]
         coded |= (byte if count == 8 else byte & 0x7F) << 7 * count

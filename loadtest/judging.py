@@ -16,8 +16,27 @@ from loadtest.measuring import Round
 RESAMPLED = 5_000
 
 
-def doubts(each: Round, cores: int) -> list[str]:
-    """Why a reader should not take the round's figures at face value; empty when nothing speaks against them."""
+def doubts(rounds: Sequence[Round], cores: int) -> list[str]:
+    """Why a reader should not take figures at face value, each reason once with the rounds it is about."""
+    about: dict[str, list[str]] = {}
+    for each in rounds:
+        for text in doubts_of(each):
+            about.setdefault(text, []).append(each.label)
+    found = [f"{', '.join(dict.fromkeys(labels))}: {text}" if len(rounds) > 1 else text for text, labels in about.items()]
+    load = max((each.load for each in rounds), default=0.0)
+    if load > cores:
+        found.append(f"The machine was busy with other work: load up to {load:.1f} on {cores} cores. Trust ratios, not times.")
+    return found
+
+
+def came_late(each: Round) -> bool:
+    """Whether the generator's own lag is a good part of the tail: the figures are not the server's then."""
+    lag = each.taken.lag.percentile(99)
+    return lag > 1_000_000 and lag > each.taken.latency.percentile(99) / 4
+
+
+def doubts_of(each: Round) -> list[str]:
+    """What speaks against one round's figures; empty when nothing does."""
     taken = each.taken
     found = []
     if taken.interrupted:
@@ -33,16 +52,14 @@ def doubts(each: Round, cores: int) -> list[str]:
         said = ", ".join(f"{count:,} {name}" for name, count in sorted(others.items(), key=lambda pair: -pair[1]))
         first = next(iter(taken.messages.values()), "")
         found.append(f"Failed calls: {said}." + (f" The server said: {first}" if first else ""))
-    lag, latency = taken.lag.percentile(99), taken.latency.percentile(99)
-    if lag > 1_000_000 and lag > latency / 4:
+    if came_late(each):
+        lag, latency = taken.lag.percentile(99), taken.latency.percentile(99)
         found.append(
-            f"The generator itself came late: 1 % of the requests by {lag / 1e6:.1f} ms or more, of a p99 of {latency / 1e6:.1f} ms. "
-            "Read the latency from sending beside it, or give the generator a core of its own."
+            f"The generator itself came late: 1 % of the requests by {lag / 1e6:.1f} ms or more, of a p99 of "
+            f"{latency / 1e6:.1f} ms. Read the latency from sending beside it, or give the generator a core of its own."
         )
     if taken.elapsed and taken.generator_cpu_s / taken.elapsed > 0.9:
         found.append("The generator used its whole core: the server may be faster than shown.")
-    if each.load > cores:
-        found.append(f"The machine was busy before: load {each.load:.1f} on {cores} cores. Trust ratios, not times.")
     seen = taken.seen
     if seen.placements and seen.filled < seen.placements:
         found.append(f"{1 - seen.filled / seen.placements:.1%} of the placements looked at came back as fallback.")

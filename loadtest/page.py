@@ -39,14 +39,14 @@ _TITLES = {
 }
 _PICTURES = {
     "percentiles": "How late answers are. The further right, the rarer: at 99.9 % stands what one request in a thousand exceeds.",
-    "throughput": "Left: what a load costs in latency. Right: where the server stops keeping up, and what both sides use.",
+    "throughput": "What a load costs in latency; where the server stops keeping up; what both sides use.",
     "timeline": "Requests stand at the moment they were scheduled for, so a stall shows on those that met it.",
-    "compared": "Rounds alternate, so what the machine did meanwhile meets both sides alike. An interval that holds 1: no difference seen.",
+    "compared": "Rounds alternate, so what the machine did meets both sides alike. An interval that holds 1: no difference seen.",
 }
 _TERMS = (
     ("Latency", "From the moment a request was scheduled for to the end of its answer. A request that had to wait because "
      "the server was behind has waited; nothing is left out because it could not be sent in time."),
-    ("From sending", "From the moment a request was handed to its connection. What is usually, and wrongly, called latency under load; "
+    ("From sending", "From the moment a request was handed to its connection. Often, and wrongly, called latency under load; "
      "here it tells a slow server from a slow generator."),
     ("Lag", "How late the generator itself was although a stream was free. When it is a good part of the latency, the figures "
      "are the generator's."),
@@ -80,7 +80,7 @@ def render(session: Session, made: dict[str, bytes], compared: Sequence[Comparis
         parts.append(f"<li>{f'<b>{escape(label)}</b>: ' if label else ''}{escape(what)}</li>")
     parts.append(f"<li>{escape(session.shape)}</li></ul>")
     parts += [f'<p class="verdict">{escape(text)}</p>' for text in session.verdicts]
-    found = _doubts(session)
+    found = judging.doubts(session.rounds, session.machine.cores)
     if found:
         parts.append('<ul class="doubts">' + "".join(f"<li>{escape(text)}</li>" for text in found) + "</ul>")
     if compared:
@@ -100,21 +100,10 @@ def render(session: Session, made: dict[str, bytes], compared: Sequence[Comparis
     return "\n".join(parts)
 
 
-def _doubts(session: Session) -> list[str]:
-    """Each doubt once, with the rounds it is about."""
-    about: dict[str, list[str]] = {}
-    for each in session.rounds:
-        for text in judging.doubts(each, session.machine.cores):
-            about.setdefault(text, []).append(each.label)
-    if len(session.rounds) == 1:
-        return list(about)
-    return [f"{', '.join(labels)}: {text}" for text, labels in about.items()]
-
-
 def _rounds(rounds: Sequence[Round]) -> str:
     header = (
-        "round", "asked", "answers/s", "share", "failed", "not sent", "p50 ms", "p90", "p99", "p99.9", "p99.99", "max", "from sending p99",
-        "lag p99", "server CPU", "generator CPU",
+        "round", "asked", "answers/s", "share", "failed", "not sent", "p50 ms", "p90", "p99", "p99.9", "p99.99", "max",
+        "from sending p99", "lag p99", "server CPU", "generator CPU",
     )  # fmt: skip
     lines = []
     for each in rounds:

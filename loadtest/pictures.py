@@ -1,4 +1,4 @@
-"""Pictures of a measurement: latency by percentile, throughput against p99, the run over time, two sides compared.
+"""Pictures of a measurement: latency by percentile, what a load costs, the run over time, two sides compared.
 
 One idea a picture. Times are milliseconds on a logarithmic axis, since a tail a hundred times the median is what one
 looks for; percentiles are spread by their nines for the same reason.
@@ -7,28 +7,30 @@ looks for; percentiles are spread by their nines for the same reason.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 
 import numpy as np
-from matplotlib import pyplot
+from matplotlib import colors, pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from loadtest.histogram import LARGEST, Histogram
 from loadtest.judging import Comparison
-from loadtest.measuring import Round
+from loadtest.measuring import LOOK_EVERY, Moment, Round
 from loadtest.results import Session
 
 # Told apart also by readers who see fewer colours, and in this order also in grey.
 COLOURS = ("#0b5fa5", "#d1495b", "#3c9d6b", "#e09f3e", "#6a4c93", "#5b6770")
 SIDES = {"A": COLOURS[0], "B": COLOURS[1]}
-_STYLE = {
+_STYLE: Any = {  # the stubs know each name; a dictionary of their type would say nothing more here
     "font.size": 10,
     "axes.titlesize": 12,
     "axes.titleweight": "bold",
@@ -43,7 +45,7 @@ _STYLE = {
     "legend.frameon": False,
     "figure.facecolor": "white",
 }
-_NINES = (0.0, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
+_NINES = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 
 
 def draw(session: Session, compared: Sequence[Comparison] = ()) -> dict[str, bytes]:
@@ -92,24 +94,32 @@ def _curve(histogram: Histogram) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _percentiles(session: Session) -> Figure:
-    figure, axes = pyplot.subplots(figsize=(9, 5.2), layout="constrained")
-    lines = _lines(session)
-    furthest = 1.0
-    for label, histogram, colour, style in lines:
+    figure, axes = pyplot.subplots(figsize=(11, 5.2), layout="constrained")
+    furthest, lowest = 1.0, np.inf
+    for label, histogram, colour, style in _lines(session):
         if not histogram.total:
             continue
         nines, values = _curve(histogram)
         furthest = max(furthest, float(nines[-1]))
-        axes.plot(nines, values, color=colour, linestyle=style, linewidth=1.8, label=label, drawstyle="steps-post")
-    last = min(len(_NINES) - 1, int(np.ceil(furthest)))
+        if style == "-":
+            lowest = min(lowest, float(values[0]))
+        axes.plot(nines, values, color=colour, linestyle=style, linewidth=1.8, label=label, drawstyle="steps-pre")
+    ticks = [share for share in _NINES if -np.log10(1 - share) <= furthest]
+    axes.set_xticks([-np.log10(1 - share) for share in ticks], [_share(share) for share in ticks])
     axes.set_xlim(0, furthest * 1.02)
-    axes.set_xticks([-np.log10(1 - share) for share in _NINES[: last + 1]], [_share(share) for share in _NINES[: last + 1]])
+    if np.isfinite(lowest):
+        axes.set_ylim(bottom=lowest / 2)  # a lag of microseconds would squeeze what one came for
     _milliseconds(axes)
-    axes.set_xlabel("share of answers that were at least as quick")
+    axes.set_xlabel("share of the answers that were at least as quick")
     axes.set_ylabel("latency, ms")
     axes.set_title(f"Latency by percentile: {_what(session)}")
-    axes.legend(loc="upper left")
+    _legend(axes)
     return figure
+
+
+def _legend(axes: Axes, title: str | None = None) -> None:
+    """Beside the plot, where it hides nothing."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1.005, 1.0), borderaxespad=0, title=title, alignment="left")
 
 
 def _lines(session: Session) -> list[tuple[str, Histogram, str, str]]:
@@ -141,7 +151,7 @@ def _sum(rounds: Sequence[Round], label: str) -> Histogram:
 
 def _shade(position: int, of: int) -> str:
     colour = pyplot.get_cmap("viridis")(0.05 + 0.8 * position / max(1, of - 1))
-    return mpl.colors.to_hex(colour)
+    return colors.to_hex(colour)
 
 
 def _share(share: float) -> str:
@@ -170,53 +180,47 @@ def _what(session: Session) -> str:
 
 def _throughput(session: Session) -> Figure:
     rounds = sorted((each for each in session.rounds if each.taken.pace.rate), key=lambda each: each.taken.pace.rate)
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
+    figure, (late, kept, cost) = pyplot.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
     achieved = [each.taken.achieved for each in rounds]
-    for percent, colour, marker in ((50, COLOURS[2], "o"), (99, COLOURS[0], "s"), (99.9, COLOURS[1], "^")):
+    for percent, colour, marker in ((99.9, COLOURS[1], "^"), (99, COLOURS[0], "s"), (50, COLOURS[2], "o")):
         values = [each.taken.latency.percentile(percent) / 1e6 for each in rounds]
-        left.plot(achieved, values, color=colour, marker=marker, linewidth=1.6, label=f"p{percent:g}")
-    left.set_xlabel("answers a second")
-    left.set_ylabel("latency from the schedule, ms")
-    left.set_title(f"Latency at a load: {session.workload}")
-    left.set_xlim(left=0)
-    _milliseconds(left)
-    left.legend(loc="upper left")
+        late.plot(achieved, values, color=colour, marker=marker, linewidth=1.6, label=f"p{percent:g}")
+    late.set_xlabel("answers a second")
+    late.set_ylabel("latency from the schedule, ms")
+    late.set_title(f"Throughput against latency: {session.workload}")
+    _milliseconds(late)
+    late.legend(loc="best")
     offered = [each.taken.pace.rate for each in rounds]
-    right.plot(offered, offered, color="#9aa3ad", linestyle=":", label="all that was asked for")
-    right.plot(offered, achieved, color=COLOURS[0], marker="s", linewidth=1.6, label="answers")
+    kept.plot([0, max(offered)], [0, max(offered)], color="#9aa3ad", linestyle=":", label="all that was asked for")
+    kept.plot(offered, achieved, color=COLOURS[0], marker="s", linewidth=1.6, label="answers")
     closed = [each.taken.achieved for each in session.rounds if each.taken.pace.open_calls]
     if closed:
-        right.axhline(max(closed), color=COLOURS[3], linestyle="--", linewidth=1.2, label="closed loop")
-    right.set_xlabel("requests a second asked for")
-    right.set_ylabel("answers a second")
-    right.set_title("Asked for and answered")
-    right.set_xlim(left=0)
-    right.set_ylim(bottom=0)
-    right.legend(loc="upper left")
-    used = right.twinx()
-    used.plot(
-        offered,
-        [each.cores("server") * 100 for each in rounds],
-        color=COLOURS[1],
-        marker=".",
-        linewidth=1,
-        alpha=0.7,
-        label="server",
-    )
-    used.plot(
-        offered,
-        [each.taken.generator_cpu_s / each.taken.elapsed * 100 for each in rounds],
-        color=COLOURS[5],
-        marker=".",
-        linewidth=1,
-        alpha=0.7,
-        label="generator",
-    )
-    used.set_ylim(0, max(110, used.get_ylim()[1]))
-    used.set_ylabel("CPU, % of a core")
-    used.grid(False)
-    used.legend(loc="lower right", title="CPU")
+        kept.axhline(max(closed), color=COLOURS[3], linestyle="--", linewidth=1.4, label="closed loop")
+    kept.set_xlabel("requests a second asked for")
+    kept.set_ylabel("answers a second")
+    kept.set_title("Asked for and answered")
+    kept.legend(loc="lower right")
+    servers = [each.cores("server") * 100 for each in rounds]
+    if any(servers):
+        cost.plot(achieved, servers, color=COLOURS[1], marker="o", linewidth=1.6, label="server")
+    generators = [each.taken.generator_cpu_s / each.taken.elapsed * 100 for each in rounds]
+    cost.plot(achieved, generators, color=COLOURS[5], marker=".", linewidth=1.6, label="generator")
+    cost.set_xlabel("answers a second")
+    cost.set_ylabel("CPU, % of a core")
+    cost.set_title("CPU of both sides")
+    cost.legend(loc="best")
+    for axes in (late, kept, cost):
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    for axes in (kept, cost):
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
+    cost.set_ylim(top=max(105.0, cost.get_ylim()[1]))
     return figure
+
+
+def _thousands(value: float, _: object) -> str:
+    return f"{value:,.10g}"
 
 
 # --- over time ----------------------------------------------------------------------------------------------------
@@ -224,7 +228,7 @@ def _throughput(session: Session) -> Figure:
 
 def _timeline(rounds: Sequence[Round]) -> Figure:
     figure, (late, rate, cost) = pyplot.subplots(
-        3, 1, figsize=(11, 8.4), layout="constrained", sharex=True, height_ratios=(3, 2, 2)
+        3, 1, figsize=(13, 8.4), layout="constrained", sharex=True, height_ratios=(3, 2, 2)
     )
     start = rounds[0].began
     for number, each in enumerate(rounds):
@@ -233,8 +237,8 @@ def _timeline(rounds: Sequence[Round]) -> Figure:
         first = number == 0
         for percent, colour in ((50, COLOURS[2]), (99, COLOURS[0]), (100, COLOURS[1])):
             values = [
-                (each_.largest if percent == 100 else each_.percentile(percent)) / 1e6 if each_.total else np.nan
-                for each_ in line.latency
+                (step.largest if percent == 100 else step.percentile(percent)) / 1e6 if step.total else np.nan
+                for step in line.latency
             ]
             name = "maximum" if percent == 100 else f"p{percent}"
             late.plot(at, values, color=colour, linewidth=1.4, marker=".", markersize=4, label=name if first else None)
@@ -265,30 +269,34 @@ def _timeline(rounds: Sequence[Round]) -> Figure:
                 fontsize=9,
                 color="#5b6770",
             )
-    step = rounds[0].taken.timeline.interval_s
-    late.set_title(f"Latency by the moment a request was scheduled for, in steps of {step:g} s")
+    length = rounds[0].taken.timeline.interval_s
+    late.set_title(f"Latency by the moment a request was scheduled for, in steps of {length:g} s")
     late.set_ylabel("latency, ms")
     _milliseconds(late)
-    late.legend(loc="upper right", ncols=4)
     rate.set_ylabel("requests a second")
     rate.set_ylim(bottom=0)
-    rate.legend(loc="lower right", ncols=3)
+    rate.yaxis.set_major_formatter(FuncFormatter(_thousands))
     cost.set_ylabel("CPU, % of a core")
     cost.set_ylim(0, max(105, cost.get_ylim()[1]))
     cost.set_xlabel("seconds")
-    cost.legend(loc="upper left", ncols=2)
+    cost.set_xlim(left=0)
+    for axes in (late, rate, cost):
+        _legend(axes)
     return figure
 
 
 def _cost(axes: Axes, each: Round, start: float, first: bool) -> None:
-    moments = each.moments
-    at = [start + (a.at + b.at) / 2 for a, b in zip(moments, moments[1:], strict=False)]
+    moments: list[Moment] = []
+    for moment in each.moments:
+        # The look at the end may come right after another: too near for a rate.
+        if moments and moment.at - moments[-1].at < LOOK_EVERY / 2:
+            continue
+        moments.append(moment)
+    pairs = list(itertools.pairwise(moments))
+    at = [start + (a.at + b.at) / 2 for a, b in pairs]
 
     def shares(whose: str) -> list[float]:
-        return [
-            100 * (getattr(b, f"{whose}_cpu_s") - getattr(a, f"{whose}_cpu_s")) / max(0.05, b.at - a.at)
-            for a, b in zip(moments, moments[1:], strict=False)
-        ]
+        return [100 * (getattr(b, f"{whose}_cpu_s") - getattr(a, f"{whose}_cpu_s")) / (b.at - a.at) for a, b in pairs]
 
     if moments and moments[-1].server_mib:
         axes.plot(at, shares("server"), color=COLOURS[1], linewidth=1.3, label="server" if first else None)
@@ -299,7 +307,7 @@ def _cost(axes: Axes, each: Round, start: float, first: bool) -> None:
 
 
 def _compared(session: Session, compared: Sequence[Comparison]) -> Figure:
-    figure, (pairs, ratios) = pyplot.subplots(1, 2, figsize=(11, 4.6), layout="constrained", width_ratios=(3, 4))
+    figure, (pairs, ratios) = pyplot.subplots(1, 2, figsize=(12, 4.6), layout="constrained", width_ratios=(3, 4))
     closed = bool(session.rounds[0].taken.pace.open_calls)
     for label, colour in SIDES.items():
         rounds = [each for each in session.rounds if each.label == label]

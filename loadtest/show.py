@@ -1,4 +1,7 @@
-"""Measurements in a terminal: a live view while a round runs, tables afterwards. Tables go to standard output, the rest to standard error."""
+"""Measurements in a terminal: a live view while a round runs, tables afterwards.
+
+Tables go to standard output, everything else to standard error.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loadtest.generator import Generator
+from loadtest.histogram import Histogram
 from loadtest.judging import Comparison, doubts
 from loadtest.measuring import Moment, Onlooker, Round
 from loadtest.results import Session
@@ -64,11 +68,7 @@ def live(label: str, pace: Pace, quiet: bool) -> Iterator[Onlooker | None]:
         yield look
 
 
-def _figures(latency: object, lag: object, moments: Sequence[Moment]) -> list[tuple[str, str]]:
-    from loadtest.histogram import Histogram
-
-    assert isinstance(latency, Histogram)
-    assert isinstance(lag, Histogram)
+def _figures(latency: Histogram, lag: Histogram, moments: Sequence[Moment]) -> list[tuple[str, str]]:
     p50, p99, p999 = latency.percentiles([50, 99, 99.9])
     found = [
         ("p50", f"{milliseconds(p50)} ms"),
@@ -125,10 +125,8 @@ def session(measured: Session) -> None:
     rounds(measured.rounds)
     if len(measured.rounds) == 1:
         parts(measured.rounds[0])
-    for each in measured.rounds:
-        for text in doubts(each, measured.machine.cores):
-            name = f"{each.label}: " if each.label and len(measured.rounds) > 1 else ""
-            err.print(f"[yellow]{escape(name + text)}[/]", soft_wrap=True)
+    for text in doubts(measured.rounds, measured.machine.cores):
+        err.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
     for text in measured.verdicts:
         out.print(f"[bold]{escape(text)}[/]", soft_wrap=True)
 
@@ -136,8 +134,9 @@ def session(measured: Session) -> None:
 def rounds(measured: Sequence[Round]) -> None:
     """One line a round: what was asked, what came, how late, at what cost."""
     table = _table(
-        "", "offered/s", "answered/s", "share", "p50 ms", "p90", "p99", "p99.9", "max", "sending p99", "lag p99", "server", "generator"
-    )
+        "", "offered/s", "answered/s", "share", "p50 ms", "p90", "p99", "p99.9", "max", "sending p99", "lag p99", "server",
+        "generator",
+    )  # fmt: skip
     for each in measured:
         taken = each.taken
         p50, p90, p99, p999 = taken.latency.percentiles([50, 90, 99, 99.9])
