@@ -847,6 +847,9 @@ cdef void _flush(Connection* connection) noexcept nogil:
         _watch(connection, False, EPOLL_CTL_MOD)
     if connection.state == DRAINING and connection.open_calls == 0:
         _close(connection)
+    elif not nghttp2_session_want_read(connection.session) and not nghttp2_session_want_write(connection.session):
+        # What came was no HTTP/2, or the server has ended the session with calls open.
+        _lose(connection, False)
 
 
 cdef void _read(Connection* connection) noexcept nogil:
@@ -872,11 +875,8 @@ cdef void _read(Connection* connection) noexcept nogil:
             return
         if count < READ_BYTES:
             break
-    if not nghttp2_session_want_read(connection.session) and not nghttp2_session_want_write(connection.session):
-        _lose(connection, False)
-        return
-    if nghttp2_session_want_write(connection.session) or connection.state == DRAINING:
-        connection.dirty = True
+    # Also when there is nothing to write: `_flush` sees whether the session is over.
+    connection.dirty = True
 
 
 cdef void _ensure(Loop* loop) noexcept nogil:

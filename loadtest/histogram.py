@@ -197,7 +197,7 @@ def read_log(path: Path) -> list[Line]:
         try:
             tag, start, length, milliseconds, coded = text.split(",")
             histogram = decode(coded, largest=round(float(milliseconds) * 1e6))
+            lines.append(Line(tag.removeprefix("Tag="), float(start), float(length), histogram))
         except ValueError as error:
             raise ValueError(f"{path}:{number}: {error}") from error
-        lines.append(Line(tag.removeprefix("Tag="), float(start), float(length), histogram))
     return lines

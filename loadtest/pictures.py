@@ -163,7 +163,7 @@ def _milliseconds(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     low, high = axes.get_ylim()
-    if high / low < 30:  # less than two decades: name some steps between
+    if high / low < 300:  # few decades: name some steps between
         ticks = [each * 10**power for power in range(-4, 6) for each in (1, 2, 5) if low <= each * 10**power <= high]
         axes.set_yticks(ticks)
 
