@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+from google.protobuf.message import DecodeError
+
 from loadtest import attributes, customers, offers
 from loadtest.taken import Call, Kind
 from loadtest.workload import Workload
@@ -67,7 +69,10 @@ def check(workload: Workload, samples: Iterable[tuple[str, bytes]]) -> None:
     for name, message in samples:
         if name != "decide":
             continue
-        answer = decision_pb2.DecideResponse.FromString(message)
+        try:
+            answer = decision_pb2.DecideResponse.FromString(message)
+        except DecodeError as error:
+            raise ValueError(f"The server's answer to Decide is no DecideResponse: {error}.") from error
         if not answer.known:
             raise ValueError("The server does not know the customers asked for: it serves another base than this workload's.")
         if len(answer.placements) != workload.placements:

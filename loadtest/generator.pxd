@@ -23,7 +23,7 @@ cdef enum:
     CLASSES = 12  # sizes of pooled blocks, 32 bytes to 64 KiB
 
 cdef struct Histogram:
-    uint64_t counts[BUCKETS]
+    uint64_t counts[BUCKETS]  # values in each bucket
     int64_t largest  # exact, ns
 
 cdef struct Pool:
@@ -43,10 +43,13 @@ cdef struct Method:
     uint32_t outcome_bytes
     Histogram latency  # of good answers, from the schedule
     Histogram service  # the same, from the sending
+    # Of this run.
     uint64_t sent
     uint64_t answered
     uint64_t failed
-    uint8_t* samples[SAMPLES]  # owned
+
+    # The first answers of the run as received; owned.
+    uint8_t* samples[SAMPLES]
     uint32_t sample_bytes[SAMPLES]
     uint32_t sample_count
 
@@ -62,7 +65,7 @@ cdef struct Slot:
 
     const uint8_t* body  # message with prefix; in the method's bodies, or this slot's own
     uint64_t body_bytes
-    uint64_t body_sent
+    uint64_t body_sent  # so far
     uint8_t* own  # room for OWN_BYTES in the loop's block; NULL when no method reports
 
     # The answer so far.
@@ -88,30 +91,30 @@ cdef struct Connection:
     Loop* loop  # borrowed
     nghttp2_session* session  # owned; NULL while CLOSED or CONNECTING
     int fd  # -1 while CLOSED
-    int state
+    int state  # CLOSED to DRAINING
     int64_t since  # ns, when the state began
     uint32_t limit  # calls open at a time: ours or the server's, whichever is lower
-    uint32_t open_calls
+    uint32_t open_calls  # length of the list
     Slot* calls  # doubly linked
     uint8_t* out  # owned: bytes the socket has not taken
-    size_t out_start
+    size_t out_start  # what the socket has taken of them
     size_t out_bytes
     bint wants_out  # epoll watches for room
     bint dirty  # has frames to write
 
     int32_t said_stream  # whose grpc-message is in `said`
     uint32_t said_bytes
-    uint8_t said[MESSAGE_BYTES]
+    uint8_t said[MESSAGE_BYTES]  # the latest grpc-message
 
 cdef struct Schedule:
     int64_t end  # ns after the start; nothing is due at or after it
     double gap  # mean, ns
-    bint poisson
+    bint poisson  # exponential gaps
     bint closed  # closed loop: always due
     uint64_t state  # of the random numbers
     uint64_t number  # of the next request
     double exact  # its offset, ns
-    bint over
+    bint over  # nothing is due any more
 
 cdef struct Loop:
     # The plan.
@@ -166,6 +169,7 @@ cdef struct Loop:
     uint64_t open_calls
     uint64_t unsent
 
+    # Failed calls, each in one of these.
     uint64_t statuses[STATUSES]
     uint64_t resets[RESETS]
     uint64_t never_processed  # REFUSED_STREAM, or beyond a GOAWAY's last stream
@@ -173,16 +177,19 @@ cdef struct Loop:
     uint64_t broken  # ended well and holds no whole message, or no status
     uint64_t lost  # with their connection
     uint64_t unfinished  # open when the waiting ended
+
+    # The first grpc-message of each status.
     uint8_t said[STATUSES][MESSAGE_BYTES]
     uint32_t said_bytes[STATUSES]
 
+    # Connections and bytes, over the run.
     uint64_t opened
     uint64_t refused_connections
     uint64_t lost_connections
     uint64_t goaways
     uint64_t bytes_in
     uint64_t bytes_out
-    int64_t longest_pass  # ns
+    int64_t longest_pass  # ns, of the loop without its waiting
 
     Histogram failed_latency
     Histogram lag
@@ -214,7 +221,7 @@ cdef class Generator:
     cdef object calls  # tuple of taken.Call, in the order of the methods
     cdef object target  # "host:port", for messages
     cdef int stop_in  # the end that whoever stops writes to
-    cdef bint running
+    cdef bint running  # claimed by a thread
 
     cdef _resolve(self, str host, int port)
     cdef _prepare_methods(self, double timeout, metadata)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import RapportError
-from loadtest import bank_model, generate, installation, workload
+from loadtest import generate, installation, workload
 from loadtest.workload import Workload
 
 
@@ -40,6 +40,8 @@ def models(wanted: Sequence[Workload], into: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for each in wanted:
         if each.model:
+            from loadtest import bank_model  # scikit-learn takes seconds to import
+
             bank_model.write(each, folder)
     return folder
 

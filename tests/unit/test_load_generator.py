@@ -505,9 +505,11 @@ def test_shares_and_messages_are_drawn_from_the_seed() -> None:
     pace = Pace(0.5, 1_000)
     with serving({"Count": count}) as (_, port):
         Generator("127.0.0.1", port, calls, seed=SEED).run(pace)
-        first, _ = Counter(received), received.clear()
+        first = Counter(received)
+        received.clear()
         Generator("127.0.0.1", port, calls, seed=SEED, connections=1).run(pace)
-        second, _ = Counter(received), received.clear()
+        second = Counter(received)
+        received.clear()
         Generator("127.0.0.1", port, calls, seed=SEED + 1).run(pace)
     assert first == second != received
     assert first.total() == 500

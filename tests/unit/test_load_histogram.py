@@ -96,6 +96,7 @@ def test_the_log_is_read_by_us_and_by_the_package(tmp_path: Path) -> None:
     reader = HistogramLogReader(str(path), HdrHistogram(1, HIGHEST, histogram.DIGITS))
     theirs = reader.get_next_interval_histogram()
     reader.input_file.close()
+    assert theirs is not None
     assert theirs.get_total_count() == 2
     assert theirs.get_tag() == "0/lag"
 
