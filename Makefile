@@ -1,7 +1,7 @@
 # Rapport's front door. `make help` lists the targets.
 #
 # Set-up is in three steps, each redone only when what it depends on changed: .ci/prepare (system packages, .venv),
-# .ci/install (dependencies, editable install: stamp .venv/.installed), and compiling core/ and server/ in place
+# .ci/install (dependencies, editable install: stamp .venv/.installed), and compiling core/, server/ and loadtest/ in place
 # (stamp build/.compiled). A second `make run` or `make test` goes straight to its work.
 
 SHELL := /bin/bash
@@ -15,7 +15,7 @@ PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # Build time only: what the compiled modules are made of.
-SOURCES := $(shell find core server -name '*.pyx' -o -name '*.pxd' -o -path '*/native/*.[ch]' 2>/dev/null)
+SOURCES := $(shell find core server loadtest -name '*.pyx' -o -name '*.pxd' -o -path '*/native/*.[ch]' 2>/dev/null)
 
 # --- set-up ---------------------------------------------------------------------------------------------------
 
@@ -90,9 +90,12 @@ sanitize: ready ## the unit and property tests under AddressSanitizer and Undefi
 
 # --- measuring and generating ---------------------------------------------------------------------------------
 
-.PHONY: bench real protos
+.PHONY: bench load real protos
 bench: ready ## decisions in process and over gRPC for the workloads; tables here, JSON under build/bench/
 	@$(PY) -m loadtest.inprocess $(ARGS)
+
+load: ready ## a short load test of shop, served here: throughput against p99; the report lies under build/load/
+	@$(PY) -m loadtest steps --serve shop --customers 20000 --into build/load $(ARGS)
 
 real: ready ## decide over published data sets and compare with pandas and scikit-learn (data: RAPPORT_SHARED_DATA)
 	@$(PY) -m loadtest.realdata $(ARGS)
@@ -106,7 +109,7 @@ protos: ready ## write the Python code of the protos anew, beside them
 clean: ## remove what was built (keeps .venv and data/)
 	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find core server protos loadtest tests -name __pycache__ -prune -exec rm -rf {} +
-	@find core server -name '*.so' -delete
+	@find core server loadtest -name '*.so' -delete
 
 distclean: clean ## also remove .venv and the demo's data
 	@rm -rf $(VENV) data

@@ -29,7 +29,7 @@ from core.decision import DecideAnswer, DecideRequest, ExplainLevel, Identifier,
 from core.engine import Engine
 from core.reasons import Reason, SlotStatus
 from loadtest import installation
-from loadtest.names import CHANNEL, FIRST, PLACEMENT
+from loadtest.names import CHANNEL, FIRST, placements
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,19 +42,20 @@ SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What deciding needs to know of a workload: its name, customers in the store, slots filled, and seed."""
+    """What deciding needs to know of a workload: its name, customers in the store, placements and slots of each, and seed."""
 
     workload: str
     customers: int
+    placements: int
     slots: int
     seed: int
 
 
-def request(number: int, explain: ExplainLevel = ExplainLevel.NONE) -> DecideRequest:
+def request(asked: Asked, number: int, explain: ExplainLevel = ExplainLevel.NONE) -> DecideRequest:
     """The decision asked for the customer ``number`` of the base, from 0."""
     return DecideRequest(
         channel=CHANNEL,
-        placements=(PlacementRequest(PLACEMENT),),
+        placements=tuple(PlacementRequest(name) for name in placements(asked.placements)),
         identifiers=(Identifier("crm", str(FIRST + number)),),
         explain=explain,
     )
@@ -71,11 +72,11 @@ def check(answer: DecideAnswer, slots: int) -> None:
         raise ValueError(f"{len(placement.offers)} offers came back, not {slots}")
 
 
-def competing(engine: Engine, numbers: Sequence[int]) -> float:
-    """How many offers passed every filter and were scored, on average."""
+def competing(engine: Engine, asked: Asked, numbers: Sequence[int]) -> float:
+    """How many offers passed every filter and were scored, on average, for the first placement."""
     total = 0
     for number in numbers:
-        placement = engine.decide(request(number, ExplainLevel.SUMMARY)).placements[0]
+        placement = engine.decide(request(asked, number, ExplainLevel.SUMMARY)).placements[0]
         total += len(placement.offers) + placement.summary.get(Reason.ARBITRATION_LOST, 0)
     return total / len(numbers)
 
@@ -116,17 +117,17 @@ def measure(asked: Asked, store: Path, models: Path, sample: int, spawned_ns: in
     with installation.opened(store, models) as engine:
         generator = random.Random(asked.seed)
         numbers = [generator.randrange(asked.customers)]
-        first = engine.decide(request(numbers[0]))
+        first = engine.decide(request(asked, numbers[0]))
         started = time.monotonic_ns() - spawned_ns
         check(first, asked.slots)
         numbers.extend(generator.randrange(asked.customers) for _ in range(sample + WARM - 1))
-        requests = [request(number) for number in numbers]
+        requests = [request(asked, number) for number in numbers]
         answered = [engine.decide(each) for each in requests[:WARM]]
         result: dict[str, object] = {
             "workload": asked.workload,
             "start_s": started / 1e9,
             "filled_share": sum(len(each.placements[0].offers) for each in answered) / (WARM * asked.slots),
-            "competing": competing(engine, numbers[:WARM]),
+            "competing": competing(engine, asked, numbers[:WARM]),
         }
         called = time_calls(engine, requests[WARM:], SECONDS)
         result["call"] = summary(called)
@@ -141,6 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m loadtest.deciding")
     parser.add_argument("workload")
     parser.add_argument("--customers", type=int, required=True)
+    parser.add_argument("--placements", type=int, required=True)
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--store", type=Path, required=True)
@@ -148,7 +150,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, required=True)
     parser.add_argument("--spawned-ns", type=int, required=True)
     given = parser.parse_args()
-    asked = Asked(given.workload, given.customers, given.slots, given.seed)
+    asked = Asked(given.workload, given.customers, given.placements, given.slots, given.seed)
     json.dump(measure(asked, given.store, given.models, given.sample, given.spawned_ns), sys.stdout)
     print()
 

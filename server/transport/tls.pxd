@@ -4,6 +4,7 @@ cimport cython
 
 from server.transport.openssl cimport SSL_CTX
 
+
 @cython.final
 cdef class Context:
     """An SSL_CTX made from files; immutable once made."""
