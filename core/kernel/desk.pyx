@@ -273,9 +273,9 @@ cdef inline bint _varint(Reader* reader, uint64_t* value) noexcept nogil:
 
 
 cdef inline bint _tag(Reader* reader, uint32_t* tag) noexcept nogil:
-    """Field number and wire type in one; False also for the number 0 and for a tag of more than 32 bits."""
+    """Field number and wire type in one; False also for a tag of more than 32 bits. The number 0 is no message's: see _skip."""
     cdef uint64_t value = 0
-    if not _varint(reader, &value) or value >> 32 or value < 8:
+    if not _varint(reader, &value) or value >> 32:
         return False
     tag[0] = <uint32_t> value
     return True

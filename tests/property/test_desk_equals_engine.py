@@ -201,7 +201,7 @@ def test_a_desk_answers_as_the_engine_with_models(tmp_path: Path) -> None:
             answer = counter.judged(varied(source, request).SerializeToString())
             assert answer is not None, f"RAPPORT_SEED={counter.seed}"
             labels |= {offer.model for placement in answer.placements for offer in placement.offers}
-    assert len(labels) > 3, f"models that scored an offer returned: {labels}"
+    assert labels - {""}, f"seeds before {SEED}: no offer returned was scored by a model"
 
 
 def test_spoilt_requests_are_answered_equally_or_not_at_all(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from core import limits
 from core.decision import Identifier
@@ -25,6 +26,7 @@ from protos.rapport.v1 import decision_pb2, values_pb2
 from server import convert
 from tests.engine_subject import EngineSubject
 from tests.property.models import small_models
+from tests.property.spoiling import BYTES, FIXED32, FIXED64, VARINT, varint
 
 NOW = 1_790_000_000_000_000
 DONE, ELSEWHERE, SLOW, EXPIRED, FAILED = range(5)
@@ -204,6 +206,91 @@ def test_counts_are_bounded_before_memory_is_taken(desk: DeskHolder) -> None:
     large = decision_pb2.DecideRequest(identifiers=[values_pb2.Identifier(namespace="crm", value="x" * (1 << 20))])
     assert desk.decide(data + large.SerializeToString()) is None
     assert desk.decide(b"") is None
+
+
+# --- the wire -----------------------------------------------------------------------------------------------------
+
+
+def field(number: int, kind: int, data: bytes = b"") -> bytes:
+    """A field with its tag; a length-delimited one with its length."""
+    return varint(number << 3 | kind) + (varint(len(data)) + data if kind == BYTES else data)
+
+
+def fact(name: str, *values: bytes) -> bytes:
+    """A fact whose Value comes in so many parts."""
+    return field(4, BYTES, field(1, BYTES, name.encode()) + b"".join(field(2, BYTES, each) for each in values))
+
+
+def of_set(*members: bytes) -> bytes:
+    return field(7, BYTES, b"".join(field(1, BYTES, each) for each in members))
+
+
+EURO = field(2, BYTES, b"EUR")
+
+# What follows an ordinary request; True: the desk answers, and as the library understands it.
+WIRE: dict[str, tuple[bytes, bool]] = {
+    "foreign fields of every wire type": (
+        field(11, VARINT, b"\x05") + field(2047, FIXED64, b"8 bytes.") + field(12, BYTES, b"\xff") + field(99, FIXED32, b"four"),
+        True,
+    ),
+    "foreign fields inside": (
+        field(1, BYTES, field(1, BYTES, b"crm") + field(3, VARINT, b"\x01") + field(2, BYTES, b"7"))
+        + fact("cart", field(5, BYTES, field(1, VARINT, b"\x07") + field(9, BYTES) + EURO) + field(15, FIXED32, b"four")),
+        True,
+    ),
+    "a number in more bytes than it needs": (field(10, VARINT, b"\x81\x80\x80\x00"), True),
+    "a number of ten bytes": (field(9, VARINT, b"\xff" * 9 + b"\x01"), True),
+    "a number of 65 bits": (field(9, VARINT, b"\xff" * 9 + b"\x02"), False),
+    "a number of eleven bytes": (field(9, VARINT, b"\x80" * 10 + b"\x01"), False),
+    "a number said twice": (field(10, VARINT, b"\x01") + field(10, VARINT, b"\x00"), True),
+    "the field number 0": (b"\x02\x00", False),
+    "a tag of more than 32 bits": (varint(1 << 35 | 10 << 3) + b"\x01", False),
+    "a group": (field(11, 3) + field(11, 4), False),
+    "the end of a group": (field(11, 4), False),
+    "another wire type than the field's": (field(2, VARINT, b"\x01"), False),
+    "a channel twice, the first not UTF-8": (field(2, BYTES, b"\xff") + field(2, BYTES, b"web"), False),
+    "a text that is not UTF-8": (fact("reason", field(4, BYTES, b"\xed\xa0\xbd")), False),
+    "a member that is not UTF-8": (fact("labels", of_set(b"fine", b"\xc0\x80")), False),
+    "an identifier that is not UTF-8": (field(1, BYTES, field(1, BYTES, b"email") + field(2, BYTES, b"a\xff")), False),
+    "a fact twice, the later holds": (
+        fact("reason", field(4, BYTES, b"one"))
+        + fact("weight", field(2, VARINT, b"\x03"))
+        + fact("reason", field(4, BYTES, b"two")),
+        True,
+    ),
+    "a fact's value in two parts": (fact("labels", of_set(b"a"), of_set(b"b")), False),
+    "a value of a kind twice": (fact("labels", of_set(b"a") + of_set(b"b")), False),
+    "a value of two kinds": (fact("reason", field(2, VARINT, b"\x01") + field(4, BYTES, b"x")), False),
+    "a foreign field in a map's entry": (
+        field(4, BYTES, field(1, BYTES, b"reason") + field(2, BYTES, field(4, BYTES, b"x")) + field(3, VARINT, b"\x01")),
+        False,
+    ),
+    "a fact's value before its name": (
+        field(4, BYTES, field(2, BYTES, field(4, BYTES, b"x")) + field(1, BYTES, b"reason")),
+        True,
+    ),
+    "a budget in two parts": (field(7, BYTES, field(1, VARINT, b"\x05")) + field(7, BYTES, field(2, VARINT, b"\x05")), False),
+    "a moment in two parts": (field(8, BYTES, field(1, VARINT, b"\x05")) + field(8, BYTES), False),
+    "a length past the end": (b"\x62\x05four", False),
+    "a number without its end": (field(9, VARINT, b"\x80"), False),
+    "half a fixed field": (field(11, FIXED64, b"seven.."), False),
+}
+
+
+@pytest.mark.parametrize("what", WIRE)
+def test_the_wire_is_read_as_the_library_reads_it(desk: DeskHolder, subject: EngineSubject, what: str) -> None:
+    behind, answered = WIRE[what]
+    data = asked().SerializeToString() + behind
+    got = desk.decide(data)
+    assert (desk.code, got is not None) == ((DONE, True) if answered else (ELSEWHERE, False))
+    if got is not None:
+        mine = decision_pb2.DecideResponse.FromString(got)
+        request = convert.request_from(decision_pb2.DecideRequest.FromString(data), None)
+        as_of_us = mine.as_of.seconds * 1_000_000 + mine.as_of.nanos // 1000
+        theirs = convert.answer_to(subject.engine.decide(replace(request, as_of_us=as_of_us, seed=mine.seed)))
+        mine.took_ns = theirs.took_ns = 0
+        assert mine == theirs
+        assert request.seed in (None, mine.seed)
 
 
 # --- clock and seed -----------------------------------------------------------------------------------------------
