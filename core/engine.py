@@ -58,6 +58,10 @@ if TYPE_CHECKING:
     from core.hub.store import Store
 
 
+# A deadline past what 64 bits of nanoseconds can say (292 years) is as good as the last that they can.
+_LATEST_NS = 2**63 - 1
+
+
 def _wall_us() -> int:
     return time.time_ns() // 1000
 
@@ -128,7 +132,7 @@ class Engine:
         if request.deadline_us is not None:
             if request.deadline_us <= 0:
                 raise DeadlineTooShort
-            deadline_ns = time.monotonic_ns() + request.deadline_us * 1000
+            deadline_ns = min(time.monotonic_ns() + request.deadline_us * 1000, _LATEST_NS)
         now_us = self._clock_us() if request.as_of_us is None else request.as_of_us
         seed = secrets.randbits(64) if request.seed is None else request.seed & 0xFFFF_FFFF_FFFF_FFFF
         if explain is not None:

@@ -121,6 +121,10 @@ CONNECTIONS_PER_LOOP: Final = 20_000
 CALLS_HANDED: Final = 8192
 # Requests and answers that one loop holds: 256 MiB is 250,000 ordinary calls.
 HELD_BYTES: Final = 256 << 20
+# Calls open at once in one loop: each takes about a kilobyte beside its bytes.
+CALLS_PER_LOOP: Final = 131_072
+# Requests that one connection holds, half-sent ones too: a message of the largest size for each of a few.
+REQUESTED_BYTES: Final = 4 << 20
 # Answers that one connection does not take: then its new calls are refused. Forty answers of the largest kind in the field.
 UNSENT_BYTES: Final = 4 << 20
 # A call that waited this long in a queue that stands is refused: whoever asks for a decision within a millisecond has given up.
@@ -132,10 +136,14 @@ QUEUE_STANDS_MS: Final = 100
 HANDSHAKE_MS: Final = 10_000
 # Answers wait and the peer takes none of them.
 STALL_MS: Final = 20_000
+# From a call's header fields until its request is whole, and until its answer is taken: drop by drop is an attack. Then it is
+# reset. A tenth of this, and of the one before, while half of HELD_BYTES is held.
+CALL_MS: Final = 60_000
 # Nothing is heard from a connection: it is asked for a sign of life. gRPC's own default is two hours.
 SILENCE_MS: Final = 7_200_000
-# Frames that cost work and carry no call (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA): a burst, and a second.
-# An answered call earns four more, for libraries send a window update and a ping for bandwidth with every few answers.
+# Frames that cost work and carry no call (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, DATA of a few bytes, what we must reset): a
+# burst, and a second. An answer earns four more, and two for each large frame of it, for libraries send window
+# updates and a ping for bandwidth with every few answers.
 CONTROL_FRAMES: Final = 2000
 CONTROL_FRAMES_PER_SECOND: Final = 100
 # Streams a connection may reset: every open call timing out at once, twice, then a trickle; an answered call earns one.
@@ -151,6 +159,7 @@ assert STRING_BYTES < 65_536, "a string's length is 16 bit in the record's heap"
 assert ATTRIBUTES < 65_536, "attribute slots are 16 bit"
 assert EVENT_BYTES * 64 <= EVENT_LIST_BYTES, "one request's events must fit the list they go to"
 assert RESETS >= 2 * STREAMS_PER_CONNECTION
-assert UNSENT_BYTES <= HELD_BYTES
+assert UNSENT_BYTES + REQUESTED_BYTES <= HELD_BYTES // 16, "one connection takes a small share of a loop's memory"
+assert MESSAGE_BYTES <= REQUESTED_BYTES
 assert EVENTS_PER_REQUEST <= EVENTS_PER_CUSTOMER
 assert PLACEMENTS_PER_REQUEST * SLOTS_PER_PLACEMENT <= 65_536, "ranks in an answer are 16 bit"

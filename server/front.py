@@ -46,8 +46,13 @@ class Front:
 
     key = "listen.decisions"
 
-    def __init__(self, config: Config, methods: Mapping[str, Method], engine: Engine) -> None:
-        """Bind listen.decisions; ``methods`` are DecisionService's. Raises ConfigError or AddressUnavailable."""
+    def __init__(
+        self, config: Config, methods: Mapping[str, Method], engine: Engine, *, plane_limits: Mapping[str, int] | None = None
+    ) -> None:
+        """Bind listen.decisions; ``methods`` are DecisionService's. Raises ConfigError or AddressUnavailable.
+
+        ``plane_limits`` replaces limits of the data plane by name (server/transport/state.pxd): for tests that cannot wait.
+        """
         self._config = config
         self._engine = engine
         self._stopped = threading.Event()
@@ -66,7 +71,7 @@ class Front:
             workers=config.threads_models,
             methods=kinds,
             refusals=refusals.table(config.limits_message_bytes),
-            limits=_limits(config, loops),
+            limits={**_limits(config, loops), **(plane_limits or {})},
             tls=tls,
         )
         self._handoff = Handoff(self._plane, by_path, config.threads_handlers)
@@ -142,7 +147,9 @@ def _limits(config: Config, loops: int) -> dict[str, int]:
         "streams": limits.STREAMS_PER_CONNECTION,
         "connections": max(min(limits.CONNECTIONS_PER_LOOP, (descriptors - _OTHER_DESCRIPTORS) // loops), 1),
         "handed": limits.CALLS_HANDED,
+        "calls": limits.CALLS_PER_LOOP,
         "held_bytes": limits.HELD_BYTES,
+        "requested_bytes": max(limits.REQUESTED_BYTES, 2 * config.limits_message_bytes),
         "unsent_bytes": limits.UNSENT_BYTES,
         "queue_ns": limits.QUEUE_MS * 1_000_000,
         "stands_ns": limits.QUEUE_STANDS_MS * 1_000_000,
@@ -150,6 +157,7 @@ def _limits(config: Config, loops: int) -> dict[str, int]:
         "idle_ns": int(config.limits_idle_seconds * 1e9),
         "age_ns": int(config.limits_age_seconds * 1e9),
         "stall_ns": limits.STALL_MS * 1_000_000,
+        "call_ns": limits.CALL_MS * 1_000_000,
         "silence_ns": limits.SILENCE_MS * 1_000_000,
         "control_credit": limits.CONTROL_FRAMES,
         "control_refill": limits.CONTROL_FRAMES_PER_SECOND,

@@ -109,7 +109,7 @@ cdef Call* call_begin(Loop* loop, Connection* connection, int stream) noexcept n
     call.stream = stream
     call.next = NULL
     call.where = CALL_READING
-    call.method = call.known = call.refused = call.posted = call.content = call.encoded = call.ended = 0
+    call.method = call.known = call.refused = call.posted = call.content = call.encoded = call.ended = call.overdue = 0
     call.metadata_bytes = 0
     call.begun_ns = loop.now_ns
     call.arrived_ns = call.deadline_ns = 0
@@ -139,6 +139,7 @@ cdef void call_leave(Call* call) noexcept nogil:
     connection.calls -= 1
     if connection.calls == 0:
         connection.idle_ns = call.loop.now_ns
+    connection.requested -= call.body_size
     # Not while it is away: whoever has it may be writing its answer, and none of that was given to the session.
     if call.where == CALL_ANSWERING:
         connection.unsent -= call.answer_size - call.answer_sent
@@ -189,12 +190,13 @@ cdef bint _grown(unsigned char** bytes, size_t* capacity, size_t size) noexcept 
 
 
 cdef bint call_reads(Call* call, const unsigned char* data, size_t size) noexcept nogil:
-    """Appends to the request; False without memory."""
+    """Appends to the request of a call whose connection is there; False without memory."""
     if call.body_size + size > call.body_capacity:
         if not _grown(&call.body, &call.body_capacity, call.body_size + size):
             return False
     memcpy(call.body + call.body_size, data, size)
     call.body_size += size
+    call.connection.requested += size
     call.loop.counters.held_bytes += size
     return True
 

@@ -4,9 +4,10 @@ Bytes that arrive go through the session, whose callbacks fill `Call`s; a call t
 submitted to the session and leave with the connection's next flush, so that all answers of a round share one write.
 
 What a peer can make grow is bounded here: fields and message of a call, streams, bytes held and unsent, the time from accept
-to the client's settings, and, by budgets that fill again with time and with answered calls, control frames and resets.
-Whoever spends a budget is told ENHANCE_YOUR_CALM and closed; other connections never notice. nghttp2 itself bounds
-what it queues in reply (1,000 acknowledgements) and decodes header blocks into at most 64 KiB.
+to the client's settings, the time a call takes to arrive and its answer to be taken, and, by budgets that fill again with
+time and with answers sent, control frames and resets. Whoever spends a budget is told ENHANCE_YOUR_CALM and closed; other
+connections never notice. A connection that takes no answers is not read: what nghttp2 queues in reply to frames is
+bounded by that alone.
 
 A response is HEADERS, DATA, and trailers with grpc-status; an error is one HEADERS frame with the status in it
 ("trailers-only"), followed by RST_STREAM with NO_ERROR where the client is still sending.
@@ -42,11 +43,13 @@ from server.transport.linux cimport (
     setsockopt,
 )
 from server.transport.nghttp2 cimport (
+    NGHTTP2_CANCEL,
     NGHTTP2_CONTINUATION,
     NGHTTP2_DATA,
     NGHTTP2_DATA_FLAG_EOF,
     NGHTTP2_DATA_FLAG_NO_END_STREAM,
     NGHTTP2_ENHANCE_YOUR_CALM,
+    NGHTTP2_ERR_CALLBACK_FAILURE,
     NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE,
     NGHTTP2_FLAG_ACK,
     NGHTTP2_FLAG_END_STREAM,
@@ -58,14 +61,12 @@ from server.transport.nghttp2 cimport (
     NGHTTP2_NV_FLAG_NO_COPY_NAME,
     NGHTTP2_NV_FLAG_NO_COPY_VALUE,
     NGHTTP2_PING,
-    NGHTTP2_PRIORITY,
     NGHTTP2_PROTOCOL_ERROR,
     NGHTTP2_RST_STREAM,
     NGHTTP2_SETTINGS,
     NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
     NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
     NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
-    NGHTTP2_WINDOW_UPDATE,
     nghttp2_data_provider,
     nghttp2_data_source,
     nghttp2_frame,
@@ -74,6 +75,7 @@ from server.transport.nghttp2 cimport (
     nghttp2_option_del,
     nghttp2_option_new,
     nghttp2_option_set_no_closed_streams,
+    nghttp2_option_set_stream_reset_rate_limit,
     nghttp2_session,
     nghttp2_session_callbacks_del,
     nghttp2_session_callbacks_new,
@@ -144,10 +146,19 @@ from server.transport.words cimport TIMEOUT_BAD, is_grpc, timeout_ns
 cdef enum:
     READ_BYTES = 65_536  # of Loop.buffer: one read; a TLS record is at most 16 KiB
     WRITE_BYTES = 262_144  # of Loop.out: what one write gives
-    READS_A_ROUND = 4  # so that one busy connection does not keep the others waiting
+    READS_A_ROUND = 4  # of TLS, whose records are a quarter of a read: one busy connection does not keep the others waiting
+    FRAME_HEAD = 9  # bytes before a frame's payload
     STREAM_WINDOW = 65_535  # HTTP/2's own; requests are small
     CONNECTION_WINDOW = 1_048_576  # a full message of the largest size without waiting
     CREDIT_A_CALL = 4  # control frames an answered call earns: window updates, pings for bandwidth
+    CREDIT_A_PIECE = 2  # a large frame of an answer earns: its stream's and its connection's window update
+    PIECE_BYTES = 1024  # the least that is large: a client that takes less at a time earns nothing by it
+    CRUMB_BYTES = 256  # a frame of a request that carries less costs more than it brings
+    METADATA_TIMES = 16  # header fields of so many times the limit are an attack, not a mistake
+    # A second of what nghttp2 passes over without a word: frames of unknown kinds, and data of streams that are over, of which
+    # a window may be under way when they are refused.
+    STRANGE_BYTES = 2_097_152
+    SHAKES_A_ROUND = 2  # handshakes: each may take a millisecond or two of signing, and calls wait for QUEUE_MS at most
 
 # Prepared fields; each lives as long as the program.
 cdef nghttp2_nv _STATUS_200 = _field(b":status", b"200")
@@ -200,13 +211,21 @@ cdef void _calm(Connection* connection) noexcept nogil:
 
 cdef int _on_begin_frame(nghttp2_session* session, const nghttp2_frame_hd* head, void* user) noexcept nogil:
     cdef Connection* connection = <Connection*> user
+    connection.strange -= FRAME_HEAD + <int64_t> head.length
     if head.type == NGHTTP2_DATA:
-        # Empty ones cost work and carry nothing; the last one of a stream may be empty.
-        if head.length == 0 and not head.flags & NGHTTP2_FLAG_END_STREAM:
-            connection.control_credit -= 1
+        # Empty ones cost work and carry nothing, and so do crumbs; the last one of a stream may be small.
+        if head.length >= CRUMB_BYTES or head.flags & NGHTTP2_FLAG_END_STREAM:
+            return 0
+        connection.control_credit -= 1
     elif head.type == NGHTTP2_HEADERS:
         connection.continuations = 0
-        return 0
+        if (
+            head.stream_id > nghttp2_session_get_last_proc_stream_id(session)
+            or nghttp2_session_get_stream_user_data(session, head.stream_id) != NULL
+        ):
+            return 0
+        # Of a stream that is over: decoded and passed over.
+        connection.control_credit -= 1
     elif head.type == NGHTTP2_CONTINUATION:
         connection.continuations += 1
         if connection.continuations > connection.loop.plane.limits.continuations:
@@ -217,7 +236,7 @@ cdef int _on_begin_frame(nghttp2_session* session, const nghttp2_frame_hd* head,
         if connection.reset_credit < 0:
             _calm(connection)
         return 0
-    elif not head.flags & NGHTTP2_FLAG_ACK or head.type == NGHTTP2_PRIORITY or head.type == NGHTTP2_WINDOW_UPDATE:
+    else:
         connection.control_credit -= 1
     if connection.control_credit < 0:
         _calm(connection)
@@ -263,6 +282,10 @@ cdef int _on_header(
     call.metadata_bytes += <uint32_t> (name_size + value_size + 32)
     if call.metadata_bytes > connection.loop.plane.limits.metadata_bytes:
         call.refused = REFUSED_METADATA
+        if call.metadata_bytes // METADATA_TIMES > connection.loop.plane.limits.metadata_bytes:
+            # Bytes that name a large field of the dynamic table again and again: ended before the block is.
+            _calm(connection)
+            return NGHTTP2_ERR_CALLBACK_FAILURE
         return 0
     if name_size == 5 and _same(name, name_size, b":path", 5):
         _find_method(call, value, value_size)
@@ -297,7 +320,10 @@ cdef int _on_data(
         return 0
     if call.body_size + size > <size_t> loop.plane.limits.message_bytes + 5:
         call.refused = REFUSED_MESSAGE
-    elif loop.counters.held_bytes + size > loop.plane.limits.held_bytes:
+    elif (
+        loop.counters.held_bytes + size > loop.plane.limits.held_bytes
+        or connection.requested + size > loop.plane.limits.requested_bytes
+    ):
         call.refused = REFUSED_OVERLOAD
     elif not call_reads(call, data, size):
         call.refused = REFUSED_MEMORY
@@ -357,7 +383,7 @@ cdef int _on_frame(nghttp2_session* session, const nghttp2_frame* frame, void* u
             return 0
         if call.refused == REFUSED_NOT and not call.known:
             call.refused = REFUSED_METHOD
-        if call.refused == REFUSED_NOT and connection.unsent > loop.plane.limits.unsent_bytes:
+        if call.refused == REFUSED_NOT and loop.counters.open_calls > loop.plane.limits.calls:
             call.refused = REFUSED_OVERLOAD
         if call.refused:
             answer_refusal(call, call.refused)
@@ -380,31 +406,39 @@ cdef int _on_frame(nghttp2_session* session, const nghttp2_frame* frame, void* u
     return 0
 
 
-cdef int _on_sent(nghttp2_session* session, const nghttp2_frame* frame, void* user) noexcept nogil:
-    """Tells a client that is still sending what has been answered already to stop (RFC 9113 section 8.1).
+cdef inline void _earn(Connection* connection, int32_t credit) noexcept nogil:
+    connection.control_credit = min(connection.control_credit + credit, connection.loop.plane.limits.control_credit)
 
-    Not sooner: nghttp2 drops what is queued for a stream once its RST_STREAM is.
+
+cdef int _on_sent(nghttp2_session* session, const nghttp2_frame* frame, void* user) noexcept nogil:
+    """Keeps the budgets, and tells a client that is still sending what has been answered to stop (RFC 9113 section 8.1).
+
+    Not sooner: nghttp2 drops what is queued for a stream once its RST_STREAM is. What is earned, is earned by answers
+    that were sent: a stream's end alone can be had for a RST_STREAM.
     """
+    cdef Connection* connection = <Connection*> user
     cdef Call* call
     if frame.hd.type == NGHTTP2_HEADERS and frame.hd.flags & NGHTTP2_FLAG_END_STREAM:
+        _earn(connection, CREDIT_A_CALL)
+        connection.reset_credit = min(connection.reset_credit + 1, connection.loop.plane.limits.reset_credit)
         call = <Call*> nghttp2_session_get_stream_user_data(session, frame.hd.stream_id)
         if call != NULL and not call.ended:
             nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame.hd.stream_id, NGHTTP2_NO_ERROR)
+    elif frame.hd.type == NGHTTP2_DATA and frame.hd.length >= PIECE_BYTES:
+        _earn(connection, CREDIT_A_PIECE)
+    elif frame.hd.type == NGHTTP2_RST_STREAM and frame.rst_stream.error_code != NGHTTP2_NO_ERROR:
+        # Malformed, or one stream too many: nghttp2 refuses these by itself.
+        connection.control_credit -= 1
+        if connection.control_credit < 0:
+            _calm(connection)
     return 0
 
 
 cdef int _on_close(nghttp2_session* session, int32_t stream, uint32_t code, void* user) noexcept nogil:
-    cdef Connection* connection = <Connection*> user
     cdef Call* call = <Call*> nghttp2_session_get_stream_user_data(session, stream)
-    if call == NULL:
-        return 0
-    nghttp2_session_set_stream_user_data(session, stream, NULL)
-    _forget(call)
-    if code == NGHTTP2_NO_ERROR:
-        connection.control_credit = min(
-            connection.control_credit + CREDIT_A_CALL, connection.loop.plane.limits.control_credit
-        )
-        connection.reset_credit = min(connection.reset_credit + 1, connection.loop.plane.limits.reset_credit)
+    if call != NULL:
+        nghttp2_session_set_stream_user_data(session, stream, NULL)
+        _forget(call)
     return 0
 
 
@@ -426,6 +460,7 @@ cdef ssize_t _read_answer(
     memcpy(into, call.answer + call.answer_sent, size)
     call.answer_sent += size
     call.connection.unsent -= size
+    call.connection.moved_ns = call.loop.now_ns
     if call.answer_sent == call.answer_size:
         flags[0] |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM
         if nghttp2_submit_trailer(session, stream, &_OK, 1) != 0:
@@ -509,6 +544,8 @@ cdef int sessions_open(Plane* plane) noexcept nogil:
     if code == 0:
         # Closed streams are kept for a priority tree that nobody here uses.
         nghttp2_option_set_no_closed_streams(plane.options, 1)
+        # Ours is kept instead: nghttp2's would send away a busy client that cancels 33 calls a second of thousands.
+        nghttp2_option_set_stream_reset_rate_limit(plane.options, 1 << 32, 1 << 32)
     return code
 
 
@@ -603,15 +640,15 @@ cdef void _watch(Connection* connection, uint32_t events) noexcept nogil:
     epoll_ctl(connection.loop.ep, EPOLL_CTL_MOD, connection.fd, &event)
 
 
-cdef bint _shake(Connection* connection) noexcept nogil:
-    """Goes on with the TLS handshake; True once it is done. Closes the connection when it fails."""
+cdef void _shake(Connection* connection) noexcept nogil:
+    """Goes on with the TLS handshake. Closes the connection when it fails."""
     cdef int result, error
     ERR_clear_error()
     result = SSL_do_handshake(connection.ssl)
     if result == 1:
         connection.secure = 1
         _watch(connection, EPOLLIN)
-        return True
+        return
     error = SSL_get_error(connection.ssl, result)
     if error == SSL_ERROR_WANT_READ:
         _watch(connection, EPOLLIN)
@@ -620,7 +657,6 @@ cdef bint _shake(Connection* connection) noexcept nogil:
     else:
         connection.loop.counters.handshakes_failed += 1
         connection_close(connection)
-    return False
 
 
 cdef ssize_t _receive(Connection* connection, uint8_t* into, size_t room) noexcept nogil:
@@ -678,11 +714,20 @@ cdef void connection_event(Connection* connection, unsigned int events) noexcept
             loop.counters.handshakes_failed += 1
             connection_close(connection)
             return
-        if not _shake(connection):
-            return
-        events |= EPOLLIN
+        if loop.shakes < SHAKES_A_ROUND:
+            # Others are told again in the next round, after those that were not named in this one; so is what it sends
+            # after its handshake, so that a call is stamped when it is read.
+            loop.shakes += 1
+            _shake(connection)
+        return
     if events & EPOLLOUT:
         _dirty(connection)
+    if connection.rest != NULL or connection.doomed or connection.abused:
+        # Nothing is read of whom we cannot answer: what nghttp2 would queue in reply has no other bound. Nor of whom
+        # we have told to go.
+        if events & (EPOLLERR | EPOLLHUP):
+            connection_close(connection)
+        return
     if not events & (EPOLLIN | EPOLLERR | EPOLLHUP):
         return
     for _ in range(READS_A_ROUND):
@@ -701,13 +746,18 @@ cdef void connection_event(Connection* connection, unsigned int events) noexcept
         taken = nghttp2_session_mem_recv(connection.session, loop.buffer, <size_t> got)
         _dirty(connection)
         if taken < 0:
-            # Not HTTP/2, flooded, or out of memory: say so if the session still can, and go.
-            if not connection.greeted:
+            # Not HTTP/2, a flood that nghttp2 saw first, or no memory: say so if the session still can, and go.
+            if connection.greeted:
+                _calm(connection)
+            else:
                 loop.counters.handshakes_failed += 1
-            nghttp2_session_terminate_session(connection.session, NGHTTP2_PROTOCOL_ERROR)
+                nghttp2_session_terminate_session(connection.session, NGHTTP2_PROTOCOL_ERROR)
             connection.doomed = 1
             return
-        if connection.ssl == NULL and got < READ_BYTES:
+        connection.strange += got
+        if connection.strange > STRANGE_BYTES:
+            _calm(connection)
+        if connection.ssl == NULL or connection.abused:
             return
 
 
@@ -728,7 +778,7 @@ cdef void connection_flush(Connection* connection) noexcept nogil:
                 connection_close(connection)
                 return
             if sent == -1:
-                _watch(connection, EPOLLIN | EPOLLOUT)
+                _watch(connection, EPOLLOUT)
                 return
             loop.counters.bytes_out += <uint64_t> sent
             connection.moved_ns = loop.now_ns
@@ -756,7 +806,6 @@ cdef void connection_flush(Connection* connection) noexcept nogil:
             return
         if sent > 0:
             loop.counters.bytes_out += <uint64_t> sent
-            connection.moved_ns = loop.now_ns
         else:
             sent = 0
         if <size_t> sent < filled:
@@ -774,11 +823,26 @@ cdef void connection_flush(Connection* connection) noexcept nogil:
         connection_close(connection)
 
 
+cdef void _end_overdue(Connection* connection, int64_t most) noexcept nogil:
+    """Resets calls that the client does not send, or whose answers it does not take, in time."""
+    cdef Call* call = connection.first_call
+    cdef int64_t now = connection.loop.now_ns
+    while call != NULL:
+        if now - call.begun_ns > most and (call.where == CALL_READING or call.where == CALL_ANSWERING) and not call.overdue:
+            call.overdue = 1
+            connection.loop.counters.overdue += 1
+            nghttp2_submit_rst_stream(connection.session, NGHTTP2_FLAG_NONE, call.stream, NGHTTP2_CANCEL)
+            _dirty(connection)
+        call = call.later
+
+
 cdef void connection_tick(Connection* connection, bint refill) noexcept nogil:
     """Holds the connection to its times; called for each, ten times a second. ``refill`` once a second fills the budgets."""
     cdef Loop* loop = connection.loop
     cdef const Limits* limits = &loop.plane.limits
     cdef int64_t now = loop.now_ns
+    # While memory is short, whoever keeps it without moving has a tenth of the time.
+    cdef int64_t hurry = 10 if loop.counters.held_bytes > limits.held_bytes // 2 else 1
     if connection.dead:
         return
     if not connection.greeted:
@@ -789,16 +853,15 @@ cdef void connection_tick(Connection* connection, bint refill) noexcept nogil:
     if refill:
         connection.control_credit = min(connection.control_credit + limits.control_refill, limits.control_credit)
         connection.reset_credit = min(connection.reset_credit + limits.reset_refill, limits.reset_credit)
+        connection.strange = min(connection.strange, 0)
     if connection.rest != NULL or connection.unsent:
-        # Progress is counted from when there was something to send.
-        if connection.moved_ns < connection.idle_ns:
-            connection.moved_ns = connection.idle_ns
-        if now - connection.moved_ns > limits.stall_ns:
+        if now - connection.moved_ns > limits.stall_ns // hurry:
             loop.counters.connections_abused += 1
             connection_close(connection)
             return
     else:
         connection.moved_ns = now
+    _end_overdue(connection, limits.call_ns // hurry)
     if connection.leaving == 0 and limits.age_ns and now - connection.opened_ns > limits.age_ns:
         connection_leave(connection, False)
     elif connection.leaving == 0 and limits.idle_ns and connection.calls == 0 and now - connection.idle_ns > limits.idle_ns:
@@ -822,7 +885,7 @@ cdef void connection_leave(Connection* connection, bint last) noexcept nogil:
     """
     if connection.dead:
         return
-    if connection.session == NULL:
+    if not connection.greeted:
         connection_close(connection)
         return
     if not last and connection.leaving == 0:
@@ -863,6 +926,8 @@ cdef void connection_close(Connection* connection) noexcept nogil:
         connection.session = NULL
     free(connection.rest)
     connection.rest = NULL
+    if loop.ticking == connection:
+        loop.ticking = connection.next
     if connection.previous != NULL:
         connection.previous.next = connection.next
     else:

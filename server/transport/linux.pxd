@@ -106,6 +106,8 @@ cdef extern from "<errno.h>" nogil:
         EINTR
         EMFILE
         ENFILE
+        ENOBUFS
+        ENOMEM
 
 
 cdef inline int64_t now_ns() noexcept nogil:

@@ -1,10 +1,11 @@
 """One native thread that serves: reads what arrived, decides what is whole, sends what is answered, round after round.
 
 A round: epoll tells which sockets have something; each is read; calls that others answered are taken back; up to CALLS_A_ROUND
-whole calls are worked on, oldest first; every connection with something to send is flushed once. While calls wait, epoll is asked
-without waiting, so that new ones are stamped with their time of arrival and can be refused by it: under overload the
-queue stands in this loop, where its age is seen, not in the sockets. A queue that stands is one that was not empty for a
-while; a burst, or a thread that was not let run, makes a long wait too, and refusing for that would only lose calls.
+whole calls are worked on, oldest first; some connections are held to their times; every connection with something to send is
+flushed once; a few handshakes go on. While calls wait, epoll is asked without waiting, so that new ones are stamped with
+their time of arrival and can be refused by it: under overload the queue stands in this loop, where its age is seen,
+not in the sockets. A queue that stands is one that was not empty for a while; a burst, or a thread that was not let run,
+makes a long wait too, and refusing for that would only lose calls.
 
 A decision runs here, on the thread that read it. What must wait (a durable write, a slow model) or is unusual goes to
 Python or to a worker, and the loop goes on; answers come back through a list that the eventfd announces.
@@ -34,8 +35,13 @@ from server.transport.connection cimport (
 from server.transport.linux cimport (
     EFD_CLOEXEC,
     EFD_NONBLOCK,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
     EPOLL_CLOEXEC,
     EPOLL_CTL_ADD,
+    EPOLL_CTL_MOD,
     EPOLLIN,
     SOCK_CLOEXEC,
     SOCK_NONBLOCK,
@@ -83,6 +89,7 @@ cdef enum:
     WRITE_BYTES = 262_144  # as connection.pyx writes, and room for the frame that passes half of it
     TICK_NS = 100_000_000
     REFILL_TICKS = 10
+    TICKS_A_ROUND = 512  # connections and calls looked at: 50 us when none of them is in the cache
     TICK_MS = 100
 
 cdef enum:
@@ -172,12 +179,24 @@ cdef void loop_close(Loop* loop) noexcept nogil:
 
 # --- a round -----------------------------------------------------------------------------------------------------
 
+cdef void _listen(Loop* loop, uint32_t events) noexcept nogil:
+    """Tells epoll what to watch the listener for."""
+    cdef epoll_event event
+    event.events = events
+    event.data.ptr = &loop.listener
+    epoll_ctl(loop.ep, EPOLL_CTL_MOD, loop.listener, &event)
+
+
 cdef void _accept(Loop* loop) noexcept nogil:
     cdef int fd, _
     for _ in range(ACCEPTS_A_ROUND):
         fd = accept4(loop.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
-            # Out of descriptors or nothing left: what waits is tried again in the next round.
+            if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+                # What waits would be told again at once, round after round; it is tried again in the next pass.
+                loop.counters.accepts_failed += 1
+                _listen(loop, 0)
+                loop.deaf = 1
             return
         if loop.counters.open_connections >= loop.plane.limits.connections:
             close(fd)
@@ -237,7 +256,9 @@ cdef void _work(Loop* loop, Call* call) noexcept nogil:
     if call.deadline_ns and now >= call.deadline_ns:
         answer_refusal(call, REFUSED_EXPIRED)
         return
-    if now - call.arrived_ns > loop.plane.limits.queue_ns and loop.now_ns - loop.emptied_ns > loop.plane.limits.stands_ns:
+    if call.connection.unsent > loop.plane.limits.unsent_bytes or (
+        now - call.arrived_ns > loop.plane.limits.queue_ns and loop.now_ns - loop.emptied_ns > loop.plane.limits.stands_ns
+    ):
         answer_refusal(call, REFUSED_OVERLOAD)
         return
     if kind != KIND_DECIDE:
@@ -321,9 +342,10 @@ cdef void _flush(Loop* loop) noexcept nogil:
     loop.dirty = NULL
     while connection != NULL:
         after = connection.next_dirty
+        connection_flush(connection)
+        # Only now: what its flush submits, its flush sends. In the list again, it could be freed there.
         connection.next_dirty = NULL
         connection.dirty = 0
-        connection_flush(connection)
         connection = after
 
 
@@ -338,13 +360,23 @@ cdef void _bury(Loop* loop) noexcept nogil:
         connection = after
 
 
-cdef void _tick(Loop* loop, bint refill) noexcept nogil:
-    cdef Connection* connection = loop.connections
-    cdef Connection* after
-    while connection != NULL:
-        after = connection.next
-        connection_tick(connection, refill)
-        connection = after
+cdef void _tick(Loop* loop) noexcept nogil:
+    """Looks at all connections every TICK_NS, some in each round: 20,000 at once would keep calls waiting for milliseconds."""
+    cdef Connection* connection
+    cdef int64_t left = TICKS_A_ROUND
+    if loop.ticking == NULL and loop.now_ns - loop.ticked_ns >= TICK_NS:
+        loop.ticked_ns = loop.now_ns
+        loop.passes += 1
+        loop.ticking = loop.connections
+        if loop.deaf and loop.listener >= 0:
+            loop.deaf = 0
+            _listen(loop, EPOLLIN)
+    while loop.ticking != NULL and left > 0:
+        connection = loop.ticking
+        # Closing it moves on, too.
+        loop.ticking = connection.next
+        left -= 1 + connection.calls
+        connection_tick(connection, loop.passes % REFILL_TICKS == 0)
 
 
 cdef void _obey(Loop* loop) noexcept nogil:
@@ -373,13 +405,17 @@ cdef void* _run(void* argument) noexcept nogil:
     cdef epoll_event[EVENTS_A_ROUND] events
     cdef Connection* connection
     cdef uint64_t drained
-    cdef int count, i, ticks = 0
+    cdef int count, i
+    cdef bint busy, shaking
     cdef void* source
     pthread_setname_np(pthread_self(), b"rapport-loop")
     loop.now_ns = loop.ticked_ns = loop.emptied_ns = now_ns()
     while True:
-        count = epoll_wait(loop.ep, events, EVENTS_A_ROUND, 0 if loop.ready_first != NULL else TICK_MS)
+        busy = loop.ready_first != NULL or loop.ticking != NULL
+        count = epoll_wait(loop.ep, events, EVENTS_A_ROUND, 0 if busy else TICK_MS)
         loop.now_ns = now_ns()
+        loop.shakes = 0
+        shaking = False
         if loop.ready_first == NULL:
             loop.emptied_ns = loop.now_ns
         for i in range(count):
@@ -390,16 +426,25 @@ cdef void* _run(void* argument) noexcept nogil:
             elif source == &loop.wake:
                 read(loop.wake, &drained, sizeof(drained))
             else:
-                connection_event(<Connection*> source, events[i].events)
+                connection = <Connection*> source
+                if connection.ssl != NULL and not connection.secure:
+                    shaking = True
+                else:
+                    connection_event(connection, events[i].events)
         _take_back(loop)
         _work_off(loop)
         if loop.state != loop.asked:
             _obey(loop)
-        if loop.now_ns - loop.ticked_ns >= TICK_NS:
-            loop.ticked_ns = loop.now_ns
-            ticks += 1
-            _tick(loop, ticks % REFILL_TICKS == 0)
+        _tick(loop)
         _flush(loop)
+        if shaking:
+            # Last, for a handshake takes as long as many calls, and these had been read before it.
+            for i in range(count):
+                source = events[i].data.ptr
+                if source != &loop.listener and source != &loop.wake:
+                    connection = <Connection*> source
+                    if connection.ssl != NULL and not connection.secure:
+                        connection_event(connection, events[i].events)
         _bury(loop)
         if loop.state == END or (loop.state == DRAIN and loop.connections == NULL):
             break

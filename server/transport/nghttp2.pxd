@@ -2,10 +2,11 @@
 """The part of libnghttp2 that a gRPC server needs: sessions fed with bytes, answered in bytes.
 
 A session belongs to one connection and is used by its loop's thread only. What `mem_send` returns lives until the next
-call on the session. Declared from nghttp2's documented interface, 1.43 and later.
+call on the session. Declared from nghttp2's documented interface, 1.57 and later; Debian and Ubuntu gave their older
+versions the limit on resets with the mending of CVE-2023-44487.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "<nghttp2/nghttp2.h>" nogil:
     enum:
@@ -54,9 +55,12 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
         uint8_t flags
     ctypedef struct nghttp2_headers:
         int cat  # NGHTTP2_HCAT_REQUEST for a new stream of a client
+    ctypedef struct nghttp2_rst_stream:
+        uint32_t error_code  # NGHTTP2_NO_ERROR and so on
     ctypedef union nghttp2_frame:
         nghttp2_frame_hd hd
         nghttp2_headers headers
+        nghttp2_rst_stream rst_stream
     ctypedef struct nghttp2_nv:
         uint8_t* name  # lower case
         uint8_t* value
@@ -99,6 +103,7 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
     int nghttp2_option_new(nghttp2_option** option)
     void nghttp2_option_del(nghttp2_option* option)
     void nghttp2_option_set_no_closed_streams(nghttp2_option* option, int value)
+    void nghttp2_option_set_stream_reset_rate_limit(nghttp2_option* option, uint64_t burst, uint64_t rate)
     void nghttp2_option_set_max_send_header_block_length(nghttp2_option* option, size_t value)
     void nghttp2_option_set_max_deflate_dynamic_table_size(nghttp2_option* option, size_t value)
 

@@ -22,6 +22,8 @@ cdef extern from "<openssl/ssl.h>" nogil:
         SSL_MODE_ENABLE_PARTIAL_WRITE
         SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
         SSL_MODE_RELEASE_BUFFERS
+        SSL_MODE_AUTO_RETRY
+        SSL_SESS_CACHE_OFF
         SSL_OP_NO_RENEGOTIATION
         SSL_OP_CIPHER_SERVER_PREFERENCE
         SSL_OP_NO_COMPRESSION
@@ -40,6 +42,8 @@ cdef extern from "<openssl/ssl.h>" nogil:
     void SSL_CTX_set_verify(SSL_CTX* context, int mode, void* callback)
     int SSL_CTX_set_session_id_context(SSL_CTX* context, const unsigned char* id, unsigned int size)
     long SSL_CTX_set_mode(SSL_CTX* context, long mode)
+    long SSL_CTX_clear_mode(SSL_CTX* context, long mode)
+    long SSL_CTX_set_session_cache_mode(SSL_CTX* context, long mode)
     unsigned long SSL_CTX_set_options(SSL_CTX* context, unsigned long options)
     ctypedef int (*alpn_select)(
         SSL* ssl, const unsigned char** out, unsigned char* out_size, const unsigned char* offered,

@@ -8,6 +8,7 @@ they count.
 Workers decide what may have to wait for a model: the same desk, with leave to wait, on a thread that serves nobody else.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
@@ -113,10 +114,15 @@ cdef void* _work(void* argument) noexcept nogil:
         call_returns(call)
 
 
+cdef class DataPlane
+
+
+@cython.final
 cdef class Handed:
     """A call that Python answers: once, with `answer` or `fail`. One that is dropped unanswered ends as INTERNAL."""
 
     cdef Call* _call  # owned until it is answered
+    cdef DataPlane _plane  # keeps the loop that the call goes back to
     cdef readonly str path
     cdef readonly bytes data
 
@@ -169,6 +175,7 @@ cdef class Handed:
             call_returns(self._call)
 
 
+@cython.final
 cdef class DataPlane:
     """Loops over listening sockets, one each, and ``workers`` threads for decisions that may wait.
 
@@ -270,6 +277,8 @@ cdef class DataPlane:
 
     def __dealloc__(self):
         cdef int i
+        # Threads that nobody ended would go on in memory that is free.
+        self._end()
         for i in range(self._opened):
             loop_close(&self._loops[i])
         for i in range(self._worker_count):
@@ -367,6 +376,7 @@ cdef class DataPlane:
             return None
         handed = Handed.__new__(Handed)
         handed._call = call
+        handed._plane = self
         handed.path = self._paths[call.method]
         handed.data = PyBytes_FromStringAndSize(<char*> call.body + 5, call.body_size - 5)
         return handed
@@ -379,12 +389,15 @@ cdef class DataPlane:
 
     def end(self):
         """Ends the threads: closes every connection, whatever waits on it. Calls that Python holds may still be answered."""
+        self._end()
+
+    cdef void _end(self) noexcept:
         cdef int i
         cdef Plane* plane = &self._plane
         with nogil:
-            for i in range(self._loop_count):
+            for i in range(self._opened):
                 loop_ask(&self._loops[i], 2)
-            for i in range(self._loop_count):
+            for i in range(self._opened):
                 loop_join(&self._loops[i])
             queue_end(&plane.slow)
             for i in range(self._worker_count):

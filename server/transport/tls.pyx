@@ -5,6 +5,7 @@ Only suites with forward secrecy and authenticated encryption are offered under 
 protocols without h2 is refused during the handshake; one that offers none at all, too: gRPC clients always do.
 """
 
+cimport cython
 from core.errors import ConfigError
 
 from server.transport.openssl cimport (
@@ -13,6 +14,7 @@ from server.transport.openssl cimport (
     ERR_get_error,
     SSL,
     SSL_CTX_check_private_key,
+    SSL_CTX_clear_mode,
     SSL_CTX_free,
     SSL_CTX_load_verify_locations,
     SSL_CTX_new,
@@ -21,17 +23,20 @@ from server.transport.openssl cimport (
     SSL_CTX_set_min_proto_version,
     SSL_CTX_set_mode,
     SSL_CTX_set_options,
+    SSL_CTX_set_session_cache_mode,
     SSL_CTX_set_session_id_context,
     SSL_CTX_set_verify,
     SSL_CTX_use_certificate_chain_file,
     SSL_CTX_use_PrivateKey_file,
     SSL_FILETYPE_PEM,
     SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER,
+    SSL_MODE_AUTO_RETRY,
     SSL_MODE_ENABLE_PARTIAL_WRITE,
     SSL_MODE_RELEASE_BUFFERS,
     SSL_OP_CIPHER_SERVER_PREFERENCE,
     SSL_OP_NO_COMPRESSION,
     SSL_OP_NO_RENEGOTIATION,
+    SSL_SESS_CACHE_OFF,
     SSL_TLSEXT_ERR_ALERT_FATAL,
     SSL_TLSEXT_ERR_OK,
     SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
@@ -75,6 +80,7 @@ def _last_error() -> str:
     return (<bytes> text).decode("ascii", "replace").rpartition(":")[2] or "OpenSSL gives no reason"
 
 
+@cython.final
 cdef class Context:
     """A server's TLS settings from PEM files.
 
@@ -94,6 +100,11 @@ cdef class Context:
             raise MemoryError("a TLS context")
         SSL_CTX_set_min_proto_version(self.context, TLS1_2_VERSION)
         SSL_CTX_set_options(self.context, options)
+        # Sessions are resumed by tickets, which the client keeps; a cache of ours would hold 20,000 of them.
+        SSL_CTX_set_session_cache_mode(self.context, SSL_SESS_CACHE_OFF)
+        # Without AUTO_RETRY a read returns after a record that carried no data, a key update say: a peer that sends
+        # nothing else must not keep the loop inside one read.
+        SSL_CTX_clear_mode(self.context, SSL_MODE_AUTO_RETRY)
         # RELEASE_BUFFERS: an idle connection keeps no record buffers, 34 KiB each.
         SSL_CTX_set_mode(
             self.context,

@@ -466,19 +466,24 @@ class Load:
 
 
 @pytest.mark.parametrize("seconds", [30.0, 1.0])
+@pytest.mark.parametrize("plane", ["listen_decisions", "listen_control"])
 def test_no_call_is_cancelled_by_a_server_that_drains_under_load(
-    make: Callable[..., Server], tmp_path: Path, seconds: float
+    make: Callable[..., Server], tmp_path: Path, plane: str, seconds: float
 ) -> None:
-    """Calls on their way when SIGTERM came ended CANCELLED, which tells a client not to try elsewhere."""
+    """Calls on their way when SIGTERM came ended CANCELLED, which tells a client not to try elsewhere.
+
+    The data plane serves every call that reaches it and then has nobody left to refuse; grpcio has to tell some of them.
+    """
     server = make(write_starter(tmp_path))
-    address = server.until("listening")["listen_decisions"]
+    address = server.until("listening")[plane]
     server.until("ready")
     load = Load(address, callers=12, channels=4, seconds=seconds)
     load.until(answers=200)
     assert server.end(signal.SIGTERM) == 0
     bad = load.rest()
     assert {code for code, _ in bad} == {grpc.StatusCode.UNAVAILABLE}, bad
-    assert (grpc.StatusCode.UNAVAILABLE, "DRAINING") in bad
+    if plane == "listen_control":
+        assert (grpc.StatusCode.UNAVAILABLE, "DRAINING") in bad
 
 
 def test_a_second_signal_ends_it_at_once(make: Callable[..., Server], tmp_path: Path) -> None:

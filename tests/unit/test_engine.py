@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from core import limits
 from core.decision import DecideRequest, Identifier, PlacementRequest
@@ -85,6 +86,14 @@ def test_a_refused_program_leaves_the_one_before(engine: Engine) -> None:
         engine.load_program(program("second", "customer.agee > 3"), NOW)
     assert offer_of(engine) == "first"
     assert [version.version for version in engine.programs()] == ["tiny@1"]
+
+
+def test_a_budget_longer_than_the_clock_can_say_is_a_long_budget(engine: Engine) -> None:
+    """A time_budget may be ten thousand years; nanoseconds in 64 bits end after 292. Such a request ended as INTERNAL."""
+    engine.load_program(program("first"), NOW)
+    for deadline_us in (200 * 366 * DAY, 10_000 * 366 * DAY):
+        answer = engine.decide(replace(ASK, deadline_us=deadline_us))
+        assert [offer.offer for offer in answer.placements[0].offers] == ["first"]
 
 
 def test_rollback_goes_back_and_says_when_it_cannot(engine: Engine) -> None:

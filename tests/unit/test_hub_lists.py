@@ -6,7 +6,7 @@ import contextlib
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core import limits
@@ -121,6 +121,7 @@ def test_a_full_history_tells_which_of_those_added_it_did_not_keep() -> None:
     assert contacts.merge(full, [added[2]]) == (full, [2])
 
 
+@settings(max_examples=50, deadline=None)  # each example merges into thousands
 @given(st.data())
 def test_what_a_full_history_keeps_is_what_it_says(data: st.DataObject) -> None:
     limit = limits.CONTACTS_PER_CUSTOMER
