@@ -135,6 +135,7 @@ class Running:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         self._bound = threading.Timer(RUN_SECONDS, self._process.kill)
+        self._bound.daemon = True
         self._bound.start()
 
     def until(self, line: str) -> None:
