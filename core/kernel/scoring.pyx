@@ -1,6 +1,6 @@
 """Score: propensity, value, weights and priority of every survivor.
 
-Every offer that is left is scored, never a sample. Scorecards that share their features are one table: the features
+Every offer that is left is scored, never a sample; `core.kernel.pruning` leaves out only what cannot be returned. Scorecards that share their features are one table: the features
 are evaluated once, then each survivor is a row of weights and a dot product in eight fixed lanes. A model gets one
 batch for all its survivors and runs on a thread of its own; when it is late or fails, its offers compete with the
 declared fallback or leave. The default priority multiplies from left to right: propensity, context, value, levers.
@@ -35,6 +35,7 @@ from core.kernel.plan cimport (
     OfferTerms,
     ScoreTable,
     Tables,
+    plain_priority,
 )
 from core.kernel.values cimport MISSING, PRESENT, Value
 from core.kernel.workspace cimport Contender, Undefined, Work
@@ -102,7 +103,7 @@ cdef double _number(Work* work, int32_t expression) noexcept nogil:
     return number
 
 
-cdef void _read_features(Work* work, const ScoreTable* table) noexcept nogil:
+cdef void read_features(Work* work, const ScoreTable* table) noexcept nogil:
     cdef uint32_t i
     cdef double number
     for i in range(table.feature_count):
@@ -122,7 +123,7 @@ cdef void _score_table(Work* work, const ScoreTable* table, int32_t member) noex
     cdef double* totals = work.totals
     cdef double* propensities = work.propensities
     cdef uint32_t i, count = 0
-    _read_features(work, table)
+    read_features(work, table)
     while member >= 0:
         rows[count] = terms[offers[member]].row
         order[count] = <uint32_t> member
@@ -141,7 +142,7 @@ cdef void _score_one_card(Work* work) noexcept nogil:
     cdef const uint32_t* offers = work.survivors
     cdef uint32_t* rows = work.rows
     cdef uint32_t i, count = work.contender_count
-    _read_features(work, table)
+    read_features(work, table)
     for i in range(count):
         rows[i] = terms[offers[i]].row
     rapport_linear(table.weights, table.intercepts, rows, count, work.features, table.width, work.propensities)
@@ -359,7 +360,7 @@ cdef void _prioritise(Work* work) noexcept nogil:
     for i in range(count):
         terms = &all_terms[offers[i]]
         # The product of `_priority`, its factors worked out when the plan was made.
-        priority = propensities[i] * terms.context_factor * terms.value * terms.lever_factor
+        priority = plain_priority(terms, propensities[i])
         if not plain or not isfinite(priority):
             priority = _priority(work, offers[i], propensities[i], statuses[i])
             if not isfinite(priority):
