@@ -137,7 +137,9 @@ cdef inline double plain_priority(const OfferTerms* terms, double propensity) no
 
 cdef enum:
     SCREEN_FEATURES = 512  # of a scorecard that has a screen, at most
-    PRUNE_FROM = 256  # offers left by index and contact policy; with fewer, scoring them all costs less
+    # Offers left by index and contact policy, at least and for each word of a bitmap; with fewer, scoring all costs less.
+    PRUNE_FROM = 1024
+    PRUNE_FROM_OF_A_WORD = 4
 
 # Factors whose magnitude lies between its inverse and it have products that neither overflow nor lose their precision.
 cdef double ORDINARY_MOST

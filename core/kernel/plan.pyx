@@ -481,7 +481,7 @@ cdef class Plan:
         cdef float* intercepts
         cdef float* logs
         cdef int8_t* weights
-        tables.prune_from = PRUNE_FROM
+        tables.prune_from = max(<uint32_t> PRUNE_FROM, PRUNE_FROM_OF_A_WORD * tables.words)
         if not tables.one_card or not tables.plain or card.feature_count > SCREEN_FEATURES:
             return
         features = card.feature_count

@@ -18,11 +18,11 @@ before this one, and ties are not pruned. (4) The bar is only raised above 0, an
 below it. Factors that are no ordinary numbers, in which a product could lose its precision to underflow, are marked and
 always scored; features so large that the bound says little prune nothing.
 
-Arbitration with limits. The best k of offers of which a group may give m: adding an offer to such a choice never makes its
-last priority smaller (the choices are the bases of a matroid, which the greedy order fills best at every place). So the
-bar is that of the limited choice among the offers met. Several placements without limits: an offer that an earlier one
-returned may be missing, so each keeps as many as all want together, and the bar is the lowest of theirs. Several
-placements with limits, and answers that are to be explained, prune nothing.
+Arbitration. The best k of offers of which a group may give m: adding an offer to such a choice never makes its last
+priority smaller (the choices are the bases of a matroid, which the greedy order fills best at every place). So the bar is
+that of the limited choice among the offers met. With several placements, an offer that an earlier one returns makes at
+most one of a later one's choice unusable: itself, or one of its group, whose limit it counts for. So each keeps a choice
+of as many as all want together, and the bar is the lowest of theirs. Answers that are to be explained prune nothing.
 """
 
 from libc.math cimport INFINITY, fabs, isfinite, log
@@ -61,6 +61,7 @@ cdef extern from "math.h" nogil:
 
 cdef enum:
     EXPLAIN_NONE = 1
+    PLACEMENTS_MOST = 64  # wanted at once
     LEADERS_MOST = 128  # of all placements together; who wants more gets all scored
     WORTH_OF = 8  # pruning gives up when it keeps more than one offer in so many
 
@@ -119,11 +120,11 @@ cdef uint32_t _lead(const Work* work, Leaders* leaders, double* priorities, uint
         together += request.wanted[i].slots
     for i in range(request.wanted_count):
         placement = &plan.placements[request.wanted[i].placement]
-        room = request.wanted[i].slots if plan.repeats else together
+        room = request.wanted[i].slots if plan.repeats and not plan.at_most_per_group else together
         at_most = placement.at_most_per_group
         if plan.at_most_per_group and (at_most == 0 or plan.at_most_per_group < at_most):
             at_most = plan.at_most_per_group
-        if room == 0 or room > LEADERS_MOST - taken or (at_most and request.wanted_count > 1):
+        if room == 0 or room > LEADERS_MOST - taken:
             return 0
         leaders[i].mask = placement.mask
         leaders[i].room = room
@@ -238,7 +239,7 @@ cdef bint _screen(Work* work, Screening* screening, Leaders* leaders, uint32_t c
 
 cdef bint prune(Work* work) noexcept nogil:
     cdef const Tables* plan = work.plan
-    cdef Leaders[64] leaders
+    cdef Leaders[PLACEMENTS_MOST] leaders
     cdef double[LEADERS_MOST] priorities
     cdef uint32_t[LEADERS_MOST] groups
     cdef Screening screening
@@ -247,7 +248,7 @@ cdef bint prune(Work* work) noexcept nogil:
         return False
     for word in range(plan.words):
         alive += <uint32_t> __builtin_popcountll(work.alive[word])
-    if alive < plan.prune_from or work.request.wanted_count > 64:
+    if alive < plan.prune_from or work.request.wanted_count > PLACEMENTS_MOST:
         return False
     count = _lead(work, leaders, priorities, groups)
     if count == 0 or not _begin(work, &screening):

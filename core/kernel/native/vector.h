@@ -73,32 +73,20 @@ RAPPORT_CLONES static void rapport_logistic(double *values, long count) {
 
 /* For 64 offers: bounds[i] = slope * (intercepts[i] + the sum over j of features[j] * weights[64 * j + i]) + logs[i], in
    single precision. Returns whether any bound is not below the bar; NaN counts as not below. */
-typedef int8_t rapport_i8x16 __attribute__((vector_size(16)));
-typedef int32_t rapport_i32x16 __attribute__((vector_size(64)));
-typedef float rapport_f32x16 __attribute__((vector_size(64)));
-
 RAPPORT_CLONES static int rapport_bounds(const int8_t *weights, const float *intercepts, const float *logs,
                                          const float *features, long count, float slope, float bar, float *bounds) {
-    rapport_f32x16 sums[4], addend, bound;
-    rapport_i32x16 below = {0};
-    rapport_i8x16 few;
-    int all = -1;
-    memcpy(sums, intercepts, sizeof(sums));
+    float sums[64];
+    int reached = 0;
+    for (int i = 0; i < 64; i++)
+        sums[i] = intercepts[i];
     for (long j = 0; j < count; j++)
-        for (int i = 0; i < 4; i++) {
-            memcpy(&few, weights + 64 * j + 16 * i, sizeof(few));
-            sums[i] += __builtin_convertvector(__builtin_convertvector(few, rapport_i32x16), rapport_f32x16) * features[j];
-        }
-    below = ~below;
-    for (int i = 0; i < 4; i++) {
-        memcpy(&addend, logs + 16 * i, sizeof(addend));
-        bound = sums[i] * slope + addend;
-        below &= bound < bar;
-        memcpy(bounds + 16 * i, &bound, sizeof(bound));
-    }
-    for (int i = 0; i < 16; i++)
-        all &= below[i];
-    return !all;
+        for (int i = 0; i < 64; i++)
+            sums[i] += (float)weights[64 * j + i] * features[j];
+    for (int i = 0; i < 64; i++)
+        bounds[i] = sums[i] * slope + logs[i];
+    for (int i = 0; i < 64; i++)
+        reached |= !(bounds[i] < bar);
+    return reached;
 }
 
 /* alive &= mask, word by word. */
