@@ -1,5 +1,5 @@
-"""One decision, stage after stage: resolve, filter, contact, score, arbitrate, price, render, and explain where
-asked.
+"""One decision, stage after stage: resolve, filter, contact, prune, score, arbitrate, price, render, and explain
+where asked.
 
 Data flows one way, and every stage is a room of its own. The snapshot is renewed at the start and reset at the end,
 so that a decision sees one state of the store, and holds no page longer than it takes. Nothing here allocates once a

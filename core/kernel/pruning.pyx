@@ -54,7 +54,7 @@ cdef extern from "core/kernel/native/vector.h" nogil:
         float slope, float bar, float* bounds
     )
     int __builtin_ctzll(unsigned long long)
-    int __builtin_popcountll(unsigned long long)
+    long rapport_population(const uint64_t* bits, long words)
 
 cdef extern from "math.h" nogil:
     float nextafterf(float value, float towards)
@@ -243,11 +243,10 @@ cdef bint prune(Work* work) noexcept nogil:
     cdef double[LEADERS_MOST] priorities
     cdef uint32_t[LEADERS_MOST] groups
     cdef Screening screening
-    cdef uint32_t word, count, alive = 0
+    cdef uint32_t count, alive
     if plan.screen.weights == NULL or work.request.explain != EXPLAIN_NONE:
         return False
-    for word in range(plan.words):
-        alive += <uint32_t> __builtin_popcountll(work.alive[word])
+    alive = <uint32_t> rapport_population(work.alive, plan.words)
     if alive < plan.prune_from or work.request.wanted_count > PLACEMENTS_MOST:
         return False
     count = _lead(work, leaders, priorities, groups)

@@ -95,6 +95,14 @@ RAPPORT_CLONES static void rapport_and(uint64_t *alive, const uint64_t *mask, lo
         alive[i] &= mask[i];
 }
 
+/* How many bits are set. */
+RAPPORT_CLONES static long rapport_population(const uint64_t *bits, long words) {
+    long count = 0;
+    for (long i = 0; i < words; i++)
+        count += __builtin_popcountll(bits[i]);
+    return count;
+}
+
 /* alive &= ~mask. */
 static inline void rapport_clear(uint64_t *alive, const uint64_t *mask, long words) {
     for (long i = 0; i < words; i++)
