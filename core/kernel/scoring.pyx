@@ -1,10 +1,9 @@
 """Score: propensity, value, weights and priority of every survivor.
 
-Every offer that is left is scored, never a sample; `core.kernel.pruning` leaves out only what cannot be returned.
-Scorecards that share their features are one table: the features are evaluated once, then each survivor is a row of
-weights and a dot product in eight fixed lanes. A model gets one batch for all its survivors and runs on a thread of
-its own; when it is late or fails, its offers compete with the declared fallback or leave. The default priority
-multiplies from left to right: propensity, context, value, levers.
+Every offer that is left is scored, never a sample. Scorecards that share their features are one table: the features
+are evaluated once, then each survivor is a row of weights and a dot product in eight fixed lanes. A model gets one
+batch for all its survivors and runs on a thread of its own; when it is late or fails, its offers compete with the
+declared fallback or leave. The default priority multiplies from left to right: propensity, context, value, levers.
 """
 
 from libc.math cimport NAN, isfinite, isnan
