@@ -136,7 +136,7 @@ def scripts(name: str) -> ModuleType:
 
 def data(name: str) -> Path:
     """A file of the real data sets. Raises FileNotFoundError, saying where it was looked for."""
-    folder: Path = scripts("packaging").data_folder()
+    folder: Path = scripts("packing").data_folder()
     path = folder / name
     if not path.is_file():
         raise FileNotFoundError(f"{name} is not under {folder}; set RAPPORT_SHARED_DATA to the folder that holds it")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy
 from evaluation import auc, lift
-from packaging import Row, write
+from packing import Row, write
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.ensemble import GradientBoostingClassifier

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy
 import pandas
 from evaluation import auc, lift
-from packaging import Row, data_folder, write
+from packing import Row, data_folder, write
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.linear_model import LogisticRegression

@@ -1,5 +1,5 @@
-"""One decision, stage after stage: resolve, filter, contact, score, arbitrate, price, render, and explain where
-asked.
+"""One decision, stage after stage: resolve, filter, contact, prune, score, arbitrate, price, render, and explain
+where asked.
 
 Data flows one way, and every stage is a room of its own. The snapshot is renewed at the start and reset at the end,
 so that a decision sees one state of the store, and holds no page longer than it takes. Nothing here allocates once a
@@ -19,6 +19,7 @@ from core.kernel.explaining cimport explain_placement
 from core.kernel.instance_token cimport TOKEN_TEXT_MOST, TokenFields, mix64, token_write
 from core.kernel.plan cimport PlacementEntry, Tables
 from core.kernel.pricing cimport price_winner
+from core.kernel.pruning cimport prune
 from core.kernel.rendering cimport render_winner, reserve_output
 from core.kernel.resolve cimport fill_frame, find_customer
 from core.kernel.scoring cimport score_survivors
@@ -207,7 +208,8 @@ cdef int decide(Work* work, Snapshot* snapshot, const Request* request) noexcept
         if not _expired(work):
             filter_index(work)
             filter_contacts(work)
-            filter_conditions(work)
+            if not prune(work):
+                filter_conditions(work)
         # From here on the answer is finished whatever the clock says: models are waited for no longer than leaves time
         # for it, and what remains takes microseconds. A thread that woke up late must not throw away what it has.
         if not _expired(work):

@@ -123,31 +123,28 @@ cdef bint condition_holds(Work* work, uint32_t condition) noexcept nogil:
     return held
 
 
+cdef bint offer_passes(Work* work, uint32_t offer) noexcept nogil:
+    cdef const uint32_t* starts = work.plan.residual_starts
+    cdef uint32_t i
+    for i in range(starts[offer], starts[offer + 1]):
+        if not condition_holds(work, work.plan.residuals[i]):
+            return False
+    return True
+
+
 cdef void filter_conditions(Work* work) noexcept nogil:
     """Lists the survivors: offers alive whose other conditions hold; the rest leave ``alive``."""
-    cdef const uint32_t* starts = work.plan.residual_starts
-    cdef const uint32_t* residuals = work.plan.residuals
     cdef uint32_t* survivors = work.survivors
     cdef uint64_t* alive = work.alive
-    cdef uint32_t word, offer, i, count = 0, words = work.plan.words
+    cdef uint32_t word, offer, count = 0, words = work.plan.words
     cdef uint32_t residual_count = work.plan.residual_count
     cdef uint64_t bits
-    cdef bint kept
     for word in range(words):
         bits = alive[word]
         while bits:
             offer = (word << 6) + <uint32_t> __builtin_ctzll(bits)
             bits &= bits - 1
-            if residual_count == 0:
-                survivors[count] = offer
-                count += 1
-                continue
-            kept = True
-            for i in range(starts[offer], starts[offer + 1]):
-                if not condition_holds(work, residuals[i]):
-                    kept = False
-                    break
-            if kept:
+            if residual_count == 0 or offer_passes(work, offer):
                 survivors[count] = offer
                 count += 1
             else:

@@ -17,6 +17,9 @@ def decide_one(plan: Plan, request: DecideRequest, now_us: int, seed: int, deadl
     CLOCK_MONOTONIC (0: none). Raises UnknownName, BadValue, TooLarge, StoreCorrupt, StoreUnavailable.
     """
 
+def scored(plan: Plan, request: DecideRequest, now_us: int) -> int:
+    """How many offers a decision gives a priority: those left by all filters, without those that were pruned."""
+
 def measure(plan: Plan, requests: Sequence[DecideRequest], rounds: int, now_us: int) -> NDArray[np.int64]:
     """Times decisions inside the kernel: nanoseconds, one for each round and request, in order.
 

@@ -518,6 +518,21 @@ def decide_one(Plan plan not None, request, int64_t now_us, uint64_t seed, int64
         give_back(plan, space)
 
 
+def scored(Plan plan not None, request, int64_t now_us):
+    """How many offers a decision gives a priority: those left by all filters, without those that were pruned."""
+    cdef Asked asked = _ask(plan, request, now_us, 0, 0)
+    cdef Workspace space = take(plan)
+    cdef int code
+    try:
+        with nogil:
+            code = decide(&space.work, &space.snapshot, &asked.request)
+        if code != DECIDED:
+            raise _fail(code, plan)
+        return space.work.contender_count
+    finally:
+        give_back(plan, space)
+
+
 def measure(Plan plan not None, requests, int rounds, int64_t now_us):
     """Times decisions inside the kernel: an int64 array of nanoseconds, one for each request and round, in order.
 

@@ -5,7 +5,7 @@ to its `Plan`, so nothing here moves or goes away under it. Offers are positions
 words of 64 offers, lowest bit first.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from core.inference.runner cimport Handle
 from core.kernel.machine cimport Code
@@ -138,6 +138,30 @@ cdef struct OfferTerms:
     uint32_t row  # in that table
     uint8_t kind  # 0 constant, 1 scorecard, 2 model; 0 when propensity is switched off
     uint8_t weighted  # a weight has a condition
+
+cdef inline double plain_priority(const OfferTerms* terms, double propensity) noexcept nogil:
+    """The priority of an offer whose factors were all known when the plan was made."""
+    return propensity * terms.context_factor * terms.value * terms.lever_factor
+
+
+cdef enum:
+    SCREEN_FEATURES = 512  # of a scorecard that has a screen, at most
+    # Offers left by index and contact policy, at least and for each word of a bitmap; with fewer, scoring all costs less.
+    PRUNE_FROM = 1024
+    PRUNE_FROM_OF_A_WORD = 4
+
+# Factors whose magnitude lies between its inverse and it have products that neither overflow nor lose their precision.
+cdef double ORDINARY_MOST
+# Of an intercept, and of the sum of a scorecard's largest weights times its features: beyond it bounds are worth nothing.
+cdef double SPREAD_MOST
+
+cdef struct Screen:
+    # What bounds the priorities of 64 offers, a word of a bitmap, at once; core.kernel.pruning says how.
+    const int8_t* weights  # words x features x 64: in steps of their feature; NULL: this plan's offers are never pruned
+    const float* intercepts  # words x 64
+    const float* logs  # words x 64: logarithm of all factors but the propensity; -INFINITY: not above 0, INFINITY: unknown
+    const double* steps  # by feature: its largest weight, by magnitude, is 127 steps
+    double intercept_most  # the largest intercept, by magnitude
 
 cdef struct ScoreTable:
     uint32_t feature_count  # features in use
@@ -273,6 +297,8 @@ cdef struct Tables:
     const OfferTerms* terms  # by offer
     uint8_t one_card  # every offer is scored by the one score table there is
     uint8_t plain  # no offer has a value expression or a conditional weight, and there is no formula
+    Screen screen  # of the one score table of a plan that is plain
+    uint32_t prune_from  # offers left by index and contact policy, from which on they are pruned
     const ScoreTable* score_tables
     uint32_t score_table_count
     const ModelTable* model_tables
@@ -350,4 +376,5 @@ cdef class Plan:
     cdef const uint64_t* _checkpoints(self, const ThresholdList* entries) except NULL
     cdef _label(self, Label* label, bytes text)
     cdef _starts(self, lists)
+    cdef _bind_screen(self)
     cdef const RuleEntry* _rule_entries(self, lists) except NULL

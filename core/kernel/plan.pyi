@@ -22,6 +22,9 @@ class Plan:
     version: str
     version_number: int
     models: tuple[str, ...]
+    #: From how many offers on, left by index and contact policy, those that cannot be returned are pruned. The answer is the
+    #: same whatever it is; tests and measurements set it, before decisions begin.
+    prune_from: int
     def __init__(
         self, source: Tables, catalog: Catalog, environment: Environment, models: Mapping[str, LiveModel],
         version: str, version_number: int, signing_key: bytes,

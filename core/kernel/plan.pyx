@@ -11,8 +11,8 @@ where the tables were just compiled, a view of the kept image after a restart, w
 from array import array
 from itertools import accumulate, chain
 
-from libc.math cimport NAN
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.math cimport INFINITY, NAN, fabs, log, rint
+from libc.stdint cimport INT64_MAX, INT64_MIN, int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
@@ -30,6 +30,31 @@ cdef dict _STORAGE = {value: number for number, value in enumerate(ValueType)}
 cdef dict _FUNCTIONS = {function: number for number, function in enumerate(AggregateFunction)}
 cdef dict _CONTENT = {content: number for number, content in enumerate(ContentType)}
 cdef dict _ROUNDING = {rounding: number for number, rounding in enumerate(Rounding)}
+
+ORDINARY_MOST = 1e30
+SPREAD_MOST = 1e6
+
+
+cdef double _log_of(const OfferTerms* terms) noexcept:
+    """The logarithm of what an offer's propensity is multiplied by: -INFINITY when that is 0 or less, INFINITY when it is
+    not known well enough to say."""
+    cdef double[3] factors
+    cdef double total = 0.0
+    cdef bint negative = False, zero = False
+    cdef uint32_t i
+    factors[0] = terms.context_factor
+    factors[1] = terms.value
+    factors[2] = terms.lever_factor
+    for i in range(3):
+        if factors[i] == 0.0:
+            zero = True
+        elif not 1.0 / ORDINARY_MOST <= fabs(factors[i]) <= ORDINARY_MOST:
+            return INFINITY
+        else:
+            total += log(fabs(factors[i]))
+            negative ^= factors[i] < 0.0
+    return -INFINITY if zero or negative else total
+
 
 cdef class Plan:
     """A bound plan. Immutable once made; shared by all threads; freed when the last decision drops it.
@@ -67,6 +92,7 @@ cdef class Plan:
         self._bind_index(source)
         self._bind_contact(source, catalog)
         self._bind_scores(source, models)
+        self._bind_screen()
         self._bind_answers(source, catalog)
         self._bind_reasons(source)
         self._names = NamesHolder(
@@ -482,6 +508,60 @@ cdef class Plan:
         tables.weight_is_lever = <const uint8_t*> self._array(source.weight_is_lever)
         tables.repeats = arbitration.repeats
         tables.at_most_per_group = arbitration.at_most_per_group
+
+    cdef _bind_screen(self):
+        """Prepares what `core.kernel.pruning` bounds priorities with, where all offers differ by one scorecard and constants."""
+        cdef Tables* tables = &self.tables
+        cdef const ScoreTable* card = tables.score_tables
+        cdef uint32_t i, j, features
+        cdef size_t lanes = <size_t> tables.words * 64
+        cdef double most, intercept_most = 0.0
+        cdef double* steps
+        cdef float* intercepts
+        cdef float* logs
+        cdef int8_t* weights
+        tables.prune_from = max(<uint32_t> PRUNE_FROM, PRUNE_FROM_OF_A_WORD * tables.words)
+        if not tables.one_card or not tables.plain or card.feature_count > SCREEN_FEATURES:
+            return
+        features = card.feature_count
+        steps = <double*> self._block(features, sizeof(double))
+        for j in range(features):
+            most = 0.0
+            for i in range(tables.offers):
+                if not fabs(card.weights[<size_t> i * card.width + j]) <= most:
+                    most = fabs(card.weights[<size_t> i * card.width + j])
+            if most != 0.0 and not 1.0 / ORDINARY_MOST <= most <= ORDINARY_MOST:
+                return
+            steps[j] = most / 127.0
+        intercepts = <float*> self._block(lanes, sizeof(float))
+        logs = <float*> self._block(lanes, sizeof(float))
+        weights = <int8_t*> self._block(lanes * features, sizeof(int8_t))
+        for i in range(tables.offers):
+            # All offers are in the one table, in their order: the row is the offer.
+            assert tables.terms[i].row == i
+            if not fabs(card.intercepts[i]) <= SPREAD_MOST:
+                return
+            intercept_most = max(intercept_most, fabs(card.intercepts[i]))
+            intercepts[i] = <float> card.intercepts[i]
+            logs[i] = <float> _log_of(&tables.terms[i])
+            for j in range(features):
+                if steps[j] != 0.0:
+                    weights[(<size_t> (i // 64) * features + j) * 64 + i % 64] = <int8_t> rint(
+                        card.weights[<size_t> i * card.width + j] / steps[j]
+                    )
+        tables.screen.intercepts = intercepts
+        tables.screen.logs = logs
+        tables.screen.steps = steps
+        tables.screen.intercept_most = intercept_most
+        tables.screen.weights = weights
+
+    @property
+    def prune_from(self):
+        return self.tables.prune_from
+
+    @prune_from.setter
+    def prune_from(self, uint32_t offers):
+        self.tables.prune_from = offers
 
     def _bind_answers(self, source, catalog):
         cdef Tables* tables = &self.tables

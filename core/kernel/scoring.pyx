@@ -36,6 +36,7 @@ from core.kernel.plan cimport (
     OfferTerms,
     ScoreTable,
     Tables,
+    plain_priority,
     weight_factor,
 )
 from core.kernel.values cimport MISSING, PRESENT, Value
@@ -104,7 +105,7 @@ cdef double _number(Work* work, int32_t expression) noexcept nogil:
     return number
 
 
-cdef void _read_features(Work* work, const ScoreTable* table) noexcept nogil:
+cdef void read_features(Work* work, const ScoreTable* table) noexcept nogil:
     cdef uint32_t i
     cdef double number
     for i in range(table.feature_count):
@@ -124,7 +125,7 @@ cdef void _score_table(Work* work, const ScoreTable* table, int32_t member) noex
     cdef double* totals = work.totals
     cdef double* propensities = work.propensities
     cdef uint32_t i, count = 0
-    _read_features(work, table)
+    read_features(work, table)
     while member >= 0:
         rows[count] = terms[offers[member]].row
         order[count] = <uint32_t> member
@@ -143,7 +144,7 @@ cdef void _score_one_card(Work* work) noexcept nogil:
     cdef const uint32_t* offers = work.survivors
     cdef uint32_t* rows = work.rows
     cdef uint32_t i, count = work.contender_count
-    _read_features(work, table)
+    read_features(work, table)
     for i in range(count):
         rows[i] = terms[offers[i]].row
     rapport_linear(table.weights, table.intercepts, rows, count, work.features, table.width, work.propensities)
@@ -361,7 +362,7 @@ cdef void _prioritise(Work* work) noexcept nogil:
     for i in range(count):
         terms = &all_terms[offers[i]]
         # The product of `_priority`, its factors worked out when the plan was made.
-        priority = propensities[i] * terms.context_factor * terms.value * terms.lever_factor
+        priority = plain_priority(terms, propensities[i])
         if not plain or not isfinite(priority):
             priority = _priority(work, offers[i], propensities[i], statuses[i])
             if not isfinite(priority):

@@ -71,10 +71,36 @@ RAPPORT_CLONES static void rapport_logistic(double *values, long count) {
     }
 }
 
+/* For 64 offers: bounds[i] = slope * (intercepts[i] + the sum over j of features[j] * weights[64 * j + i]) + logs[i], in
+   single precision. Returns whether any bound is not below the bar; NaN counts as not below. */
+RAPPORT_CLONES static int rapport_bounds(const int8_t *weights, const float *intercepts, const float *logs,
+                                         const float *features, long count, float slope, float bar, float *bounds) {
+    float sums[64];
+    int reached = 0;
+    for (int i = 0; i < 64; i++)
+        sums[i] = intercepts[i];
+    for (long j = 0; j < count; j++)
+        for (int i = 0; i < 64; i++)
+            sums[i] += (float)weights[64 * j + i] * features[j];
+    for (int i = 0; i < 64; i++)
+        bounds[i] = sums[i] * slope + logs[i];
+    for (int i = 0; i < 64; i++)
+        reached |= !(bounds[i] < bar);
+    return reached;
+}
+
 /* alive &= mask, word by word. */
 RAPPORT_CLONES static void rapport_and(uint64_t *alive, const uint64_t *mask, long words) {
     for (long i = 0; i < words; i++)
         alive[i] &= mask[i];
+}
+
+/* How many bits are set. */
+RAPPORT_CLONES static long rapport_population(const uint64_t *bits, long words) {
+    long count = 0;
+    for (long i = 0; i < words; i++)
+        count += __builtin_popcountll(bits[i]);
+    return count;
 }
 
 /* alive &= ~mask. */
