@@ -228,6 +228,22 @@ def test_a_header_bomb(server: FrontProcess) -> None:
         frame(h2.HEADERS, h2.END_HEADERS, number, REQUEST + b"\xbe" * 16_000) for number in range(3, 203, 2)
     )
     withstands(server, "header bomb", flood(server, first + again))
+    # The same in the blocks that a call does not begin with.
+    opened = frame(h2.HEADERS, h2.END_HEADERS, 1, REQUEST + bomb) + b"".join(
+        frame(h2.HEADERS, h2.END_HEADERS, number, REQUEST) for number in range(3, 203, 2)
+    )
+    trailers = b"".join(
+        frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, number, b"\xbe" * 16_000) for number in range(3, 203, 2)
+    )
+    withstands(server, "header bomb in trailers", flood(server, opened + trailers))
+    over = frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 101, UNKNOWN + bomb)
+    over += frame(h2.HEADERS, h2.END_HEADERS, 1, b"\xbe" * 16_000) * 1000
+    withstands(server, "header bomb for a stream that is over", flood(server, over))
+    beyond = streams(lambda number: frame(h2.HEADERS, h2.END_HEADERS, number, REQUEST), 256)
+    beyond = frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 1, UNKNOWN + bomb) + beyond[len(beyond) // 256 :] + b"".join(
+        frame(h2.HEADERS, h2.END_HEADERS, number, b"\xbe" * 16_000) for number in range(1001, 3001, 2)
+    )
+    withstands(server, "header bomb beyond the streams", flood(server, beyond))
 
 
 def test_large_and_many_header_fields(server: FrontProcess) -> None:
@@ -363,6 +379,11 @@ def test_answers_that_nobody_takes(tmp_path: Path) -> None:
                 clients = [stack.enter_context(Client(server.address, polite=False)) for _ in range(4)]
                 for client in clients:
                     client.send(h2.MAGIC, h2.settings({h2.INITIAL_WINDOW_SIZE: 0}))
+                    # Many at once may all be refused for waiting too long; the first alone is not, as a rule.
+                    first = client.ask(decide_much())
+                    while client.answer(first).blocks == 0 or client.answer(first).ended:
+                        first = client.ask(decide_much()) if client.answer(first).ended else first
+                        client.read()
                     for _ in range(200):
                         client.ask(decide_much())
                 for client in clients:
