@@ -154,6 +154,7 @@ cdef enum:
     CREDIT_A_PIECE = 2  # a large frame of an answer earns: its stream's and its connection's window update
     PIECE_BYTES = 1024  # the least that is large: a client that takes less at a time earns nothing by it
     CRUMB_BYTES = 256  # a frame of a request that carries less costs more than it brings
+    STREAMS_A_CREDIT = 16  # that a change of settings goes through
     BLOCK_BYTES = 2048  # of a header block cost a control frame
     LOST_BYTES = 64  # of one that nobody reads do
     METADATA_TIMES = 16  # header fields of so many times the limit are an attack, not a mistake
@@ -240,6 +241,9 @@ cdef int _on_begin_frame(nghttp2_session* session, const nghttp2_frame_hd* head,
         if connection.reset_credit < 0:
             _calm(connection)
         return 0
+    elif head.type == NGHTTP2_SETTINGS:
+        # A change of the window goes through all open streams.
+        connection.control_credit -= 1 + <int32_t> (connection.calls // STREAMS_A_CREDIT)
     else:
         connection.control_credit -= 1
     if connection.control_credit < 0:

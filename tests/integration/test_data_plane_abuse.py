@@ -29,11 +29,11 @@ from tests.front_subject import FrontProcess, decide, decide_much
 from tests.raw_http2 import Client, frame, message
 
 MIB = 1 << 20
-SECONDS = 0.8  # of an attack
+SECONDS = 0.6  # of an attack
 CALLS = 200  # timed before it
 RATIO = 10.0
-FLOOR = 0.060  # seconds: a scheduler's slice or two of a machine that others use too
-SERVED = 0.8  # of the calls during it; the rest may be told RESOURCE_EXHAUSTED, which is what it is for
+FLOOR = 0.200  # seconds: many slices of a machine that others use too; attacks that were not withstood cost half a second or for ever
+SERVED = 0.7  # of the calls during it; the rest may be told RESOURCE_EXHAUSTED, which is what it is for
 MEMORY = 48 * MIB  # that an attack of a few connections may add
 # AddressSanitizer keeps what was freed for a while, and is slow; what it finds ends the server.
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
@@ -477,7 +477,7 @@ def test_tls_handshakes_that_never_end_or_never_cease(tmp_path: Path) -> None:
             p99 = sorted(seconds)[math.ceil(len(seconds) * 0.99) - 1]
             share = served / len(seconds)
             print(f"\nhandshakes: {len(made)}; p99 {p99 * 1e3:.2f} ms of {len(seconds)} calls, {share:.1%} served")
-            assert SANITIZED or p99 < 2 * FLOOR
+            assert SANITIZED or p99 < FLOOR
             assert SANITIZED or share > SERVED
         for client in idle:
             client.until_closed_bytes()
