@@ -32,7 +32,8 @@ MIB = 1 << 20
 SECONDS = 0.6  # of an attack
 CALLS = 200  # timed before it
 RATIO = 10.0
-FLOOR = 0.200  # seconds: many slices of a machine that others use too; attacks that were not withstood cost half a second or for ever
+# Seconds: many slices of a machine that others use too. Attacks that were not withstood cost half a second, or for ever.
+FLOOR = 0.200
 SERVED = 0.7  # of the calls during it; the rest may be told RESOURCE_EXHAUSTED, which is what it is for
 MEMORY = 48 * MIB  # that an attack of a few connections may add
 # AddressSanitizer keeps what was freed for a while, and is slow; what it finds ends the server.
