@@ -1,7 +1,7 @@
 # Rapport's front door. `make help` lists the targets.
 #
 # Set-up is in three steps, each redone only when what it depends on changed: .ci/prepare (system packages, .venv),
-# .ci/install (dependencies, editable install: stamp .venv/.installed), and compiling core/ and server/ in place
+# .ci/install (dependencies, editable install: stamp .venv/.installed), and compiling core/, server/ and loadtest/ in place
 # (stamp build/.compiled). A second `make run` or `make test` goes straight to its work.
 
 SHELL := /bin/bash
@@ -15,7 +15,7 @@ PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # Build time only: what the compiled modules are made of.
-SOURCES := $(shell find core server -name '*.pyx' -o -name '*.pxd' -o -path '*/native/*.[ch]' 2>/dev/null)
+SOURCES := $(shell find core server loadtest -name '*.pyx' -o -name '*.pxd' -o -path '*/native/*.[ch]' 2>/dev/null)
 
 # --- set-up ---------------------------------------------------------------------------------------------------
 
@@ -50,13 +50,17 @@ stop: ## end the server that `make run` started
 
 # --- checking -------------------------------------------------------------------------------------------------
 
-.PHONY: test lint crash fuzz sanitize
+.PHONY: test test-clients lint crash fuzz sanitize
 # Lint does not stop the tests: one run tells everything. loadfile keeps a file's tests, and its servers, on one worker.
 test: ready ## lint, types, import contracts, every test, 10,000 decisions against the oracle (what .ci/run runs)
 	@status=0; $(MAKE) lint || status=$$?; \
 	$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS) || status=$$?; \
 	if [ $$status -ne 0 ]; then echo 'make test: something above failed (lint and types come before the tests).' >&2; fi; \
 	exit $$status
+
+# The two builds take minutes the first time and use the registries of their own clients. Reasons for what is left out come last.
+test-clients: ready ## unmodified clients against the server: grpcio, grpc-js, grpc-go, grpc-java, h2load; those that are there
+	@RAPPORT_CLIENTS=all timeout --kill-after=30 1800 $(PY) -m pytest -v -m clients tests/conformance $(ARGS)
 
 lint: ready ## ruff, cython-lint, mypy, pyright, import contracts
 	@status=0; \
@@ -87,9 +91,12 @@ sanitize: ready ## the unit and property tests, and those of the data plane, und
 
 # --- measuring and generating ---------------------------------------------------------------------------------
 
-.PHONY: bench real protos
+.PHONY: bench load real protos
 bench: ready ## decisions in process and over gRPC for the workloads; tables here, JSON under build/bench/
 	@$(PY) -m loadtest.inprocess $(ARGS)
+
+load: ready ## a short load test of shop, served here: throughput against p99; the report lies under build/load/
+	@$(PY) -m loadtest steps --serve shop --customers 20000 --into build/load $(ARGS)
 
 real: ready ## decide over published data sets and compare with pandas and scikit-learn (data: RAPPORT_SHARED_DATA)
 	@$(PY) -m loadtest.realdata $(ARGS)
@@ -103,10 +110,10 @@ protos: ready ## write the Python code of the protos anew, beside them
 clean: ## remove what was built (keeps .venv and data/)
 	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find core server protos loadtest tests -name __pycache__ -prune -exec rm -rf {} +
-	@find core server -name '*.so' -delete
+	@find core server loadtest -name '*.so' -delete
 
 distclean: clean ## also remove .venv and the demo's data
 	@rm -rf $(VENV) data
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'

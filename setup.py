@@ -1,5 +1,8 @@
 """Compiles every .pyx under core/ and server/; everything else about the package is in pyproject.toml.
 
+In place (``build_ext --inplace``, what `make` does) loadtest/ is compiled too; a wheel never holds it. A module that links
+more than the libraries below names them in its first lines: ``# distutils: libraries = nghttp2``.
+
 Environment switches, all off by default:
 
 RAPPORT_ONLY      compile only modules whose path starts with this (``core/hub``): a quick loop while editing.
@@ -10,6 +13,7 @@ RAPPORT_ANNOTATE  write Cython's annotated HTML beside the generated C under bui
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -42,7 +46,7 @@ DIRECTIVES = {
 
 def extensions() -> list[Extension]:
     found = []
-    for room in ("core", "server"):
+    for room in ("core", "server", *(["loadtest"] if "--inplace" in sys.argv else [])):
         for path in sorted(Path(room).rglob("*.pyx")):
             if not path.as_posix().startswith(ONLY):
                 continue

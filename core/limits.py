@@ -60,6 +60,8 @@ CONTENT_BYTES: Final = 16_384
 RENDERED_BYTES: Final = 65_536
 # A program's source files together.
 PROGRAM_BYTES: Final = 512 << 20
+# Compiled tables kept beside a checked program. Larger ones are compiled again at a restart.
+KEPT_TABLES_BYTES: Final = 256 << 20
 
 # --- the hub --------------------------------------------------------------------------------------------------
 
@@ -86,6 +88,9 @@ SOURCES: Final = 4096
 # How far a caller's clock may run ahead of ours; a later date is refused. A consent, once dated, only yields to a later
 # one, so a wrong date in the future could never be withdrawn.
 AHEAD_US: Final = 5 * 60 * 1_000_000
+# How long after an instance's expiry a report of what happened before it is still taken. Partners settle by the month and
+# auditors by the year, so a year and a month; without an end, a token from an old log could rewrite a history for ever.
+LATE_US: Final = 400 * 86_400 * 1_000_000
 # Mutations in one transaction: past a few hundred the commit is no longer what costs (measured: 16 us a put at 200).
 MUTATIONS_PER_COMMIT: Final = 1024
 # Mutations waiting for the committer; beyond it callers are told to come back.
@@ -122,8 +127,11 @@ CALLS_PER_LOOP: Final = 131_072
 REQUESTED_BYTES: Final = 4 << 20
 # Answers that one connection does not take: then its new calls are refused. Forty answers of the largest kind in the field.
 UNSENT_BYTES: Final = 4 << 20
-# A call that waited this long in a loop's queue is refused: whoever asks for a decision within a millisecond has given up.
+# A call that waited this long in a queue that stands is refused: whoever asks for a decision within a millisecond has given up.
 QUEUE_MS: Final = 5
+# A queue that has not been empty for so long stands: more comes than is worked off. A shorter one is a burst, or a thread
+# that the machine did not let run, and is worked off whole.
+QUEUE_STANDS_MS: Final = 100
 # From accept to the client's settings, TLS included. A slow mobile handshake takes three round trips of 300 ms.
 HANDSHAKE_MS: Final = 10_000
 # Answers wait and the peer takes none of them.

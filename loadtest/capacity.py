@@ -8,27 +8,18 @@ number of calls is open all the time, which measures capacity, not latency under
 from __future__ import annotations
 
 import os
-import random
-import re
 import statistics
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from loadtest import customers, offers, wire
+from loadtest import calls, servers, wire
+from loadtest.calls import DECIDE
 from loadtest.workload import Workload
-from protos.rapport.v1 import decision_pb2, values_pb2
+from protos.rapport.v1 import decision_pb2
 
-ROOT = Path(__file__).resolve().parent.parent
-DECIDE = "/rapport.v1.DecisionService/Decide"
 SHAPES = ((1, 16), (4, 16))  # connections, calls open on each
-REQUESTS = 5_000  # different ones, sent in turn
 
 
 @dataclass(slots=True)
@@ -46,77 +37,23 @@ class Capacity:
         return statistics.median(self.decide[shape]) / statistics.median(self.empty[shape])
 
 
-def messages(workload: Workload) -> list[bytes]:
-    """Decide requests for customers drawn at random."""
-    generator = random.Random(workload.seed)
-    return [
-        decision_pb2.DecideRequest(
-            channel=offers.CHANNEL,
-            placements=[decision_pb2.PlacementRequest(name=offers.PLACEMENT)],
-            identifiers=[
-                values_pb2.Identifier(
-                    namespace="crm", value=str(customers.FIRST + generator.randrange(workload.customers))
-                )
-            ],
-        ).SerializeToString()
-        for _ in range(REQUESTS)
-    ]
-
-
-@contextmanager
-def _running(command: list[str], core: int, environment: dict[str, str]) -> Iterator[tuple[str, int]]:
-    """A server on one core; its address is the first one it says."""
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as server:
-        os.sched_setaffinity(server.pid, {core})  # before it has made a thread
-        assert server.stdout
-        said: list[str] = []
-        try:
-            for line in server.stdout:
-                said.append(line)
-                if found := re.search(r"(127\.0\.0\.1):([1-9]\d*)", line):
-                    break
-            else:
-                raise RuntimeError(f"{' '.join(command)} ended:\n{''.join(said)}")
-            # Somebody must read what it says later, or it would stop when the pipe is full.
-            threading.Thread(target=server.stdout.read, daemon=True).start()
-            yield found[1], int(found[2])
-        finally:
-            server.terminate()
-            server.wait(timeout=60)
-
-
 def measure(workload: Workload, store: Path, models: Path, *, rounds: int, seconds: float) -> Capacity:
     """Serves ``store`` (with the workload's program active) and an empty handler, and drives both in turn."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise RuntimeError("capacity needs two cores: one for the server, one for the generator")
-    serve = [sys.executable, "-m", "server"]
-    settings = {
-        "RAPPORT_LISTEN_DECISIONS": "127.0.0.1:0",
-        "RAPPORT_STORE_PATH": str(store.resolve()),
-        "RAPPORT_MODELS_PATH": str(models.resolve()),
-        "PYTHONUNBUFFERED": "1",
-    }
-    asked = messages(workload)
+    asked = calls.decisions(workload)
     capacity = Capacity(request_bytes=round(float(np.mean([len(each) for each in asked]))))
     before = os.sched_getaffinity(0)
-    with _running(serve, cores[0], settings) as rapport:
+    with servers.rapport(store, models, cores[0]) as serving:
+        rapport = serving.address
         trial = wire.run(rapport, DECIDE, asked, seconds=1, connections=1, depth=4)
         _check(trial, workload)
         capacity.answer_bytes = round(float(np.mean([len(each) for each in trial.samples])))
-        nothing = [sys.executable, "-m", "loadtest.empty", str(capacity.answer_bytes)]
-        with _running(nothing, cores[0], {}) as empty:
+        with servers.empty(capacity.answer_bytes, cores[0]) as nothing:
             os.sched_setaffinity(0, {cores[1]})
             try:
-                _rounds(capacity, rapport, empty, asked, workload, rounds, seconds)
+                _rounds(capacity, rapport, nothing.address, asked, workload, rounds, seconds)
             finally:
                 os.sched_setaffinity(0, before)
     return capacity

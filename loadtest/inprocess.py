@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core.errors import RapportError
-from loadtest import bank_model, capacity, generate, installation, machine, report, workload
+from loadtest import capacity, generate, installation, machine, prepare, report, workload
 from loadtest.workload import Workload
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,15 +63,11 @@ def _measure(wanted: list[Workload], given: argparse.Namespace) -> Figures:
     print(f"{on}\n", flush=True)
     measured: list[Figures] = []
     figures: Figures = {"machine": dataclasses.asdict(on), "workloads": measured}
-    models = given.into / "models"
-    models.mkdir(parents=True, exist_ok=True)
-    for each in wanted:
-        if each.model:
-            bank_model.write(each, models)
+    models = prepare.models(wanted, given.into)
     imported = figures["imports"] = {}
     for each in wanted:
-        _say(f"{each.name}: preparing")
-        store, rows = _customers(each, given.into)
+        _say(f"{each.name}: preparing ({each.customers:,} customers)")
+        store, rows = prepare.customers(each, given.into)
         if rows:
             imported[each.base] = rows
         program = generate.program(each, given.into)
@@ -86,25 +82,10 @@ def _measure(wanted: list[Workload], given: argparse.Namespace) -> Figures:
     return figures
 
 
-def _customers(wanted: Workload, into: Path) -> tuple[Path, Figures]:
-    """The store with the workload's customers, and the import's figures if it had to be done now."""
-    folder = generate.base(wanted, into)
-    store = folder / "store"
-    done = folder / "imported.json"
-    if done.exists():
-        return store, {}
-    program = generate.program(wanted, into)
-    _say(f"importing {wanted.customers:,} customers")
-    figures = installation.import_customers(store, program, folder)
-    if figures["applied"] != wanted.customers:
-        raise RuntimeError(f"{figures['applied']:,} of {wanted.customers:,} generated customers were imported")
-    done.write_text(json.dumps(figures))
-    return store, figures
-
-
 def _in_own_process(wanted: Workload, store: Path, models: Path, sample: int) -> Figures:
     command = [
         sys.executable, "-m", "loadtest.deciding", wanted.name, "--customers", str(wanted.customers),
+        "--placements", str(wanted.placements), "--slots", str(wanted.slots), "--seed", str(wanted.seed),
         "--store", str(store.resolve()), "--models", str(models.resolve()), "--sample", str(sample),
         "--spawned-ns", str(time.monotonic_ns()),
     ]  # fmt: skip

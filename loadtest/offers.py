@@ -17,11 +17,10 @@ import yaml
 
 from loadtest import attributes
 from loadtest.attributes import FIVE_YEARS, LABELS, NEWEST, Attribute
+from loadtest.names import CHANNEL, placements
 from loadtest.workload import LAYERS, Workload
 
 OFFERS_PER_FILE = 500
-CHANNEL = "web"
-PLACEMENT = "home"
 
 Condition = tuple[str, float]  # CEL text, and the share of customers that pass
 
@@ -68,8 +67,9 @@ def _schema(workload: Workload, columns: Sequence[Attribute]) -> dict[str, objec
 
 
 def _channels(workload: Workload) -> dict[str, object]:
-    placement = {"slots": workload.slots, "fallback": {"title": "Welcome"}}
-    return {CHANNEL: {"placements": {PLACEMENT: placement}}}
+    # Dictionaries of their own: YAML would write one shared by all as an alias.
+    made = {name: {"slots": workload.slots, "fallback": {"title": "Welcome"}} for name in placements(workload.placements)}
+    return {CHANNEL: {"placements": made}}
 
 
 # --- conditions -----------------------------------------------------------------------------------------------
@@ -196,9 +196,10 @@ def _lines(
     shown = [column.name for column in columns if column.kind in ("enum", "int")]
     first, second = generator.sample(shown, 2)
     yield "treatments:"
-    yield f"  {CHANNEL}.{PLACEMENT}:"
-    yield f'    title: "Number {number} for {{{{ customer.{first} }}}}"'
-    yield f'    text: "You have {{{{ customer.{second} }}}}"'
+    for placement in placements(workload.placements):
+        yield f"  {CHANNEL}.{placement}:"
+        yield f'    title: "Number {number} for {{{{ customer.{first} }}}}"'
+        yield f'    text: "You have {{{{ customer.{second} }}}}"'
 
 
 def _propensity(workload: Workload, columns: Sequence[Attribute], generator: random.Random) -> Iterator[str]:

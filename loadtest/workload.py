@@ -17,6 +17,7 @@ import yaml
 FOLDER = Path(__file__).parent / "workloads"
 
 LAYERS = ("eligibility", "applicability", "suitability")
+CALLS = ("decide", "record", "tell")
 KINDS = ("bool", "enum", "int", "double", "money", "timestamp")
 
 
@@ -38,7 +39,9 @@ class Workload:
     caps: Mapping[str, int] = field(default_factory=dict)  # by scope: at most so many shown in 7 days
     features: int = 20  # of the logistic propensity
     model: Mapping[str, int] = field(default_factory=dict)  # trees, depth, features: an ONNX model scores instead
-    slots: int = 3
+    placements: int = 1  # filled by one decision
+    slots: int = 3  # of each placement
+    calls: Mapping[str, float] = field(default_factory=lambda: {"decide": 1.0})  # over the wire: shares of CALLS
     seed: int = 1
 
     @property
@@ -87,6 +90,12 @@ def _check(workload: Workload, file: str) -> None:
             refuse(key, f"there is no layer {wrong.pop()}; layers are {', '.join(LAYERS)}")
     if wrong := set(workload.attributes) - set(KINDS):
         refuse("attributes", f"there is no type {wrong.pop()}; types are {', '.join(KINDS)}")
+    if wrong := set(workload.calls) - set(CALLS):
+        refuse("calls", f"there is no call {wrong.pop()}; calls are {', '.join(CALLS)}")
+    if not workload.calls.get("decide") or min(workload.calls.values()) < 0:
+        refuse("calls", "decide needs a share, and no share may be negative")
+    if not 1 <= workload.placements <= 64:
+        refuse("placements", "must be between 1 and 64")
     if workload.attributes_in_conditions > sum(workload.attributes.values()):
         refuse("attributes_in_conditions", "more than there are attributes")
     if workload.conditions < 1:

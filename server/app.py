@@ -8,15 +8,16 @@ in use is told at once, and answer from the start: health says NOT_SERVING until
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 import time
 from pathlib import Path
 
 from core.engine import Engine
-from core.errors import ConfigError, RequestError
+from core.errors import ConfigError, ProgramError, RequestError
 from core.hub.store import Store
 from core.inference.registry import Registry, State, Version
-from core.programs.source import read
+from core.programs.collecting import paused
 from server import logs
 from server.config import Config
 from server.front import Front
@@ -32,15 +33,19 @@ def run(config: Config) -> None:
     logs.configure(config.log_level, "json" if config.log_format == "json" else "console")
     log = logs.get("app")
     begun = time.monotonic()
+    _plaintext(config)
     with contextlib.ExitStack() as opened:
         store = Store.open(config.store_path, map_bytes=config.store_map_bytes)
         opened.callback(store.close)
         log.info("store open", path=config.store_path, customers=store.customer_count())
 
-        registry = _registry(config)
-        opened.callback(registry.close)
-        engine = Engine(store, registry, on_lost=_lost)
-        opened.callback(engine.close)
+        with paused():
+            registry = _registry(config)
+            opened.callback(registry.close)
+            engine = Engine(store, registry, on_lost=_lost)
+            opened.callback(engine.close)
+            # Modules and the program stay until the end: no collection has to walk them, neither now nor while decisions run.
+            gc.freeze()
 
         most = config.limits_control_message_bytes
         # ProgramService tells the process that a program serves, and the process serves ProgramService.
@@ -67,7 +72,7 @@ def run(config: Config) -> None:
         log.info("listening", **{key.replace(".", "_"): address for key, address in server.addresses.items()})
         try:
             if config.programs_path and (config.programs_at_start == "always" or not engine.loaded):
-                version = engine.load_program(read(_folder(config)).files, calls.now_us())
+                version = _load(engine, config)
                 log.info("program loaded", program=version)
         except BaseException:
             server.end()
@@ -81,6 +86,22 @@ def run(config: Config) -> None:
         if config.models_poll_seconds > 0:
             registry.watch(config.models_poll_seconds, _told)
         server.wait(before_exit=opened.pop_all().close)
+
+
+def _plaintext(config: Config) -> None:
+    """What TLS is asked for is never served without it, and what stays without is told where others can reach it."""
+    if not config.tls_certificate:
+        return
+    if config.shared:
+        raise ConfigError(
+            "listen.control",
+            "makes one address of both, whose transport speaks no TLS, and tls.certificate is set",
+            hint="Give listen.control an address of its own, or leave it empty for the port after that of listen.decisions.",
+        )
+    if not config.control_address.startswith(("unix:", "127.", "localhost:", "[::1]:")):
+        logs.get("app").warning(
+            "listen.control speaks no TLS", address=config.control_address, hint="Keep it on this machine: 127.0.0.1:7401."
+        )
 
 
 def _registry(config: Config) -> Registry:
@@ -103,6 +124,17 @@ def _told(version: Version) -> None:
     """Log a model's state: whoever put it into the folder waits for no answer."""
     say = logs.get("models").warning if version.state is State.REFUSED else logs.get("models").info
     say("model", model=version.label, state=version.state.value, cause=version.cause)
+
+
+def _load(engine: Engine, config: Config) -> str:
+    # The readers of YAML, which a server that serves what it has needs not.
+    from core.programs.source import read
+
+    folder = _folder(config)
+    try:
+        return engine.load_program(read(folder).files, calls.now_us())
+    except ProgramError as error:
+        raise error.under(str(folder)) from error
 
 
 def _folder(config: Config) -> Path:

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
-
-import yaml
 
 from core import limits
 from core.errors import ConfigError, nearest
@@ -78,8 +75,8 @@ class Config:
         metadata=_row(
             "listen.control",
             "Address of the other services. Empty: the port after that of listen.decisions (a free one "
-            "where that is 0). 'same': everything is served at listen.decisions, by the slower "
-            "transport that these use.",
+            "where that is 0). It speaks no TLS and serves DecisionService too: keep it on this machine or a private "
+            "network. 'same': everything is served at listen.decisions, by the slower transport that these use.",
         ),
     )
     store_path: str = dataclasses.field(
@@ -225,8 +222,9 @@ class Config:
         default="",
         metadata=_row(
             "tls.certificate",
-            "File of the server's certificate (PEM), then those that lead to its authority. Empty: no TLS. "
-            "Replaced files are used for new connections within seconds.",
+            "File of the certificate of listen.decisions (PEM), then those that lead to its authority. Empty: no TLS. "
+            "Replaced files are used for new connections within seconds. The command line on this machine then uses "
+            "listen.control; elsewhere it needs --ca and --server.",
             path=True,
         ),
     )
@@ -356,12 +354,19 @@ def _read(file: Path) -> object:
         raise ConfigError(
             str(file), f"cannot be read: {error.strerror}", hint="rapport init writes one."
         ) from error
-    try:
-        if file.suffix == ".toml":
+    if file.suffix == ".toml":
+        import tomllib
+
+        try:
             return tomllib.loads(text.decode())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(str(file), f"is not TOML: {error}") from error
+    import yaml
+
+    try:
         return yaml.safe_load(text) or {}
-    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(str(file), f"is not {'TOML' if file.suffix == '.toml' else 'YAML'}: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(str(file), f"is not YAML: {error}") from error
 
 
 def _flatten(document: object, file: str, prefix: str = "") -> dict[str, object]:

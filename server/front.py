@@ -57,8 +57,9 @@ class Front:
         self._engine = engine
         self._stopped = threading.Event()
         loops = config.threads_loops or len(os.sched_getaffinity(0))
-        tls = _context(config)
+        # Before they are read: what is replaced meanwhile is found by the first look.
         self._files = _stamps(config)
+        tls = _context(config)
         sockets = _bound(self.key, config.listen_decisions, loops)
         self.address = _address(config.listen_decisions, sockets[0])
         by_path = {f"/{decisions.NAME}/{name}": method for name, method in methods.items()}
@@ -151,6 +152,7 @@ def _limits(config: Config, loops: int) -> dict[str, int]:
         "requested_bytes": max(limits.REQUESTED_BYTES, 2 * config.limits_message_bytes),
         "unsent_bytes": limits.UNSENT_BYTES,
         "queue_ns": limits.QUEUE_MS * 1_000_000,
+        "stands_ns": limits.QUEUE_STANDS_MS * 1_000_000,
         "handshake_ns": limits.HANDSHAKE_MS * 1_000_000,
         "idle_ns": int(config.limits_idle_seconds * 1e9),
         "age_ns": int(config.limits_age_seconds * 1e9),

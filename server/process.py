@@ -3,8 +3,9 @@
 Health follows grpc.health.v1. A service that is bound is SERVING; DecisionService and the whole ("") become SERVING only
 once a program is loaded, so that a balancer sends nothing that would be refused.
 
-The end: the first SIGTERM or SIGINT sets health to NOT_SERVING, takes no new calls, and lets running ones finish for
-drain.seconds; a second one ends the process at once, which loses nothing acknowledged, for the store is safe against that.
+The end: the first SIGTERM or SIGINT sets health to NOT_SERVING, answers new calls UNAVAILABLE with DRAINING (server/door.py says
+how), sends clients away, and lets running calls finish for drain.seconds; a second one ends the process at once, which loses
+nothing acknowledged, for the store is safe against that.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from grpc_reflection.v1alpha import reflection
 
 from server import logs
 from server.config import Config
+from server.door import Door
 from server.front import Front
 from server.listener import Listener
 from server.services import decisions
@@ -54,6 +56,7 @@ class Process:
         """
         self._config = config
         self._health = health.HealthServicer()
+        self._door = Door()
         self._ended = threading.Event()
         self._ready = False
         both = [*channels, *control]
@@ -107,7 +110,7 @@ class Process:
             threads,
             self._config.limits_concurrent_calls,
             message_bytes,
-            [served.handlers for served in services],
+            [self._door, *(served.handlers for served in services)],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, listener.server)
         names = [*(served.name for served in services), health.SERVICE_NAME, reflection.SERVICE_NAME]
@@ -156,7 +159,10 @@ class Process:
         logs.get("process").info("draining", seconds=self._config.drain_seconds)
         self._health.enter_graceful_shutdown()
         self._tell_front(False)
-        for stopped in [listener.stop(self._config.drain_seconds) for listener in self._listeners]:
+        self._door.shut()
+        stopping = [listener.stop(self._config.drain_seconds) for listener in self._listeners]
+        self._door.answer()
+        for stopped in stopping:
             stopped.result()
         before_exit()
         logs.get("process").info("stopped")

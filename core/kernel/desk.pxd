@@ -15,6 +15,7 @@ Nothing is kept of a decision but its answer, so whatever code comes back the sa
 to the Python path.
 """
 
+cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
@@ -42,7 +43,7 @@ cdef enum:
 
 cdef struct Bytes:
     const uint8_t* data  # owned by the desk: valid until its next call or its end
-    size_t size
+    size_t size  # bytes
 
 cdef struct Spelled:
     const char* text  # borrowed from the request
@@ -84,11 +85,12 @@ cdef int desk_decide(
 ) noexcept nogil
 
 
+@cython.final
 cdef class DeskHolder:
     """Owns a desk, and what it reads: a plan and one of its workspaces. To be used by one thread at a time."""
 
     cdef Desk desk  # valid as long as this object, until close
-    cdef readonly Plan plan
+    cdef readonly Plan plan  # what it decides over; kept also after close
     cdef readonly int code  # the DeskCode of the last `decide`
     cdef Workspace _space
     cpdef close(self)

@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,7 @@ from core.kernel.plan import Plan
 # By message: name, number and type of each field read or written; "*" repeated, "?" presence shows.
 FIELDS: Mapping[str, tuple[tuple[str, int, str], ...]]
 
+@final
 class DeskHolder:
     """A desk over a plan, with a workspace of its own. To be used by one thread at a time.
 
@@ -19,7 +21,7 @@ class DeskHolder:
     code: int
     # Whether a decision may wait for models; False as made.
     may_wait: bool
-    def __init__(self, plan: Plan) -> None: ...
+    def __new__(cls, plan: Plan) -> Self: ...
     def close(self) -> None:
         """Gives the workspace back to the plan; every request is for the Python path from now on."""
     def decide(self, data: bytes, deadline_us: int | None = None) -> bytes | None:

@@ -10,13 +10,15 @@ and words every error. So nothing here is ever half right: a property test holds
 
 *Encoding* writes from the last byte to the first, so that a submessage's length is known when its turn comes and nothing
 is measured or moved. What is the same for everybody is copied from the plan's names, tags included. Room is asked for
-once an offer, with a bound for all it may take; after the first few answers the buffer is large enough.
+once an offer, with a bound for all it may take; after the first few answers the buffer is large enough. Texts are not
+checked here: programs, the store and the decoding above let nothing in that is not UTF-8, and no expression cuts one.
 
 Nothing is allocated once scratch and answer have grown, except where decoding or deciding meets a larger request than
 ever before.
 
-Measured for `shop` (one identifier and one placement in, three priced offers with two content fields each out): see
-ARCHITECTURE.md, "From bytes to bytes".
+Measured for `shop` (one identifier and one placement in; three priced offers with two content fields each, 1,010 bytes,
+out): 4,000 instructions beside the 74,500 of the decision itself, 0.42 us beside 6.3 us. Of it 0.04 us is decoding; a
+request of six identifiers and five facts of all kinds takes 0.4 us. Clocks and the drawn seed are in it.
 """
 
 from libc.stddef cimport size_t
@@ -25,8 +27,6 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 import os
-
-import numpy as np
 
 from core import limits
 from core.errors import EngineFault
@@ -273,9 +273,9 @@ cdef inline bint _varint(Reader* reader, uint64_t* value) noexcept nogil:
 
 
 cdef inline bint _tag(Reader* reader, uint32_t* tag) noexcept nogil:
-    """Field number and wire type in one; False also for the number 0 and for a tag of more than 32 bits."""
+    """Field number and wire type in one; False also for a tag of more than 32 bits. The number 0 is no message's: see _skip."""
     cdef uint64_t value = 0
-    if not _varint(reader, &value) or value >> 32 or value < 8:
+    if not _varint(reader, &value) or value >> 32:
         return False
     tag[0] = <uint32_t> value
     return True
@@ -957,17 +957,6 @@ cdef uint8_t* _put_decision(uint8_t* at, uint64_t seed, int64_t as_of_us) noexce
     return _put_tag(_put_varint(at, DIGITS), RESPONSE_DECISION, BYTES)
 
 
-cdef bint _sound(const Work* work) noexcept nogil:
-    """Whether every rendered text is UTF-8. Only a value that a store took as something else can make it not be."""
-    cdef uint32_t i
-    if _all_ascii(work.output, work.output_bytes):
-        return True
-    for i in range(work.span_count):
-        if not is_utf8(<const uint8_t*> work.output + work.spans[i].start, work.spans[i].length):
-            return False
-    return True
-
-
 cdef bint _encode(Desk* desk, Bytes* out) noexcept nogil:
     """Writes the answer that the workspace holds; False when memory ran out."""
     cdef Pen pen
@@ -1026,7 +1015,9 @@ cdef bint _may_wait(const Tables* plan, int64_t deadline_ns, int64_t now_ns) noe
         if plan.model_tables[i].model.inline_base_ns < 0.0:
             return True
         needed = plan.model_tables[i].model.inline_base_ns
-        needed += plan.model_tables[i].model.inline_row_ns * (1 if plan.model_tables[i].per_customer else plan.model_tables[i].rows)
+        needed += (1 if plan.model_tables[i].per_customer else plan.model_tables[i].rows) * (
+            plan.model_tables[i].model.inline_row_ns
+        )
         shortest = plan.model_tables[i].model.budget_ns
         if left < shortest:
             shortest = left
@@ -1069,7 +1060,7 @@ cdef int desk_decide(
     cdef Request* request = &desk.request
     cdef int64_t now_ns = 0, until_ns = deadline_ns
     cdef int code
-    if desk.work == NULL or not desk.names.sound or size > REQUEST_BYTES:
+    if desk.work == NULL or size > REQUEST_BYTES:
         return DESK_ELSEWHERE
     if deadline_ns or desk.plan.model_table_count:
         now_ns = _clock_ns(CLOCK_MONOTONIC)
@@ -1091,8 +1082,6 @@ cdef int desk_decide(
     code = decide(desk.work, desk.snapshot, request)
     if code != DECIDED:
         return _failed(desk, code)
-    if not _sound(desk.work):
-        return DESK_ELSEWHERE
     if not _encode(desk, out):
         return _failed(desk, DECIDE_MEMORY)
     return DESK_DONE
@@ -1134,17 +1123,24 @@ cdef class DeskHolder:
 
     def decide(self, bytes data not None, deadline_us=None):
         cdef Bytes out
-        cdef const uint8_t* raw = <const uint8_t*> <const char*> data
         cdef size_t size = len(data)
         cdef int64_t arrived = _clock_ns(CLOCK_MONOTONIC)
         cdef int64_t deadline = 0
+        # A copy without the zero that Python ends bytes with: a sanitizer then sees the first byte read past the end.
+        cdef uint8_t* raw = <uint8_t*> malloc(size if size else 1)
+        if raw == NULL:
+            raise MemoryError("a request")
+        memcpy(raw, <const char*> data, size)
         if deadline_us is not None:
             deadline = max(1, arrived + <int64_t> deadline_us * 1000)
         with nogil:
             self.code = desk_decide(&self.desk, raw, size, arrived, deadline, &out)
+            free(raw)
         return (<const char*> out.data)[:out.size] if self.code == DESK_DONE else None
 
     def measure(self, requests, int rounds):
+        import numpy as np  # only a benchmark needs it
+
         cdef Bytes out
         cdef bytes data
         cdef const uint8_t* raw

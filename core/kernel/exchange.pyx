@@ -12,7 +12,6 @@ from libc.string cimport memset
 
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 
 from core import limits
 from core.decision import (
@@ -528,6 +527,8 @@ def measure(Plan plan not None, requests, int rounds, int64_t now_us):
     cdef Workspace space = take(plan)
     cdef Asked asked
     cdef list all_asked = [_ask(plan, request, now_us, <uint64_t> i, 0) for i, request in enumerate(requests)]
+    import numpy as np  # only a benchmark needs it
+
     taken = np.empty(len(all_asked) * rounds, np.int64)
     cdef int64_t[::1] out = taken
     cdef size_t at = 0

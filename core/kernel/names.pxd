@@ -4,6 +4,7 @@
 without the GIL. All pointers and segments are into memory of the `NamesHolder`, which the plan owns.
 """
 
+cimport cython
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from core.hub.buffer cimport Buffer
@@ -67,13 +68,13 @@ cdef struct Names:
     const uint32_t* price_kinds  # by price: its PriceText
     const PriceText* prices
     Segment trailer  # DecideResponse.program, .digest and .models
-    uint8_t sound  # every text is UTF-8; 0: an answer may not be one, and the protobuf library has to say so
 
 cdef uint64_t name_hash(uint32_t scope, const char* text, size_t length) noexcept nogil
 # The number of a name in a scope, or -1. Bytes that are no UTF-8 are no name.
 cdef int32_t name_find(const Names* names, uint32_t scope, const char* text, size_t length) noexcept nogil
 
 
+@cython.final
 cdef class NamesHolder:
     """Owns names. Immutable once made."""
 

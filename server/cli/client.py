@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import grpc
@@ -18,12 +19,45 @@ from server.config import Config
 SLOW_SECONDS: Final = 600.0
 QUICK_SECONDS: Final = 10.0
 
+# How to speak TLS with --server; None: plaintext. Set anew by each command line.
+_credentials: grpc.ChannelCredentials | None = None
+
+
+def speak_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> None:
+    """Trust servers that ``ca`` signed (PEM), and show them ``certificate`` when they ask; without ``ca``: plaintext.
+
+    Raises ConfigError for a file that cannot be read, and for a certificate without its key or without ``ca``.
+    """
+    global _credentials  # noqa: PLW0603 - one command line, one way to speak
+    _credentials = None
+    if ca is None and (certificate or key):
+        raise ConfigError("--ca", "is not given, and a certificate is", hint="Name the authority that signed the server's.")
+    if (certificate is None) != (key is None):
+        missing = "--key" if certificate else "--certificate"
+        raise ConfigError(missing, "is not given, and its partner is", hint="A client certificate wants its key.")
+    if ca is not None:
+        trusted, ours, private = _read("--ca", ca), _read("--certificate", certificate), _read("--key", key)
+        _credentials = grpc.ssl_channel_credentials(trusted, private, ours)
+
+
+def _read(option: str, file: Path | None) -> bytes | None:
+    try:
+        return file.read_bytes() if file else None
+    except OSError as error:
+        raise ConfigError(option, f"{file} cannot be read: {error.strerror}") from error
+
 
 def address(server: str | None, *, control: bool) -> str:
     """The address to call: as given, else as the configuration in the working directory says."""
     if server:
         return server
+    if _credentials is not None:
+        raise ConfigError(
+            "--ca", "goes with --server", hint="Without it commands use this machine's listen.control, which speaks no TLS."
+        )
     config = Config.load()
+    # Where decisions are asked for over TLS, the other address serves them too, to this machine.
+    control = control or bool(config.tls_certificate)
     key = "listen.control" if control and not config.shared else "listen.decisions"
     listen = config.control_address if key == "listen.control" else config.listen_decisions
     host, _, port = listen.rpartition(":")
@@ -40,11 +74,17 @@ def address(server: str | None, *, control: bool) -> str:
 def connected(target: str) -> Iterator[grpc.Channel]:
     """A channel to ``target``; errors of calls inside become `RemoteError`."""
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    with grpc.insecure_channel(target, options=options) as channel:
+    with _channel(target, options) as channel:
         try:
             yield channel
         except grpc.RpcError as error:
             raise told(error, target) from error
+
+
+def _channel(target: str, options: list[tuple[str, int]]) -> grpc.Channel:
+    if _credentials is not None:
+        return grpc.secure_channel(target, _credentials, options=options)
+    return grpc.insecure_channel(target, options=options)
 
 
 def told(error: grpc.RpcError, target: str) -> RemoteError:
@@ -60,7 +100,7 @@ def told(error: grpc.RpcError, target: str) -> RemoteError:
                 code,
                 "NO_SERVER",
                 f"No server answers at {target} ({text}).",
-                "Start one: rapport serve.",
+                "Start one: rapport serve. One that speaks TLS wants rapport --ca FILE, or is asked at its listen.control.",
                 {"target": target},
             )
         if code is grpc.StatusCode.UNIMPLEMENTED:

@@ -156,7 +156,7 @@ def _result(result: OutcomeResult) -> decision_pb2.OutcomeResult:
 
 def _told(told: TellResult) -> bytes:
     return decision_pb2.TellResponse(
-        applied=told.applied, duplicates=told.duplicates, created=told.created
+        applied=told.applied, duplicates=told.duplicates, created=told.created, too_old=told.too_old
     ).SerializeToString()
 
 

@@ -4,7 +4,8 @@ A round: epoll tells which sockets have something; each is read; calls that othe
 whole calls are worked on, oldest first; some connections are held to their times; every connection with something to send is
 flushed once; a few handshakes go on. While calls wait, epoll is asked without waiting, so that new ones are stamped with
 their time of arrival and can be refused by it: under overload the queue stands in this loop, where its age is seen,
-not in the sockets.
+not in the sockets. A queue that stands is one that was not empty for a while; a burst, or a thread that was not let run,
+makes a long wait too, and refusing for that would only lose calls.
 
 A decision runs here, on the thread that read it. What must wait (a durable write, a slow model) or is unusual goes to
 Python or to a worker, and the loop goes on; answers come back through a list that the eventfd announces.
@@ -255,7 +256,9 @@ cdef void _work(Loop* loop, Call* call) noexcept nogil:
     if call.deadline_ns and now >= call.deadline_ns:
         answer_refusal(call, REFUSED_EXPIRED)
         return
-    if now - call.arrived_ns > loop.plane.limits.queue_ns or call.connection.unsent > loop.plane.limits.unsent_bytes:
+    if call.connection.unsent > loop.plane.limits.unsent_bytes or (
+        now - call.arrived_ns > loop.plane.limits.queue_ns and loop.now_ns - loop.emptied_ns > loop.plane.limits.stands_ns
+    ):
         answer_refusal(call, REFUSED_OVERLOAD)
         return
     if kind != KIND_DECIDE:
@@ -406,13 +409,15 @@ cdef void* _run(void* argument) noexcept nogil:
     cdef bint busy, shaking
     cdef void* source
     pthread_setname_np(pthread_self(), b"rapport-loop")
-    loop.now_ns = loop.ticked_ns = now_ns()
+    loop.now_ns = loop.ticked_ns = loop.emptied_ns = now_ns()
     while True:
         busy = loop.ready_first != NULL or loop.ticking != NULL
         count = epoll_wait(loop.ep, events, EVENTS_A_ROUND, 0 if busy else TICK_MS)
         loop.now_ns = now_ns()
         loop.shakes = 0
         shaking = False
+        if loop.ready_first == NULL:
+            loop.emptied_ns = loop.now_ns
         for i in range(count):
             source = events[i].data.ptr
             if source == &loop.listener:

@@ -8,6 +8,7 @@ they count.
 Workers decide what may have to wait for a model: the same desk, with leave to wait, on a thread that serves nobody else.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
@@ -124,6 +125,7 @@ cdef void* _work(void* argument) noexcept nogil:
 cdef class DataPlane
 
 
+@cython.final
 cdef class Handed:
     """A call that Python answers: once, with `answer` or `fail`. One that is dropped unanswered ends as INTERNAL."""
 
@@ -181,6 +183,7 @@ cdef class Handed:
             call_returns(self._call)
 
 
+@cython.final
 cdef class DataPlane:
     """Loops over listening sockets, one each, and ``workers`` threads for decisions that may wait.
 

@@ -49,20 +49,20 @@ cdef enum:
 
 cdef struct Refusal:
     char[4] status  # grpc-status in digits
-    uint8_t status_size
+    uint8_t status_size  # digits
     const uint8_t* message  # percent-encoded; owned by the plane
-    size_t message_size
+    size_t message_size  # bytes
     const uint8_t* details  # base64 of a google.rpc.Status; owned by the plane
-    size_t details_size
+    size_t details_size  # bytes
 
 cdef struct Method:
     const uint8_t* path  # "/package.Service/Method"; owned by the plane
-    size_t path_size
+    size_t path_size  # bytes
     uint8_t kind  # a Kind
 
 cdef struct Health:
     char[HEALTH_NAME] service  # "" is the whole server
-    size_t service_size
+    size_t service_size  # bytes
     uint8_t status  # grpc.health.v1 ServingStatus; one byte, so that a reader needs no lock
 
 cdef struct Limits:
@@ -76,7 +76,8 @@ cdef struct Limits:
     uint64_t held_bytes  # of requests and answers of one loop's calls
     uint64_t requested_bytes  # of the requests of one connection's calls
     uint64_t unsent_bytes  # of answers that one connection does not take
-    int64_t queue_ns  # a call that waited longer is refused
+    int64_t queue_ns  # a call that waited longer is refused once the queue stands
+    int64_t stands_ns  # a queue that was not empty for longer stands
     int64_t handshake_ns  # from accept to the client's settings
     int64_t idle_ns  # without a call; 0: for ever
     int64_t age_ns  # of a connection, then it is asked to go; 0: for ever
@@ -115,7 +116,7 @@ cdef struct Call:
     Call* next  # in the queue or list that holds it
     Call* earlier  # of its connection
     Call* later  # of its connection
-    int32_t stream
+    int32_t stream  # its HTTP/2 stream
     uint8_t where  # a Where
     uint8_t method  # index into Plane.methods
     uint8_t known  # its path named a method
@@ -131,12 +132,12 @@ cdef struct Call:
     int64_t arrived_ns  # the last of it was read
     int64_t deadline_ns  # 0: none
     uint8_t* body  # owned: the request with gRPC's five bytes before it
-    size_t body_size
+    size_t body_size  # bytes that have arrived
     size_t body_capacity
     uint8_t* answer  # owned: the response with gRPC's five bytes before it
-    size_t answer_size
+    size_t answer_size  # bytes; 0 until there is one
     size_t answer_capacity
-    size_t answer_sent
+    size_t answer_sent  # bytes given to the session
     # An error worded by Python; NULL when the answer is a message or a prepared refusal.
     char[4] status  # grpc-status in digits
     uint8_t status_size  # 0: OK
@@ -146,13 +147,13 @@ cdef struct Call:
 
 cdef struct Connection:
     Loop* loop
-    int fd
+    int fd  # owned: the socket
     SSL* ssl  # owned; NULL without TLS
     nghttp2_session* session  # owned; NULL until the first byte
     Connection* previous  # of the loop's
     Connection* next
     Connection* next_dirty  # in the list of those with something to send
-    uint8_t dirty
+    uint8_t dirty  # it is in that list
     uint8_t secure  # the TLS handshake is done
     uint8_t greeted  # the client's settings came
     uint8_t doomed  # to be closed once what is queued has been sent
@@ -165,14 +166,14 @@ cdef struct Connection:
     uint32_t calls  # open
     Call* first_call
     uint8_t* rest  # owned: bytes the socket did not take; NULL when it took all
-    size_t rest_start
-    size_t rest_end
+    size_t rest_start  # first byte of rest that is not sent
+    size_t rest_end  # one past its last
     uint64_t unsent  # bytes of answers given to the session and not sent
     uint64_t requested  # bytes of its calls' requests
     int64_t strange  # bytes read that no frame of a known kind accounts for; less than 0 within a frame
-    int32_t control_credit
-    int32_t reset_credit
-    int64_t opened_ns
+    int32_t control_credit  # control frames it may still send
+    int32_t reset_credit  # streams it may still reset
+    int64_t opened_ns  # accepted
     int64_t heard_ns  # last byte read
     int64_t moved_ns  # an answer, or what the socket had not taken, last moved on; or nothing waited
     int64_t idle_ns  # since when no call is open
@@ -180,11 +181,11 @@ cdef struct Connection:
 
 cdef struct Loop:
     Plane* plane
-    int number
+    int number  # from 0
     int ep  # epoll
     int listener  # its own socket; -1 when drained
     int wake  # eventfd: something was returned, or ask changed
-    pthread_t thread
+    pthread_t thread  # valid while running
     uint8_t running  # the thread was started and not joined; the plane's owner alone uses it
     pthread_mutex_t mutex  # guards returned, asked
     Call* returned  # answered by others, newest first
@@ -201,6 +202,7 @@ cdef struct Loop:
     uint8_t* buffer  # owned: what one read takes
     uint8_t* out  # owned: what one write gives
     int64_t now_ns  # of this round
+    int64_t emptied_ns  # when a round last began with no call waiting
     int64_t ticked_ns  # the last pass began
     uint32_t passes  # over all connections
     uint32_t shakes  # handshakes gone on with in this round
@@ -219,10 +221,10 @@ cdef struct Queue:
 
 cdef struct Plane:
     Limits limits
-    Method[METHODS_MOST] methods
+    Method[METHODS_MOST] methods  # fixed once made
     uint32_t method_count
-    Refusal[REFUSALS] refusals
-    Health[HEALTH_MOST] health
+    Refusal[REFUSALS] refusals  # fixed once made
+    Health[HEALTH_MOST] health  # added to by Python, read by loops below health_count
     uint32_t health_count
     nghttp2_session_callbacks* callbacks  # owned
     nghttp2_option* options  # owned

@@ -1,7 +1,11 @@
 """TLS of the data plane: a server context that can be replaced while connections keep theirs."""
 
+cimport cython
+
 from server.transport.openssl cimport SSL_CTX
 
+
+@cython.final
 cdef class Context:
     """An SSL_CTX made from files; immutable once made."""
 

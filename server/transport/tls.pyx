@@ -5,6 +5,7 @@ Only suites with forward secrecy and authenticated encryption are offered under 
 protocols without h2 is refused during the handshake; one that offers none at all, too: gRPC clients always do.
 """
 
+cimport cython
 from core.errors import ConfigError
 
 from server.transport.openssl cimport (
@@ -79,6 +80,7 @@ def _last_error() -> str:
     return (<bytes> text).decode("ascii", "replace").rpartition(":")[2] or "OpenSSL gives no reason"
 
 
+@cython.final
 cdef class Context:
     """A server's TLS settings from PEM files.
 

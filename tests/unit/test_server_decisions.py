@@ -156,7 +156,9 @@ class Running:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.config = Config(listen_decisions="127.0.0.1:0", limits_message_bytes=20_000)
+        self.config = Config(
+            listen_decisions="127.0.0.1:0", listen_control="same", limits_message_bytes=20_000
+        )
         ready: list[Callable[[], None]] = []
         self.process = Process(
             self.config,
@@ -330,7 +332,8 @@ def test_answer_arrives_with_every_field(running: Running) -> None:
         datetime(9999, 12, 31, 23, 59, 59, 999_999, UTC),
         datetime(1969, 7, 20, 20, 17, 40, 1, UTC),
     ],
-    ids=repr,
+    # A set's repr hangs on the hash seed, and workers that collect other names refuse to run.
+    ids=lambda value: repr(sorted(value)) if isinstance(value, frozenset) else repr(value),
 )
 def test_value_there_and_back_is_the_same(value: AnyValue) -> None:
     back = convert.value_from(convert.value_to(value), "x")

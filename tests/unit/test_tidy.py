@@ -26,7 +26,7 @@ Check = Callable[[Path, list[str]], Iterator[Finding]]
 
 TEXT = {
     ".py", ".pyi", ".pyx", ".pxd", ".c", ".h", ".md", ".toml", ".yaml", ".yml", ".json", ".proto", ".txt", ".cfg",
-    ".js", ".mjs", ".ts", ".sh", ".in", "",
+    ".js", ".mjs", ".ts", ".sh", ".in", ".go", ".mod", ".sum", ".java", ".xml", "",
 }  # fmt: skip
 PACKAGES = ("core", "server", "protos", "loadtest")
 

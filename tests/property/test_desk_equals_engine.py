@@ -14,6 +14,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from google.protobuf import descriptor
 from google.protobuf.message import DecodeError
@@ -68,7 +69,7 @@ class Counter:
                 request = replace(request, seed=answer.seed)
             # A budget that is nearly nothing is over sooner on one way than on the other.
             brief = request.deadline_us is not None and request.deadline_us < 10_000_000
-            expected = convert.answer_to(self.subject.engine.decide(replace(request, deadline_us=None)))
+            expected = convert.answer_to(self.subject.engine.decide(request))
         except (DecodeError, RapportError) as error:
             raise AssertionError(f"answered, and refused by the engine: {error!r}; {told}") from error
         if not brief:
@@ -200,7 +201,7 @@ def test_a_desk_answers_as_the_engine_with_models(tmp_path: Path) -> None:
             answer = counter.judged(varied(source, request).SerializeToString())
             assert answer is not None, f"RAPPORT_SEED={counter.seed}"
             labels |= {offer.model for placement in answer.placements for offer in placement.offers}
-    assert len(labels) > 3, f"models that scored an offer returned: {labels}"
+    assert labels - {""}, f"seeds before {SEED}: no offer returned was scored by a model"
 
 
 def test_spoilt_requests_are_answered_equally_or_not_at_all(tmp_path: Path) -> None:
@@ -261,8 +262,8 @@ def messages(message: descriptor.Descriptor, found: dict[str, descriptor.Descrip
 def test_a_desk_knows_every_field_of_the_protos() -> None:
     """A field added to a request and unknown to the desk would be skipped as a foreign one, and the answer be wrong."""
     known: dict[str, descriptor.Descriptor] = {}
-    messages(decision_pb2.DecideRequest.DESCRIPTOR, known)
-    messages(decision_pb2.DecideResponse.DESCRIPTOR, known)
+    for message in (decision_pb2.DecideRequest.DESCRIPTOR, decision_pb2.DecideResponse.DESCRIPTOR):
+        messages(cast("descriptor.Descriptor", message), known)
     for name in (
         "rapport.v1.Event",  # requests with events, and answers with reasons, are for the Python path
         "rapport.v1.Event.FieldsEntry",
@@ -270,7 +271,7 @@ def test_a_desk_knows_every_field_of_the_protos() -> None:
         "rapport.v1.ReasonCount",
     ):
         del known[name]
-    assert {name: {told(field) for field in message.fields} for name, message in known.items()} == {
+    assert {name: {told(field) for field in each.fields} for name, each in known.items()} == {
         name: set(fields) for name, fields in kernel_desk.FIELDS.items()
     }
     for name, fields in kernel_desk.FIELDS.items():
