@@ -79,14 +79,15 @@ fuzz: ready ## kernel against oracle on 200,000 random decisions; RAPPORT_CASES 
 	@RAPPORT_CASES=$${RAPPORT_CASES:-200000} $(PY) -m pytest tests/property $(ARGS)
 
 # A copy of the tree, so that the slow build never mixes with the fast one.
-sanitize: ready ## the unit and property tests under AddressSanitizer and UndefinedBehaviorSanitizer
+sanitize: ready ## the unit and property tests, and those of the data plane, under AddressSanitizer and UndefinedBehaviorSanitizer
 	@rm -rf build/sanitized && mkdir -p build/sanitized
 	@tar --exclude=./build --exclude=./.venv --exclude=./.git --exclude=./data --exclude='*.so' -cf - . | tar -xf - -C build/sanitized
 	@cd build/sanitized && RAPPORT_SANITIZE=1 ../../$(PY) setup.py -q build_ext --inplace --parallel $(JOBS) >compile.log 2>&1 \
 		|| { tail -n 40 compile.log >&2; exit 70; }
 	@cd build/sanitized && LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
 		PYTHONMALLOC=malloc PYTHONPATH=. ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
-		RAPPORT_CASES=$${RAPPORT_CASES:-1000} ../../$(PY) -m pytest tests/unit tests/property $(ARGS)
+		RAPPORT_CASES=$${RAPPORT_CASES:-1000} ../../$(PY) -m pytest tests/unit tests/property \
+		tests/integration/test_data_plane_protocol.py tests/integration/test_data_plane_abuse.py $(ARGS)
 
 # --- measuring and generating ---------------------------------------------------------------------------------
 

@@ -69,6 +69,7 @@ class FrontSubject:
         self, folder: Path, *, plane_limits: Mapping[str, int] | None = None, settings: Mapping[str, Any] | None = None,
         methods: Mapping[str, Method] | None = None, program: bool = True,
     ) -> None:
+        folder.mkdir(exist_ok=True)
         self.inner = EngineSubject(folder)
         self.inner.clock_us = time.time_ns() // 1000
         self.version = 0

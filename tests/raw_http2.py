@@ -222,19 +222,20 @@ class Client:
     """A connection. A context manager."""
 
     def __init__(
-        self, address: str, *, tls: ssl.SSLContext | None = None, polite: bool = True, source: str | None = None,
-        receive_bytes: int | None = None,
+        self, address: str, *, tls: ssl.SSLContext | None = None, polite: bool = True, receive_bytes: int | None = None
     ) -> None:
         host, _, port = address.rpartition(":")
-        self.socket: socket.socket = socket.socket()
+        local = address.startswith("unix:")
+        self.socket: socket.socket = socket.socket(socket.AF_UNIX if local else socket.AF_INET)
         if receive_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.socket.settimeout(SECONDS)
-        if source is not None:
-            self.socket.bind((source, 0))
         try:
-            self.socket.connect((host, int(port)))
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if local:
+                self.socket.connect(address.removeprefix("unix:"))
+            else:
+                self.socket.connect((host, int(port)))
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls is not None:
                 self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         except OSError:

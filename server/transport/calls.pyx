@@ -109,7 +109,8 @@ cdef Call* call_begin(Loop* loop, Connection* connection, int stream) noexcept n
     call.stream = stream
     call.next = NULL
     call.where = CALL_READING
-    call.method = call.known = call.refused = call.posted = call.content = call.encoded = call.ended = call.overdue = 0
+    call.method = call.known = call.refused = call.posted = call.content = call.encoded = 0
+    call.ended = call.overdue = call.gone = 0
     call.metadata_bytes = 0
     call.begun_ns = loop.now_ns
     call.arrived_ns = call.deadline_ns = 0
@@ -144,6 +145,7 @@ cdef void call_leave(Call* call) noexcept nogil:
     if call.where == CALL_ANSWERING:
         connection.unsent -= call.answer_size - call.answer_sent
     call.connection = NULL
+    call.gone = 1
     call.earlier = call.later = NULL
     if call.where == CALL_AWAY or call.where == CALL_READY:
         call.loop.counters.cancelled += 1

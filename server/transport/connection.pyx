@@ -154,6 +154,9 @@ cdef enum:
     CREDIT_A_PIECE = 2  # a large frame of an answer earns: its stream's and its connection's window update
     PIECE_BYTES = 1024  # the least that is large: a client that takes less at a time earns nothing by it
     CRUMB_BYTES = 256  # a frame of a request that carries less costs more than it brings
+    STREAMS_A_CREDIT = 16  # that a change of settings goes through
+    BLOCK_BYTES = 2048  # of a header block cost a control frame
+    LOST_BYTES = 64  # of one that nobody reads do
     METADATA_TIMES = 16  # header fields of so many times the limit are an attack, not a mistake
     # A second of what nghttp2 passes over without a word: frames of unknown kinds, and data of streams that are over, of which
     # a window may be under way when they are refused.
@@ -223,19 +226,24 @@ cdef int _on_begin_frame(nghttp2_session* session, const nghttp2_frame_hd* head,
             head.stream_id > nghttp2_session_get_last_proc_stream_id(session)
             or nghttp2_session_get_stream_user_data(session, head.stream_id) != NULL
         ):
-            return 0
-        # Of a stream that is over: decoded and passed over.
-        connection.control_credit -= 1
+            # What an answer earns pays for the largest that are taken: nghttp2 decodes what it refuses, too.
+            connection.control_credit -= <int32_t> (head.length // BLOCK_BYTES)
+        else:
+            # Of a stream that is over: decoded, up to 50 ns a byte, and passed over.
+            connection.control_credit -= 1 + <int32_t> (head.length // LOST_BYTES)
     elif head.type == NGHTTP2_CONTINUATION:
         connection.continuations += 1
         if connection.continuations > connection.loop.plane.limits.continuations:
             _calm(connection)
-        return 0
+        connection.control_credit -= 1 + <int32_t> (head.length // LOST_BYTES)
     elif head.type == NGHTTP2_RST_STREAM:
         connection.reset_credit -= 1
         if connection.reset_credit < 0:
             _calm(connection)
         return 0
+    elif head.type == NGHTTP2_SETTINGS:
+        # A change of the window goes through all open streams.
+        connection.control_credit -= 1 + <int32_t> (connection.calls // STREAMS_A_CREDIT)
     else:
         connection.control_credit -= 1
     if connection.control_credit < 0:
@@ -276,16 +284,18 @@ cdef int _on_header(
     cdef Connection* connection = <Connection*> user
     cdef Call* call = <Call*> nghttp2_session_get_stream_user_data(session, frame.hd.stream_id)
     cdef int64_t span
-    if call == NULL or frame.headers.cat != NGHTTP2_HCAT_REQUEST:
+    if call == NULL:
         return 0
     # Counted as RFC 9113 section 6.5.2 does, which is what SETTINGS_MAX_HEADER_LIST_SIZE promises.
     call.metadata_bytes += <uint32_t> (name_size + value_size + 32)
+    if call.metadata_bytes // METADATA_TIMES > connection.loop.plane.limits.metadata_bytes:
+        # Bytes that name a large field of the dynamic table again and again, 4 us each: ended before the block is.
+        _calm(connection)
+        return NGHTTP2_ERR_CALLBACK_FAILURE
+    if frame.headers.cat != NGHTTP2_HCAT_REQUEST:
+        return 0
     if call.metadata_bytes > connection.loop.plane.limits.metadata_bytes:
         call.refused = REFUSED_METADATA
-        if call.metadata_bytes // METADATA_TIMES > connection.loop.plane.limits.metadata_bytes:
-            # Bytes that name a large field of the dynamic table again and again: ended before the block is.
-            _calm(connection)
-            return NGHTTP2_ERR_CALLBACK_FAILURE
         return 0
     if name_size == 5 and _same(name, name_size, b":path", 5):
         _find_method(call, value, value_size)

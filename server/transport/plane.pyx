@@ -84,6 +84,14 @@ cdef struct Worker:
     uint8_t running  # started and not joined
 
 
+cdef bint _wanted(Call* call) noexcept nogil:
+    """Whether anybody still waits for a call that stood in a queue; its refusal is set when nobody does."""
+    if call.gone or (call.deadline_ns and now_ns() >= call.deadline_ns):
+        call.refused = REFUSED_EXPIRED
+        return False
+    return True
+
+
 cdef void* _work(void* argument) noexcept nogil:
     """A worker's thread: decides what may wait, until the queue ends."""
     cdef Worker* worker = <Worker*> argument
@@ -97,7 +105,7 @@ cdef void* _work(void* argument) noexcept nogil:
         if call == NULL:
             return NULL
         code = DESK_EXPIRED
-        if not call.deadline_ns or now_ns() < call.deadline_ns:
+        if _wanted(call):
             desk = seat_sit(&worker.seat)
             code = DESK_ELSEWHERE
             if desk != NULL:
@@ -367,11 +375,17 @@ cdef class DataPlane:
             pthread_mutex_unlock(&plane.tls_mutex)
 
     def take(self):
-        """A call that Python has to answer, waited for without the GIL; None when the plane has ended."""
+        """A call that Python has to answer, waited for without the GIL; None when the plane has ended.
+
+        Those whose client has gone, or whose deadline has passed while they waited, are given back unseen.
+        """
         cdef Call* call
         cdef Handed handed
         with nogil:
             call = queue_take(&self._plane.handed)
+            while call != NULL and not _wanted(call):
+                call_returns(call)
+                call = queue_take(&self._plane.handed)
         if call == NULL:
             return None
         handed = Handed.__new__(Handed)

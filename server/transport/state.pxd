@@ -126,6 +126,7 @@ cdef struct Call:
     uint8_t encoded  # grpc-encoding named something other than identity
     uint8_t ended  # the client has sent all of it
     uint8_t overdue  # reset by us for taking too long
+    uint8_t gone  # its client has gone; one byte, so that whoever takes it needs no lock to see that
     uint32_t metadata_bytes
     int64_t begun_ns  # its header fields were read
     int64_t arrived_ns  # the last of it was read

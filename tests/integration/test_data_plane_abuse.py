@@ -29,11 +29,12 @@ from tests.front_subject import FrontProcess, decide, decide_much
 from tests.raw_http2 import Client, frame, message
 
 MIB = 1 << 20
-SECONDS = 0.8  # of an attack
+SECONDS = 0.6  # of an attack
 CALLS = 200  # timed before it
 RATIO = 10.0
-FLOOR = 0.060  # seconds: a scheduler's slice or two of a machine that others use too
-SERVED = 0.8  # of the calls during it; the rest may be told RESOURCE_EXHAUSTED, which is what it is for
+# Seconds: many slices of a machine that others use too. Attacks that were not withstood cost half a second, or for ever.
+FLOOR = 0.200
+SERVED = 0.7  # of the calls during it; the rest may be told RESOURCE_EXHAUSTED, which is what it is for
 MEMORY = 48 * MIB  # that an attack of a few connections may add
 # AddressSanitizer keeps what was freed for a while, and is slow; what it finds ends the server.
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
@@ -228,6 +229,22 @@ def test_a_header_bomb(server: FrontProcess) -> None:
         frame(h2.HEADERS, h2.END_HEADERS, number, REQUEST + b"\xbe" * 16_000) for number in range(3, 203, 2)
     )
     withstands(server, "header bomb", flood(server, first + again))
+    # The same in the blocks that a call does not begin with.
+    opened = frame(h2.HEADERS, h2.END_HEADERS, 1, REQUEST + bomb) + b"".join(
+        frame(h2.HEADERS, h2.END_HEADERS, number, REQUEST) for number in range(3, 203, 2)
+    )
+    trailers = b"".join(
+        frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, number, b"\xbe" * 16_000) for number in range(3, 203, 2)
+    )
+    withstands(server, "header bomb in trailers", flood(server, opened + trailers))
+    over = frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 101, UNKNOWN + bomb)
+    over += frame(h2.HEADERS, h2.END_HEADERS, 1, b"\xbe" * 16_000) * 1000
+    withstands(server, "header bomb for a stream that is over", flood(server, over))
+    beyond = streams(lambda number: frame(h2.HEADERS, h2.END_HEADERS, number, REQUEST), 256)
+    beyond = frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 1, UNKNOWN + bomb) + beyond[len(beyond) // 256 :] + b"".join(
+        frame(h2.HEADERS, h2.END_HEADERS, number, b"\xbe" * 16_000) for number in range(1001, 3001, 2)
+    )
+    withstands(server, "header bomb beyond the streams", flood(server, beyond))
 
 
 def test_large_and_many_header_fields(server: FrontProcess) -> None:
@@ -363,6 +380,11 @@ def test_answers_that_nobody_takes(tmp_path: Path) -> None:
                 clients = [stack.enter_context(Client(server.address, polite=False)) for _ in range(4)]
                 for client in clients:
                     client.send(h2.MAGIC, h2.settings({h2.INITIAL_WINDOW_SIZE: 0}))
+                    # Many at once may all be refused for waiting too long; the first alone is not, as a rule.
+                    first = client.ask(decide_much())
+                    while client.answer(first).blocks == 0 or client.answer(first).ended:
+                        first = client.ask(decide_much()) if client.answer(first).ended else first
+                        client.read()
                     for _ in range(200):
                         client.ask(decide_much())
                 for client in clients:
@@ -456,7 +478,7 @@ def test_tls_handshakes_that_never_end_or_never_cease(tmp_path: Path) -> None:
             p99 = sorted(seconds)[math.ceil(len(seconds) * 0.99) - 1]
             share = served / len(seconds)
             print(f"\nhandshakes: {len(made)}; p99 {p99 * 1e3:.2f} ms of {len(seconds)} calls, {share:.1%} served")
-            assert SANITIZED or p99 < 2 * FLOOR
+            assert SANITIZED or p99 < FLOOR
             assert SANITIZED or share > SERVED
         for client in idle:
             client.until_closed_bytes()

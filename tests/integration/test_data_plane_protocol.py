@@ -530,6 +530,7 @@ def test_a_reset_of_a_call_that_python_works_on(tmp_path: Path) -> None:
         held.go.set()
         eventually(lambda: quiet(subject))
         assert subject.front.counters()["cancelled"] == 20
+        assert len(held.asked) == 2  # nobody waits for the others any more
         for _ in range(20):
             served(client)
         # Race: resets meet the answers, again and again.
@@ -540,6 +541,21 @@ def test_a_reset_of_a_call_that_python_works_on(tmp_path: Path) -> None:
                 served(client)
         served(client)
         eventually(lambda: quiet(subject))
+
+
+def test_a_deadline_that_passes_while_the_call_waits_for_python(tmp_path: Path) -> None:
+    held = Held()
+    with FrontSubject(tmp_path, methods={"Explain": held}) as subject, Client(subject.address).greet() as client:
+        ahead = [client.ask(b"first", EXPLAIN) for _ in range(2)]
+        eventually(lambda: len(held.asked) == 2)
+        late = client.ask(b"late", EXPLAIN, grpc_timeout="20m")
+        patient = client.ask(b"patient", EXPLAIN, grpc_timeout="20S")
+        client.settle()
+        threading.Event().wait(0.03)
+        held.go.set()
+        assert client.wait(late).status == DEADLINE_EXCEEDED
+        assert {client.wait(number).status for number in [*ahead, patient]} == {0}
+        assert b"late" not in held.asked
 
 
 def test_a_connection_that_goes_while_python_works(tmp_path: Path) -> None:
@@ -607,6 +623,40 @@ def test_clients_that_vanish_at_every_point(subject: FrontSubject) -> None:
     eventually(lambda: subject.front.counters()["open_connections"] == 0)
     with Client(subject.address).greet() as other:
         served(other)
+
+
+def test_connections_and_calls_beyond_their_limits(tmp_path: Path) -> None:
+    with FrontSubject(
+        tmp_path, plane_limits={"connections": 3, "calls": 10}, settings={"threads_loops": 1}
+    ) as subject:
+        clients = [Client(subject.address).greet() for _ in range(3)]
+        with Client(subject.address) as beyond:
+            assert beyond.until_closed_bytes() == b""
+        half = [clients[0].ask(None) for _ in range(10)]
+        clients[0].settle()
+        answer = clients[1].call(decide())
+        assert (answer.status, answer.reason) == (RESOURCE_EXHAUSTED, "OVERLOADED")
+        clients[0].send(*[h2.reset(number) for number in half])
+        clients[0].settle()
+        served(clients[1])
+        clients[2].close()
+        eventually(lambda: subject.front.counters()["open_connections"] == 2)
+        with Client(subject.address).greet() as third:
+            served(third)
+        for client in clients[:2]:
+            client.close()
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/s"
+    with FrontSubject(tmp_path / "front", settings={"listen_decisions": address}) as subject:
+        clients = [Client(subject.address).greet() for _ in range(8)]
+        for client in clients:
+            served(client)
+            client.ask(decide())
+            client.close()
+        eventually(lambda: subject.front.counters()["open_connections"] == 0)
+        assert quiet(subject)
 
 
 # --- health and programs ------------------------------------------------------------------------------------------
