@@ -75,7 +75,10 @@ class DecideRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class Factors(msgspec.Struct, frozen=True, gc=False):
-    """What made a priority: propensity x (1 + context_percent/100) x value x (1 + lever_percent/100), or the formula's result."""
+    """What made a priority: propensity x (1 + context_percent/100) x value x (1 + lever_percent/100), or the formula's result.
+
+    The percents are the sums as declared; a sum below -100 multiplies by 0.
+    """
 
     propensity: float
     context_percent: float

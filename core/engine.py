@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from core import limits
@@ -24,6 +24,7 @@ from core.errors import (
     BadToken,
     BadValue,
     DeadlineTooShort,
+    HistoryFull,
     NoProgram,
     NotFound,
     Overloaded,
@@ -33,7 +34,9 @@ from core.errors import (
     StoreError,
     TooLarge,
     UnknownName,
+    moment,
 )
+from core.futures import done, pass_on, settled, then
 from core.hub import mutations
 from core.hub.catalog import name_of
 from core.hub.mutations import RecordedEvent, RecordEvents, RecordOutcomes, Upsert
@@ -43,9 +46,9 @@ from core.kernel.instance_token import read_token
 from core.kernel.plan import Plan
 from core.outcomes import Outcome, OutcomeResult, OutcomeStatus, ProgramVersion, TellResult
 from core.programs import image
-from core.programs.plan import Tables, compile_tables
+from core.programs.model_binding import ModelBinding
 from core.programs.program import Program
-from core.programs.source import check, read
+from core.programs.tables import Tables
 from core.schema import AnyValue
 
 if TYPE_CHECKING:
@@ -53,6 +56,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from core.hub.store import Store
+
+
+# A deadline past what 64 bits of nanoseconds can say (292 years) is as good as the last that they can.
+_LATEST_NS = 2**63 - 1
 
 
 def _wall_us() -> int:
@@ -82,11 +89,12 @@ class Engine:
         self._changing = threading.RLock()
         # Replaced, never altered; a decision reads it once.
         self._plan: Plan | None = None
+        # Told of each plan before the one it replaces is closed: threads that decide without Python.
+        self._followers: list[Callable[[Plan | None], None]] = []
         registry.listen(self._models_change)
         saved = store.active_program()
         if saved is not None:
-            program = self._restored(saved.name, saved.version)
-            self._plan = self._built(program, saved.version, registry.live())
+            self._plan = self._restored(saved.name, saved.version, registry.live())
 
     # --- deciding ---------------------------------------------------------------------------------------------
 
@@ -124,7 +132,7 @@ class Engine:
         if request.deadline_us is not None:
             if request.deadline_us <= 0:
                 raise DeadlineTooShort
-            deadline_ns = time.monotonic_ns() + request.deadline_us * 1000
+            deadline_ns = min(time.monotonic_ns() + request.deadline_us * 1000, _LATEST_NS)
         now_us = self._clock_us() if request.as_of_us is None else request.as_of_us
         seed = secrets.randbits(64) if request.seed is None else request.seed & 0xFFFF_FFFF_FFFF_FFFF
         if explain is not None:
@@ -145,10 +153,13 @@ class Engine:
         except (StoreError, Overloaded) as error:
             self._on_lost(error)
             return
-        future.add_done_callback(self._kept)
+        times = [now_us if event.at_us is None else event.at_us for event in request.events]
+        future.add_done_callback(lambda done: self._kept(done, min(times)))
 
-    def _kept(self, future: Future[Any]) -> None:
+    def _kept(self, future: Future[Any], oldest_us: int) -> None:
         error = future.exception()
+        if error is None and future.result().too_old:
+            error = HistoryFull("customer's event list", limits.EVENTS_PER_CUSTOMER, oldest_us)
         if error is not None:
             self._on_lost(error)
 
@@ -159,11 +170,17 @@ class Engine:
     # --- the loop back ----------------------------------------------------------------------------------------
 
     def record(self, outcomes: Sequence[Outcome]) -> Sequence[OutcomeResult]:
-        """Records outcomes, each for itself; durable and seen by every later decision when it returns.
+        """`recording`, waited for."""
+        return self.recording(outcomes).result()
 
-        Results are in the order given. A token that nobody here issued, or that expired, is UNKNOWN; an outcome
-        nobody declared, a time in the future or what the store refuses is REFUSED; both carry the error. Raises
-        Overloaded, and StoreError when nothing can be written; sending the same again counts nothing twice.
+    def recording(self, outcomes: Sequence[Outcome]) -> Future[Sequence[OutcomeResult]]:
+        """Records outcomes, each for itself; durable and seen by every later decision once the future has its value.
+
+        Results are in the order given. What happened before its instance expired may be reported late, until
+        ``limits.LATE_US`` after it. A token that nobody here issued, or that expired, is UNKNOWN; an outcome nobody
+        declared, a time in the future or before the decision itself, what the store refuses, or what is older than all
+        that a full history keeps is REFUSED; both carry the error. Raises Overloaded, and StoreError when nothing can be
+        written, at once or by the future; sending the same again counts nothing twice.
         """
         now_us = self._clock_us()
         results: list[OutcomeResult | None] = [None] * len(outcomes)
@@ -175,40 +192,65 @@ class Engine:
                 results[position] = OutcomeResult(OutcomeStatus.UNKNOWN, error)
             except RapportError as error:
                 results[position] = OutcomeResult(OutcomeStatus.REFUSED, error)
-        if reports:
-            kept = self._keep_outcomes([report for _, report in reports])
+
+        def filled(kept: Sequence[mutations.OutcomeStatus | RapportError]) -> Sequence[OutcomeResult]:
             for (position, report), status in zip(reports, kept, strict=True):
                 results[position] = _result(report, status)
-        return [result for result in results if result is not None]
+            return [result for result in results if result is not None]
+
+        return then(self._keep_outcomes([report for _, report in reports]), filled)
 
     def _keep_outcomes(
         self, reports: Sequence[mutations.Outcome]
-    ) -> Sequence[mutations.OutcomeStatus | RapportError]:
-        """What became of each report, or why the store refused it. Raises when the store takes no writes at all.
+    ) -> Future[Sequence[mutations.OutcomeStatus | RapportError]]:
+        """What became of each report, or why the store refused it; fails when the store takes no writes at all.
 
         They are sent as one change, which the store refuses as a whole; so when one is refused, each is sent by itself
         (nothing of the first attempt was kept, and those that follow still share a commit).
         """
-        try:
-            statuses: Sequence[mutations.OutcomeStatus] = self.store.apply(RecordOutcomes(outcomes=tuple(reports)))
-            return statuses
-        except RapportError as error:
-            if not isinstance(error, RequestError | StoreCorrupt):
-                raise
-            if len(reports) == 1:
-                return [error]
+        if not reports:
+            return done(())
+        kept: Future[Sequence[mutations.OutcomeStatus | RapportError]] = Future()
+
+        def one_by_one(together: Future[Any]) -> None:
+            error = together.exception()
+            if error is None:
+                kept.set_result(together.result())
+            elif not isinstance(error, RequestError | StoreCorrupt):
+                kept.set_exception(error)
+            elif len(reports) == 1:
+                kept.set_result([error])
+            else:
+                self._keep_each(reports, kept)
+
+        self.store.submit(RecordOutcomes(outcomes=tuple(reports))).add_done_callback(one_by_one)
+        return kept
+
+    def _keep_each(
+        self,
+        reports: Sequence[mutations.Outcome],
+        kept: Future[Sequence[mutations.OutcomeStatus | RapportError]],
+    ) -> None:
         submitted: list[Future[Any]] = []
+        failure: BaseException | None = None
         try:
             submitted.extend(self.store.submit(RecordOutcomes(outcomes=(report,))) for report in reports)
-        finally:
-            wait(submitted)
-        settled: list[mutations.OutcomeStatus | RapportError] = []
-        for future in submitted:
-            try:
-                settled.append(future.result()[0])
-            except (RequestError, StoreCorrupt) as error:
-                settled.append(error)
-        return settled
+        except BaseException as error:
+            failure = error
+
+        def collect(futures: Sequence[Future[Any]]) -> Sequence[mutations.OutcomeStatus | RapportError]:
+            if failure is not None:
+                # Told only now: whoever hears of an error may count on nothing still moving.
+                raise failure
+            found: list[mutations.OutcomeStatus | RapportError] = []
+            for future in futures:
+                try:
+                    found.append(future.result()[0])
+                except (RequestError, StoreCorrupt) as error:
+                    found.append(error)
+            return found
+
+        pass_on(then(settled(submitted), collect), kept)
 
     def _report(self, outcome: Outcome, now_us: int) -> mutations.Outcome:
         issued = read_token(outcome.token, self.store.signing_key)
@@ -221,8 +263,22 @@ class Engine:
             raise TooLarge("outcome.key in bytes", key_bytes, limits.STRING_BYTES)
         if at_us > now_us + limits.AHEAD_US:
             raise BadValue("outcome.at", "lies in the future", "Send the time it happened, in UTC.")
+        # The decision's moment is its clock or its as_of, so also what was decided in advance happens then at the earliest.
+        if at_us < issued.decided_us - limits.AHEAD_US:
+            raise BadValue(
+                "outcome.at",
+                f"is {moment(at_us)}, before the decision it belongs to, which was made for {moment(issued.decided_us)}",
+                "Send the time it happened, in UTC.",
+            )
         if at_us > issued.expires_us:
             raise NotFound("Instance", f"{issued.instance:016x}", "It expired before the outcome happened.")
+        if now_us > issued.expires_us + limits.LATE_US:
+            raise NotFound(
+                "Instance",
+                f"{issued.instance:016x}",
+                f"It expired at {moment(issued.expires_us)}; late reports of it were taken until "
+                f"{moment(issued.expires_us + limits.LATE_US)}.",
+            )
         value_minor = 0
         if outcome.value is not None:
             currency = self.plan.program.currency
@@ -257,13 +313,25 @@ class Engine:
         source: str,
         at_us: int | None,
     ) -> TellResult:
-        """Keeps events and attributes of a customer, made when nobody known is named; durable and visible when it
-        returns.
+        """`telling`, waited for."""
+        return self.telling(identifiers, events, attributes, source, at_us).result()
+
+    def telling(
+        self,
+        identifiers: Sequence[Identifier],
+        events: Sequence[Event],
+        attributes: Mapping[str, AnyValue],
+        source: str,
+        at_us: int | None,
+    ) -> Future[TellResult]:
+        """Keeps events and attributes of a customer, made when nobody known is named; durable and visible once the future
+        has its value.
 
         Attributes and events are two changes, submitted together in this order so that they mostly share a commit.
-        One that is refused leaves the other in place; both are settled when this raises, and telling the same again
-        after mending it is harmless: an event whose type and key the customer has is not added twice. Raises UnknownName,
-        BadValue, TooLarge, Overloaded, StoreError.
+        One that is refused leaves the other in place; both are settled when the future fails, and telling the same again
+        after mending it is harmless: an event whose type and key the customer has is not added twice. One older than
+        everything that a full list keeps is told as such and not kept. Raises UnknownName, BadValue, TooLarge, Overloaded,
+        StoreError, at once or by the future.
         """
         clock_us = self._clock_us()
         if at_us is not None and at_us > clock_us + limits.AHEAD_US:
@@ -282,19 +350,31 @@ class Engine:
         if events:
             changes.append(RecordEvents(identifiers=who, events=_recorded(events, now_us)))
         submitted: list[Future[Any]] = []
+        failure: BaseException | None = None
         try:
             submitted.extend(self.store.submit(change) for change in changes)
-        finally:
+        except BaseException as error:
+            failure = error
+
+        def collect(futures: Sequence[Future[Any]]) -> TellResult:
             # Also when the second found the queue full: whoever is told of an error may count on nothing still moving.
-            wait(submitted)
-        results = [future.result() for future in submitted]
-        applied: tuple[bool, ...] = results[-1].applied if events else ()
-        return TellResult(sum(applied), len(applied) - sum(applied), any(result.created for result in results))
+            if failure is not None:
+                raise failure
+            results = [future.result() for future in futures]
+            created = any(result.created for result in results)
+            if not events:
+                return TellResult(0, 0, created)
+            applied, too_old = sum(results[-1].applied), results[-1].too_old
+            return TellResult(applied, len(events) - applied - too_old, created, too_old)
+
+        return then(settled(submitted), collect)
 
     # --- programs ---------------------------------------------------------------------------------------------
 
     def validate_program(self, sources: Mapping[str, bytes]) -> Program:
         """Checks a program as loading would, against the models that are live. Raises ProgramError, NotFound."""
+        from core.programs.source import check, read
+
         program = check(read(sources))
         _tables(program, self.registry.live())
         return program
@@ -305,6 +385,8 @@ class Engine:
         Whatever is refused leaves the program before it serving. Raises ProgramError, NotFound (a model),
         SchemaConflict, StoreError.
         """
+        from core.programs.source import check, read
+
         found = read(sources)
         program = check(found)
         with self._changing:
@@ -319,7 +401,7 @@ class Engine:
                     digest=program.digest,
                     sources=dict(found.files),
                     at_us=at_us,
-                    image=image.pack(program),
+                    image=image.pack(program, tables),
                     compiler=image.COMPILER,
                 )
             )
@@ -351,7 +433,7 @@ class Engine:
         """
         with self._changing:
             name, number = _version(version) if version else self._version_before()
-            plan = self._built(self._restored(name, number), number, self.registry.live())
+            plan = self._restored(name, number, self.registry.live())
             self.store.apply(mutations.ActivateProgram(name=name, version=number, at_us=at_us))
             self._swap(plan)
             return plan.version
@@ -366,25 +448,34 @@ class Engine:
             raise NotFound("Program version", f"before {active.version}", "List what is kept: rapport program list.")
         return active.program.name, max(earlier)
 
-    def _restored(self, name: str, number: int) -> Program:
-        """The checked program of a kept version: from its image when this release made it, else from its sources."""
+    def _restored(self, name: str, number: int, models: Mapping[str, LiveModel]) -> Plan:
+        """The plan of a kept version: from its image when this release made it, else from its sources."""
         packed = self.store.program_image(name, number, image.COMPILER)
-        program = image.unpack(packed) if packed else None
-        return program if program is not None else check(read(self.store.program_sources(name, number)))
+        restored = image.restore(packed, _bindings(models)) if packed else None
+        if restored is not None:
+            return self._built(restored[0], number, models, restored[1])
+        from core.programs.source import check, read
+
+        return self._built(check(read(self.store.program_sources(name, number))), number, models)
 
     def _bind(self, tables: Tables, name: str, number: int, models: Mapping[str, LiveModel]) -> Plan:
         return Plan(
             tables, self.store.catalog, self.store.environment, models, f"{name}@{number}", number, self.store.signing_key
         )
 
-    def _built(self, program: Program, number: int, models: Mapping[str, LiveModel]) -> Plan:
-        tables = _tables(program, models)
+    def _built(
+        self, program: Program, number: int, models: Mapping[str, LiveModel], tables: Tables | None = None
+    ) -> Plan:
+        if tables is None:
+            tables = _tables(program, models)
         self.store.declare(program.schema, [offer.name for offer in program.offers], program.channels)
         return self._bind(tables, program.name, number, models)
 
     def _swap(self, plan: Plan) -> None:
         """Makes a plan the one that serves; decisions under way keep the one they began with."""
         before, self._plan = self._plan, plan
+        for follower in self._followers:
+            follower(plan)
         if before is not None:
             before.close()
 
@@ -396,16 +487,33 @@ class Engine:
                 return
             self._swap(self._built(plan.program, plan.version_number, wanted))
 
+    def follow(self, follower: Callable[[Plan | None], None]) -> None:
+        """Calls ``follower`` with the plan that serves now (None: none does), and with each that replaces it.
+
+        It returns once it uses the plan before no more, and raises nothing: the change is acknowledged when all have.
+        """
+        with self._changing:
+            self._followers.append(follower)
+            follower(self._plan)
+
     def close(self) -> None:
         """Lets go of the plan, so that the store can be closed. Decisions under way must have ended."""
         with self._changing:
             plan, self._plan = self._plan, None
+            for follower in self._followers:
+                follower(None)
             if plan is not None:
                 plan.close()
 
 
 def _tables(program: Program, models: Mapping[str, LiveModel]) -> Tables:
-    return compile_tables(program, {name: model.binding for name, model in models.items()})
+    from core.programs.plan import compile_tables  # with the checker and numpy, which a restart from an image needs not
+
+    return compile_tables(program, _bindings(models))
+
+
+def _bindings(models: Mapping[str, LiveModel]) -> dict[str, ModelBinding]:
+    return {name: model.binding for name, model in models.items()}
 
 
 def _version(text: str) -> tuple[str, int]:
@@ -454,6 +562,10 @@ def _result(report: mutations.Outcome, status: mutations.OutcomeStatus | Rapport
         return OutcomeResult(OutcomeStatus.APPLIED)
     if status is mutations.OutcomeStatus.DUPLICATE:
         return OutcomeResult(OutcomeStatus.DUPLICATE)
+    if status is mutations.OutcomeStatus.TOO_OLD:
+        return OutcomeResult(
+            OutcomeStatus.REFUSED, HistoryFull("customer's contact history", limits.CONTACTS_PER_CUSTOMER, report.at_us)
+        )
     return OutcomeResult(
         OutcomeStatus.UNKNOWN, NotFound("Customer", str(report.customer), "The customer of this instance was erased.")
     )

@@ -12,6 +12,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import ClassVar
 
 
@@ -27,6 +29,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
         lower = {other.lower(): other for other in names}
         return lower.get(name.lower(), "")
     return close[0]
+
+
+def moment(at_us: int) -> str:
+    """A time in microseconds since 1970 as people write it.
+
+    >>> moment(1_750_000_000_000_000), moment(2**63)
+    ('2025-06-15T15:06:40Z', '9223372036854775808 us')
+    """
+    try:
+        return f"{datetime.fromtimestamp(at_us // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (ValueError, OverflowError, OSError):
+        return f"{at_us} us"
 
 
 class RapportError(Exception):
@@ -95,6 +109,23 @@ class NotFound(RequestError):
         super().__init__(f"{kind} '{name}' is not known here.", hint=hint, kind=kind, name=name)
 
 
+class HistoryFull(RequestError):
+    """Something older than everything that a customer's full list keeps; nothing is kept of it.
+
+    ``what`` names the list, ``limit`` is how many it keeps, ``at_us`` when it happened.
+    """
+
+    reason = "HISTORY_FULL"
+
+    def __init__(self, what: str, limit: int, at_us: int) -> None:
+        super().__init__(
+            f"The {what} is full (it keeps at most {limit} entries), and what happened at {moment(at_us)} is older than "
+            "all that it keeps; it was not counted.",
+            hint="Nothing that old can count any more; report what happens while it is new.",
+            what=what, limit=limit, at=moment(at_us),
+        )
+
+
 class BadToken(RequestError):
     """An instance token that this installation did not issue, or that was altered."""
 
@@ -106,6 +137,24 @@ class BadToken(RequestError):
             hint="Send back the token of the Decide answer unchanged.",
             problem=problem,
         )
+
+
+class PastLimit(RequestError):
+    """A call whose bytes pass a limit of the transport; refused before it was read to its end."""
+
+    reason = "TOO_LARGE"
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"{what} in bytes: more than the limit of {limit}.", what=what, limit=limit)
+
+
+class NotServed(RequestError):
+    """A method or an encoding that this address does not serve."""
+
+    reason = "NOT_SERVED"
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(f"{what} is not served here.", hint=hint, what=what)
 
 
 class DeadlineTooShort(RequestError):
@@ -155,6 +204,19 @@ class ProgramError(RapportError):
         noun = "problem" if count == 1 else "problems"
         lines = "\n".join(str(problem) for problem in self.problems)
         super().__init__(f"The program has {count} {noun}:\n{lines}", count=count)
+
+    def under(self, folder: str) -> ProgramError:
+        """The same with every file named as seen from outside the program's folder, so that an editor can open it there.
+
+        >>> str(ProgramError([Problem(Where("offers/a.yaml", 3, 1), "No.")]).under("shop/").problems[0])
+        'shop/offers/a.yaml:3:1: No.'
+        """
+        return ProgramError(
+            [
+                Problem(Where(str(PurePath(folder, at.where.file)), at.where.line, at.where.column), at.message, at.hint)
+                for at in self.problems
+            ]
+        )
 
 
 class NoProgram(RapportError):
@@ -219,11 +281,10 @@ class StoreCorrupt(StoreError):
 
     reason = "STORE_CORRUPT"
 
-    def __init__(self, what: str, problem: str) -> None:
-        super().__init__(
-            f"{what} is damaged: {problem}.", hint="Restore the store from a backup. What is undamaged stays as it is.",
-            what=what, problem=problem,
-        )
+    def __init__(
+        self, what: str, problem: str, hint: str = "Restore the store from a backup. What is undamaged stays as it is."
+    ) -> None:
+        super().__init__(f"{what} is damaged: {problem}.", hint=hint, what=what, problem=problem)
 
 
 class SchemaConflict(StoreError):

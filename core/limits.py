@@ -60,6 +60,8 @@ CONTENT_BYTES: Final = 16_384
 RENDERED_BYTES: Final = 65_536
 # A program's source files together.
 PROGRAM_BYTES: Final = 512 << 20
+# Compiled tables kept beside a checked program. Larger ones are compiled again at a restart.
+KEPT_TABLES_BYTES: Final = 256 << 20
 
 # --- the hub --------------------------------------------------------------------------------------------------
 
@@ -86,6 +88,9 @@ SOURCES: Final = 4096
 # How far a caller's clock may run ahead of ours; a later date is refused. A consent, once dated, only yields to a later
 # one, so a wrong date in the future could never be withdrawn.
 AHEAD_US: Final = 5 * 60 * 1_000_000
+# How long after an instance's expiry a report of what happened before it is still taken. Partners settle by the month and
+# auditors by the year, so a year and a month; without an end, a token from an old log could rewrite a history for ever.
+LATE_US: Final = 400 * 86_400 * 1_000_000
 # Mutations in one transaction: past a few hundred the commit is no longer what costs (measured: 16 us a put at 200).
 MUTATIONS_PER_COMMIT: Final = 1024
 # Mutations waiting for the committer; beyond it callers are told to come back.
@@ -104,11 +109,54 @@ MODEL_INPUTS: Final = 1024
 # Rows of one batch: all offers that survive the filter.
 MODEL_ROWS: Final = 65_536
 
+# --- the data plane -------------------------------------------------------------------------------------------
+
+# Header fields of one call, counted as RFC 9113 6.5.2 does: what gRPC servers take by default. Tokens fit easily.
+METADATA_BYTES: Final = 8192
+# Calls open at once on a connection. Clients queue what is beyond it; a rapid reset can open no more than these.
+STREAMS_PER_CONNECTION: Final = 256
+# Connections of one loop; an idle one costs about 25 KiB (nghttp2's buffers), so these cost 500 MiB.
+CONNECTIONS_PER_LOOP: Final = 20_000
+# Calls that wait for Python, over all loops: a second's worth.
+CALLS_HANDED: Final = 8192
+# Requests and answers that one loop holds: 256 MiB is 250,000 ordinary calls.
+HELD_BYTES: Final = 256 << 20
+# Calls open at once in one loop: each takes about a kilobyte beside its bytes.
+CALLS_PER_LOOP: Final = 131_072
+# Requests that one connection holds, half-sent ones too: a message of the largest size for each of a few.
+REQUESTED_BYTES: Final = 4 << 20
+# Answers that one connection does not take: then its new calls are refused. Forty answers of the largest kind in the field.
+UNSENT_BYTES: Final = 4 << 20
+# A call that waited this long in a loop's queue is refused: whoever asks for a decision within a millisecond has given up.
+QUEUE_MS: Final = 5
+# From accept to the client's settings, TLS included. A slow mobile handshake takes three round trips of 300 ms.
+HANDSHAKE_MS: Final = 10_000
+# Answers wait and the peer takes none of them.
+STALL_MS: Final = 20_000
+# From a call's header fields until its request is whole, and until its answer is taken: drop by drop is an attack. Then it is
+# reset. A tenth of this, and of the one before, while half of HELD_BYTES is held.
+CALL_MS: Final = 60_000
+# Nothing is heard from a connection: it is asked for a sign of life. gRPC's own default is two hours.
+SILENCE_MS: Final = 7_200_000
+# Frames that cost work and carry no call (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, DATA of a few bytes, what we must reset): a
+# burst, and a second. An answer earns four more, and two for each large frame of it, for libraries send window
+# updates and a ping for bandwidth with every few answers.
+CONTROL_FRAMES: Final = 2000
+CONTROL_FRAMES_PER_SECOND: Final = 100
+# Streams a connection may reset: every open call timing out at once, twice, then a trickle; an answered call earns one.
+RESETS: Final = 512
+RESETS_PER_SECOND: Final = 20
+# CONTINUATION frames of one header block: 8 KiB of fields fit into one frame of 16 KiB.
+CONTINUATIONS: Final = 8
+
 # --- relations ------------------------------------------------------------------------------------------------
 
 assert IDENTIFIER_BYTES + 2 <= 511, "an identifier with its namespace must fit an LMDB key"
 assert STRING_BYTES < 65_536, "a string's length is 16 bit in the record's heap"
 assert ATTRIBUTES < 65_536, "attribute slots are 16 bit"
 assert EVENT_BYTES * 64 <= EVENT_LIST_BYTES, "one request's events must fit the list they go to"
+assert RESETS >= 2 * STREAMS_PER_CONNECTION
+assert UNSENT_BYTES + REQUESTED_BYTES <= HELD_BYTES // 16, "one connection takes a small share of a loop's memory"
+assert MESSAGE_BYTES <= REQUESTED_BYTES
 assert EVENTS_PER_REQUEST <= EVENTS_PER_CUSTOMER
 assert PLACEMENTS_PER_REQUEST * SLOTS_PER_PLACEMENT <= 65_536, "ranks in an answer are 16 bit"

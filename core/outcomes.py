@@ -17,7 +17,8 @@ from core.schema import Money
 class Outcome:
     """What became of one offer instance.
 
-    ``at_us`` None means the server's clock; a late report counts for the time it names. ``key`` makes it idempotent: the
+    ``at_us`` None means the server's clock; a late report counts for the time it names, which lies between the decision
+    (its ``as_of_us`` where it has one) and the instance's expiry. ``key`` makes it idempotent: the
     same key for the same instance and outcome counts once; '' lets an instance count each outcome once.
     """
 
@@ -34,7 +35,7 @@ class OutcomeStatus(enum.IntEnum):
     APPLIED = 1  # counted now; durable
     DUPLICATE = 2  # counted before; nothing changed
     UNKNOWN = 3  # the token names no instance of this installation that still takes reports
-    REFUSED = 4  # the report itself is wrong, or the store could not take it
+    REFUSED = 4  # the report itself is wrong, or the store could not take it, or nothing that old counts any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,15 @@ class OutcomeResult:
 
 @dataclass(frozen=True, slots=True)
 class TellResult:
-    """What was kept of what was told: events that count now, events known before, whether the customer is new."""
+    """What was kept of what was told: events that count now, events known before, whether the customer is new.
+
+    ``too_old`` events were older than everything that the customer's full list keeps; nothing was kept of them.
+    """
 
     applied: int
     duplicates: int
     created: bool
+    too_old: int = 0
 
 
 @dataclass(frozen=True, slots=True)

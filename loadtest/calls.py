@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from google.protobuf.message import DecodeError
 
-from loadtest import attributes, customers, offers
+from loadtest import attributes, names
 from loadtest.taken import Call, Kind
 from loadtest.workload import Workload
 from protos.rapport.v1 import decision_pb2, values_pb2
@@ -34,10 +34,10 @@ def of(workload: Workload) -> list[Call]:
 def decisions(workload: Workload) -> list[bytes]:
     """Decide requests for customers drawn at random."""
     generator = random.Random(workload.seed)
-    placements = [decision_pb2.PlacementRequest(name=name) for name in offers.placements(workload)]
+    placements = [decision_pb2.PlacementRequest(name=name) for name in names.placements(workload.placements)]
     return [
         decision_pb2.DecideRequest(
-            channel=offers.CHANNEL, placements=placements, identifiers=[_anybody(workload, generator)]
+            channel=names.CHANNEL, placements=placements, identifiers=[_anybody(workload, generator)]
         ).SerializeToString()
         for _ in range(MESSAGES)
     ]
@@ -57,7 +57,7 @@ def _news(workload: Workload) -> list[bytes]:
 
 
 def _anybody(workload: Workload, generator: random.Random) -> values_pb2.Identifier:
-    number = customers.FIRST + generator.randrange(workload.customers)
+    number = names.FIRST + generator.randrange(workload.customers)
     return values_pb2.Identifier(namespace="crm", value=str(number))
 
 

@@ -16,10 +16,10 @@ import yaml
 
 from loadtest import attributes
 from loadtest.attributes import Attribute
+from loadtest.names import FIRST
 from loadtest.workload import Workload
 
 BLOCK = 100_000  # rows held in memory at once
-FIRST = 1_000_001  # the first customer's number; seven digits each, up to nine million customers
 
 
 def write(workload: Workload, folder: Path) -> Path:

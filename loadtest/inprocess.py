@@ -85,6 +85,7 @@ def _measure(wanted: list[Workload], given: argparse.Namespace) -> Figures:
 def _in_own_process(wanted: Workload, store: Path, models: Path, sample: int) -> Figures:
     command = [
         sys.executable, "-m", "loadtest.deciding", wanted.name, "--customers", str(wanted.customers),
+        "--placements", str(wanted.placements), "--slots", str(wanted.slots), "--seed", str(wanted.seed),
         "--store", str(store.resolve()), "--models", str(models.resolve()), "--sample", str(sample),
         "--spawned-ns", str(time.monotonic_ns()),
     ]  # fmt: skip

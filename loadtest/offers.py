@@ -15,13 +15,12 @@ from pathlib import Path
 
 import yaml
 
-from loadtest import attributes
+from loadtest import attributes, names
 from loadtest.attributes import FIVE_YEARS, LABELS, NEWEST, Attribute
+from loadtest.names import CHANNEL
 from loadtest.workload import LAYERS, Workload
 
 OFFERS_PER_FILE = 500
-CHANNEL = "web"
-PLACEMENT = "home"
 
 Condition = tuple[str, float]  # CEL text, and the share of customers that pass
 
@@ -67,14 +66,9 @@ def _schema(workload: Workload, columns: Sequence[Attribute]) -> dict[str, objec
     return {"namespaces": {"crm": {"trust": 10}}, "attributes": declared, "offer_fields": fields}
 
 
-def placements(workload: Workload) -> list[str]:
-    """The placements' names in the order in which a request names them: home, home_2 ..."""
-    return [PLACEMENT, *(f"{PLACEMENT}_{number}" for number in range(2, workload.placements + 1))]
-
-
 def _channels(workload: Workload) -> dict[str, object]:
     # Dictionaries of their own: YAML would write one shared by all as an alias.
-    made = {name: {"slots": workload.slots, "fallback": {"title": "Welcome"}} for name in placements(workload)}
+    made = {name: {"slots": workload.slots, "fallback": {"title": "Welcome"}} for name in names.placements(workload.placements)}
     return {CHANNEL: {"placements": made}}
 
 
@@ -202,7 +196,7 @@ def _lines(
     shown = [column.name for column in columns if column.kind in ("enum", "int")]
     first, second = generator.sample(shown, 2)
     yield "treatments:"
-    for placement in placements(workload):
+    for placement in names.placements(workload.placements):
         yield f"  {CHANNEL}.{placement}:"
         yield f'    title: "Number {number} for {{{{ customer.{first} }}}}"'
         yield f'    text: "You have {{{{ customer.{second} }}}}"'

@@ -8,17 +8,19 @@ in use is told at once, and answer from the start: health says NOT_SERVING until
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 import time
 from pathlib import Path
 
 from core.engine import Engine
-from core.errors import ConfigError, RequestError
+from core.errors import ConfigError, ProgramError, RequestError
 from core.hub.store import Store
 from core.inference.registry import Registry, State, Version
-from core.programs.source import read
+from core.programs.collecting import paused
 from server import logs
 from server.config import Config
+from server.front import Front
 from server.process import Process, Served
 from server.services import calls, decisions, models, profiles, programs
 
@@ -36,22 +38,22 @@ def run(config: Config) -> None:
         opened.callback(store.close)
         log.info("store open", path=config.store_path, customers=store.customer_count())
 
-        registry = _registry(config)
-        opened.callback(registry.close)
-        engine = Engine(store, registry, on_lost=_lost)
-        opened.callback(engine.close)
+        with paused():
+            registry = _registry(config)
+            opened.callback(registry.close)
+            engine = Engine(store, registry, on_lost=_lost)
+            opened.callback(engine.close)
+            # Modules and the program stay until the end: no collection has to walk them, neither now nor while decisions run.
+            gc.freeze()
 
         most = config.limits_control_message_bytes
         # ProgramService tells the process that a program serves, and the process serves ProgramService.
         process: list[Process] = []
+        deciding = decisions.DecisionService(engine, config.limits_message_bytes)
         process.append(
             Process(
                 config,
-                channels=[
-                    Served(
-                        decisions.NAME, decisions.DecisionService(engine, config.limits_message_bytes).handlers()
-                    )
-                ],
+                channels=[Served(decisions.NAME, deciding.handlers())],
                 control=[
                     Served(
                         programs.NAME,
@@ -60,6 +62,7 @@ def run(config: Config) -> None:
                     Served(profiles.NAME, profiles.ProfileService(store, most).handlers()),
                     Served(models.NAME, models.ModelService(registry, most).handlers()),
                 ],
+                front=None if config.shared else Front(config, deciding.methods(), engine),
             )
         )
         server = process[0]
@@ -68,7 +71,7 @@ def run(config: Config) -> None:
         log.info("listening", **{key.replace(".", "_"): address for key, address in server.addresses.items()})
         try:
             if config.programs_path and (config.programs_at_start == "always" or not engine.loaded):
-                version = engine.load_program(read(_folder(config)).files, calls.now_us())
+                version = _load(engine, config)
                 log.info("program loaded", program=version)
         except BaseException:
             server.end()
@@ -104,6 +107,17 @@ def _told(version: Version) -> None:
     """Log a model's state: whoever put it into the folder waits for no answer."""
     say = logs.get("models").warning if version.state is State.REFUSED else logs.get("models").info
     say("model", model=version.label, state=version.state.value, cause=version.cause)
+
+
+def _load(engine: Engine, config: Config) -> str:
+    # The readers of YAML, which a server that serves what it has needs not.
+    from core.programs.source import read
+
+    folder = _folder(config)
+    try:
+        return engine.load_program(read(folder).files, calls.now_us())
+    except ProgramError as error:
+        raise error.under(str(folder)) from error
 
 
 def _folder(config: Config) -> Path:

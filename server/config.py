@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
-
-import yaml
 
 from core import limits
 from core.errors import ConfigError, nearest
@@ -24,6 +21,7 @@ from server import logs
 
 # Where `rapport serve` looks when it is not told; made by `rapport init`.
 FILE: Final = "rapport.yaml"
+SAME: Final = "same"
 FILE_ENVIRONMENT: Final = "RAPPORT_CONFIG"
 
 
@@ -76,9 +74,9 @@ class Config:
         default="",
         metadata=_row(
             "listen.control",
-            "Address of the other services. Empty: the same as listen.decisions. Give it an address "
-            "of its own to keep programs, "
-            "models and profiles away from the channels.",
+            "Address of the other services. Empty: the port after that of listen.decisions (a free one "
+            "where that is 0). 'same': everything is served at listen.decisions, by the slower "
+            "transport that these use.",
         ),
     )
     store_path: str = dataclasses.field(
@@ -132,12 +130,31 @@ class Config:
             high=3600,
         ),
     )
+    threads_loops: int = dataclasses.field(
+        default=0,
+        metadata=_row(
+            "threads.loops",
+            "Native threads that serve DecisionService, each with connections of its own; one uses a whole "
+            "processor before the next helps. 0: one for each processor this process may use.",
+            low=0,
+            high=256,
+        ),
+    )
+    threads_models: int = dataclasses.field(
+        default=4,
+        metadata=_row(
+            "threads.models",
+            "Native threads for decisions that may have to wait for a model. Raise it where slow models decide much.",
+            low=1,
+            high=256,
+        ),
+    )
     threads_handlers: int = dataclasses.field(
         default=4,
         metadata=_row(
             "threads.handlers",
-            "Threads that answer calls of DecisionService. A decision is short, so more than the "
-            "processors only helps when many calls write.",
+            "Python threads behind DecisionService: reports, events, explanations, and every decision "
+            "where listen.control is 'same'. They share one lock, so more help only while they wait.",
             low=1,
             high=256,
         ),
@@ -180,6 +197,46 @@ class Config:
             "together. Lower it where memory is short.",
             low=1 << 16,
             high=1 << 30,
+        ),
+    )
+    limits_idle_seconds: float = dataclasses.field(
+        default=0.0,
+        metadata=_row(
+            "limits.idle_seconds",
+            "How long a connection of DecisionService may stay without a call. 0: for ever.",
+            low=0,
+            high=1e6,
+        ),
+    )
+    limits_age_seconds: float = dataclasses.field(
+        default=0.0,
+        metadata=_row(
+            "limits.age_seconds",
+            "How old a connection of DecisionService may become before it is asked to go, so that clients "
+            "spread anew over servers. 0: for ever.",
+            low=0,
+            high=1e6,
+        ),
+    )
+    tls_certificate: str = dataclasses.field(
+        default="",
+        metadata=_row(
+            "tls.certificate",
+            "File of the server's certificate (PEM), then those that lead to its authority. Empty: no TLS. "
+            "Replaced files are used for new connections within seconds.",
+            path=True,
+        ),
+    )
+    tls_key: str = dataclasses.field(
+        default="",
+        metadata=_row("tls.key", "File of the certificate's private key (PEM, no passphrase).", path=True),
+    )
+    tls_client_authorities: str = dataclasses.field(
+        default="",
+        metadata=_row(
+            "tls.client_authorities",
+            "File of authorities (PEM): every client must show a certificate that one of them signed. Empty: none is asked.",
+            path=True,
         ),
     )
     drain_seconds: float = dataclasses.field(
@@ -257,7 +314,19 @@ class Config:
     def shared(self) -> bool:
         """Whether one address serves everything; port 0 twice asks for two free ports."""
         same = self.listen_control == self.listen_decisions and not self.listen_control.endswith(":0")
-        return same or not self.listen_control
+        return same or self.listen_control == SAME
+
+    @property
+    def control_address(self) -> str:
+        """Where the other services listen: as set, or beside listen.decisions."""
+        if self.listen_control:
+            return self.listen_decisions if self.shared else self.listen_control
+        host, _, port = self.listen_decisions.rpartition(":")
+        if self.listen_decisions.startswith("unix:"):
+            return f"{self.listen_decisions}.control"
+        if not port.isdigit():
+            return self.listen_decisions
+        return f"{host}:{int(port) + 1 if int(port) else 0}"
 
 
 def rows() -> list[tuple[dataclasses.Field[Any], Row]]:
@@ -271,7 +340,7 @@ _PREFIXES: Final = tuple(
     sorted(
         {
             f"RAPPORT_{key}_"
-            for key in ("LISTEN", "STORE", "PROGRAMS", "MODELS", "THREADS", "LIMITS", "DRAIN", "LOG")
+            for key in ("LISTEN", "STORE", "PROGRAMS", "MODELS", "THREADS", "LIMITS", "TLS", "DRAIN", "LOG")
         }
     )
 )
@@ -284,12 +353,19 @@ def _read(file: Path) -> object:
         raise ConfigError(
             str(file), f"cannot be read: {error.strerror}", hint="rapport init writes one."
         ) from error
-    try:
-        if file.suffix == ".toml":
+    if file.suffix == ".toml":
+        import tomllib
+
+        try:
             return tomllib.loads(text.decode())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(str(file), f"is not TOML: {error}") from error
+    import yaml
+
+    try:
         return yaml.safe_load(text) or {}
-    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(str(file), f"is not {'TOML' if file.suffix == '.toml' else 'YAML'}: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(str(file), f"is not YAML: {error}") from error
 
 
 def _flatten(document: object, file: str, prefix: str = "") -> dict[str, object]:

@@ -61,14 +61,12 @@ class Listener:
             maximum_concurrent_rpcs=calls,
         )
         if address.startswith("unix:"):
-            _clear_stale(key, address.removeprefix("unix:"))
+            clear_stale(key, address.removeprefix("unix:"))
         try:
             port = self.server.add_insecure_port(address)
         except RuntimeError as error:
             self._pool.shutdown(wait=False)
-            raise AddressUnavailable(
-                key, f"cannot listen on {address}: {_why(address)}", hint=_what_to_do(key)
-            ) from error
+            raise unavailable(key, address) from error
         host = address.rpartition(":")[0]
         self.address = address if address.startswith("unix:") else f"{host}:{port}"
 
@@ -106,7 +104,7 @@ def check(key: str, address: str) -> None:
         )
 
 
-def _clear_stale(key: str, path: str) -> None:
+def clear_stale(key: str, path: str) -> None:
     """Remove the socket file that a killed server left; one that answers is in use."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
@@ -124,6 +122,11 @@ def _clear_stale(key: str, path: str) -> None:
     raise AddressUnavailable(
         key, f"cannot listen on unix:{path}: another server listens there", hint=_what_to_do(key)
     )
+
+
+def unavailable(key: str, address: str) -> AddressUnavailable:
+    """Why ``address``, the value of setting ``key``, could not be bound, in words."""
+    return AddressUnavailable(key, f"cannot listen on {address}: {_why(address)}", hint=_what_to_do(key))
 
 
 def _why(address: str) -> str:

@@ -7,6 +7,7 @@ All methods may be called from many threads at once. All raise `core.errors.Rapp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Protocol
 
 from core.decision import DecideAnswer, DecideRequest, Event, Identifier
@@ -26,19 +27,19 @@ class Decider(Protocol):
         """Decide with full explanation and keep nothing of it."""
         ...
 
-    def record(self, outcomes: Sequence[Outcome]) -> Sequence[OutcomeResult]:
-        """Record outcomes, each for itself; durable and visible when it returns. In the order given."""
+    def recording(self, outcomes: Sequence[Outcome]) -> Future[Sequence[OutcomeResult]]:
+        """Record outcomes, each for itself; durable and visible once the future has its value. In the order given."""
         ...
 
-    def tell(
+    def telling(
         self,
         identifiers: Sequence[Identifier],
         events: Sequence[Event],
         attributes: Mapping[str, AnyValue],
         source: str,
         at_us: int | None,
-    ) -> TellResult:
-        """Keep events and attributes of a customer; durable and visible when it returns."""
+    ) -> Future[TellResult]:
+        """Keep events and attributes of a customer; durable and visible once the future has its value."""
         ...
 
 

@@ -3,8 +3,9 @@
 Health follows grpc.health.v1. A service that is bound is SERVING; DecisionService and the whole ("") become SERVING only
 once a program is loaded, so that a balancer sends nothing that would be refused.
 
-The end: the first SIGTERM or SIGINT sets health to NOT_SERVING, takes no new calls, and lets running ones finish for
-drain.seconds; a second one ends the process at once, which loses nothing acknowledged, for the store is safe against that.
+The end: the first SIGTERM or SIGINT sets health to NOT_SERVING, answers new calls UNAVAILABLE with DRAINING (server/door.py says
+how), sends clients away, and lets running calls finish for drain.seconds; a second one ends the process at once, which loses
+nothing acknowledged, for the store is safe against that.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from grpc_reflection.v1alpha import reflection
 
 from server import logs
 from server.config import Config
+from server.door import Door
+from server.front import Front
 from server.listener import Listener
 from server.services import decisions
 
@@ -41,47 +44,64 @@ class Served:
 class Process:
     """Everything bound and answering. Made not started; `start`, then `wait`, which returns once drained."""
 
-    def __init__(self, config: Config, channels: Sequence[Served], control: Sequence[Served]) -> None:
+    def __init__(
+        self, config: Config, channels: Sequence[Served], control: Sequence[Served], front: Front | None = None
+    ) -> None:
         """Bind the addresses; ``channels`` are served at listen.decisions, ``control`` at listen.control.
+
+        With ``front``, which has listen.decisions already, ``channels`` are served at listen.control too, for tools that
+        ask everything there.
 
         Raises ConfigError or AddressUnavailable, and then nothing stays bound.
         """
         self._config = config
         self._health = health.HealthServicer()
+        self._door = Door()
         self._ended = threading.Event()
         self._ready = False
         both = [*channels, *control]
-        self._listeners: list[Listener] = []
-        if config.shared:
-            self._bind(
-                "listen.decisions",
-                config.listen_decisions,
-                config.threads_handlers,
-                config.limits_control_message_bytes,
-                both,
-            )
-        else:
-            self._bind(
-                "listen.decisions",
-                config.listen_decisions,
-                config.threads_handlers,
-                config.limits_message_bytes,
-                channels,
-            )
-            try:
+        self._front = front
+        self._listeners: list[Listener | Front] = []
+        try:
+            if config.shared:
+                self._bind(
+                    "listen.decisions",
+                    config.listen_decisions,
+                    config.threads_handlers,
+                    config.limits_control_message_bytes,
+                    both,
+                )
+            elif front is not None:
+                self._listeners.append(front)
+            else:
+                self._bind(
+                    "listen.decisions",
+                    config.listen_decisions,
+                    config.threads_handlers,
+                    config.limits_message_bytes,
+                    channels,
+                )
+            if not config.shared:
                 self._bind(
                     "listen.control",
-                    config.listen_control,
+                    config.control_address,
                     config.threads_control,
                     config.limits_control_message_bytes,
-                    control,
+                    both if front is not None else control,
                 )
-            except Exception:
-                self._listeners[0].stop(0).result()
-                raise
+        except Exception:
+            for listener in self._listeners:
+                listener.stop(0).result()
+            raise
         for served in both:
             self._health.set(served.name, _NOT_SERVING if served.name == decisions.NAME else _SERVING)
         self._health.set(health.OVERALL_HEALTH, _NOT_SERVING)
+        self._tell_front(False)
+
+    def _tell_front(self, serves: bool) -> None:
+        if self._front is not None:
+            self._front.serving(decisions.NAME, serves)
+            self._front.serving(health.OVERALL_HEALTH, serves)
 
     def _bind(self, key: str, address: str, threads: int, message_bytes: int, services: Sequence[Served]) -> None:
         listener = Listener(
@@ -90,7 +110,7 @@ class Process:
             threads,
             self._config.limits_concurrent_calls,
             message_bytes,
-            [served.handlers for served in services],
+            [self._door, *(served.handlers for served in services)],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, listener.server)
         names = [*(served.name for served in services), health.SERVICE_NAME, reflection.SERVICE_NAME]
@@ -113,6 +133,7 @@ class Process:
             self._ready = True
             self._health.set(decisions.NAME, _SERVING)
             self._health.set(health.OVERALL_HEALTH, _SERVING)
+            self._tell_front(True)
 
     def take_signals(self) -> None:
         """From here on SIGTERM and SIGINT drain. To be called from the main thread."""
@@ -137,7 +158,11 @@ class Process:
         self._ended.wait()
         logs.get("process").info("draining", seconds=self._config.drain_seconds)
         self._health.enter_graceful_shutdown()
-        for stopped in [listener.stop(self._config.drain_seconds) for listener in self._listeners]:
+        self._tell_front(False)
+        self._door.shut()
+        stopping = [listener.stop(self._config.drain_seconds) for listener in self._listeners]
+        self._door.answer()
+        for stopped in stopping:
             stopped.result()
         before_exit()
         logs.get("process").info("stopped")

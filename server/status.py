@@ -33,8 +33,12 @@ CODES: Final[dict[type[errors.RapportError], grpc.StatusCode]] = {
     errors.UnknownName: grpc.StatusCode.INVALID_ARGUMENT,
     errors.BadValue: grpc.StatusCode.INVALID_ARGUMENT,
     errors.TooLarge: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.HistoryFull: grpc.StatusCode.INVALID_ARGUMENT,
     errors.BadToken: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    # As every gRPC library tells what its own limits refuse.
+    errors.PastLimit: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.NotServed: grpc.StatusCode.UNIMPLEMENTED,
     errors.DeadlineTooShort: grpc.StatusCode.DEADLINE_EXCEEDED,
     # The program owner's and the model owner's.
     errors.ProgramError: grpc.StatusCode.INVALID_ARGUMENT,

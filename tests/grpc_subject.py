@@ -2,6 +2,9 @@
 
 The services, codec and wire are the server's own; the client side is written here from the protos, so that a field
 converted wrongly on both sides of the server's code still shows. The engine's clock is the step's time.
+
+``compiled`` asks DecisionService at the data plane's address. Its clock is the machine's, so a decision names its moment, unless
+events go with it: those are kept only for a decision about now, and Python, whose clock is the engine's, makes it.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ from protos.rapport.v1 import (
     program_pb2_grpc,
     values_pb2,
 )
+from server.config import Config
+from server.front import Front
 from server.services.decisions import DecisionService
 from server.services.profiles import ProfileService
 from server.services.programs import ProgramService
@@ -54,10 +59,15 @@ SECONDS = 30  # bound on every call; none should come near it
 class GrpcSubject:
     """A context manager: an engine, a server on a free port of 127.0.0.1, and two channels that take turns."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, compiled: bool = False) -> None:
         self.inner = EngineSubject(folder)
         engine, store = self.inner.engine, self.inner.store
         most = limits.MESSAGE_BYTES
+        self.front: Front | None = None
+        if compiled:
+            config = Config(listen_decisions="127.0.0.1:0", threads_loops=2, threads_models=1, threads_handlers=2)
+            self.front = Front(config, DecisionService(engine, most).methods(), engine)
+            self.front.start()
         self.server = grpc.server(ThreadPoolExecutor(2))
         self.server.add_generic_rpc_handlers(
             (
@@ -71,6 +81,7 @@ class GrpcSubject:
         # Separate connections: what one has acknowledged, the other must see.
         apart = [("grpc.use_local_subchannel_pool", 1)]
         self.channels = [grpc.insecure_channel(f"127.0.0.1:{port}", options=apart) for _ in range(2)]
+        self.fronts = [grpc.insecure_channel(self.front.address, options=apart) for _ in range(2)] if self.front else []
         self.calls = 0
 
     def __enter__(self) -> GrpcSubject:
@@ -78,15 +89,23 @@ class GrpcSubject:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for channel in self.channels:
+        for channel in [*self.channels, *self.fronts]:
             channel.close()
         self.server.stop(grace=None).wait(SECONDS)
+        if self.front is not None:
+            self.front.stop(SECONDS).result()
         self.inner.__exit__(kind, error, trace)
 
     @property
     def channel(self) -> grpc.Channel:
         self.calls += 1
         return self.channels[self.calls % len(self.channels)]
+
+    @property
+    def decisions(self) -> decision_pb2_grpc.DecisionServiceStub:
+        self.calls += 1
+        channels = self.fronts or self.channels
+        return decision_pb2_grpc.DecisionServiceStub(channels[self.calls % len(channels)])
 
     def load(self, sources: Mapping[str, bytes], at_us: int) -> None:
         try:
@@ -105,7 +124,7 @@ class GrpcSubject:
     def tell(self, who: Sequence[Identifier], events: Sequence[Event], at_us: int) -> None:
         self.inner.clock_us = at_us
         request = decision_pb2.TellRequest(identifiers=_who(who), events=_events(events), at=_instant(at_us))
-        decision_pb2_grpc.DecisionServiceStub(self.channel).Tell(request, timeout=SECONDS)
+        self.decisions.Tell(request, timeout=SECONDS)
 
     def consent(self, who: Sequence[Identifier], purpose: str, channel: str, granted: bool, at_us: int) -> None:
         request = profile_pb2.SetConsentRequest(
@@ -137,7 +156,9 @@ class GrpcSubject:
             seed=request.seed,
             deferred=request.deferred,
         )
-        answer = decision_pb2_grpc.DecisionServiceStub(self.channel).Decide(message, timeout=SECONDS)
+        if self.front is not None and not request.events:
+            message.as_of.CopyFrom(_instant(now_us))
+        answer = self.decisions.Decide(message, timeout=SECONDS)
         return answer_from(answer)
 
     def record(self, outcome: Outcome, now_us: int) -> OutcomeStatus:
@@ -145,8 +166,7 @@ class GrpcSubject:
         report = decision_pb2.Outcome(token=outcome.token, outcome=outcome.outcome, key=outcome.key)
         if outcome.at_us is not None:
             report.at.CopyFrom(_instant(outcome.at_us))
-        stub = decision_pb2_grpc.DecisionServiceStub(self.channel)
-        (result,) = stub.Record(decision_pb2.RecordRequest(outcomes=[report]), timeout=SECONDS).results
+        (result,) = self.decisions.Record(decision_pb2.RecordRequest(outcomes=[report]), timeout=SECONDS).results
         return OutcomeStatus(result.status)
 
 

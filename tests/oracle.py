@@ -445,13 +445,13 @@ def score(moment: Moment, offer: Offer, models: Mapping[str, OracleModel]) -> Sc
     factors = Factors(propensity, context, value, lever)
     if rules.formula is None:
         # This order of multiplication, so that the last bit is the same everywhere.
-        priority = ((propensity * (1.0 + context / 100.0)) * value) * (1.0 + lever / 100.0)
+        priority = ((propensity * factor(context)) * value) * factor(lever)
     else:
         terms = {
             "propensity": propensity,
-            "context_weight": 1.0 + context / 100.0,
+            "context_weight": factor(context),
             "value": value,
-            "levers": 1.0 + lever / 100.0,
+            "levers": factor(lever),
         }
         given = moment.values(rules.formula)
         given |= {one: terms[one.name] for one in rules.formula.inputs if one.kind is InputKind.TERM}
@@ -475,6 +475,15 @@ def percents(moment: Moment, weights: Sequence[Weight]) -> float:
         if holds(moment, weight.when):
             total += weight.percent
     return total
+
+
+def factor(percent: float) -> float:
+    """What a sum of percents multiplies a priority by; a sum below -100 % takes all of it, and no more.
+
+    >>> [factor(percent) for percent in (55.0, -100.0, -150.0)]
+    [1.55, 0.0, 0.0]
+    """
+    return max(1.0 + percent / 100.0, 0.0)
 
 
 def scorecard(moment: Moment, card: ScorecardPropensity) -> float:

@@ -18,6 +18,10 @@ from core.programs.program import Program
 from core.schema import STANDARD_OUTCOMES, AnyValue, Namespace, Normaliser
 from tests.oracle import Case, Contact, OracleCustomer, OracleModel, decide
 
+# How wrong a caller's clock may be, and how long after its expiry an instance's late reports are taken.
+SKEW_US = 5 * 60 * 1_000_000
+LATE_US = 400 * 86_400 * 1_000_000
+
 
 @dataclass(slots=True)
 class _Person:
@@ -46,6 +50,7 @@ class _Instance:
     identifiers: tuple[Identifier, ...]
     offer: str
     channel: str
+    decided_us: int
     expires_us: int
 
 
@@ -167,17 +172,21 @@ class OracleHub:
         number = len(self._instances) + 1
         token = f"oracle-{number}"
         expires_us = now_us + self.program.instance_expiry_us
-        self._instances[token] = _Instance(request.identifiers, offer.offer, request.channel, expires_us)
+        self._instances[token] = _Instance(request.identifiers, offer.offer, request.channel, now_us, expires_us)
         return replace(offer, token=token, instance=number)
 
     def record(self, outcome: Outcome, now_us: int) -> OutcomeStatus:
         """One outcome of one instance: counted at its own time, once for each key."""
         instance = self._instances.get(outcome.token)
         at_us = now_us if outcome.at_us is None else outcome.at_us
-        if instance is None or at_us > instance.expires_us:
+        if instance is None:
             return OutcomeStatus.UNKNOWN
         if outcome.outcome not in {*STANDARD_OUTCOMES, *self.program.schema.outcomes}:
             raise UnknownName("outcome", outcome.outcome, self.program.schema.outcomes)
+        if at_us > now_us + SKEW_US or at_us < instance.decided_us - SKEW_US:
+            return OutcomeStatus.REFUSED
+        if at_us > instance.expires_us or now_us > instance.expires_us + LATE_US:
+            return OutcomeStatus.UNKNOWN
         contacts = self._ensure(instance.identifiers).contacts
         key = (outcome.token, outcome.outcome, outcome.key)
         if key in contacts:

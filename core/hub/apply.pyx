@@ -16,7 +16,9 @@ import struct
 import msgspec
 
 from core.hub.buffer cimport buffer_append, buffer_free, buffer_reserve
-from core.hub.contacts cimport CONTACT_BYTES, ContactEntry, ContactList, contacts_merge, contacts_open
+from core.hub.contacts cimport (
+    CONTACT_BYTES, MERGED_COUNTED, MERGED_DUPLICATE, MERGED_PAST, ContactEntry, ContactList, contacts_merge, contacts_open,
+)
 from core.hub.lmdb cimport MDB_APPEND, MDB_NOTFOUND
 from core.hub.record cimport (
     VALUE_BOOL, VALUE_DOUBLE, VALUE_ENUM, VALUE_INT, VALUE_MONEY, VALUE_SET, VALUE_TIMESTAMP,
@@ -44,6 +46,10 @@ LETTERS = {
 }
 
 _handlers = {}
+
+_STATUSES = {
+    MERGED_COUNTED: OutcomeStatus.APPLIED, MERGED_DUPLICATE: OutcomeStatus.DUPLICATE, MERGED_PAST: OutcomeStatus.TOO_OLD,
+}
 
 
 def register(mutation_type, function) -> None:
@@ -489,7 +495,6 @@ def _record_events(Applier applier, mutation):
     if len(mutation.events) > limits.EVENTS_PER_CUSTOMER:
         raise TooLarge("events", len(mutation.events), limits.EVENTS_PER_CUSTOMER)
     applier.packer.clear()
-    latest = None
     for event in mutation.events:
         check_time(f"event {event.type}: at", event.at_us)
         described = applier.event_kinds.get(event.type)
@@ -509,14 +514,17 @@ def _record_events(Applier applier, mutation):
             name = next(name for name in given if name not in known)
             raise UnknownName(f"field of event type {event.type}", name, known)
         applier.packer.pack(number, event.at_us, hashed(f"event {event.type}: key", event.key), cells)
-        latest = event.at_us if latest is None else max(latest, event.at_us)
-    customer, created = applier.opened(mutation.identifiers, latest)
+    customer, created = applier.opened(mutation.identifiers, INT64_MIN)
     stored = applier.event_list(customer)
     merged, counted = applier.packer.merge(stored, f"Customer {customer}'s event list")
     if merged != stored:
         applier.events[customer] = merged
+    for event, became in zip(mutation.events, counted, strict=True):
+        if became != MERGED_PAST:
+            builder_touch(&applier.builder, event.at_us)
     applier.finish_record(customer)
-    return EventsResult(customer, created, tuple(counted))
+    return EventsResult(
+        customer, created, tuple([became == MERGED_COUNTED for became in counted]), counted.count(MERGED_PAST))
 
 
 def _record_outcomes(Applier applier, mutation):
@@ -583,9 +591,11 @@ def _record_outcomes(Applier applier, mutation):
         merged = applier.merged.data[:applier.merged.size]
         if merged != stored:
             applier.contacts[customer] = merged
-        for index, row in enumerate(rows):
-            applied = applier.flags.data[<size_t>index]
-            statuses[row[0]] = OutcomeStatus.APPLIED if applied else OutcomeStatus.DUPLICATE
+        became = [_STATUSES[applier.flags.data[<size_t>index]] for index in range(len(rows))]
+        past = {row[2] for row, status in zip(rows, became, strict=True) if status is OutcomeStatus.TOO_OLD}
+        for row, status in zip(rows, became, strict=True):
+            # A repeat of one that was not kept repeats nothing that counts.
+            statuses[row[0]] = OutcomeStatus.TOO_OLD if row[2] in past else status
     return tuple(statuses)
 
 

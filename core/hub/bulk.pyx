@@ -26,6 +26,7 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from core.hub.apply cimport Applier
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free
 from core.hub.cells cimport LARGE_RECORD, LONG_TEXT, MANY_IDENTIFIERS
+from core.hub.contacts cimport MERGED_COUNTED
 from core.hub.environment cimport IDENTIFIER_KEY_BYTES, Transaction, identifier_key
 from core.hub.events cimport (
     EVENT_LONG, EventBuilder, MergeScratch, event_begin, event_clear_text, event_finish, event_set_f64,
@@ -545,7 +546,7 @@ cdef class Rows:
                 return STOP_DAMAGED
             counted = 0
             for k in range(packed):
-                counted += applied.data[k]
+                counted += applied.data[k] == MERGED_COUNTED
             self.tally.changed += counted
             self.tally.unchanged += packed - counted
             if counted:

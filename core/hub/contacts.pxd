@@ -18,6 +18,12 @@ cdef enum:
     LIST_CHECKED_FROM = 8  # the checksum covers everything from here
     CONTACT_BYTES = 40
 
+cdef enum Merged:
+    # What a merge did with an added entry, of contacts and of events.
+    MERGED_DUPLICATE = 0  # was there already, or earlier in what is added
+    MERGED_COUNTED = 1  # is in the new list
+    MERGED_PAST = 2  # the list is full, and this is older than everything kept: it is not in the new list
+
 cdef packed struct ContactEntry:
     int64_t at  # microseconds; the sort key, then dedup
     uint64_t dedup  # SipHash that makes the contact count once
@@ -82,8 +88,8 @@ cdef inline uint32_t contacts_after(const ContactList* contacts, int64_t at) noe
 
 
 # Merge `added` entries (any order; scratch: reordered) into the stored list at `existing` (NULL: none) and write the
-# new list to `output`. An entry whose dedup is in the list, or earlier in `added`, is a duplicate; `applied[i]`, when not
-# NULL, tells for each entry in the order given: 1 counted, 0 duplicate. The oldest go when there are too many.
+# new list to `output`. An entry whose dedup is in the list, or earlier in `added`, is a duplicate. The oldest go when
+# there are too many, also of those added. `applied[i]`, when not NULL, tells for each entry in the order given: a Merged.
 # Returns 0, -1 without memory, or a Fault of the existing list.
 cdef int contacts_merge(
     const uint8_t* existing, size_t size, ContactEntry* added, uint32_t count, uint8_t* applied, Buffer* output

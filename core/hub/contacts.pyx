@@ -21,12 +21,31 @@ cdef inline bint before(const ContactEntry* a, const ContactEntry* b) noexcept n
     return a.at < b.at or (a.at == b.at and a.dedup < b.dedup)
 
 
+cdef uint32_t entries_before(const ContactEntry* entry, const ContactEntry* others, uint32_t count) noexcept nogil:
+    """How many of `others` go before `entry`."""
+    cdef uint32_t i, older = 0
+    for i in range(count):
+        older += before(&others[i], entry)
+    return older
+
+
+cdef uint32_t known_before(const ContactEntry* entry, const ContactList* known, uint32_t most) noexcept nogil:
+    """How many of the list go before `entry`, counted up to `most`."""
+    cdef ContactEntry other
+    cdef uint32_t i
+    for i in range(min(most, known.count)):
+        contacts_read(known, i, &other)
+        if not before(&other, entry):
+            return i
+    return min(most, known.count)
+
+
 cdef int contacts_merge(
     const uint8_t* existing, size_t size, ContactEntry* added, uint32_t count, uint8_t* applied, Buffer* output
 ) noexcept nogil:
     cdef ContactList known
     cdef ContactEntry entry
-    cdef uint32_t i, j, fresh, total, skip, checksum, next_known, next_added
+    cdef uint32_t i, j, fresh, total, skip, older, checksum, next_known, next_added
     cdef uint16_t magic = CONTACTS_MAGIC
     cdef uint64_t dedup
     cdef int fault
@@ -52,10 +71,21 @@ cdef int contacts_merge(
                     duplicate = True
                     break
         if applied != NULL:
-            applied[i] = 0 if duplicate else 1
+            applied[i] = MERGED_DUPLICATE if duplicate else MERGED_COUNTED
         if not duplicate:
             added[fresh] = entry
             fresh += 1
+    total = known.count + fresh
+    skip = total - CONTACTS if total > CONTACTS else 0
+    if skip and applied != NULL:
+        # While those added still lie in the order given: one goes when fewer than `skip` of all others are older.
+        j = 0
+        for i in range(count):
+            if applied[i] == MERGED_COUNTED:
+                older = entries_before(&added[j], added, fresh) + known_before(&added[j], &known, skip)
+                if older < skip:
+                    applied[i] = MERGED_PAST
+                j += 1
     # Insertion sort: few are added at once, mostly in order.
     for i in range(1, fresh):
         entry = added[i]
@@ -64,8 +94,6 @@ cdef int contacts_merge(
             added[j] = added[j - 1]
             j -= 1
         added[j] = entry
-    total = known.count + fresh
-    skip = total - CONTACTS if total > CONTACTS else 0
     output.size = 0
     if buffer_reserve(output, LIST_HEADER_BYTES + <size_t>(total - skip) * CONTACT_BYTES):
         return -1
@@ -108,7 +136,7 @@ def unpack(bytes data not None, str what="A contact history"):
 
 
 def merge(existing, added):
-    """The list made from `existing` (bytes or None) and `added` tuples as `unpack` gives them; and what counted."""
+    """The list made from `existing` (bytes or None) and `added` tuples as `unpack` gives them; and what became of each."""
     cdef Buffer entries, flags, output
     cdef ContactEntry entry
     cdef const uint8_t* start = NULL
@@ -139,7 +167,7 @@ def merge(existing, added):
             raise MemoryError
         if code:
             raise damaged(code, "A contact history")
-        return output.data[:output.size], [flags.data[i] == 1 for i in range(len(added))]
+        return output.data[:output.size], [flags.data[i] for i in range(len(added))]
     finally:
         buffer_free(&entries)
         buffer_free(&flags)

@@ -165,6 +165,7 @@ cdef class Environment:
     cdef readonly bint read_only  # opened for reading only
     cdef readonly bint closed  # nothing can be done any more
     cdef int lock  # descriptor of rapport.lock, held with flock while open for writing; -1 without
+    cdef int table  # descriptor of lock.mdb, -1 without; closed after LMDB, whose locks on the file go with any descriptor
     cdef int pid  # the process that opened it: an environment must not be used after a fork
     cdef tuple identity  # (device, inode) of the folder, its key in the register of open ones
 

@@ -19,6 +19,7 @@ import fcntl
 import os
 import shutil
 import stat as status
+import time
 
 import msgspec
 
@@ -35,6 +36,10 @@ from core.hub.record cimport FAULT_BOUNDS, FAULT_NONE, RecordView, damaged, reco
 FORMAT_VERSION = 1
 DATABASES = ("profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs")
 BY_CUSTOMER = ("profiles", "contacts", "events")
+# LMDB begins with two pages that say what the file holds, in turn; no page is smaller than this.
+BEGINNING_BYTES = 2 * 4096
+# A process that looks whether anybody writes holds rapport.lock for microseconds; a server that starts tries so often.
+LOCK_TRIES = 3
 
 cdef enum:
     FREE_DATABASE = 0  # LMDB's own list of free pages
@@ -142,6 +147,37 @@ cdef int check_format(MDB_env* env, str shown) except -1:
             "Use the release that made it, or import the data into a new store.",
         )
     return 0
+
+
+def _check_beginning(path: str) -> None:
+    """Refuse a data.mdb that is too short to say what it is: nothing in it, or not its first two pages."""
+    file = os.path.join(path, "data.mdb")
+    try:
+        there = os.stat(file).st_size
+    except OSError as error:
+        raise system_error(error, "looking at data.mdb", path) from error
+    if there >= BEGINNING_BYTES:
+        return
+    problem = "data.mdb is empty" if there == 0 else f"data.mdb has {there} bytes, and a store at least {BEGINNING_BYTES}"
+    raise StoreCorrupt(
+        f"The store at {path}", f"{problem}: it was cut off, or never written",
+        "Restore the store from a backup. Where there never was one, remove data.mdb: the server then makes a new store.",
+    )
+
+
+def _is_written(path: str) -> bool:
+    """Whether a process holds rapport.lock, as far as that can be seen without keeping it."""
+    try:
+        descriptor = os.open(os.path.join(path, "rapport.lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 cdef int check_length(str path, size_t map_bytes, bint read_only) except -1:
@@ -272,7 +308,14 @@ def _take_lock(path: str, create: bool) -> int:
     except OSError as error:
         raise system_error(error, "opening rapport.lock", path) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for tried in range(LOCK_TRIES):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if tried + 1 == LOCK_TRIES:
+                    raise
+                time.sleep(0.01)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     except BlockingIOError:
@@ -393,7 +436,8 @@ def open_environment(
             _create(path, map_bytes, meta or {})
         # Looked at without a lock table first: a folder that is not ours is left as it was found. Not so beside a
         # live writer, who could reuse the pages being looked at.
-        if environment.lock >= 0 or not os.path.exists(os.path.join(path, "rapport.lock")):
+        _check_beginning(path)
+        if environment.lock >= 0 or not _is_written(path):
             check_length(path, map_bytes, True if environment.lock < 0 else read_only)
             probe = open_env(path, path, map_bytes, MDB_RDONLY | MDB_NOLOCK)
             try:
@@ -407,6 +451,7 @@ def open_environment(
         if open_databases(environment.handles.env, &environment.handles, path, MDB_RDONLY, 0):
             raise StoreCorrupt(f"The store at {path}", "one of its databases is missing")
         if not read_only:
+            environment.fill_table()
             # Slots of readers that were killed would keep old pages from being reused.
             api.reader_check(environment.handles.env, &dead)
     except BaseException:
@@ -425,6 +470,7 @@ cdef class Environment:
 
     def __cinit__(self):
         self.lock = -1
+        self.table = -1
         self.closed = True
 
     def __init__(self):
@@ -442,9 +488,28 @@ cdef class Environment:
         if self.handles.env != NULL:
             api.env_close(self.handles.env)
             self.handles.env = NULL
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close the files that LMDB does not know of; after it has closed its own."""
+        if self.table >= 0:
+            os.close(self.table)
+            self.table = -1
         if self.lock >= 0:
             os.close(self.lock)
             self.lock = -1
+
+    def fill_table(self) -> None:
+        """Give LMDB's table of readers its place on the disk now.
+
+        It is a sparse file in memory: a reader whose slot lay in a part never touched ended the process by a signal when
+        the disk was full.
+        """
+        try:
+            self.table = os.open(os.path.join(self.path, "lock.mdb"), os.O_RDWR | os.O_CLOEXEC)
+            os.posix_fallocate(self.table, 0, os.fstat(self.table).st_size)
+        except OSError as error:
+            raise system_error(error, "making room for lock.mdb", self.path) from error
 
     def verify(self) -> int:
         """Visit every key and value of the newest committed state; see the .pyi."""
@@ -523,9 +588,7 @@ cdef class Environment:
             self.handles.env = NULL
         self.closed = True
         _open.pop(self.identity, None)
-        if self.lock >= 0:
-            os.close(self.lock)
-            self.lock = -1
+        self.let_go()
 
 
 cdef class Reader:

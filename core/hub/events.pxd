@@ -125,8 +125,8 @@ cdef struct MergeScratch:
     Buffer flags  # one byte an added entry: it counts
 
 # Merge `count` packed entries at `added` (any order) into the stored list at `existing` (NULL: none), into `output`. An
-# entry whose type and key are in the list, or earlier in `added`, is a duplicate; `applied[i]`, when not NULL, tells
-# for each: 1 counted, 0 duplicate. The oldest go when there are too many entries or bytes.
+# entry whose type and key are in the list, or earlier in `added`, is a duplicate. The oldest go when there are too many
+# entries or bytes, also of those added. `applied[i]`, when not NULL, tells for each: a Merged of contacts.pxd.
 # Returns 0, -1 without memory, or a Fault of the existing list. `scratch` is zeroed before its first use, kept between
 # calls, and freed by events_scratch_free.
 cdef int events_merge(

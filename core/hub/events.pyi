@@ -23,8 +23,9 @@ class Packer:
     def pack(self, type: int, at: int, key: int, cells: Sequence[tuple[str, _Cell]]) -> None:
         """Pack one event. ``cells`` are (letter, value) as `unpack` has them; None is missing. Raises TooLarge."""
 
-    def merge(self, existing: bytes | None, what: str = ...) -> tuple[bytes, list[bool]]:
-        """The new list, and for each packed event whether it counted (False: duplicate). Raises StoreCorrupt."""
+    def merge(self, existing: bytes | None, what: str = ...) -> tuple[bytes, list[int]]:
+        """The new list, and what became of each packed event: 1 counted, 0 duplicate, 2 older than everything a full
+        list keeps. Raises StoreCorrupt."""
 
     def unite(self, existing: bytes, other: bytes, what: str = ...) -> bytes:
         """One list of two lists' events, each type and key once. Raises StoreCorrupt."""

@@ -9,6 +9,7 @@ from libc.stdlib cimport qsort
 from libc.string cimport memset
 
 from core.hub.buffer cimport buffer_append, buffer_free, buffer_reserve
+from core.hub.contacts cimport MERGED_COUNTED, MERGED_DUPLICATE, MERGED_PAST
 from core.hub.record cimport damaged
 
 from core import limits
@@ -24,6 +25,7 @@ assert sizeof(EventHeader) == EVENT_HEADER_BYTES
 cdef struct Place:
     const uint8_t* entry  # borrowed from the list or from what is added
     EventHeader header  # its header, copied
+    uint32_t added  # 1 + its number among what is added; 0 of the list
 
 
 cdef int event_begin(
@@ -161,6 +163,7 @@ cdef int events_merge(
             return FAULT_BOUNDS
         places[i].entry = added + position
         places[i].header = header
+        places[i].added = i + 1
         position += header.size
         cell = find(table, mask, places, header.type, header.key)
         fresh[i] = 1 if cell[0] == 0 else 0
@@ -172,6 +175,7 @@ cdef int events_merge(
             return FAULT_BOUNDS
         places[count + i].entry = known.entries + position
         places[count + i].header = header
+        places[count + i].added = 0
         position += header.size
         bytes_left += header.size
         cell = find(table, mask, places, header.type, header.key)
@@ -180,7 +184,7 @@ cdef int events_merge(
     kept = 0
     for i in range(count):
         if applied != NULL:
-            applied[i] = fresh[i]
+            applied[i] = MERGED_COUNTED if fresh[i] else MERGED_DUPLICATE
         if fresh[i]:
             place = places[i]
             places[kept] = place
@@ -210,6 +214,8 @@ cdef int events_merge(
         if total > EVENTS or bytes_left > EVENT_LIST_BYTES:
             total -= 1
             bytes_left -= place.header.size
+            if applied != NULL and place.added:
+                applied[place.added - 1] = MERGED_PAST
             continue
         buffer_append(output, place.entry, place.header.size)
     memcpy(output.data, &magic, 2)
@@ -316,7 +322,7 @@ cdef class Packer:
         self.count += 1
 
     def merge(self, existing, str what="An event list"):
-        """(the new list, flags: which packed events counted) from `existing` (bytes or None) and what was packed."""
+        """(the new list, what became of each packed event: a Merged) from `existing` (bytes or None) and what was packed."""
         cdef const uint8_t* start = NULL
         cdef size_t size = 0
         cdef int code
@@ -336,7 +342,7 @@ cdef class Packer:
             raise MemoryError
         if code:
             raise damaged(code, what)
-        return self.output.data[:self.output.size], [self.flags.data[i] == 1 for i in range(self.count)]
+        return self.output.data[:self.output.size], [self.flags.data[i] for i in range(self.count)]
 
     def unite(self, bytes existing not None, bytes other not None, str what="An event list"):
         """The list of both lists' events, each (type, key) once."""

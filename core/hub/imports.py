@@ -11,7 +11,6 @@ from __future__ import annotations
 import msgspec
 
 from core.hub.apply import Applier, register
-from core.hub.bulk import apply_columns
 from core.hub.mutations import Mutation
 
 
@@ -60,6 +59,8 @@ class ImportResult(msgspec.Struct, frozen=True):
 
 
 def _apply(applier: Applier, mutation: ImportColumns) -> ImportResult:
+    from core.hub.bulk import apply_columns  # brings numpy, and a process that imports nothing needs none of it
+
     created, changed, unchanged, contested, refused = apply_columns(applier, mutation)
     return ImportResult(created, changed, unchanged, contested, tuple(refused))
 

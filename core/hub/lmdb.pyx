@@ -9,6 +9,7 @@ from posix.dlfcn cimport RTLD_LOCAL, RTLD_NOW, dlerror, dlopen, dlsym
 
 import errno
 import os
+import resource
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,33 @@ from pathlib import Path
 from core.errors import EngineFault, StoreCorrupt, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
 
 VERSION = (0, 9, 36)
+
+
+# A disk or a file that can grow by less than this is full: LMDB writes up to 256 KiB at once.
+LEAST_ROOM = 1 << 20
+
+
+cdef object fullness(str path):
+    """StoreFull when the disk has no room for the store at `path`, or its file may not grow; None when neither is so.
+
+    Both leave LMDB in order: the transaction is undone, and the next one is taken as soon as there is room.
+    """
+    cdef object most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    try:
+        space = os.statvfs(path)
+        there = os.stat(os.path.join(path, "data.mdb")).st_size
+    except OSError:
+        return None
+    # What is reserved for root is room for root only.
+    if (space.f_bfree if os.geteuid() == 0 else space.f_bavail) * space.f_frsize < LEAST_ROOM:
+        return StoreFull("disk", f"Free space on the disk that holds {path}; writes are taken again then, reads go on meanwhile.")
+    if most != resource.RLIM_INFINITY and there + LEAST_ROOM > most:
+        return StoreFull(
+            "store's file",
+            f"This process may write files of {most} bytes at most: raise the limit (ulimit -f) and start again; reads go on "
+            "meanwhile.",
+        )
+    return None
 
 
 cdef object error_for(int code, str doing, str path, bint writing):
@@ -27,7 +55,12 @@ cdef object error_for(int code, str doing, str path, bint writing):
             "store's map", "Raise store.map_bytes and start again; data stays as it is. Reads go on meanwhile."
         )
     if code == errno.ENOSPC or code == errno.EDQUOT:
-        return StoreFull("disk", f"Free space on the disk that holds {path}; reads go on meanwhile.")
+        return StoreFull("disk", f"Free space on the disk that holds {path}; writes are taken again then, reads go on meanwhile.")
+    if code == errno.EIO or code == errno.EFBIG:
+        # LMDB does not say why a write came back short: it makes EIO of it.
+        full = fullness(path)
+        if full is not None:
+            return full
     if code in (MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID):
         return StoreCorrupt(f"The store at {path}", cause)
     if writing and (code in (MDB_PANIC, MDB_BAD_TXN) or code > 0):

@@ -210,11 +210,14 @@ class CustomerResult(msgspec.Struct, frozen=True):
 
 
 class EventsResult(msgspec.Struct, frozen=True):
-    """The customer, whether he is new, and for each event whether it counted (False: duplicate)."""
+    """The customer, whether he is new, for each event whether it counts now (False: duplicate, or too old), and how many
+    were older than everything that his full list keeps: nothing was written of them.
+    """
 
     customer: int
     created: bool
     applied: tuple[bool, ...]
+    too_old: int = 0
 
 
 class OutcomeStatus(enum.IntEnum):
@@ -223,6 +226,7 @@ class OutcomeStatus(enum.IntEnum):
     APPLIED = 1
     DUPLICATE = 2  # counted before
     UNKNOWN_CUSTOMER = 3  # no such customer id, and no identifiers to make one from; nothing was written for it
+    TOO_OLD = 4  # older than everything that the customer's full history keeps; nothing was written for it
 
 
 class JoinResult(msgspec.Struct, frozen=True):

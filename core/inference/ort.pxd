@@ -97,7 +97,9 @@ cdef struct Api:
     void* (*GetAllocatorWithDefaultOptions)(void** allocator) noexcept nogil  # the runtime's own, never released
     void* (*AllocatorFree)(void* allocator, void* pointer) noexcept nogil
 
-cdef Api api  # filled once, when this module is imported; constant afterwards
+cdef int runtime_load() except -1  # to be called before anything below is used; loads at the first call. Raises ConfigError
+
+cdef Api api  # filled once, by runtime_load; constant afterwards
 cdef void* env  # the process's one environment
 cdef void* memory  # describes ordinary memory, for tensors over buffers of ours
 cdef void* allocator  # the runtime's default allocator

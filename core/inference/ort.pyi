@@ -1,4 +1,2 @@
-from typing import Final
-
-VERSION: Final[str]
-"""The runtime's own version, for example "1.31.1"."""
+def version() -> str:
+    """The runtime's own version, for example "1.31.1". Loads the runtime. Raises ConfigError."""

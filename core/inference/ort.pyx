@@ -4,12 +4,16 @@ The Python package is found, never imported: it would bring a second copy of the
 library exports one name, ``OrtGetApiBase``, which hands out the table for an API version. Version 5 (2020) holds
 everything used here, and every later release still serves it.
 
-A wrong slot would call a wrong function, so nothing is taken on trust: importing this module makes a status, a number
-tensor and a text tensor and reads them back, loads a one-node model written out below, asks for its inputs and
-outputs by name and type, and runs it. A library that does not answer as expected is refused with `ConfigError`.
+The library is loaded when the first model is, not when this module is imported: every plan's code links against this
+module, and a process without models should not wait for a runtime that it never calls.
+
+A wrong slot would call a wrong function, so nothing is taken on trust: loading makes a status, a number tensor and a
+text tensor and reads them back, loads a one-node model written out below, asks for its inputs and outputs by name and
+type, and runs it. A library that does not answer as expected is refused with `ConfigError`.
 """
 
 import importlib.util
+import threading
 from pathlib import Path
 
 from libc.stdint cimport int64_t, uint32_t
@@ -281,4 +285,20 @@ cdef object _load():
     return version
 
 
-VERSION = _load()
+_loading = threading.Lock()
+_version = ""
+
+
+cdef int runtime_load() except -1:
+    global _version
+    if not _version:
+        with _loading:
+            if not _version:
+                _version = _load()
+    return 0
+
+
+def version() -> str:
+    """The runtime's own version; loads the runtime. Raises ConfigError."""
+    runtime_load()
+    return _version

@@ -30,10 +30,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from core.errors import ModelError, NotFound, RapportError
-from core.inference import trial
 from core.inference.repository import (
     DESCRIPTION_FILE,
     MODEL_FILE,
@@ -45,8 +44,11 @@ from core.inference.repository import (
     package,
     scan,
 )
-from core.inference.runner import Runner
 from core.programs.model_binding import ModelBinding
+
+if TYPE_CHECKING:
+    from core.inference import trial
+    from core.inference.runner import Runner
 
 ACTIVE_FILE: Final = "ACTIVE"
 
@@ -327,6 +329,8 @@ class Registry:
             return False
 
     def _try(self, source: Package) -> trial.Verdict:
+        from core.inference import trial  # loads the runtime, which a start without models does not need
+
         try:
             return trial.run(source)
         except ModelError as error:
@@ -465,6 +469,8 @@ class Registry:
 
 
 def _loaded(source: Package, verdict: trial.Verdict) -> LiveModel:
+    from core.inference import trial
+
     description = describe(source)
     runner = trial.runner_of(source, description, verdict)
     return LiveModel(source.name, source.version, source.digest, description, runner, description.binding(runner.inputs))

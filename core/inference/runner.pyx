@@ -55,6 +55,7 @@ from core.inference.ort cimport (
     element_bytes,
     env,
     memory,
+    runtime_load,
     status_text,
 )
 
@@ -1131,6 +1132,7 @@ cdef class Runner:
         if handle.session != NULL:
             raise BadValue("Runner", "it holds a model already", "Make a new Runner for each model version.")
         self.name = name
+        runtime_load()
         handle.session = _open(name, model)
         status = api.SessionGetInputCount(handle.session, &count)
         if status != NULL:

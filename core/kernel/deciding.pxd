@@ -1,6 +1,7 @@
 """One decision, stage after stage."""
 
-from core.kernel.workspace cimport Request, Workspace
+from core.hub.environment cimport Snapshot
+from core.kernel.workspace cimport Request, Work
 
 cdef enum:
     # Beside LMDB's codes, which are 0, positive (errno) or from -30799 down.
@@ -8,4 +9,5 @@ cdef enum:
     DECIDE_DAMAGED = -2  # something stored fails its checks
     DECIDE_MEMORY = -3  # an allocation failed
 
-cdef int decide(Workspace space, const Request* request) noexcept nogil
+# `work` and `snapshot` are of one workspace.
+cdef int decide(Work* work, Snapshot* snapshot, const Request* request) noexcept nogil

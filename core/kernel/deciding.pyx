@@ -10,7 +10,7 @@ from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
 from libc.string cimport memset
 
-from core.hub.environment cimport snapshot_renew, snapshot_reset
+from core.hub.environment cimport Snapshot, snapshot_renew, snapshot_reset
 from core.kernel.arbitration cimport arbitrate, mark_returned
 from core.kernel.arena cimport arena_reset
 from core.kernel.contact cimport filter_contacts
@@ -22,7 +22,7 @@ from core.kernel.pricing cimport price_winner
 from core.kernel.rendering cimport render_winner, reserve_output
 from core.kernel.resolve cimport fill_frame, find_customer
 from core.kernel.scoring cimport score_survivors
-from core.kernel.workspace cimport Contender, Filled, Request, Winner, Work, Workspace
+from core.kernel.workspace cimport Contender, Filled, Request, Winner, Work
 
 cdef extern from "time.h" nogil:
     ctypedef int clockid_t
@@ -187,20 +187,19 @@ cdef bint _fill(Work* work, uint32_t wanted) noexcept nogil:
     return True
 
 
-cdef int decide(Workspace space, const Request* request) noexcept nogil:
+cdef int decide(Work* work, Snapshot* snapshot, const Request* request) noexcept nogil:
     """Decides one request; the answer stays in the workspace until its next decision.
 
     Returns DECIDED, DECIDE_DAMAGED, DECIDE_MEMORY, or an LMDB code. The request's memory must outlive the call.
     """
-    cdef Work* work = &space.work
     cdef int64_t began = _now_ns()
     cdef int code
     cdef uint32_t i
     if not _begin(work, request):
         return DECIDE_MEMORY
-    code = snapshot_renew(&space.snapshot)
+    code = snapshot_renew(snapshot)
     if code == 0:
-        code = find_customer(space)
+        code = find_customer(work, snapshot)
     if code == 0 and work.customer.damaged:
         code = DECIDE_DAMAGED
     if code == 0:
@@ -218,6 +217,6 @@ cdef int decide(Workspace space, const Request* request) noexcept nogil:
                 break
         if work.out_of_memory:
             code = DECIDE_MEMORY
-    snapshot_reset(&space.snapshot)
+    snapshot_reset(snapshot)
     work.took_ns = _now_ns() - began
     return code

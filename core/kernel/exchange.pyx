@@ -12,7 +12,6 @@ from libc.string cimport memset
 
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 
 from core import limits
 from core.decision import (
@@ -503,7 +502,7 @@ def decide_one(Plan plan not None, request, int64_t now_us, uint64_t seed, int64
     cdef Work* work = &space.work
     try:
         with nogil:
-            code = decide(space, &asked.request)
+            code = decide(&space.work, &space.snapshot, &asked.request)
         if code != DECIDED:
             raise _fail(code, plan)
         explain = int(request.explain)
@@ -528,6 +527,8 @@ def measure(Plan plan not None, requests, int rounds, int64_t now_us):
     cdef Workspace space = take(plan)
     cdef Asked asked
     cdef list all_asked = [_ask(plan, request, now_us, <uint64_t> i, 0) for i, request in enumerate(requests)]
+    import numpy as np  # only a benchmark needs it
+
     taken = np.empty(len(all_asked) * rounds, np.int64)
     cdef int64_t[::1] out = taken
     cdef size_t at = 0
@@ -536,7 +537,7 @@ def measure(Plan plan not None, requests, int rounds, int64_t now_us):
         for _ in range(rounds):
             for asked in all_asked:
                 with nogil:
-                    code = decide(space, &asked.request)
+                    code = decide(&space.work, &space.snapshot, &asked.request)
                 if code != DECIDED:
                     raise _fail(code, plan)
                 out[at] = space.work.took_ns

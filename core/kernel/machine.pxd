@@ -12,7 +12,7 @@ from core.kernel.arena cimport Arena
 from core.kernel.values cimport Value
 
 cdef enum:
-    STACK = 96  # values an expression may hold at once; `core.expressions.lower.STACK`
+    STACK = 96  # values an expression may hold at once; `core.expressions.bytecode.STACK`
 
 cdef struct Instruction:
     uint16_t op  # an Opcode

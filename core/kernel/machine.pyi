@@ -2,7 +2,7 @@ import enum
 from collections.abc import Sequence
 from typing import final
 
-from core.expressions.lower import Code as CodeArrays
+from core.expressions.bytecode import Code as CodeArrays
 
 class State(enum.IntEnum):
     MISSING = 0

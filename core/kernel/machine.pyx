@@ -1,4 +1,4 @@
-"""The bytecode machine. See ``machine.pxd`` for what it promises and `core.expressions.lower` for its operations.
+"""The bytecode machine. See ``machine.pxd`` for what it promises and `core.expressions.bytecode` for its operations.
 
 A value on the stack is a whole `Value`, state included. An operation whose arguments are not all present gives the
 state that speaks louder: missing before failed, whichever side it stands on. A missing value carries in ``i`` the
@@ -23,8 +23,8 @@ import enum
 
 from core import limits
 from core.errors import EngineFault
-from core.expressions.lower import Code as CodeArrays
-from core.expressions.lower import Opcode
+from core.expressions.bytecode import Code as CodeArrays
+from core.expressions.bytecode import Opcode
 
 cdef extern from *:
     """
@@ -44,7 +44,7 @@ cdef extern from *:
     bint rapport_mul(int64_t a, int64_t b, int64_t* r) nogil
     void* memmem(const void* text, size_t length, const void* part, size_t part_length) nogil
 
-# The numbers of `core.expressions.lower.Opcode`; CodeHolder compares them when this module is imported.
+# The numbers of `core.expressions.bytecode.Opcode`; CodeHolder compares them when this module is imported.
 cdef enum:
     OP_END = 0
     OP_CONSTANT
@@ -878,7 +878,7 @@ cdef void _fill_arguments() noexcept:
 
 
 _fill_arguments()
-assert len(Opcode) == OP_COUNT and Opcode.MINUTES == OP_MINUTES, "lower.Opcode and the machine disagree"
+assert len(Opcode) == OP_COUNT and Opcode.MINUTES == OP_MINUTES, "bytecode.Opcode and the machine disagree"
 assert Opcode.GE_TC == OP_GE_TC and Opcode.CONCAT == OP_CONCAT and Opcode.MAX_F == OP_MAX_F
 assert TEXT_MOST == limits.RENDERED_BYTES
 
@@ -900,7 +900,7 @@ cdef class CodeHolder:
 
     def __cinit__(self, arrays):
         if not isinstance(arrays, CodeArrays):
-            raise TypeError(f"CodeHolder takes core.expressions.lower.Code, not {type(arrays).__name__}")
+            raise TypeError(f"CodeHolder takes core.expressions.bytecode.Code, not {type(arrays).__name__}")
         cdef uint32_t instructions = len(arrays.instructions)
         cdef uint32_t expressions = len(arrays.starts)
         cdef uint32_t constants = len(arrays.ints)

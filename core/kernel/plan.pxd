@@ -9,6 +9,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from core.inference.runner cimport Handle
 from core.kernel.machine cimport Code
+from core.kernel.names cimport Names, NamesHolder
 
 cdef enum:
     # Slots every frame begins with, in the order of core.programs.plan.FIXED_SLOTS.
@@ -115,13 +116,22 @@ cdef struct SuppressionRule:
     uint32_t related_start  # first of its related offers in Tables.related
     uint32_t related_count  # how many (groups already spelled out)
 
+cdef inline double weight_factor(double percent) noexcept nogil:
+    """What a sum of weights in percent multiplies by: 1 + percent / 100, but never below 0.
+
+    Past -100 % the product would turn negative and a larger value rank lower.
+    """
+    cdef double factor = 1.0 + percent / 100.0
+    return factor if factor > 0.0 else 0.0
+
+
 cdef struct OfferTerms:
     # Everything scoring reads of an offer, in one cache line of 64 bytes.
     double value  # when value_expression is -1; 1 when switched off
     double context_percent  # when no context weight has a condition, else 0; 0 when switched off
     double lever_percent  # when no lever has a condition, else 0; 0 when switched off
-    double context_factor  # 1 + context_percent / 100
-    double lever_factor  # 1 + lever_percent / 100
+    double context_factor  # weight_factor(context_percent)
+    double lever_factor  # weight_factor(lever_percent)
     double propensity  # when kind is 0; 1 when switched off
     int32_t value_expression  # expression number, or -1
     uint32_t table  # score table (kind 1) or model table (kind 2)
@@ -150,6 +160,7 @@ cdef struct ModelColumn:
 cdef struct ModelTable:
     Handle* model  # the deployed version this plan was made with; held while the plan lives
     uint8_t per_customer  # one row serves all its offers
+    uint32_t rows  # offers it scores
     uint32_t column_count  # entries of columns
     const ModelColumn* columns  # in the order of model.yaml
     double fallback  # propensity when the model is late or fails; NaN: the offers leave with MODEL_FAILED
@@ -304,13 +315,15 @@ cdef class Plan:
     """A bound plan. Immutable once made; shared by all threads; freed when the last decision drops it."""
 
     cdef Tables tables
+    cdef const Names* names  # of _names
+    cdef NamesHolder _names
     cdef list _keep  # arrays and bytes that tables points into
     cdef void** _blocks  # memory of tables' structures, freed with the plan
     cdef size_t _block_count  # entries of _blocks
     cdef readonly list workspaces  # free ones; taken and given back under the GIL
     cdef readonly bint closed  # workspaces given back from now on are freed
     cdef readonly object environment  # core.hub.environment.Environment decisions read from
-    cdef readonly object source  # core.programs.plan.Tables
+    cdef readonly object source  # core.programs.tables.Tables
     cdef readonly object program  # core.programs.program.Program
     cdef readonly str version  # "<name>@<version>"
     cdef readonly uint32_t version_number  # as tokens carry it
@@ -333,7 +346,8 @@ cdef class Plan:
     cdef readonly object catalog  # core.hub.catalog.Catalog it was bound to
 
     cdef void* _block(self, size_t count, size_t size) except NULL
-    cdef size_t _array(self, object array)
+    cdef size_t _array(self, object data) except 0
+    cdef const uint64_t* _checkpoints(self, const ThresholdList* entries) except NULL
     cdef _label(self, Label* label, bytes text)
     cdef _starts(self, lists)
     cdef const RuleEntry* _rule_entries(self, lists) except NULL

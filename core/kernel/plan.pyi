@@ -4,8 +4,8 @@ from typing import final
 from core.hub.catalog import Catalog
 from core.hub.environment import Environment
 from core.inference.registry import LiveModel
-from core.programs.plan import Tables
 from core.programs.program import Program
+from core.programs.tables import Tables
 
 @final
 class Plan:

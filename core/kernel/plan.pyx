@@ -3,19 +3,25 @@ runners.
 
 `core.programs.plan` lays the tables out; this file copies them into the C structures of ``plan.pxd`` and looks every
 name up in the catalog once, so that a decision never handles a name. Making a plan takes milliseconds and happens
-beside the plan that serves; a swap is one reference. Memory: numpy arrays and bytes are kept in ``_keep``, structures
-come from ``_block``; both go with the plan.
+beside the plan that serves; a swap is one reference. Memory: arrays and bytes are kept in ``_keep``, structures and what
+is derived here come from ``_block``; both go with the plan. An array is whatever gives its bytes in one piece: numpy's
+where the tables were just compiled, a view of the kept image after a restart, which therefore needs no numpy.
 """
+
+from array import array
+from itertools import accumulate, chain
 
 from libc.math cimport NAN
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy
 
-import numpy as np
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
-from core.errors import ModelError, NotFound
+from core.errors import EngineFault, ModelError, NotFound
 from core.expressions import InputKind
 from core.kernel.machine cimport RESULT_STRING, CodeHolder
+from core.kernel.names cimport NamesHolder
 from core.inference.runner cimport Runner, handle_drop, handle_hold
 from core.programs.program import ContentType, Rounding
 from core.schema import AggregateFunction, ValueType, currency_exponent
@@ -63,6 +69,11 @@ cdef class Plan:
         self._bind_scores(source, models)
         self._bind_answers(source, catalog)
         self._bind_reasons(source)
+        self._names = NamesHolder(
+            source, self.channel_numbers, self.namespace_numbers, self.fact_slots, self.field_names, self.model_names,
+            self.models, version
+        )
+        self.names = &self._names.names
 
     def __dealloc__(self):
         cdef size_t i
@@ -93,11 +104,20 @@ cdef class Plan:
         self._block_count += 1
         return block
 
-    cdef size_t _array(self, object array):
-        """The address of an array's first element; the array is kept as long as the plan."""
-        array = np.ascontiguousarray(array)
-        self._keep.append(array)
-        return array.ctypes.data
+    cdef size_t _array(self, object data) except 0:
+        """The address of an array's first element; the array is kept as long as the plan, and nobody resizes it."""
+        cdef Py_buffer view
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        cdef size_t address = <size_t> view.buf
+        cdef Py_ssize_t length = view.len
+        PyBuffer_Release(&view)
+        if length == 0:
+            # Nothing is read there, and an empty array's address may be anything.
+            return <size_t> self._block(1, sizeof(uint64_t))
+        self._keep.append(data)
+        if address % sizeof(uint64_t):
+            raise EngineFault("A table of the plan does not lie where the kernel can read it.")
+        return address
 
     cdef _label(self, Label* label, bytes text):
         self._keep.append(text)
@@ -106,9 +126,7 @@ cdef class Plan:
 
     cdef _starts(self, lists):
         """Offsets of lists laid end to end, one more than there are lists."""
-        starts = np.zeros(len(lists) + 1, np.uint32)
-        starts[1:] = np.cumsum([len(found) for found in lists], dtype=np.uint32)
-        return starts
+        return array("I", accumulate(map(len, lists), initial=0))
 
     def _bind_code(self, source):
         cdef CodeHolder holder = CodeHolder(source.code)
@@ -118,18 +136,22 @@ cdef class Plan:
 
     def _bind_names(self, source, catalog):
         cdef Tables* tables = &self.tables
+        cdef uint64_t* masks
+        cdef uint32_t i
         program = source.program
         tables.group_of = <const uint32_t*> self._array(source.group_of)
         tables.possible = <const uint64_t*> self._array(source.possible)
-        masks = np.zeros((tables.groups, tables.words * 64), np.uint8)
-        masks[source.group_of, np.arange(tables.offers)] = 1
-        tables.group_masks = <const uint64_t*> self._array(
-            np.packbits(masks, axis=1, bitorder="little").view(np.uint64)
-        )
+        masks = <uint64_t*> self._block(<size_t> tables.groups * tables.words, sizeof(uint64_t))
+        for i in range(tables.offers):
+            if tables.group_of[i] >= tables.groups:
+                raise EngineFault(f"Offer {i} is in group {tables.group_of[i]} of {tables.groups}.")
+            masks[<size_t> tables.group_of[i] * tables.words + i // 64] |= <uint64_t> 1 << (i % 64)
+        tables.group_masks = masks
         self.offer_numbers = [catalog.offer(name) for name in source.offer_names]
-        tables.offer_number = <const uint32_t*> self._array(np.array(self.offer_numbers, np.uint32))
-        positions = np.full(max(self.offer_numbers, default=0) + 1, -1, np.int32)
-        positions[self.offer_numbers] = np.arange(tables.offers, dtype=np.int32)
+        tables.offer_number = <const uint32_t*> self._array(array("I", self.offer_numbers))
+        positions = array("i", [-1]) * (max(self.offer_numbers, default=0) + 1)
+        for position, number in enumerate(self.offer_numbers):
+            positions[number] = position
         tables.offer_of_number = <const int32_t*> self._array(positions)
         tables.offer_numbers = <uint32_t> len(positions)
         self.channel_numbers = {
@@ -178,7 +200,7 @@ cdef class Plan:
                 if index is not None:
                     places = {text: row + 1 for row, text in enumerate(index.texts)}
                     rows = [places.get(text, len(index.texts) + 1) for text in texts]
-                    attributes[i].text_rows = <const uint32_t*> self._array(np.array(rows, np.uint32))
+                    attributes[i].text_rows = <const uint32_t*> self._array(array("I", rows))
                 attributes[i].label_count = <uint32_t> len(texts)
         tables.attributes = attributes
         tables.attribute_count = <uint32_t> len(found)
@@ -234,7 +256,7 @@ cdef class Plan:
             lists[i].int_keys = <const int64_t*> self._array(one.int_keys)
             lists[i].double_keys = <const double*> self._array(one.double_keys)
             lists[i].offers = <const uint32_t*> self._array(one.offers)
-            lists[i].checkpoints = <const uint64_t*> self._array(one.checkpoints)
+            lists[i].checkpoints = self._checkpoints(&lists[i])
         for i, one in enumerate(source.texts):
             texts[i].slot = one.slot
             texts[i].is_bool = one.is_bool
@@ -260,6 +282,29 @@ cdef class Plan:
         tables.residual_starts = <const uint32_t*> self._array(source.residual_starts)
         tables.residuals = <const uint32_t*> self._array(source.residuals)
         tables.residual_count = <uint32_t> len(source.residuals)
+
+    cdef const uint64_t* _checkpoints(self, const ThresholdList* entries) except NULL:
+        """The bitmaps of a list: each passes what the one before passes but the ``step`` entries between them."""
+        cdef uint32_t words = self.tables.words
+        cdef size_t count = entries.count // entries.step + 1
+        cdef uint64_t* marks = <uint64_t*> self._block(count * words, sizeof(uint64_t))
+        cdef uint64_t* mark = marks
+        cdef uint32_t entry = 0, offer
+        cdef size_t i
+        for i in range(<size_t> (self.tables.offers // 64)):
+            mark[i] = <uint64_t> -1
+        if self.tables.offers % 64:
+            mark[self.tables.offers // 64] = (<uint64_t> 1 << (self.tables.offers % 64)) - 1
+        for i in range(1, count):
+            memcpy(mark + words, mark, words * sizeof(uint64_t))
+            mark += words
+            while entry < i * entries.step:
+                offer = entries.offers[entry]
+                if offer >= self.tables.offers:
+                    raise EngineFault(f"A threshold names offer {offer} of {self.tables.offers}.")
+                mark[offer // 64] &= ~(<uint64_t> 1 << (offer % 64))
+                entry += 1
+        return marks
 
     def _bind_contact(self, source, catalog):
         cdef Tables* tables = &self.tables
@@ -327,7 +372,7 @@ cdef class Plan:
             horizon = max(horizon, <int64_t> pause.within_us + <int64_t> pause.pause_us)
 
         def flat(lists):
-            return np.array([number for found in lists for number in found], np.uint32)
+            return array("I", chain.from_iterable(lists))
 
         self.cap_ids = [cap.id for cap, _, _ in caps]
         self.suppression_ids = [pause.id for pause, _, _ in suppressions]
@@ -336,8 +381,8 @@ cdef class Plan:
         tables.ring_entries = ring
         tables.cap_rules = rules
         tables.suppression_rules = pauses
-        tables.related = <const uint32_t*> self._array(np.array(related, np.uint32))
-        tables.program_caps = <const uint32_t*> self._array(np.array(program_caps, np.uint32))
+        tables.related = <const uint32_t*> self._array(array("I", related))
+        tables.program_caps = <const uint32_t*> self._array(array("I", program_caps))
         tables.program_cap_count = <uint32_t> len(program_caps)
         tables.offer_cap_starts = <const uint32_t*> self._array(self._starts(offer_caps))
         tables.offer_caps = <const uint32_t*> self._array(flat(offer_caps))
@@ -361,7 +406,7 @@ cdef class Plan:
         for i, card in enumerate(source.score_tables):
             cards[i].feature_count = <uint32_t> len(card.features)
             cards[i].width = card.width
-            cards[i].features = <const int32_t*> self._array(np.array(card.features, np.int32))
+            cards[i].features = <const int32_t*> self._array(array("i", card.features))
             cards[i].missing = card.missing
             cards[i].weights = <const double*> self._array(card.weights)
             cards[i].intercepts = <const double*> self._array(card.intercepts)
@@ -373,6 +418,7 @@ cdef class Plan:
             names.append(deployed.label)
             runner = deployed.runner
             scored[i].per_customer = table.per_customer
+            scored[i].rows = table.rows
             scored[i].fallback = NAN if deployed.fallback is None else deployed.fallback
             columns = <ModelColumn*> self._block(len(table.columns), sizeof(ModelColumn))
             for j, numbers in enumerate(table.columns):
@@ -389,7 +435,7 @@ cdef class Plan:
                 columns[j].position = column.position
                 columns[j].is_text = is_text
                 columns[j].per_row = len(numbers) > 1
-                columns[j].expressions = <const int32_t*> self._array(np.array(numbers, np.int32))
+                columns[j].expressions = <const int32_t*> self._array(array("i", numbers))
                 columns[j].has_missing = column.missing is not None
                 if isinstance(column.missing, str):
                     self._label(&columns[j].missing_text, column.missing.encode())
@@ -411,8 +457,8 @@ cdef class Plan:
             terms[i].value_expression = source.value_expression[i] if arbitration.use_value else -1
             terms[i].context_percent = source.context_fixed[i] if arbitration.use_context_weight else 0.0
             terms[i].lever_percent = source.lever_fixed[i] if arbitration.use_levers else 0.0
-            terms[i].context_factor = 1.0 + terms[i].context_percent / 100.0
-            terms[i].lever_factor = 1.0 + terms[i].lever_percent / 100.0
+            terms[i].context_factor = weight_factor(terms[i].context_percent)
+            terms[i].lever_factor = weight_factor(terms[i].lever_percent)
             terms[i].propensity = source.propensity_constant[i] if arbitration.use_propensity else 1.0
             terms[i].kind = source.propensity_kind[i] if arbitration.use_propensity else 0
             terms[i].table = source.propensity_table[i]
@@ -420,7 +466,7 @@ cdef class Plan:
             terms[i].weighted = source.weight_starts[i] != source.weight_starts[i + 1]
         tables.terms = terms
         tables.one_card = arbitration.use_propensity and len(source.score_tables) == 1 and bool(
-            (source.propensity_kind == 1).all()
+            all(kind == 1 for kind in source.propensity_kind)
         )
         tables.plain = source.formula < 0 and not any(
             terms[i].weighted or terms[i].value_expression >= 0 for i in range(tables.offers)
@@ -507,7 +553,10 @@ cdef class Plan:
             placements[i].at_most_per_group = placement.at_most_per_group
             placements[i].channel = channels[placement.channel]
             placements[i].content_type = _CONTENT[placement.content_type]
-            placements[i].empty = not source.placement_masks[i].any()
+            placements[i].empty = True
+            for j in range(tables.words):
+                if placements[i].mask[j]:
+                    placements[i].empty = False
         self.placement_rows = {name: row for row, name in enumerate(source.placement_names)}
         tables.placements = placements
         tables.placement_count = <uint32_t> len(source.placement_names)
@@ -515,13 +564,14 @@ cdef class Plan:
     def _bind_reasons(self, source):
         cdef Tables* tables = &self.tables
         cdef OfferDates* dates = <OfferDates*> self._block(tables.offers, sizeof(OfferDates))
-        cdef uint32_t i
+        cdef uint64_t* masks
+        cdef uint32_t i, j
         program = source.program
         slots = {
             (read.kind, read.name): slot for slot, read in enumerate(source.inputs)
             if read.kind in (InputKind.CONSENT, InputKind.CASE)
         }
-        consents = np.full(tables.offers, -1, np.int32)
+        consents = array("i", [-1]) * tables.offers
         cases = []
         for i, offer in enumerate(program.offers):
             group = program.groups[offer.group]
@@ -533,14 +583,15 @@ cdef class Plan:
                 consents[i] = slots[InputKind.CONSENT, purpose]
             kinds = dict.fromkeys((*group.paused_by_cases, *offer.paused_by_cases))
             cases.append([slots[InputKind.CASE, kind] for kind in kinds])
-        masks = np.zeros((len(program.channels), tables.words), np.uint64)
-        for row, name in enumerate(source.placement_names):
-            masks[program.channels.index(program.placements[name].channel)] |= source.placement_masks[row]
+        masks = <uint64_t*> self._block(len(program.channels) * tables.words, sizeof(uint64_t))
+        for i in range(tables.placement_count):
+            for j in range(tables.words):
+                masks[<size_t> tables.placements[i].channel * tables.words + j] |= tables.placements[i].mask[j]
         self.rules = source.rules
         self.group_rules = source.group_rules
         self.offer_rules = source.offer_rules
         tables.dates = dates
-        tables.channel_masks = <const uint64_t*> self._array(masks)
+        tables.channel_masks = masks
         tables.group_rules = self._rule_entries(source.group_rules)
         tables.group_rule_starts = <const uint32_t*> self._array(self._starts(source.group_rules))
         tables.offer_rules = self._rule_entries(source.offer_rules)
@@ -548,7 +599,7 @@ cdef class Plan:
         tables.consent_slot = <const int32_t*> self._array(consents)
         tables.case_slot_starts = <const uint32_t*> self._array(self._starts(cases))
         tables.case_slots = <const uint32_t*> self._array(
-            np.array([slot for found in cases for slot in found], np.uint32)
+            array("I", chain.from_iterable(cases))
         )
 
     cdef const RuleEntry* _rule_entries(self, lists) except NULL:

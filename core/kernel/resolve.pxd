@@ -1,6 +1,7 @@
 """Resolve: who the customer is, and the frame of everything the plan reads of them."""
 
-from core.kernel.workspace cimport Work, Workspace
+from core.hub.environment cimport Snapshot
+from core.kernel.workspace cimport Work
 
-cdef int find_customer(Workspace space) noexcept nogil
+cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil
 cdef void fill_frame(Work* work) noexcept nogil

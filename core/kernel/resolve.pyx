@@ -53,20 +53,18 @@ from core.kernel.plan cimport (
     Tables,
 )
 from core.kernel.values cimport FAILED, MISSING, PRESENT, Value
-from core.kernel.workspace cimport Request, Work, Workspace
+from core.kernel.workspace cimport Request, Work
 
 cdef extern from *:
     bint __builtin_add_overflow(int64_t a, int64_t b, int64_t* sum) nogil
 
 
-cdef int find_customer(Workspace space) noexcept nogil:
+cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
     """Finds the customer and borrows their record, contacts and events from the snapshot.
 
     Returns 0, or an LMDB code when the store cannot be read. ``damaged`` is set where bytes fail their checks.
     """
-    cdef Work* work = &space.work
     cdef const Request* request = work.request
-    cdef Snapshot* snapshot = &space.snapshot
     cdef uint32_t i
     cdef int code
     cdef const uint8_t* bytes

@@ -4,6 +4,7 @@ Every offer that is left is scored, never a sample. Scorecards that share their 
 are evaluated once, then each survivor is a row of weights and a dot product in eight fixed lanes. A model gets one
 batch for all its survivors and runs on a thread of its own; when it is late or fails, its offers compete with the
 declared fallback or leave. The default priority multiplies from left to right: propensity, context, value, levers.
+The factors of context and levers are never below 0.
 """
 
 from libc.math cimport NAN, isfinite, isnan
@@ -35,6 +36,7 @@ from core.kernel.plan cimport (
     OfferTerms,
     ScoreTable,
     Tables,
+    weight_factor,
 )
 from core.kernel.values cimport MISSING, PRESENT, Value
 from core.kernel.workspace cimport Contender, Undefined, Work
@@ -266,9 +268,9 @@ cdef inline void _set_term(Work* work, uint32_t slot, double number) noexcept no
 cdef double _formula(Work* work, const Contender* contender) noexcept nogil:
     cdef Value value
     _set_term(work, SLOT_PROPENSITY, contender.propensity)
-    _set_term(work, SLOT_CONTEXT, 1.0 + contender.context_percent / 100.0)
+    _set_term(work, SLOT_CONTEXT, weight_factor(contender.context_percent))
     _set_term(work, SLOT_VALUE, contender.value)
-    _set_term(work, SLOT_LEVERS, 1.0 + contender.lever_percent / 100.0)
+    _set_term(work, SLOT_LEVERS, weight_factor(contender.lever_percent))
     evaluate(work.plan.code, work.plan.formula, work.frame, &work.arena, &value)
     if value.state != PRESENT:
         return NAN
@@ -314,8 +316,8 @@ cdef double _priority(Work* work, uint32_t offer, double propensity, uint8_t mod
             priority = _formula(work, &contender)
         else:
             priority = (
-                propensity * (1.0 + contender.context_percent / 100.0) * contender.value
-                * (1.0 + contender.lever_percent / 100.0)
+                propensity * weight_factor(contender.context_percent) * contender.value
+                * weight_factor(contender.lever_percent)
             )
     if not isfinite(priority):
         _blame(work, &contender)

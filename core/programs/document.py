@@ -150,10 +150,14 @@ class Document:
                 if not (isinstance(node, Scalar) and node.value == "" and not node.style):
                     yield node
         except _TooDeep:
-            problems.add(Where(self.name, *self._too_deep()), f"Mappings and lists are nested more than {DEPTH} deep.",
-                         "No key of a program is deeper than 8.")
+            self._refuse_depth(self.text, problems)
         except yaml.MarkedYAMLError as error:
-            self._explain(error, problems)
+            # libyaml reads ahead, and newer releases stop at a depth of their own before a node could be counted here. The
+            # text before that stop holds more than DEPTH levels too, and can be scanned.
+            if "nesting depth" in (error.problem or "") and error.problem_mark is not None:
+                self._refuse_depth(self.text[: error.problem_mark.index], problems)
+            else:
+                self._explain(error, problems)
         except yaml.reader.ReaderError as error:
             position = error.position if isinstance(error.position, int) else 0
             line, column = self._place_of(position)
@@ -231,12 +235,13 @@ class Document:
         before = _LINE_BREAK.split(self.text[:index])
         return len(before), len(before[-1]) + 1
 
-    def _too_deep(self) -> tuple[int, int]:
+    @staticmethod
+    def _too_deep(text: str) -> tuple[int, int]:
         """Where an opening bracket or a further indent passes DEPTH: found by scanning, which does not recurse."""
         depth = 0
         opening = (yaml.MappingStartEvent, yaml.SequenceStartEvent)
         closing = (yaml.MappingEndEvent, yaml.SequenceEndEvent)
-        for event in yaml.parse(self.text, Loader=yaml.CSafeLoader):
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
             if isinstance(event, opening):
                 depth += 1
                 mark = event.start_mark
@@ -247,6 +252,10 @@ class Document:
         return 1, 1
 
     # --- what went wrong --------------------------------------------------------------------------------------
+
+    def _refuse_depth(self, text: str, problems: Problems) -> None:
+        problems.add(Where(self.name, *self._too_deep(text)), f"Mappings and lists are nested more than {DEPTH} deep.",
+                     "No key of a program is deeper than 8.")
 
     def _explain(self, error: yaml.MarkedYAMLError, problems: Problems) -> None:
         """libyaml's message in plain words where its own would mislead."""

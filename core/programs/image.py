@@ -1,8 +1,9 @@
-"""A checked program as bytes, so that a restart need not parse and check its sources again.
+"""A checked program as bytes, so that a restart need not parse and check its sources again, nor compile its tables.
 
 An image is MessagePack behind a checksum: tables of everything that repeats (files, types, inputs, nodes, expressions,
 lists of features, texts of content), then offers and groups as arrays that point into them by number. Nodes stand
-after those that they contain, so one pass in order rebuilds the trees, and what was one object is one object again.
+after those that they contain, so one pass in order rebuilds the trees, and what was one object is one object again. The
+compiled tables, where there are any, follow as a document of their own (`core.programs.kept_tables`).
 
 An image is a cache and never a source of truth: `unpack` gives None for anything it did not make itself in this very
 form, and the caller checks the sources again. The form is named by `COMPILER`, a digest of the code that makes programs,
@@ -19,9 +20,12 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from core import limits
 from core.errors import Where
 from core.expressions import Call, Expression, Input, InputKind, Kind, Literal, Node, Read, Type
+from core.programs import kept_tables
 from core.programs.collecting import paused
+from core.programs.model_binding import ModelBinding
 from core.programs.program import (
     Adjustment,
     Arbitration,
@@ -44,6 +48,7 @@ from core.programs.program import (
     Treatment,
     Weight,
 )
+from core.programs.tables import Tables
 from core.schema import (
     Aggregate,
     AggregateFunction,
@@ -81,16 +86,29 @@ def key(digest: str) -> str:
     return f"{digest}-{COMPILER}"
 
 
-def pack(program: Program) -> bytes:
-    """The image of a checked program."""
+def pack(program: Program, compiled: Tables | None = None) -> bytes:
+    """The image of a checked program, with its tables if they are given."""
     packer = _Packer()
     with paused():
-        body = msgspec.msgpack.encode([COMPILER, packer.program(program), packer.tables()])
+        rows = packer.program(program)
+        tables = b"" if compiled is None else msgspec.msgpack.encode(kept_tables.pack(compiled, packer.input))
+        if len(tables) > limits.KEPT_TABLES_BYTES:
+            tables = b""
+        body = msgspec.msgpack.encode([COMPILER, rows, packer.tables(), tables])
     return _MAGIC + hashlib.blake2b(body, digest_size=_SUM_BYTES).digest() + body
 
 
 def unpack(image: bytes) -> Program | None:
     """The program of an image; None when it is damaged or was made by other code."""
+    restored = restore(image, None)
+    return None if restored is None else restored[0]
+
+
+def restore(image: bytes, models: Mapping[str, ModelBinding] | None) -> tuple[Program, Tables | None] | None:
+    """The program of an image, and its tables where they were kept and fit ``models``; None as `unpack` says.
+
+    ``models`` binds the inputs of the models that are live; None leaves the tables out.
+    """
     head = len(_MAGIC) + _SUM_BYTES
     body = memoryview(image)[head:]
     if image[: len(_MAGIC)] != _MAGIC:
@@ -98,10 +116,14 @@ def unpack(image: bytes) -> Program | None:
     if hashlib.blake2b(body, digest_size=_SUM_BYTES).digest() != image[len(_MAGIC) : head]:
         return None
     with paused():
-        compiler, program, tables = msgspec.msgpack.decode(body)
+        compiler, packed, tables, compiled = msgspec.msgpack.decode(body)
         if compiler != COMPILER:
             return None
-        return _Unpacker(tables).program(program)
+        unpacker = _Unpacker(tables)
+        program = unpacker.program(packed)
+        if models is None or not compiled:
+            return program, None
+        return program, kept_tables.unpack(msgspec.msgpack.decode(compiled), program, unpacker.inputs, models)
 
 
 class _Table:
@@ -151,7 +173,9 @@ class _Packer:
             type_, lambda: [type_.kind.value, type_.currency, type_.element.value if type_.element else None]
         )
 
-    def _input(self, read: Input) -> int:
+    def input(self, read: Input) -> int:
+        """The input's place in the image."""
+
         def row() -> _Packed:
             aggregate = read.aggregate
             packed = None if aggregate is None else [
@@ -169,7 +193,7 @@ class _Packer:
                 number = self._type(type_)
                 return self._nodes.number(("literal", value, kinds, number, repr(value)), lambda: [0, value, number])
             case Read(input=read):
-                number = self._input(read)
+                number = self.input(read)
                 return self._nodes.number(("read", number), lambda: [1, number])
             case Call(op=op, arguments=arguments, type=type_):
                 parts = tuple(self._node(argument) for argument in arguments)
@@ -295,7 +319,7 @@ class _Unpacker:
             for kind, currency, element in types
         ]
         functions = {function.value: function for function in AggregateFunction}
-        self._inputs = [
+        self.inputs = [
             Input(InputKind(kind), name, self._types[type_],
                   None if aggregate is None else Aggregate(
                       aggregate[0], functions[aggregate[1]], aggregate[2], aggregate[3]), protected)
@@ -318,7 +342,7 @@ class _Unpacker:
             value = tuple(row[1]) if isinstance(row[1], list) else row[1]
             return Literal(value, self._types[row[2]])
         if row[0] == 1:
-            return Read(self._inputs[row[1]])
+            return Read(self.inputs[row[1]])
         return Call(row[1], tuple([self._nodes[each] for each in row[2]]), self._types[row[3]])
 
     def _where(self, row: _Packed) -> Where:

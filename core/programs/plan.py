@@ -1,4 +1,4 @@
-"""The plan: a checked program turned into flat tables, in the shape the kernel reads.
+"""The plan: a checked program turned into flat tables (`core.programs.tables`), in the shape the kernel reads.
 
 Nothing here knows a store: inputs are numbered by slot, offers by position, and the kernel's `Plan` binds slots to
 record offsets and offers to catalog numbers when it is made. Everything is laid out so that deciding costs what
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ from core.errors import Problem, ProgramError, nearest
 from core.expressions import Call, Expression, Input, InputKind, Kind, Literal, Read, Type
 from core.expressions.check import Scope, check
 from core.expressions.conditions import Atom, Op, split
-from core.expressions.lower import Assembler, Code
+from core.expressions.lower import Assembler
 from core.programs.collecting import paused
 from core.programs.model_binding import Column, ModelBinding
 from core.programs.program import (
@@ -47,13 +47,10 @@ from core.programs.program import (
     ScorecardPropensity,
     Weight,
 )
+from core.programs.tables import NEVER, ModelTable, Presence, ScoreTable, Tables, Texts, Thresholds
 
-U8 = NDArray[np.uint8]
-U32 = NDArray[np.uint32]
-U64 = NDArray[np.uint64]
-I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
-F64 = NDArray[np.float64]
+if TYPE_CHECKING:
+    from core.programs.tables import F64, U8, U32, U64
 
 BOOL, DOUBLE, STRING, TIMESTAMP = Type(Kind.BOOL), Type(Kind.DOUBLE), Type(Kind.STRING), Type(Kind.TIMESTAMP)
 
@@ -72,117 +69,6 @@ LANES = 8
 TEXTS_PER_INPUT = 1024
 # Entries between two checkpoints: at least 32, and at most 128 checkpoints a list.
 STEP_LEAST, CHECKPOINTS_MOST = 32, 128
-
-NEVER = -1
-
-
-@dataclass(slots=True)
-class Thresholds:
-    """One side of the intervals on one input: offers fail for value x when their key is below x (after ``flip``).
-
-    ``flip`` negates (double) or complements (int) both keys and value, which turns lower bounds into upper ones.
-    ``checkpoints[j]`` is the bitmap that passes all but the first ``j * step`` entries.
-    """
-
-    slot: int
-    is_double: bool
-    flip: bool
-    step: int
-    int_keys: I64
-    double_keys: F64
-    offers: U32
-    checkpoints: U64
-
-
-@dataclass(slots=True)
-class Texts:
-    """Allowed texts on one input: ``passes[i]`` for the i-th text in byte order, ``passes[-1]`` for any other text.
-
-    For a bool input there are no texts: ``passes`` holds false, true.
-    """
-
-    slot: int
-    is_bool: bool
-    texts: list[bytes]
-    passes: U64
-
-
-@dataclass(slots=True)
-class Presence:
-    """Offers that need an input to be present, and offers that need it absent, as the bitmaps that pass."""
-
-    slot: int
-    passes_missing: U64
-    passes_present: U64 | None
-
-
-@dataclass(slots=True)
-class ScoreTable:
-    """Scorecards over one list of features. ``weights`` is rows x width, width a multiple of LANES."""
-
-    features: list[int]  # expression numbers
-    missing: float
-    width: int
-    weights: F64
-    intercepts: F64
-
-
-@dataclass(slots=True)
-class ModelTable:
-    """Offers scored by one model. A column is one expression, or one for each offer where it reads offer fields."""
-
-    model: str
-    binding: ModelBinding
-    per_customer: bool
-    columns: list[list[int]]  # for each column: one expression number, or one a row
-    column_inputs: list[tuple[int, int]]  # for each column: input of the model, position inside it
-    rows: int
-
-
-@dataclass(slots=True)
-class Tables:
-    """Everything the kernel needs of a program. Arrays are C-contiguous; offers are numbered by name order."""
-
-    program: Program
-    inputs: list[Input]
-    code: Code
-    words: int
-    offer_names: list[str]
-    group_names: list[str]
-    group_of: U32
-    possible: U64  # offers that could be returned at all: not stopped, no contradiction
-    placement_names: list[str]
-    placement_masks: U64  # placements x words
-    treatment_of: I32  # placements x offers, NEVER where there is none
-    thresholds: list[Thresholds]
-    texts: list[Texts]
-    presences: list[Presence]
-    conditions: I32  # expression number of each condition
-    residual_starts: U32  # offers + 1
-    residuals: U32  # condition numbers
-    rules: list[tuple[str, int]]  # id, expression number
-    group_rules: list[list[tuple[int, int]]]  # for each group: (layer, rule number), by layer, then declared order
-    offer_rules: list[list[tuple[int, int]]]
-    score_tables: list[ScoreTable]
-    model_tables: list[ModelTable]
-    propensity_kind: U8  # 0 constant, 1 scorecard, 2 model
-    propensity_table: U32
-    propensity_row: U32
-    propensity_constant: F64
-    value_constant: F64
-    value_expression: I32
-    formula: int
-    context_fixed: F64
-    lever_fixed: F64
-    weight_starts: U32  # offers + 1; only offers with a conditional weight have entries
-    weight_percents: F64
-    weight_conditions: I32  # NEVER: always
-    weight_is_lever: U8
-    price_index: I32
-    prices: list[Price]
-    price_adjustments: list[list[tuple[int, int, int]]]  # condition or NEVER, percent in 1/10000, minor units
-    treatments: list[list[tuple[str, list[bytes | int]]]]
-
 
 class _Bits:
     """Bitmaps over offers."""
@@ -457,10 +343,7 @@ class Compiler:
                 int_keys = (~whole if flip else whole)[order]
             offers = offers[order]
             step = max(STEP_LEAST, -(-len(offers) // CHECKPOINTS_MOST))
-            marks = np.stack([self.bits.without(offers[: j * step]) for j in range(len(offers) // step + 1)])
-            self.thresholds.append(
-                Thresholds(slot, is_double, flip, step, int_keys, double_keys, offers, np.ascontiguousarray(marks))
-            )
+            self.thresholds.append(Thresholds(slot, is_double, flip, step, int_keys, double_keys, offers))
 
     # --- rules, for reasons -----------------------------------------------------------------------------------
 

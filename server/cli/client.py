@@ -25,7 +25,7 @@ def address(server: str | None, *, control: bool) -> str:
         return server
     config = Config.load()
     key = "listen.control" if control and not config.shared else "listen.decisions"
-    listen = config.listen_control if key == "listen.control" else config.listen_decisions
+    listen = config.control_address if key == "listen.control" else config.listen_decisions
     host, _, port = listen.rpartition(":")
     if port == "0":
         raise ConfigError(

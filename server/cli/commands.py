@@ -207,4 +207,5 @@ def tell(
         show.as_json(response)
     else:
         new = ", a new customer" if response.created else ""
-        show.out.print(f"{response.applied} events counted, {response.duplicates} known before{new}")
+        old = f", {response.too_old} older than everything kept and not counted" if response.too_old else ""
+        show.out.print(f"{response.applied} events counted, {response.duplicates} known before{old}{new}")

@@ -1,51 +1,49 @@
-"""``rapport``: the command line. Here: the list of commands, and the one place where an error becomes text and exit code.
+"""``rapport``: the one place where an error becomes text and exit code.
 
-Commands talk gRPC to a running server, except serve, init, import and program validate, which work on files. Every command
-takes ``--json`` where it prints a result. Exit codes: `server.cli.exits`.
+The commands are listed in `server.cli.application`. ``serve`` as init systems start it, with at most its ``--config``, goes
+straight to the server: the command line's packages take longer to load than the server needs until its first decision.
 """
 
 from __future__ import annotations
 
 import sys
-
-import typer
+from pathlib import Path
 
 from core.errors import RapportError
-from server.cli import commands, demo, importing, models, profiles, programs, serving, show
-from server.cli.exits import code_of
-
-app = typer.Typer(
-    name="rapport",
-    help="Real-time decisioning: which offer, price, item or prompt this customer gets, and why.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode=None,
-    epilog="Exit codes: 0 done, 1 done in part, 2 usage, 65 wrong input, 66 not there, 69 no server, 70 fault, 73 in the way, "
-    "74 store, 75 try later, 78 configuration.",
-)
-app.command("serve")(serving.serve)
-app.command("init")(serving.init)
-app.command("config")(serving.config)
-app.command("import")(importing.load)
-app.command("decide")(commands.decide)
-app.command("explain")(commands.explain)
-app.command("record")(commands.record)
-app.command("tell")(commands.tell)
-app.add_typer(profiles.app, name="profile")
-app.add_typer(programs.app, name="program")
-app.add_typer(models.app, name="model")
-app.add_typer(demo.app, name="demo")
-app.command("completion")(serving.completion)
 
 
 def main() -> None:
     """Entry point of the ``rapport`` script."""
     try:
-        app(prog_name="rapport")
+        plainly, config = _plain_serve(sys.argv[1:])
+        if plainly:
+            from server import app
+            from server.config import Config
+
+            app.run(Config.load(config))
+        else:
+            from server.cli.application import app as commands
+
+            commands(prog_name="rapport")
     except RapportError as error:
+        from server.cli import show
+        from server.cli.exits import code_of
+
         if "--json" in sys.argv:
             show.error_json(error)
         else:
             show.error(error)
         sys.exit(code_of(error))
+    except KeyboardInterrupt:
+        # Before the server takes signals itself; as shells count it.
+        sys.exit(130)
+
+
+def _plain_serve(arguments: list[str]) -> tuple[bool, Path | None]:
+    """Whether the arguments are ``serve`` or ``serve --config FILE``, and the file. Whatever else there is, typer reads."""
+    match arguments:
+        case ["serve"]:
+            return True, None
+        case ["serve", "--config", file] if file and not file.startswith("-"):
+            return True, Path(file)
+    return False, None

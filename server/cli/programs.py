@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from core.errors import ProgramError
 from protos.rapport.v1 import program_pb2, program_pb2_grpc
 from server.cli import client, show
 from server.cli.commands import Json, Server
-from server.cli.exits import AlreadyThere, Exit, InputMissing
+from server.cli.exits import AlreadyThere, Exit, InputMissing, RemoteError
 
 app = typer.Typer(help="Programs: what marketers declare.", no_args_is_help=True, rich_markup_mode=None)
 Folder = Annotated[Path, typer.Argument(help="The program's folder.")]
@@ -25,7 +26,8 @@ def validate(folder: Folder, json: Json = False) -> None:
 
     response = program_pb2.ValidateProgramResponse()
     try:
-        program = check(Sources(_files(folder)))
+        with _placed(folder):
+            program = check(Sources(_files(folder)))
         response.digest, response.offers = program.digest, len(program.offers)
     except ProgramError as error:
         for each in error.problems:
@@ -53,9 +55,10 @@ def validate(folder: Folder, json: Json = False) -> None:
 @app.command()
 def load(folder: Folder, server: Server = None, json: Json = False) -> None:
     """Send a folder to the server, which checks it and decides by it from then on, or refuses it and changes nothing."""
-    request = program_pb2.LoadProgramRequest(files=_files(folder))
-    with client.connected(client.address(server, control=True)) as link:
-        response = program_pb2_grpc.ProgramServiceStub(link).LoadProgram(request, timeout=client.SLOW_SECONDS)
+    with _placed(folder):
+        request = program_pb2.LoadProgramRequest(files=_files(folder))
+        with client.connected(client.address(server, control=True)) as link:
+            response = program_pb2_grpc.ProgramServiceStub(link).LoadProgram(request, timeout=client.SLOW_SECONDS)
     show.as_json(response) if json else show.out.print(f"{response.program.version} decides now", markup=False)
 
 
@@ -111,6 +114,25 @@ def rollback(
             program_pb2.RollbackProgramRequest(version=version), timeout=client.SLOW_SECONDS
         )
     show.as_json(response) if json else show.out.print(f"{response.program.version} decides now", markup=False)
+
+
+@contextlib.contextmanager
+def _placed(folder: Path) -> Iterator[None]:
+    """Within it problems of a program, found here or by a server, name files as seen from the working directory.
+
+    The server was sent files and knows no folder; whoever reads the problem wants to open the file.
+    """
+    try:
+        yield
+    except ProgramError as error:
+        raise error.under(str(folder)) from error
+    except RemoteError as error:
+        if error.told != ProgramError.reason:
+            raise
+        # The last may stand for those that found no room, and has no place.
+        placed = tuple((str(folder / where) if where else "", text) for where, text in error.violations)
+        lines = [error.message.partition("\n")[0], *(f"{where}: {text}" if where else text for where, text in placed)]
+        raise RemoteError(error.code, error.told, "\n".join(lines), error.hint, error.metadata, placed) from error
 
 
 def _files(folder: Path) -> Mapping[str, bytes]:

@@ -39,19 +39,22 @@ def as_json(message: Message) -> None:
 def error(problem: RapportError) -> None:
     """An error and what to do about it."""
     reason = problem.told if isinstance(problem, RemoteError) else problem.reason
-    places: list[tuple[str, str]] = []
-    message = problem.message
-    if isinstance(problem, ProgramError | MappingError):
-        places = [(str(each.where), f"{each.message} {each.hint}".rstrip()) for each in problem.problems]
-        message = message.partition("\n")[0]
-    elif (isinstance(problem, RemoteError) and len(problem.violations) > 1) or reason == ProgramError.reason:
-        places = list(problem.violations) if isinstance(problem, RemoteError) else []
-        message = message.partition("\n")[0]
+    places = _places(problem)
+    message = problem.message.partition("\n")[0] if places else problem.message
     err.print(f"[bold red]{reason}[/] {escape(message)}", soft_wrap=True)
     for where, text in places:
         err.print(f"  [cyan]{escape(where)}[/] {escape(text)}", soft_wrap=True)
     if problem.hint:
         err.print(f"[dim]{escape(problem.hint)}[/]", soft_wrap=True)
+
+
+def _places(problem: RapportError) -> list[tuple[str, str]]:
+    """What is wrong in the input, place by place; empty where the message says it all."""
+    if isinstance(problem, ProgramError | MappingError):
+        return [(str(each.where), f"{each.message} {each.hint}".rstrip()) for each in problem.problems]
+    if isinstance(problem, RemoteError) and (len(problem.violations) > 1 or problem.told == ProgramError.reason):
+        return list(problem.violations)
+    return []
 
 
 def error_json(problem: RapportError) -> None:
@@ -61,6 +64,7 @@ def error_json(problem: RapportError) -> None:
         "message": problem.message,
         "hint": problem.hint,
         "metadata": problem.metadata,
+        "problems": [{"where": where, "message": text} for where, text in _places(problem)],
         "exit": int(code_of(problem)),
     }
     err.print(json.dumps(document, ensure_ascii=False), markup=False, soft_wrap=True)

@@ -1,15 +1,16 @@
 """How a unary call is wired: bytes in, message, service, message, bytes out, and every error through one door.
 
-Handlers take raw bytes from grpcio instead of giving it the parser: a message that cannot be parsed is then INVALID_ARGUMENT
-with a reason like any other error, where grpcio would log a traceback and answer INTERNAL; and the size limit of one
-service holds where several share an address.
+A `Method` is what a service offers, whichever transport serves it. It takes raw bytes, so that a message which cannot be
+parsed is INVALID_ARGUMENT with a reason like any other error, where grpcio's own parser would log a traceback and
+answer INTERNAL; and so that the size limit of one service holds where several share an address.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -21,27 +22,49 @@ Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
 
-def unary(
-    request: type[Request], answer: Callable[[Request, grpc.ServicerContext], Response], limit_bytes: int
-) -> grpc.RpcMethodHandler[bytes, bytes]:
-    """A handler for one call. ``answer`` raises errors as they are; they become the call's status here."""
+class Context(Protocol):
+    """What a call knows of itself beside its bytes: grpcio's context, or a call of the data plane."""
 
-    def call(data: bytes, context: grpc.ServicerContext) -> bytes:
+    def time_remaining(self) -> float | None:
+        """Seconds until the call's deadline; None without one."""
+        ...
+
+
+# From a request's bytes to the answer's. A future is for what waits for the store: whoever serves the call need not wait with
+# it. Errors are raised as they are, or set as the future's exception.
+Method = Callable[[bytes, Context], "bytes | Future[bytes]"]
+
+
+def unary(request: type[Request], answer: Callable[[Request, Context], Response], limit_bytes: int) -> Method:
+    """A method that takes a message and returns one."""
+
+    def call(data: bytes, context: Context) -> bytes:
         return answer(parse(request, data), context).SerializeToString()
 
     return raw(request.DESCRIPTOR.name, call, limit_bytes)
 
 
-def raw(
-    name: str, answer: Callable[[bytes, grpc.ServicerContext], bytes], limit_bytes: int
-) -> grpc.RpcMethodHandler[bytes, bytes]:
-    """A handler that reads and writes the messages' bytes itself; ``name`` is the request's, for messages."""
+def raw(name: str, answer: Method, limit_bytes: int) -> Method:
+    """A method that reads and writes the messages' bytes itself; ``name`` is the request's, for messages."""
 
+    def call(data: bytes, context: Context) -> bytes | Future[bytes]:
+        if len(data) > limit_bytes:
+            raise TooLarge(f"{name} in bytes", len(data), limit_bytes)
+        return answer(data, context)
+
+    return call
+
+
+def handlers(service: str, methods: Mapping[str, Method]) -> grpc.GenericRpcHandler:
+    """A service's methods as grpcio registers them."""
+    return grpc.method_handlers_generic_handler(service, {name: _handler(each) for name, each in methods.items()})
+
+
+def _handler(method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
     def call(data: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            if len(data) > limit_bytes:
-                raise TooLarge(f"{name} in bytes", len(data), limit_bytes)
-            return answer(data, context)
+            answer = method(data, context)
+            return answer if isinstance(answer, bytes) else answer.result()
         except Exception as error:  # the one door: whatever it is becomes a status
             status.abort(context, error)
 
@@ -60,7 +83,7 @@ def parse(request: type[Request], data: bytes) -> Request:
         ) from error
 
 
-def remaining_us(context: grpc.ServicerContext) -> int | None:
+def remaining_us(context: Context) -> int | None:
     """What the call's deadline leaves, in microseconds, at least 0; None without a deadline."""
     seconds = context.time_remaining()
     # Without a deadline grpcio answers with None or with the time to the end of its clock.

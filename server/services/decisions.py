@@ -6,6 +6,8 @@ item by item, so that one bad item fails alone; the call's deadline is asked aga
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Final, cast
 
 import grpc
@@ -13,7 +15,8 @@ import grpc
 from core import limits
 from core.decision import DecideRequest
 from core.errors import BadValue, DeadlineTooShort, RapportError, TooLarge, UnknownName
-from core.outcomes import Outcome, OutcomeResult, OutcomeStatus
+from core.futures import then
+from core.outcomes import Outcome, OutcomeResult, OutcomeStatus, TellResult
 from protos.rapport.v1 import decision_pb2
 from server import codec, convert, status
 from server.ports import Decider
@@ -32,21 +35,22 @@ class DecisionService:
         self._engine = engine
         self._message_bytes = message_bytes
 
+    def methods(self) -> dict[str, calls.Method]:
+        """The service's methods by name, for whichever transport serves them."""
+        most = self._message_bytes
+        return {
+            "Decide": calls.raw("DecideRequest", self.decide, most),
+            "DecideMany": calls.unary(decision_pb2.DecideManyRequest, self.decide_many, most),
+            "Record": calls.raw("RecordRequest", self.record, most),
+            "Tell": calls.raw("TellRequest", self.tell, most),
+            "Explain": calls.unary(decision_pb2.ExplainRequest, self.explain, most),
+        }
+
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service as grpcio registers it."""
-        most = self._message_bytes
-        return grpc.method_handlers_generic_handler(
-            NAME,
-            {
-                "Decide": calls.raw("DecideRequest", self.decide, most),
-                "DecideMany": calls.unary(decision_pb2.DecideManyRequest, self.decide_many, most),
-                "Record": calls.unary(decision_pb2.RecordRequest, self.record, most),
-                "Tell": calls.unary(decision_pb2.TellRequest, self.tell, most),
-                "Explain": calls.unary(decision_pb2.ExplainRequest, self.explain, most),
-            },
-        )
+        return calls.handlers(NAME, self.methods())
 
-    def decide(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+    def decide(self, data: bytes, context: calls.Context) -> bytes:
         """One decision, from bytes to bytes: `server.codec` where it can, else the library."""
         remaining = _remaining(context)
         request = codec.decode(data, remaining)
@@ -55,7 +59,7 @@ class DecisionService:
         return codec.encode(self._engine.decide(request))
 
     def decide_many(
-        self, message: decision_pb2.DecideManyRequest, context: grpc.ServicerContext
+        self, message: decision_pb2.DecideManyRequest, context: calls.Context
     ) -> decision_pb2.DecideManyResponse:
         """Up to 100 decisions, each with a result or a failure of its own."""
         if not 1 <= len(message.requests) <= limits.DECISIONS_PER_CALL:
@@ -69,10 +73,9 @@ class DecisionService:
                 results.append(decision_pb2.DecideManyResult(failure=status.failure(error)))
         return decision_pb2.DecideManyResponse(results=results)
 
-    def record(
-        self, message: decision_pb2.RecordRequest, context: grpc.ServicerContext
-    ) -> decision_pb2.RecordResponse:
-        """Up to 1000 outcomes, each with a result of its own."""
+    def record(self, data: bytes, context: calls.Context) -> Future[bytes]:
+        """Up to 1000 outcomes, each with a result of its own; there once all that is applied is durable."""
+        message = calls.parse(decision_pb2.RecordRequest, data)
         if not 1 <= len(message.outcomes) <= OUTCOMES_PER_CALL:
             raise _count("outcomes", len(message.outcomes), OUTCOMES_PER_CALL)
         results: list[OutcomeResult | None] = []
@@ -83,28 +86,33 @@ class DecisionService:
                 results.append(None)
             except RapportError as error:
                 results.append(OutcomeResult(OutcomeStatus.REFUSED, error))
-        recorded = iter(self._engine.record(good))
-        return decision_pb2.RecordResponse(
-            results=[_result(next(recorded) if result is None else result) for result in results]
-        )
 
-    def tell(self, message: decision_pb2.TellRequest, context: grpc.ServicerContext) -> decision_pb2.TellResponse:
-        """Events and attributes of one customer."""
+        def answer(kept: Sequence[OutcomeResult]) -> bytes:
+            recorded = iter(kept)
+            return decision_pb2.RecordResponse(
+                results=[_result(next(recorded) if result is None else result) for result in results]
+            ).SerializeToString()
+
+        return then(self._engine.recording(good), answer)
+
+    def tell(self, data: bytes, context: calls.Context) -> Future[bytes]:
+        """Events and attributes of one customer; there once they are durable."""
+        message = calls.parse(decision_pb2.TellRequest, data)
         if not message.identifiers:
             raise BadValue("identifiers", "is empty", "Name the customer that it is about.")
         if not message.events and not message.attributes:
             raise BadValue("events", "and attributes are both empty", "Send at least one event or attribute.")
-        told = self._engine.tell(
+        telling = self._engine.telling(
             convert.identifiers_from(message.identifiers),
             convert.events_from(message.events),
             convert.values_from(message.attributes, "attributes"),
             message.source,
             convert.micros(message.at, "at") if message.HasField("at") else None,
         )
-        return decision_pb2.TellResponse(applied=told.applied, duplicates=told.duplicates, created=told.created)
+        return then(telling, _told)
 
     def explain(
-        self, message: decision_pb2.ExplainRequest, context: grpc.ServicerContext
+        self, message: decision_pb2.ExplainRequest, context: calls.Context
     ) -> decision_pb2.ExplainResponse:
         """One decision in full, leaving no trace. Raises UnknownName for an offer asked after that nobody declared."""
         wanted = decision_pb2.DecideRequest()
@@ -128,11 +136,11 @@ class DecisionService:
         return decision_pb2.ExplainResponse(response=answer)
 
 
-def _request(message: decision_pb2.DecideRequest, context: grpc.ServicerContext) -> DecideRequest:
+def _request(message: decision_pb2.DecideRequest, context: calls.Context) -> DecideRequest:
     return convert.request_from(message, _remaining(context))
 
 
-def _remaining(context: grpc.ServicerContext) -> int | None:
+def _remaining(context: calls.Context) -> int | None:
     remaining = calls.remaining_us(context)
     if remaining == 0:
         raise DeadlineTooShort()
@@ -144,6 +152,12 @@ def _result(result: OutcomeResult) -> decision_pb2.OutcomeResult:
     if result.error is None:
         return decision_pb2.OutcomeResult(status=done)
     return decision_pb2.OutcomeResult(status=done, failure=status.failure(result.error))
+
+
+def _told(told: TellResult) -> bytes:
+    return decision_pb2.TellResponse(
+        applied=told.applied, duplicates=told.duplicates, created=told.created, too_old=told.too_old
+    ).SerializeToString()
 
 
 def _count(what: str, count: int, limit: int) -> RapportError:

@@ -37,7 +37,7 @@ class ModelService:
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service as grpcio registers it."""
         most = self._message_bytes
-        return grpc.method_handlers_generic_handler(
+        return calls.handlers(
             NAME,
             {
                 "DeployModel": calls.unary(model_pb2.DeployModelRequest, self.deploy, most),
@@ -47,7 +47,7 @@ class ModelService:
         )
 
     def deploy(
-        self, message: model_pb2.DeployModelRequest, context: grpc.ServicerContext
+        self, message: model_pb2.DeployModelRequest, context: calls.Context
     ) -> model_pb2.DeployModelResponse:
         """Take a version from bytes, or from the repository, and make it live."""
         _named(message.name)
@@ -78,7 +78,7 @@ class ModelService:
         return model_pb2.DeployModelResponse(model=_shown(version))
 
     def list(
-        self, message: model_pb2.ListModelsRequest, context: grpc.ServicerContext
+        self, message: model_pb2.ListModelsRequest, context: calls.Context
     ) -> model_pb2.ListModelsResponse:
         """Every version known."""
         return model_pb2.ListModelsResponse(
@@ -86,7 +86,7 @@ class ModelService:
         )
 
     def rollback(
-        self, message: model_pb2.RollbackModelRequest, context: grpc.ServicerContext
+        self, message: model_pb2.RollbackModelRequest, context: calls.Context
     ) -> model_pb2.RollbackModelResponse:
         """Back to the version that served before, or to one named."""
         _named(message.name)

@@ -54,7 +54,7 @@ class ProfileService:
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service as grpcio registers it."""
         most = self._message_bytes
-        return grpc.method_handlers_generic_handler(
+        return calls.handlers(
             NAME,
             {
                 "UpsertProfile": calls.unary(profile_pb2.UpsertProfileRequest, self.upsert, most),
@@ -67,7 +67,7 @@ class ProfileService:
         )
 
     def upsert(
-        self, message: profile_pb2.UpsertProfileRequest, context: grpc.ServicerContext
+        self, message: profile_pb2.UpsertProfileRequest, context: calls.Context
     ) -> profile_pb2.UpsertProfileResponse:
         """Set and clear attributes."""
         if len(message.attributes) + len(message.clear) > limits.ATTRIBUTES:
@@ -88,7 +88,7 @@ class ProfileService:
         return profile_pb2.UpsertProfileResponse(customer=result.customer, created=result.created)
 
     def get(
-        self, message: profile_pb2.GetProfileRequest, context: grpc.ServicerContext
+        self, message: profile_pb2.GetProfileRequest, context: calls.Context
     ) -> profile_pb2.GetProfileResponse:
         """Show a customer."""
         who = _who(message.identifiers)
@@ -105,7 +105,7 @@ class ProfileService:
         return _shown(found, message.contacts or SHOWN, message.events or SHOWN)
 
     def set_consent(
-        self, message: profile_pb2.SetConsentRequest, context: grpc.ServicerContext
+        self, message: profile_pb2.SetConsentRequest, context: calls.Context
     ) -> profile_pb2.SetConsentResponse:
         """Grant or withdraw."""
         self._store.apply(
@@ -121,7 +121,7 @@ class ProfileService:
         return profile_pb2.SetConsentResponse()
 
     def open_case(
-        self, message: profile_pb2.OpenCaseRequest, context: grpc.ServicerContext
+        self, message: profile_pb2.OpenCaseRequest, context: calls.Context
     ) -> profile_pb2.OpenCaseResponse:
         """Open a case."""
         self._store.apply(
@@ -132,7 +132,7 @@ class ProfileService:
         return profile_pb2.OpenCaseResponse()
 
     def close_case(
-        self, message: profile_pb2.CloseCaseRequest, context: grpc.ServicerContext
+        self, message: profile_pb2.CloseCaseRequest, context: calls.Context
     ) -> profile_pb2.CloseCaseResponse:
         """Close a case."""
         self._store.apply(
@@ -143,7 +143,7 @@ class ProfileService:
         return profile_pb2.CloseCaseResponse()
 
     def join(
-        self, message: profile_pb2.JoinIdentifiersRequest, context: grpc.ServicerContext
+        self, message: profile_pb2.JoinIdentifiersRequest, context: calls.Context
     ) -> profile_pb2.JoinIdentifiersResponse:
         """Make one customer of several."""
         who = _who(message.identifiers)

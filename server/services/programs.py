@@ -35,7 +35,7 @@ class ProgramService:
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service as grpcio registers it."""
         most = self._message_bytes
-        return grpc.method_handlers_generic_handler(
+        return calls.handlers(
             NAME,
             {
                 "ValidateProgram": calls.unary(program_pb2.ValidateProgramRequest, self.validate, most),
@@ -47,7 +47,7 @@ class ProgramService:
         )
 
     def validate(
-        self, message: program_pb2.ValidateProgramRequest, context: grpc.ServicerContext
+        self, message: program_pb2.ValidateProgramRequest, context: calls.Context
     ) -> program_pb2.ValidateProgramResponse:
         """Check without loading; problems are the answer."""
         try:
@@ -68,7 +68,7 @@ class ProgramService:
         return program_pb2.ValidateProgramResponse(digest=program.digest, offers=len(program.offers))
 
     def load(
-        self, message: program_pb2.LoadProgramRequest, context: grpc.ServicerContext
+        self, message: program_pb2.LoadProgramRequest, context: calls.Context
     ) -> program_pb2.LoadProgramResponse:
         """Check, keep and activate."""
         files = _files(message.files)
@@ -78,7 +78,7 @@ class ProgramService:
         return program_pb2.LoadProgramResponse(program=convert.program_to(self._version(version)))
 
     def list(
-        self, message: program_pb2.ListProgramsRequest, context: grpc.ServicerContext
+        self, message: program_pb2.ListProgramsRequest, context: calls.Context
     ) -> program_pb2.ListProgramsResponse:
         """Versions kept, newest first."""
         return program_pb2.ListProgramsResponse(
@@ -86,7 +86,7 @@ class ProgramService:
         )
 
     def get(
-        self, message: program_pb2.GetProgramRequest, context: grpc.ServicerContext
+        self, message: program_pb2.GetProgramRequest, context: calls.Context
     ) -> program_pb2.GetProgramResponse:
         """One version with its sources."""
         found = self._version(message.version)
@@ -95,7 +95,7 @@ class ProgramService:
         )
 
     def rollback(
-        self, message: program_pb2.RollbackProgramRequest, context: grpc.ServicerContext
+        self, message: program_pb2.RollbackProgramRequest, context: calls.Context
     ) -> program_pb2.RollbackProgramResponse:
         """Back to an earlier version."""
         with self._one_at_a_time:

@@ -76,6 +76,7 @@ def test_scenario_with_the_engine(scenario: Scenario, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scenario", scenarios(), ids=lambda one: one.name)
-def test_scenario_through_grpc(scenario: Scenario, tmp_path: Path) -> None:
-    with GrpcSubject(tmp_path) as subject:
+@pytest.mark.parametrize("compiled", [False, True], ids=["grpcio", "data_plane"])
+def test_scenario_through_grpc(scenario: Scenario, compiled: bool, tmp_path: Path) -> None:
+    with GrpcSubject(tmp_path, compiled=compiled) as subject:
         Run(scenario, subject)()

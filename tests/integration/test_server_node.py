@@ -44,7 +44,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     folder = tmp_path_factory.mktemp("starter")
     for name, text in starter.files().items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -55,13 +55,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         env={**inherited, "PYTHONPATH": str(ROOT), "RAPPORT_LISTEN_DECISIONS": "127.0.0.1:0", "RAPPORT_LOG_FORMAT": "json"},
     ) as server:
         assert server.stderr is not None
-        found, log = "", []
+        found, log = ("", ""), []
         for line in server.stderr:
             log.append(line)
             if not line.startswith("{"):
                 continue
             said = json.loads(line)
-            found = said.get("listen_decisions", found)
+            if said["event"] == "listening":
+                found = said["listen_decisions"], said["listen_control"]
             if said["event"] == "ready":
                 break
         else:
@@ -71,9 +72,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait(BOUND_SECONDS)
 
 
-def test_a_node_client_made_from_the_protos_alone(packages: Path, address: str) -> None:
+def test_a_node_client_made_from_the_protos_alone(packages: Path, addresses: tuple[str, str]) -> None:
     done = subprocess.run(
-        ["node", "client.mjs", address, str(ROOT)], cwd=packages, capture_output=True, text=True, timeout=BOUND_SECONDS,
+        ["node", "client.mjs", *addresses, str(ROOT)], cwd=packages, capture_output=True, text=True, timeout=BOUND_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Empty, Queue
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -119,7 +119,7 @@ def write_starter(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def address(make: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> str:
     server = make(write_starter(tmp_path_factory.mktemp("starter")))
-    found: str = server.until("listening")["listen_decisions"]
+    found: str = server.until("listening")["listen_control"]
     server.until("ready")
     return found
 
@@ -429,6 +429,36 @@ def test_models_on_the_command_line(rapport: Callable[..., tuple[int, str, str]]
     assert json.loads(out)["models"][0]["state"] == "MODEL_STATE_LIVE"
 
 
+def test_a_programs_problems_name_files_as_seen_from_where_the_command_runs(
+    rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They named files as seen from the program's folder, so an editor that was given the line found no such file."""
+    source = write_starter(tmp_path / "shop") / "program" / "offers.yaml"
+    source.write_text(source.read_text().replace("customer.age >= 18", "customer.agee >= 18"))
+    monkeypatch.chdir(tmp_path)
+    folder = "shop/program"
+    place = f"{folder}/offers.yaml:12:"
+    code, out, _ = rapport("program", "validate", folder)
+    assert (code, place in out) == (65, True), out
+    code, out, _ = rapport("program", "validate", folder, "--json")
+    (problem,) = json.loads(out)["problems"]
+    assert (code, problem["file"], problem["line"]) == (65, f"{folder}/offers.yaml", 12)
+    code, _, err = rapport("program", "load", folder)
+    assert (code, place in err) == (65, True), err
+    code, _, err = rapport("program", "load", folder, "--json")
+    said = json.loads(err)
+    (problem,) = said["problems"]
+    assert (code, problem["where"].startswith(place), "customer.age" in problem["message"]) == (65, True, True), err
+    assert said["message"].splitlines()[1].startswith(place)
+    # What no server has to see is told in the same way.
+    source.with_name("ofers.yaml").write_text("x: 1\n")
+    code, _, err = rapport("program", "load", folder)
+    assert (code, f"{folder}/ofers.yaml:1:1" in err) == (65, True), err
+    monkeypatch.chdir(folder)
+    code, out, _ = rapport("program", "validate", ".")
+    assert (code, "ofers.yaml:1:1" in out, "/ofers" in out) == (65, True, False), out
+
+
 # --- beginnings and ends ------------------------------------------------------------------------------------------
 
 
@@ -437,12 +467,12 @@ def test_what_was_acknowledged_outlives_kill_and_the_program_serves_again(
 ) -> None:
     folder = write_starter(tmp_path)
     server = make(folder)
-    with grpc.insecure_channel(server.until("listening")["listen_decisions"]) as channel:
+    with grpc.insecure_channel(server.until("listening")["listen_control"]) as channel:
         server.until("ready")
         regular(channel, someone("kept"))
         assert server.end(signal.SIGKILL) == -signal.SIGKILL
     server = make(folder, RAPPORT_PROGRAMS_PATH="")
-    with grpc.insecure_channel(server.until("listening")["listen_decisions"]) as channel:
+    with grpc.insecure_channel(server.until("listening")["listen_control"]) as channel:
         assert server.until("ready")["program"] == "starter@1"
         answer = decision_pb2_grpc.DecisionServiceStub(channel).Decide(ask(identifiers=someone("kept")))
         assert offers(answer) == ["summer_sale", "newsletter"]
@@ -453,9 +483,79 @@ def test_what_was_acknowledged_outlives_kill_and_the_program_serves_again(
     assert "Ana" not in log
 
 
+class Load:
+    """Callers who each ask again as soon as they have an answer, until the server no longer takes calls."""
+
+    def __init__(self, address: str, callers: int, channels: int, seconds: float) -> None:
+        self._channels = [
+            grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) for _ in range(channels)
+        ]
+        self._seconds = seconds
+        self._answered = threading.Semaphore(0)
+        self.ends: list[tuple[grpc.StatusCode, str]] = []
+        self._threads = [
+            threading.Thread(target=self._ask, args=(self._channels[number % channels], str(number)))
+            for number in range(callers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, channel: grpc.Channel, name: str) -> None:
+        decide = decision_pb2_grpc.DecisionServiceStub(channel).Decide
+        refused = 0
+        # Asks on after a refusal, as clients do: until the address itself is gone, twice over.
+        while refused < 2:
+            try:
+                decide(ask(identifiers=someone(name)), timeout=self._seconds)
+                self.ends.append((grpc.StatusCode.OK, ""))
+                self._answered.release()
+            except grpc.RpcError as error:
+                call = cast("grpc.Call", error)
+                status = rpc_status.from_call(call)
+                info = error_details_pb2.ErrorInfo()
+                if status is not None:
+                    status.details[0].Unpack(info)
+                self.ends.append((call.code(), info.reason or call.details() or ""))
+                refused += info.reason != "DRAINING"
+
+    def until(self, answers: int) -> None:
+        for _ in range(answers):
+            assert self._answered.acquire(timeout=BOUND_SECONDS)
+
+    def rest(self) -> set[tuple[grpc.StatusCode, str]]:
+        """How calls ended other than well; waits for all."""
+        for thread in self._threads:
+            thread.join(BOUND_SECONDS)
+            assert not thread.is_alive()
+        for channel in self._channels:
+            channel.close()
+        return {end for end in self.ends if end[0] is not grpc.StatusCode.OK}
+
+
+@pytest.mark.parametrize("seconds", [30.0, 1.0])
+@pytest.mark.parametrize("plane", ["listen_decisions", "listen_control"])
+def test_no_call_is_cancelled_by_a_server_that_drains_under_load(
+    make: Callable[..., Server], tmp_path: Path, plane: str, seconds: float
+) -> None:
+    """Calls on their way when SIGTERM came ended CANCELLED, which tells a client not to try elsewhere.
+
+    The data plane serves every call that reaches it and then has nobody left to refuse; grpcio has to tell some of them.
+    """
+    server = make(write_starter(tmp_path))
+    address = server.until("listening")[plane]
+    server.until("ready")
+    load = Load(address, callers=12, channels=4, seconds=seconds)
+    load.until(answers=200)
+    assert server.end(signal.SIGTERM) == 0
+    bad = load.rest()
+    assert {code for code, _ in bad} == {grpc.StatusCode.UNAVAILABLE}, bad
+    if plane == "listen_control":
+        assert (grpc.StatusCode.UNAVAILABLE, "DRAINING") in bad
+
+
 def test_a_second_signal_ends_it_at_once(make: Callable[..., Server], tmp_path: Path) -> None:
     server = make(write_starter(tmp_path), RAPPORT_DRAIN_SECONDS="3600")
-    with grpc.insecure_channel(server.until("listening")["listen_decisions"]) as channel:
+    with grpc.insecure_channel(server.until("listening")["listen_control"]) as channel:
         server.until("ready")
         # A health watcher is a call under way, for as long as it watches: draining waits for it.
         watch = health_pb2_grpc.HealthStub(channel).Watch  # type: ignore[attr-defined]  # the stubs know no calls
@@ -527,7 +627,7 @@ def test_a_server_whose_program_is_bad_ends_with_the_place(make: Callable[..., S
     server = make(tmp_path)
     assert server.process.wait(BOUND_SECONDS) == 65
     log = server.rest()
-    assert "program.yaml:1:" in log
+    assert "program/program.yaml:1:" in log
     assert "Traceback" not in log
 
 
@@ -561,3 +661,50 @@ def test_an_import_beside_a_server_is_refused_and_alone_it_works(
     assert (code, "3 rows, 2 applied (2 new customers" in out, "1 rejected" in out) == (1, True, True), out + err
     code, out, _ = rapport("import", "people.csv", "-m", "mapping.yaml", "--json")
     assert json.loads(out)["unchanged"] == 2
+
+
+def test_a_restart_needs_neither_the_command_line_nor_a_compiler(
+    make: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Half of a restart's time were packages for reading programs, for compiling them, and for a command line."""
+    folder = write_starter(tmp_path_factory.mktemp("again"))
+
+    def imported(server: Server) -> set[str]:
+        with grpc.insecure_channel(server.until("listening")["listen_decisions"]) as channel:
+            server.until("ready")
+            request = decision_pb2.DecideRequest(
+                identifiers=[values_pb2.Identifier(namespace="cookie", value="c1")],
+                channel="web",
+                placements=[decision_pb2.PlacementRequest(name="home_hero")],
+            )
+            assert decision_pb2_grpc.DecisionServiceStub(channel).Decide(request, timeout=BOUND_SECONDS).placements
+        assert server.end() == 0
+        # Python itself writes a line for every module, its name last.
+        lines = server.rest().splitlines()
+        return {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+
+    unneeded = {
+        "numpy", "lark", "celpy", "onnx", "typer", "core.programs.source", "core.programs.plan", "core.expressions.check",
+        "core.hub.importer", "core.inference.trial",
+    }  # fmt: skip
+    first = imported(make(folder, PYTHONPROFILEIMPORTTIME="1"))
+    assert {"numpy", "core.programs.source", "core.programs.plan"} <= first & unneeded
+    again = imported(make(folder, PYTHONPROFILEIMPORTTIME="1"))
+    assert {"core.engine", "grpc"} <= again
+    assert again & unneeded == set()
+
+
+def test_serve_takes_the_same_file_with_and_without_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain ``serve`` goes past typer; what is wrong must be told alike on both ways."""
+    missing = str(tmp_path / "none.yaml")
+    told = []
+    for arguments in (["serve", "--config", missing], ["serve", f"--config={missing}"]):
+        monkeypatch.setattr(sys, "argv", ["rapport", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told.append((ended.value.code, capsys.readouterr().err))
+    assert told[0] == told[1]
+    assert told[0][0] == 78
+    assert "none.yaml" in told[0][1].replace("\n", "")

@@ -6,7 +6,6 @@ hypothesis shrinks a failure to a program one can read.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import random
 
@@ -79,7 +78,7 @@ def an_offer_that_lost_is_not_missed(program: Program, request: DecideRequest, w
         binds = any(offer.name == one.offer and offer.suppressions for offer in program.offers)
         if one.reason is Reason.ARBITRATION_LOST and not binds:
             offers = tuple(offer for offer in program.offers if offer.name != one.offer)
-            assert winners(decide(dataclasses.replace(program, offers=offers), who, alone, MODELS)) == winners(answer)
+            assert winners(decide(replace(program, offers=offers), who, alone, MODELS)) == winners(answer)
 
 
 def more_slots_only_add(program: Program, request: DecideRequest, who: Customer) -> None:

@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from core import limits
 from core.decision import DecideRequest, Identifier, PlacementRequest
 from core.engine import Engine
-from core.errors import BadToken, BadValue, NoProgram, NotFound, ProgramError
+from core.errors import BadToken, BadValue, HistoryFull, NoProgram, NotFound, ProgramError
+from core.hub import mutations
 from core.hub.store import Store
 from core.inference.registry import Registry
 from core.outcomes import Outcome, OutcomeStatus
@@ -83,6 +86,14 @@ def test_a_refused_program_leaves_the_one_before(engine: Engine) -> None:
         engine.load_program(program("second", "customer.agee > 3"), NOW)
     assert offer_of(engine) == "first"
     assert [version.version for version in engine.programs()] == ["tiny@1"]
+
+
+def test_a_budget_longer_than_the_clock_can_say_is_a_long_budget(engine: Engine) -> None:
+    """A time_budget may be ten thousand years; nanoseconds in 64 bits end after 292. Such a request ended as INTERNAL."""
+    engine.load_program(program("first"), NOW)
+    for deadline_us in (200 * 366 * DAY, 10_000 * 366 * DAY):
+        answer = engine.decide(replace(ASK, deadline_us=deadline_us))
+        assert [offer.offer for offer in answer.placements[0].offers] == ["first"]
 
 
 def test_rollback_goes_back_and_says_when_it_cannot(engine: Engine) -> None:
@@ -166,6 +177,72 @@ def test_an_outcome_after_the_instance_expired_is_refused_by_name_and_a_late_rep
     assert "expired" in str(late.error)
     (reported,) = engine.record([Outcome(token, "shown", at_us=NOW + DAY)])
     assert reported.status is OutcomeStatus.APPLIED
+
+
+def test_an_outcome_is_not_dated_before_its_decision(engine: Engine, clock: Clock) -> None:
+    """A caller's clock in another zone, or a wish to report on an expired token, made outcomes older than their decision."""
+    engine.load_program(program("first"), NOW)
+    token = engine.decide(ASK).placements[0].offers[0].token
+    clock.now = NOW + 3 * DAY
+    (early,) = engine.record([Outcome(token, "shown", at_us=NOW - limits.AHEAD_US - 1)])
+    assert early.status is OutcomeStatus.REFUSED
+    assert isinstance(early.error, BadValue)
+    assert "is 2026-09-21T14:08:19Z, before" in early.error.message
+    assert "made for 2026-09-21T14:13:20Z" in early.error.message
+    (skewed,) = engine.record([Outcome(token, "shown", at_us=NOW - limits.AHEAD_US)])
+    assert skewed.status is OutcomeStatus.APPLIED
+
+
+def test_late_reports_end_400_days_after_the_instance_expired(engine: Engine, clock: Clock) -> None:
+    """What happened in time could be reported for ever, so a token in an old log could still change a history."""
+    engine.load_program(program("first"), NOW)
+    token = engine.decide(ASK).placements[0].offers[0].token
+    clock.now = NOW + 2 * DAY + limits.LATE_US + 1
+    (late,) = engine.record([Outcome(token, "shown", at_us=NOW + DAY)])
+    assert late.status is OutcomeStatus.UNKNOWN
+    assert "expired at 2026-09-23T14:13:20Z; late reports of it were taken until 2027-10-28T14:13:20Z" in str(late.error)
+    clock.now -= 1
+    (last,) = engine.record([Outcome(token, "shown", at_us=NOW + DAY)])
+    assert last.status is OutcomeStatus.APPLIED
+
+
+def test_what_is_decided_in_advance_happens_from_its_as_of_on(engine: Engine, clock: Clock) -> None:
+    """A mailing decided today for tomorrow: tomorrow's caps were asked, so today it cannot have been shown."""
+    engine.load_program(program("first"), NOW)
+    asked = DecideRequest(ASK.channel, ASK.placements, WHO, as_of_us=NOW + DAY, deferred=True)
+    token = engine.decide(asked).placements[0].offers[0].token
+    (early,) = engine.record([Outcome(token, "shown")])
+    assert early.status is OutcomeStatus.REFUSED
+    clock.now = NOW + 5 * DAY // 2
+    (done,) = engine.record([Outcome(token, "shown")])
+    assert done.status is OutcomeStatus.APPLIED
+
+
+def test_an_outcome_older_than_all_of_a_full_history_is_refused_by_name(engine: Engine, clock: Clock) -> None:
+    """It was answered APPLIED and kept nowhere, so no cap ever saw it; sent again it was APPLIED again."""
+    engine.load_program(program("first"), NOW)
+    engine.store.apply(mutations.Upsert(identifiers=WHO, attributes={}, at_us=NOW))
+    token = engine.decide(ASK).placements[0].offers[0].token
+    clock.now = NOW + DAY
+    shown = [Outcome(token, "shown", NOW + 1000 + at, key=str(at)) for at in range(limits.CONTACTS_PER_CUSTOMER)]
+    for start in range(0, len(shown), 1000):
+        assert {one.status for one in engine.record(shown[start : start + 1000])} == {OutcomeStatus.APPLIED}
+    before = engine.store.profile(WHO)
+    for _ in range(2):
+        (old,) = engine.record([Outcome(token, "clicked", NOW + 999)])
+        assert old.status is OutcomeStatus.REFUSED
+        assert isinstance(old.error, HistoryFull)
+        assert "2026-09-21T14:13:20Z" in str(old.error)
+        assert engine.store.profile(WHO) == before
+    # In one call with a newer one, for which the oldest makes room.
+    sent = [Outcome(token, "clicked", NOW + 999), Outcome(token, "accepted", NOW + DAY), Outcome(token, "clicked", NOW + 999)]
+    refused, applied = OutcomeStatus.REFUSED, OutcomeStatus.APPLIED
+    assert [one.status for one in engine.record(sent)] == [refused, applied, refused]
+    after = engine.store.profile(WHO)
+    assert before is not None
+    assert after is not None
+    assert len(after.contacts) == len(before.contacts)
+    assert (after.contacts[0].at_us, after.contacts[-1].at_us) == (NOW + 1001, NOW + DAY)
 
 
 def test_a_restart_serves_what_served(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from core import limits
 from core.decision import DecideRequest, Event, Identifier, PlacementRequest
-from core.errors import BadValue, Overloaded, UnknownName
-from core.hub.mutations import Mutation, RecordEvents, Upsert
+from core.errors import BadValue, HistoryFull, Overloaded, UnknownName
+from core.hub.mutations import Mutation, RecordedEvent, RecordEvents, Upsert
 from core.outcomes import Outcome, OutcomeStatus, TellResult
 from tests.engine_subject import EngineSubject
 
@@ -147,3 +147,26 @@ def test_a_key_too_long_refuses_its_own_outcome_only(subject: EngineSubject) -> 
     long = "k" * (limits.STRING_BYTES + 1)
     results = subject.engine.record([Outcome(token, "clicked", key=long), Outcome(token, "shown")])
     assert [result.status for result in results] == [OutcomeStatus.REFUSED, OutcomeStatus.APPLIED]
+
+
+def test_events_older_than_all_of_a_full_list_are_told_as_such_and_change_nothing(subject: EngineSubject) -> None:
+    """They were told as counted and kept nowhere, and so counted again each time they were told."""
+    visits = [
+        RecordedEvent(type="visit", key=str(at), at_us=NOW_US - limits.EVENTS_PER_CUSTOMER + at)
+        for at in range(limits.EVENTS_PER_CUSTOMER)
+    ]
+    subject.store.apply(RecordEvents(identifiers=WHO, events=tuple(visits)))
+    before = subject.store.profile(WHO)
+    old = Event("visit", "old", visits[0].at_us - 1)
+    for _ in range(2):
+        assert subject.engine.tell(WHO, [old], {}, "", None) == TellResult(0, 0, False, 1)
+        assert subject.store.profile(WHO) == before
+    known = Event("visit", "7", visits[7].at_us)
+    assert subject.engine.tell(WHO, [old, known, VISIT], {}, "", None) == TellResult(1, 1, False, 1)
+    # Sent along with a decision it counts in that one; that nothing is kept of it is told to whoever listens.
+    hero = (PlacementRequest("hero"),)
+    subject.engine.decide(DecideRequest("web", hero, WHO, events=(old,)))
+    subject.store.apply(Upsert(identifiers=WHO, attributes={}, at_us=NOW_US))
+    (lost,) = subject.lost
+    subject.lost.clear()
+    assert isinstance(lost, HistoryFull)

@@ -14,8 +14,9 @@ import pytest
 
 from core.errors import EngineFault
 from core.expressions import Call, Expression, Kind, Literal, Node, Read
+from core.expressions.bytecode import STACK, Code, Opcode
 from core.expressions.check import check
-from core.expressions.lower import STACK, Assembler, Code, Opcode
+from core.expressions.lower import Assembler
 from core.kernel.machine import CodeHolder, State
 from tests.expression_world import WHERE, Program, scope
 from tests.property.expression_trees import BOOL, INPUTS, INT, STRING

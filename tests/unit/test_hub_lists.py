@@ -6,7 +6,7 @@ import contextlib
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core import limits
@@ -103,8 +103,57 @@ def test_the_oldest_contacts_go_first() -> None:
     limit = limits.CONTACTS_PER_CUSTOMER
     data, _ = contacts.merge(None, [(at, at, 0, 0, 1, 1, 0) for at in range(limit)])
     data, counted = contacts.merge(data, [(limit, limit, 0, 0, 1, 1, 0), (-1, 2**40, 0, 0, 1, 1, 0)])
-    assert counted == [True, True]
+    assert counted == [1, 2]
     assert [entry[0] for entry in contacts.unpack(data)] == list(range(1, limit + 1))
+
+
+def test_a_full_history_tells_which_of_those_added_it_did_not_keep() -> None:
+    """They were told as counted, though the list that was written did not hold them."""
+    limit = limits.CONTACTS_PER_CUSTOMER
+    full, _ = contacts.merge(None, [(10 * at, at, 0, 0, 1, 1, 0) for at in range(limit)])
+    added = [(at, 2**40 + at, 0, 0, 1, 1, 0) for at in (5, 10 * limit, -1, 15, 5, 0)]
+    data, counted = contacts.merge(full, added)
+    # Of the list and the five that are new the five oldest go: -1, 0 (two of them, by dedup), 5 and 10.
+    assert counted == [2, 1, 2, 1, 0, 2]
+    kept = contacts.unpack(data)
+    assert len(kept) == limit
+    assert [entry[0] for entry in kept[:2]] == [15, 20]
+    assert contacts.merge(full, [added[2]]) == (full, [2])
+
+
+@settings(max_examples=50, deadline=None)  # each example merges into thousands
+@given(st.data())
+def test_what_a_full_history_keeps_is_what_it_says(data: st.DataObject) -> None:
+    limit = limits.CONTACTS_PER_CUSTOMER
+    stored = data.draw(st.integers(limit - 4, limit))
+    full, _ = contacts.merge(None, [(at // 2, at, 0, 0, 1, 1, 0) for at in range(stored)])
+    batch = data.draw(
+        st.lists(st.tuples(st.integers(-2, 8), st.integers(limit, limit + 9)), max_size=10).map(
+            lambda rows: [(at, dedup, 0, 0, 1, 1, 0) for at, dedup in rows]
+        )
+    )
+    merged, counted = contacts.merge(full, batch)
+    kept = set(contacts.unpack(merged))
+    first: set[int] = set()
+    for entry, became in zip(batch, counted, strict=True):
+        assert (became == 0) == (entry[1] in first)
+        assert (became == 1) == (entry in kept and entry[1] not in first)
+        first.add(entry[1])
+
+
+def test_a_full_event_list_tells_which_of_those_added_it_did_not_keep() -> None:
+    limit = limits.EVENTS_PER_CUSTOMER
+    packer = events.Packer()
+    for at in range(limit):
+        packer.pack(1, at, at, [])
+    full, _ = packer.merge(None)
+    packer.clear()
+    for at, key in ((limit, limit), (-1, limit + 1), (5, 5), (0, limit + 2), (2, limit + 3)):
+        packer.pack(1, at, key, [])
+    data, counted = packer.merge(full)
+    # The four oldest go: -1, both of 0, and 1.
+    assert counted == [1, 2, 0, 2, 1]
+    assert [entry[1] for entry in events.unpack(data, lambda _: "")][:3] == [2, 2, 3]
 
 
 def test_the_oldest_events_go_first_by_number_and_by_bytes() -> None:

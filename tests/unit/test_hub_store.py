@@ -291,6 +291,27 @@ def test_one_damaged_record_is_refused_and_others_are_served(tmp_path: Path) -> 
         store.apply(upsert(2, age=9))
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("kept", [0, 1, 4096, 5000, 8191, 8192, 12_288])
+def test_a_store_cut_off_near_its_beginning_says_what_where_and_what_to_do(
+    tmp_path: Path, kept: int, read_only: bool
+) -> None:
+    """An empty file was told as a bad file descriptor; one cut off in its second page, opened for reading, ended the process."""
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        store.apply(upsert(1, note="x"))
+    data = tmp_path / "s" / "data.mdb"
+    os.truncate(data, kept)
+    with pytest.raises(StoreCorrupt) as refused:
+        Store.open(tmp_path / "s", read_only=read_only)
+    told = str(refused.value)
+    assert f"The store at {tmp_path}/s is damaged: data.mdb " in told
+    assert ("is empty" if kept == 0 else f"has {kept} ") in told
+    assert "it was cut off" in told
+    assert "Restore the store from a backup." in told
+    assert data.stat().st_size == kept
+
+
 # --- full ----------------------------------------------------------------------------------------------------
 
 
@@ -338,6 +359,99 @@ def test_in_a_full_store_a_small_mutation_passes_where_a_large_one_in_its_batch_
         assert profile is not None
         assert profile.attributes == {"age": 7}
         assert profile.events == ()
+
+
+FILL = """
+    import os, resource, sys
+    from core.decision import Identifier
+    from core.errors import StoreFull
+    from core.hub.mutations import Upsert
+    from core.hub.store import Store
+    from core.schema import Field, Namespace, Schema, ValueType
+
+    def put(number, size=1000):
+        who = (Identifier("crm", str(number)),)
+        return store.apply(Upsert(identifiers=who, attributes={"note": "x" * size}, at_us=1))
+
+    store = Store.open(sys.argv[1], map_bytes=1 << 28)
+    store.declare(Schema(attributes={"note": Field("note", ValueType.STRING)}, namespaces={"crm": Namespace("crm")}))
+    count = 0
+    full = None
+    while full is None:
+        try:
+            put(count)
+            count += 1
+        except StoreFull as error:
+            full = error
+    print(full, flush=True)
+    print(count > 100, store.read_only, store.customer_count() == count, store.profile((Identifier("crm", "7"),)) is not None)
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> list[str]:
+    """A command before another that gives it a file system of 4 MiB at tmp_path/disk, which it alone sees."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = f'mount -t tmpfs -o size=4m tmpfs "{folder}" && exec "$@"'
+    command = ["unshare", "--mount", "--map-root-user", "sh", "-c", mount, "sh"]
+    try:
+        tried = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=60, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare to make a small disk with")
+    if tried.returncode:
+        pytest.skip(f"no small disk may be made here: {tried.stderr.strip()}")
+    return command
+
+
+def test_a_full_disk_refuses_writes_until_there_is_room_and_reads_go_on(tmp_path: Path, small_disk: list[str]) -> None:
+    """LMDB tells a write that came back short as a failing disk, so the store took no writes until it was started again;
+    and a reader whose slot lay in a part of lock.mdb never touched before ended the process."""
+    code = textwrap.dedent(FILL) + textwrap.dedent(
+        """
+        ballast = os.path.join(sys.argv[1], "..", "ballast")
+        os.unlink(ballast)
+        print([put(10**6 + number).created for number in range(100)].count(True))
+        with open(ballast, "wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                pass
+        readers = [store.environment.reader() for _ in range(1000)]
+        print(len(readers), store.customer_count() == count + 100)
+        for reader in readers:
+            reader.close()
+        store.close()
+        print(Store.open(sys.argv[1], read_only=True).environment.verify() > count)
+        """
+    )
+    disk = tmp_path / "disk"
+    start = 'head -c 1000000 /dev/zero > "$1/ballast" && exec "$2" -c "$3" "$1/store"'
+    done = subprocess.run(
+        [*small_disk, "sh", "-c", start, "sh", str(disk), sys.executable, code],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )
+    assert done.returncode == 0, f"{done.returncode} {done.stderr}"
+    told, *rest = done.stdout.splitlines()
+    assert told == (
+        f"The disk is full; nothing was written. Free space on the disk that holds {disk}/store; writes are taken again then, "
+        "reads go on meanwhile."
+    )
+    assert rest == ["True False True True", "100", "1000 True", "True"]
+
+
+def test_a_limit_on_the_size_of_files_is_told_as_such_and_not_as_a_failing_disk(tmp_path: Path) -> None:
+    out = in_another_process(
+        "import resource\nhard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, hard))\n"
+        + textwrap.dedent(FILL)
+        + "resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))\nprint(put(10**6).created)\nstore.close()\n",
+        tmp_path / "s",
+    )
+    told, read, resumed = out.splitlines()
+    assert told.startswith("The store's file is full; nothing was written. This process may write files of 600000 bytes at most")
+    assert (read, resumed) == ("True False True True", "True")
 
 
 # --- the committer -------------------------------------------------------------------------------------------

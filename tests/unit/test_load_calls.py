@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from core.programs import source
-from loadtest import calls, customers, offers, workload
+from loadtest import calls, names, offers, workload
 from loadtest.taken import Kind
 from protos.rapport.v1 import decision_pb2
 
@@ -22,7 +22,7 @@ def test_a_page_asks_for_its_placements_in_one_call() -> None:
     for message in call.messages:
         request = decision_pb2.DecideRequest.FromString(message)
         assert [each.name for each in request.placements] == ["home", "home_2", "home_3", "home_4", "home_5"]
-        seen.add(int(request.identifiers[0].value) - customers.FIRST)
+        seen.add(int(request.identifiers[0].value) - names.FIRST)
     assert seen <= set(range(100))
     assert len(seen) == 100
 
@@ -51,7 +51,7 @@ def test_the_generated_program_is_accepted_and_fills_every_placement(name: str, 
     offers.write(wanted, tmp_path)
     source.check(source.read(tmp_path))
     entry = next(yaml.load_all((tmp_path / "offers/000000.yaml").read_text(), Loader=yaml.CSafeLoader))
-    assert list(entry["treatments"]) == [f"web.{each}" for each in offers.placements(wanted)]
+    assert list(entry["treatments"]) == [f"web.{each}" for each in names.placements(wanted.placements)]
     assert len(entry["treatments"]) == wanted.placements
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from msgspec.structs import replace
 
 from core.decision import Clamp, DecideAnswer, DecideRequest, Event, ExplainLevel, Factors, PlacementRequest
 from core.errors import Where
@@ -178,6 +178,14 @@ def test_group_weights_add_to_the_offers_and_unknown_ones_add_nothing() -> None:
     (won,) = decide(program(card, group=group), OracleCustomer({"age": 17}), ask()).placements[0].offers
     assert won.factors.lever_percent == 50.0
     assert won.priority == 1.5
+
+
+def test_weights_past_minus_a_hundred_leave_a_priority_of_nothing_and_show_as_declared() -> None:
+    """The factor turned negative, so of two offers held down the one worth less came first."""
+    held = (Weight("a", -80.0), Weight("b", -70.0))
+    poor, rich = (replace(offer(name, value=value), levers=held) for name, value in (("z", 1.0), ("y", 1000.0)))
+    won = decide(program(poor, rich), SOMEBODY, ask(slots=2)).placements[0].offers
+    assert [(one.offer, one.priority, one.factors.lever_percent) for one in won] == [("y", 0.0, -150.0), ("z", 0.0, -150.0)]
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,22 @@ Method: `repr` tells 1 from 1.0 and true, which equality does not, and shows eve
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from core import limits
+from core.errors import Where
+from core.expressions.bytecode import Code
 from core.programs import image
+from core.programs.model_binding import Column, ModelBinding
+from core.programs.plan import compile_tables
 from core.programs.program import Program, ScorecardPropensity
 from core.programs.source import check, read
+from core.programs.tables import ModelTable, Presence, ScoreTable, Tables, Texts, Thresholds
 
 PROGRAMS = Path(__file__).parent.parent.parent / "programs"
 
@@ -87,7 +94,8 @@ def test_one_expression_stays_one_object() -> None:
 
 
 def test_damaged_or_foreign_image_is_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = image.pack(everything())
+    program = everything()
+    packed = image.pack(program, compile_tables(program, {"m": binding("facts.x")}))
     for position in range(0, len(packed), 7):
         assert image.unpack(packed[:position] + bytes([packed[position] ^ 1]) + packed[position + 1 :]) is None
         assert image.unpack(packed[:position]) is None
@@ -95,6 +103,55 @@ def test_damaged_or_foreign_image_is_no_program(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(image, "COMPILER", "another")
     assert image.unpack(packed) is None
     assert image.key("d") == "d-another"
+
+
+def flat(value: object) -> object:
+    """Tables as plain values: an array as its bytes, whether numpy has it or a view, and a tuple as a list."""
+    if isinstance(value, memoryview) or hasattr(value, "__array__"):
+        return memoryview(value).tobytes()  # type: ignore[arg-type]
+    if isinstance(value, tuple | list):
+        return [flat(each) for each in value]
+    if isinstance(value, Tables | Code | Thresholds | Texts | Presence | ScoreTable | ModelTable):
+        return {field.name: flat(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return value
+
+
+def binding(text: str) -> ModelBinding:
+    return ModelBinding((Column(0, 0, text, Where("m/1/model.yaml", 2, 6), 0.5),), True)
+
+
+def test_kept_tables_are_the_compiled_ones() -> None:
+    models = {name: binding("customer.known ? 1.0 : 0.0") for name in ("m", "term_deposit_uptake", "shop_affinity")}
+    for program in (everything(), *(check(read(PROGRAMS / name)) for name in ("bank", "shop"))):
+        tables = compile_tables(program, models)
+        assert tables.model_tables
+        restored = image.restore(image.pack(program, tables), models)
+        assert restored is not None
+        assert restored[0] == program
+        assert restored[1] is not None
+        assert restored[1].program is restored[0]
+        assert flat(restored[1]) == flat(tables)
+
+
+def test_kept_tables_are_not_used_for_other_models() -> None:
+    program = everything()
+    packed = image.pack(program, compile_tables(program, {"m": binding("facts.x")}))
+    for models in ({"m": binding("facts.x + 1.0")}, {"n": binding("facts.x")}, {}, None):
+        assert image.restore(packed, models) == (program, None)
+    assert image.unpack(packed) == program
+    without = image.pack(program)
+    assert image.restore(without, {"m": binding("facts.x")}) == (program, None)
+
+
+def test_tables_that_do_not_fit_or_are_too_large_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = everything()
+    models = {"m": binding("facts.x")}
+    tables = compile_tables(program, models)
+    for field in ("group_of", "residual_starts", "possible", "placement_masks", "treatment_of", "price_index"):
+        shorter = dataclasses.replace(tables, **{field: getattr(tables, field).ravel()[:-1]})
+        assert image.restore(image.pack(program, shorter), models) == (program, None), field
+    monkeypatch.setattr(limits, "KEPT_TABLES_BYTES", 100)
+    assert image.restore(image.pack(program, tables), models) == (program, None)
 
 
 def test_unpacking_is_far_cheaper_than_checking() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from core.errors import ProgramError
 from core.expressions import Call, Expression, InputKind, Read

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -33,6 +34,7 @@ from core.decision import (
     QuotedPrice,
     Rejection,
 )
+from core.futures import done
 from core.outcomes import Outcome, OutcomeResult, OutcomeStatus, ProgramVersion, TellResult
 from core.programs.program import Arbitration, Program
 from core.reasons import Detail, Reason, SlotStatus
@@ -105,25 +107,25 @@ class Engine:
         self.explained.append(request)
         return self.answer(request)
 
-    def record(self, outcomes: Sequence[Outcome]) -> Sequence[OutcomeResult]:
+    def recording(self, outcomes: Sequence[Outcome]) -> Future[Sequence[OutcomeResult]]:
         self.outcomes.extend(outcomes)
         known = {
             "token-1": OutcomeResult(OutcomeStatus.APPLIED),
             "token-2": OutcomeResult(OutcomeStatus.DUPLICATE),
         }
         unknown = OutcomeResult(OutcomeStatus.UNKNOWN, errors.BadToken("its signature is wrong"))
-        return [known.get(each.token, unknown) for each in outcomes]
+        return done([known.get(each.token, unknown) for each in outcomes])
 
-    def tell(
+    def telling(
         self,
         identifiers: Sequence[Identifier],
         events: Sequence[Event],
         attributes: Mapping[str, AnyValue],
         source: str,
         at_us: int | None,
-    ) -> TellResult:
+    ) -> Future[TellResult]:
         self.told.append((identifiers, events, attributes, source, at_us))
-        return TellResult(len(events), 0, True)
+        return done(TellResult(len(events), 0, True))
 
     def validate_program(self, sources: Mapping[str, bytes]) -> Program:
         if self.refusal:
@@ -154,7 +156,9 @@ class Running:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.config = Config(listen_decisions="127.0.0.1:0", limits_message_bytes=20_000)
+        self.config = Config(
+            listen_decisions="127.0.0.1:0", listen_control="same", limits_message_bytes=20_000
+        )
         ready: list[Callable[[], None]] = []
         self.process = Process(
             self.config,
@@ -254,7 +258,8 @@ def test_the_nearer_of_both_deadlines_holds(running: Running) -> None:
     running.decisions.Decide(request, timeout=30)
     deadline_us = running.engine.asked[0].deadline_us
     assert deadline_us is not None
-    assert 0 < deadline_us <= 30_000_000
+    # The client rounds what is left up when it writes grpc-timeout, so a little more than 30 s may arrive.
+    assert 0 < deadline_us <= 31_000_000
 
 
 def test_answer_arrives_with_every_field(running: Running) -> None:
@@ -327,7 +332,8 @@ def test_answer_arrives_with_every_field(running: Running) -> None:
         datetime(9999, 12, 31, 23, 59, 59, 999_999, UTC),
         datetime(1969, 7, 20, 20, 17, 40, 1, UTC),
     ],
-    ids=repr,
+    # A set's repr hangs on the hash seed, and workers that collect other names refuse to run.
+    ids=lambda value: repr(sorted(value)) if isinstance(value, frozenset) else repr(value),
 )
 def test_value_there_and_back_is_the_same(value: AnyValue) -> None:
     back = convert.value_from(convert.value_to(value), "x")

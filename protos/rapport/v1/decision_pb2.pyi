@@ -363,14 +363,16 @@ class TellRequest(_message.Message):
     def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[_values_pb2.Event, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, _values_pb2.Value]] = ..., source: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class TellResponse(_message.Message):
-    __slots__ = ("applied", "duplicates", "created")
+    __slots__ = ("applied", "duplicates", "created", "too_old")
     APPLIED_FIELD_NUMBER: _ClassVar[int]
     DUPLICATES_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
+    TOO_OLD_FIELD_NUMBER: _ClassVar[int]
     applied: int
     duplicates: int
     created: bool
-    def __init__(self, applied: _Optional[int] = ..., duplicates: _Optional[int] = ..., created: _Optional[bool] = ...) -> None: ...
+    too_old: int
+    def __init__(self, applied: _Optional[int] = ..., duplicates: _Optional[int] = ..., created: _Optional[bool] = ..., too_old: _Optional[int] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
     __slots__ = ("request", "offers")

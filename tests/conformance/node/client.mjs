@@ -1,5 +1,5 @@
 // A web shop's client: knows the protos, an address, and nothing else of Rapport.
-// node client.mjs ADDRESS PROTO_ROOT; prints one JSON object of what it saw.
+// node client.mjs DECISIONS CONTROL PROTO_ROOT; prints one JSON object of what it saw.
 import { createRequire } from "node:module";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
@@ -9,7 +9,7 @@ const require = createRequire(pathToFileURL(path.join(process.cwd(), "client.mjs
 const grpc = require("@grpc/grpc-js");
 const loader = require("@grpc/proto-loader");
 
-const [address, root] = process.argv.slice(2);
+const [address, control, root] = process.argv.slice(2);
 const definition = loader.loadSync(
   ["decision", "profile"].map((name) => `protos/rapport/v1/${name}.proto`),
   { includeDirs: [root], keepCase: true, longs: String, enums: String, defaults: true, oneofs: true },
@@ -17,7 +17,7 @@ const definition = loader.loadSync(
 const { rapport } = grpc.loadPackageDefinition(definition);
 const credentials = grpc.credentials.createInsecure();
 const decisions = new rapport.v1.DecisionService(address, credentials);
-const profiles = new rapport.v1.ProfileService(address, credentials);
+const profiles = new rapport.v1.ProfileService(control, credentials);
 
 const call = (client, method, request) =>
   new Promise((resolve, reject) => {

@@ -1,0 +1,117 @@
+"""What the data plane asks of Linux: epoll, sockets, eventfd, the monotonic clock, POSIX threads.
+
+Declared here because Cython ships none of them with `noexcept nogil`. All are thread-safe as POSIX says.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef extern from "<sys/epoll.h>" nogil:
+    cdef union epoll_data_t:
+        void* ptr  # ours: a Connection, or the address of one of the loop's own descriptors
+        int fd  # unused
+    cdef struct epoll_event:
+        uint32_t events  # EPOLLIN and so on
+        epoll_data_t data  # as given to epoll_ctl
+    int epoll_create1(int flags)
+    int epoll_ctl(int ep, int operation, int fd, epoll_event* event)
+    int epoll_wait(int ep, epoll_event* events, int most, int timeout_ms)
+    enum:
+        EPOLLIN
+        EPOLLOUT
+        EPOLLRDHUP
+        EPOLLERR
+        EPOLLHUP
+        EPOLL_CTL_ADD
+        EPOLL_CTL_MOD
+        EPOLL_CTL_DEL
+        EPOLL_CLOEXEC
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd(unsigned int value, int flags)
+    enum:
+        EFD_NONBLOCK
+        EFD_CLOEXEC
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t read(int fd, void* into, size_t size)
+    ssize_t write(int fd, const void* bytes, size_t size)
+    int close(int fd)
+
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef unsigned int socklen_t
+    cdef struct sockaddr:
+        pass
+    int accept4(int fd, sockaddr* address, socklen_t* size, int flags)
+    ssize_t recv(int fd, void* into, size_t size, int flags)
+    ssize_t send(int fd, const void* bytes, size_t size, int flags)
+    int setsockopt(int fd, int level, int name, const void* value, socklen_t size)
+    int shutdown(int fd, int how)
+    enum:
+        SOCK_NONBLOCK
+        SOCK_CLOEXEC
+        SOL_SOCKET
+        SO_KEEPALIVE
+        MSG_NOSIGNAL
+        SHUT_WR
+
+cdef extern from "<netinet/in.h>" nogil:
+    enum:
+        IPPROTO_TCP
+
+cdef extern from "<netinet/tcp.h>" nogil:
+    enum:
+        TCP_NODELAY
+        TCP_USER_TIMEOUT
+
+cdef extern from "<time.h>" nogil:
+    ctypedef int clockid_t
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(clockid_t clock, timespec* now)
+    clockid_t CLOCK_MONOTONIC
+    clockid_t CLOCK_REALTIME
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_t:
+        pass
+    ctypedef struct pthread_attr_t:
+        pass
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_mutexattr_t:
+        pass
+    ctypedef struct pthread_cond_t:
+        pass
+    ctypedef struct pthread_condattr_t:
+        pass
+    int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*run)(void*) noexcept nogil, void* argument)
+    int pthread_join(pthread_t thread, void** result)
+    int pthread_setname_np(pthread_t thread, const char* name)
+    pthread_t pthread_self()
+    int pthread_mutex_init(pthread_mutex_t* mutex, const pthread_mutexattr_t* attributes)
+    int pthread_mutex_destroy(pthread_mutex_t* mutex)
+    int pthread_mutex_lock(pthread_mutex_t* mutex)
+    int pthread_mutex_unlock(pthread_mutex_t* mutex)
+    int pthread_cond_init(pthread_cond_t* condition, const pthread_condattr_t* attributes)
+    int pthread_cond_destroy(pthread_cond_t* condition)
+    int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex)
+    int pthread_cond_signal(pthread_cond_t* condition)
+    int pthread_cond_broadcast(pthread_cond_t* condition)
+
+cdef extern from "<errno.h>" nogil:
+    int errno
+    enum:
+        EAGAIN  # EWOULDBLOCK is the same number on Linux
+        EINTR
+        EMFILE
+        ENFILE
+        ENOBUFS
+        ENOMEM
+
+
+cdef inline int64_t now_ns() noexcept nogil:
+    """CLOCK_MONOTONIC in nanoseconds."""
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <int64_t> now.tv_sec * 1_000_000_000 + now.tv_nsec

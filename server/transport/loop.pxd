@@ -1,0 +1,11 @@
+"""One native thread: its epoll, its connections, its desk. Started by the plane, ended by `loop_ask`."""
+
+from libc.stdint cimport uint8_t
+
+from server.transport.state cimport Loop, Plane
+
+cdef int loop_open(Loop* loop, Plane* plane, int number, int listener) noexcept nogil
+cdef int loop_start(Loop* loop) noexcept nogil
+cdef void loop_ask(Loop* loop, uint8_t what) noexcept nogil
+cdef void loop_join(Loop* loop) noexcept nogil
+cdef void loop_close(Loop* loop) noexcept nogil

@@ -1,0 +1,441 @@
+"""One native thread that serves: reads what arrived, decides what is whole, sends what is answered, round after round.
+
+A round: epoll tells which sockets have something; each is read; calls that others answered are taken back; up to CALLS_A_ROUND
+whole calls are worked on, oldest first; every connection with something to send is flushed once. While calls wait, epoll is asked
+without waiting, so that new ones are stamped with their time of arrival and can be refused by it: under overload the
+queue stands in this loop, where its age is seen, not in the sockets.
+
+A decision runs here, on the thread that read it. What must wait (a durable write, a slow model) or is unusual goes to
+Python or to a worker, and the loop goes on; answers come back through a list that the eventfd announces.
+
+The desk it decides with is replaced from outside (seat.pxd), so that no decision that begins after a program was
+acknowledged uses the old one.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memset
+
+from core.kernel.desk cimport DESK_DONE, DESK_ELSEWHERE, DESK_EXPIRED, DESK_SLOW, Bytes, Desk, desk_decide
+from server.transport.calls cimport call_answers, call_end, call_free, call_holds, queue_put
+from server.transport.connection cimport (
+    answer_error,
+    answer_message,
+    answer_refusal,
+    connection_close,
+    connection_event,
+    connection_flush,
+    connection_free,
+    connection_leave,
+    connection_open,
+    connection_tick,
+)
+from server.transport.linux cimport (
+    EFD_CLOEXEC,
+    EFD_NONBLOCK,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+    EPOLL_CLOEXEC,
+    EPOLL_CTL_ADD,
+    EPOLL_CTL_MOD,
+    EPOLLIN,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    accept4,
+    close,
+    epoll_create1,
+    epoll_ctl,
+    epoll_event,
+    epoll_wait,
+    errno,
+    eventfd,
+    now_ns,
+    pthread_create,
+    pthread_join,
+    pthread_mutex_destroy,
+    pthread_mutex_init,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
+    pthread_self,
+    pthread_setname_np,
+    read,
+    write,
+)
+from server.transport.seat cimport seat_close, seat_open, seat_rise, seat_sit
+from server.transport.state cimport (
+    CALL_READING,
+    KIND_DECIDE,
+    KIND_HEALTH,
+    REFUSED_EXPIRED,
+    REFUSED_FRAMING,
+    REFUSED_MEMORY,
+    REFUSED_OVERLOAD,
+    REFUSED_SERVICE,
+    Call,
+    Connection,
+    Loop,
+    Plane,
+)
+
+cdef enum:
+    EVENTS_A_ROUND = 256
+    ACCEPTS_A_ROUND = 64
+    CALLS_A_ROUND = 64  # about a millisecond's work; answers leave and arrivals are stamped at least so often
+    READ_BYTES = 65_536  # as connection.pyx reads
+    WRITE_BYTES = 262_144  # as connection.pyx writes, and room for the frame that passes half of it
+    TICK_NS = 100_000_000
+    REFILL_TICKS = 10
+    TICKS_A_ROUND = 512  # connections and calls looked at: 50 us when none of them is in the cache
+    TICK_MS = 100
+
+cdef enum:
+    SERVE = 0
+    DRAIN = 1
+    END = 2
+
+
+cdef int loop_open(Loop* loop, Plane* plane, int number, int listener) noexcept nogil:
+    """Makes a loop over a listening socket, which it owns from then on; 0, or an errno."""
+    cdef epoll_event event
+    memset(loop, 0, sizeof(Loop))
+    loop.plane = plane
+    loop.number = number
+    loop.listener = listener
+    loop.ep = loop.wake = -1
+    pthread_mutex_init(&loop.mutex, NULL)
+    seat_open(&loop.seat)
+    loop.ep = epoll_create1(EPOLL_CLOEXEC)
+    loop.wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+    loop.buffer = <uint8_t*> malloc(READ_BYTES)
+    loop.out = <uint8_t*> malloc(WRITE_BYTES)
+    if loop.ep < 0 or loop.wake < 0 or loop.buffer == NULL or loop.out == NULL:
+        return errno if errno else 12
+    event.events = EPOLLIN
+    event.data.ptr = &loop.wake
+    if epoll_ctl(loop.ep, EPOLL_CTL_ADD, loop.wake, &event) != 0:
+        return errno
+    event.data.ptr = &loop.listener
+    if epoll_ctl(loop.ep, EPOLL_CTL_ADD, listener, &event) != 0:
+        return errno
+    return 0
+
+
+cdef int loop_start(Loop* loop) noexcept nogil:
+    """Starts the thread; 0, or an errno."""
+    cdef int code = pthread_create(&loop.thread, NULL, _run, loop)
+    loop.running = code == 0
+    return code
+
+
+cdef void loop_ask(Loop* loop, uint8_t what) noexcept nogil:
+    """Asks the loop to drain (1) or to end (2)."""
+    cdef uint64_t one = 1
+    pthread_mutex_lock(&loop.mutex)
+    if what > loop.asked:
+        loop.asked = what
+    pthread_mutex_unlock(&loop.mutex)
+    write(loop.wake, &one, sizeof(one))
+
+
+cdef void loop_join(Loop* loop) noexcept nogil:
+    """Waits for the thread's end."""
+    if loop.running:
+        pthread_join(loop.thread, NULL)
+        loop.running = 0
+
+
+cdef void loop_close(Loop* loop) noexcept nogil:
+    """Frees a loop whose thread has ended, with the calls that never came back to it."""
+    cdef Call* call
+    cdef Call* after
+    call = loop.returned
+    while call != NULL:
+        after = call.next
+        call_free(call)
+        call = after
+    call = loop.free_calls
+    while call != NULL:
+        after = call.next
+        call_free(call)
+        call = after
+    loop.returned = loop.free_calls = NULL
+    if loop.listener >= 0:
+        close(loop.listener)
+    if loop.ep >= 0:
+        close(loop.ep)
+    if loop.wake >= 0:
+        close(loop.wake)
+    loop.listener = loop.ep = loop.wake = -1
+    free(loop.buffer)
+    free(loop.out)
+    loop.buffer = loop.out = NULL
+    pthread_mutex_destroy(&loop.mutex)
+    seat_close(&loop.seat)
+
+
+# --- a round -----------------------------------------------------------------------------------------------------
+
+cdef void _listen(Loop* loop, uint32_t events) noexcept nogil:
+    """Tells epoll what to watch the listener for."""
+    cdef epoll_event event
+    event.events = events
+    event.data.ptr = &loop.listener
+    epoll_ctl(loop.ep, EPOLL_CTL_MOD, loop.listener, &event)
+
+
+cdef void _accept(Loop* loop) noexcept nogil:
+    cdef int fd, _
+    for _ in range(ACCEPTS_A_ROUND):
+        fd = accept4(loop.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd < 0:
+            if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+                # What waits would be told again at once, round after round; it is tried again in the next pass.
+                loop.counters.accepts_failed += 1
+                _listen(loop, 0)
+                loop.deaf = 1
+            return
+        if loop.counters.open_connections >= loop.plane.limits.connections:
+            close(fd)
+            loop.counters.connections_refused += 1
+            continue
+        connection_open(loop, fd)
+
+
+cdef void _hand(Loop* loop, Call* call) noexcept nogil:
+    """Gives a call to Python, or refuses it when too many wait there."""
+    if queue_put(&loop.plane.handed, call, loop.plane.limits.handed):
+        loop.counters.handed += 1
+    else:
+        answer_refusal(call, REFUSED_OVERLOAD)
+
+
+cdef bint _same_name(const uint8_t* text, size_t size, const char* wanted, size_t wanted_size) noexcept nogil:
+    return size == wanted_size and (size == 0 or memcmp(text, wanted, size) == 0)
+
+
+cdef void _check_health(Loop* loop, Call* call) noexcept nogil:
+    """grpc.health.v1 Check: field 1 of the request is the service's name, field 1 of the answer its status."""
+    cdef Plane* plane = loop.plane
+    cdef const uint8_t* at = call.body + 5
+    cdef size_t left = call.body_size - 5
+    cdef const uint8_t* name = at
+    cdef size_t size = 0
+    cdef uint8_t[2] answer
+    cdef uint32_t i
+    if left:
+        # A name longer than any of ours needs no second length byte to be known as unknown.
+        if left < 2 or at[0] != 0x0A or at[1] & 0x80 or <size_t> at[1] + 2 != left:
+            answer_refusal(call, REFUSED_SERVICE if at[0] == 0x0A else REFUSED_FRAMING)
+            return
+        name = at + 2
+        size = at[1]
+    for i in range(plane.health_count):
+        if _same_name(name, size, plane.health[i].service, plane.health[i].service_size):
+            answer[0] = 0x08
+            answer[1] = plane.health[i].status
+            if call_answers(call, answer, 2):
+                call_holds(call)
+                answer_message(call)
+            else:
+                answer_refusal(call, REFUSED_MEMORY)
+            return
+    answer_refusal(call, REFUSED_SERVICE)
+
+
+cdef void _work(Loop* loop, Call* call) noexcept nogil:
+    """Does what a whole call asks, or gives it to whoever does."""
+    cdef uint8_t kind = loop.plane.methods[call.method].kind
+    cdef int64_t now = now_ns()
+    if kind == KIND_HEALTH:
+        _check_health(loop, call)
+        return
+    if call.deadline_ns and now >= call.deadline_ns:
+        answer_refusal(call, REFUSED_EXPIRED)
+        return
+    if now - call.arrived_ns > loop.plane.limits.queue_ns or call.connection.unsent > loop.plane.limits.unsent_bytes:
+        answer_refusal(call, REFUSED_OVERLOAD)
+        return
+    if kind != KIND_DECIDE:
+        _hand(loop, call)
+        return
+    _decide(loop, call)
+
+
+cdef void _decide(Loop* loop, Call* call) noexcept nogil:
+    cdef Bytes answer
+    cdef Desk* desk = seat_sit(&loop.seat)
+    cdef int code = DESK_ELSEWHERE
+    if desk != NULL:
+        code = desk_decide(desk, call.body + 5, call.body_size - 5, call.arrived_ns, call.deadline_ns, &answer)
+    if code == DESK_DONE and not call_answers(call, answer.data, answer.size):
+        call.refused = REFUSED_MEMORY
+    seat_rise(&loop.seat)
+    if call.refused:
+        answer_refusal(call, call.refused)
+    elif code == DESK_DONE:
+        call_holds(call)
+        loop.counters.decided += 1
+        answer_message(call)
+    elif code == DESK_EXPIRED:
+        answer_refusal(call, REFUSED_EXPIRED)
+    elif code == DESK_SLOW:
+        if queue_put(&loop.plane.slow, call, loop.plane.slow_most):
+            loop.counters.slow += 1
+        else:
+            answer_refusal(call, REFUSED_OVERLOAD)
+    else:
+        _hand(loop, call)
+
+
+cdef void _work_off(Loop* loop) noexcept nogil:
+    """Works on the oldest whole calls."""
+    cdef Call* call
+    cdef int done = 0
+    while done < CALLS_A_ROUND and loop.ready_first != NULL:
+        call = loop.ready_first
+        loop.ready_first = call.next
+        if loop.ready_first == NULL:
+            loop.ready_last = NULL
+        call.next = NULL
+        # Neither queued nor away any more: if its stream ends now, it is freed at once.
+        call.where = CALL_READING
+        if call.connection == NULL:
+            call_end(call)
+            continue
+        _work(loop, call)
+        done += 1
+
+
+cdef void _take_back(Loop* loop) noexcept nogil:
+    """Sends what workers and Python have answered."""
+    cdef Call* call
+    cdef Call* after
+    pthread_mutex_lock(&loop.mutex)
+    call = loop.returned
+    loop.returned = NULL
+    pthread_mutex_unlock(&loop.mutex)
+    while call != NULL:
+        after = call.next
+        call.next = NULL
+        call.where = CALL_READING
+        call_holds(call)
+        if call.connection == NULL:
+            call_end(call)
+        elif call.refused:
+            answer_refusal(call, call.refused)
+        elif call.status_size:
+            answer_error(call)
+        else:
+            answer_message(call)
+        call = after
+
+
+cdef void _flush(Loop* loop) noexcept nogil:
+    cdef Connection* connection = loop.dirty
+    cdef Connection* after
+    loop.dirty = NULL
+    while connection != NULL:
+        after = connection.next_dirty
+        connection.next_dirty = NULL
+        connection.dirty = 0
+        connection_flush(connection)
+        connection = after
+
+
+cdef void _bury(Loop* loop) noexcept nogil:
+    """Frees closed connections: nothing of this round names them any more."""
+    cdef Connection* connection = loop.dead
+    cdef Connection* after
+    loop.dead = NULL
+    while connection != NULL:
+        after = connection.next
+        connection_free(connection)
+        connection = after
+
+
+cdef void _tick(Loop* loop) noexcept nogil:
+    """Looks at all connections every TICK_NS, some in each round: 20,000 at once would keep calls waiting for milliseconds."""
+    cdef Connection* connection
+    cdef int64_t left = TICKS_A_ROUND
+    if loop.ticking == NULL and loop.now_ns - loop.ticked_ns >= TICK_NS:
+        loop.ticked_ns = loop.now_ns
+        loop.passes += 1
+        loop.ticking = loop.connections
+        if loop.deaf and loop.listener >= 0:
+            loop.deaf = 0
+            _listen(loop, EPOLLIN)
+    while loop.ticking != NULL and left > 0:
+        connection = loop.ticking
+        # Closing it moves on, too.
+        loop.ticking = connection.next
+        left -= 1 + connection.calls
+        connection_tick(connection, loop.passes % REFILL_TICKS == 0)
+
+
+cdef void _obey(Loop* loop) noexcept nogil:
+    """Begins to drain when asked: no new connections, and those there are asked to go."""
+    cdef Connection* connection
+    cdef Connection* after
+    cdef uint8_t asked
+    pthread_mutex_lock(&loop.mutex)
+    asked = loop.asked
+    pthread_mutex_unlock(&loop.mutex)
+    if asked >= DRAIN and loop.state < DRAIN:
+        # Closing takes it out of epoll too; connections that the kernel had not handed out yet are reset.
+        _accept(loop)
+        close(loop.listener)
+        loop.listener = -1
+        connection = loop.connections
+        while connection != NULL:
+            after = connection.next
+            connection_leave(connection, False)
+            connection = after
+    loop.state = asked
+
+
+cdef void* _run(void* argument) noexcept nogil:
+    cdef Loop* loop = <Loop*> argument
+    cdef epoll_event[EVENTS_A_ROUND] events
+    cdef Connection* connection
+    cdef uint64_t drained
+    cdef int count, i
+    cdef bint busy
+    cdef void* source
+    pthread_setname_np(pthread_self(), b"rapport-loop")
+    loop.now_ns = loop.ticked_ns = now_ns()
+    while True:
+        busy = loop.ready_first != NULL or loop.ticking != NULL
+        count = epoll_wait(loop.ep, events, EVENTS_A_ROUND, 0 if busy else TICK_MS)
+        loop.now_ns = now_ns()
+        loop.shakes = 0
+        for i in range(count):
+            source = events[i].data.ptr
+            if source == &loop.listener:
+                if loop.listener >= 0:
+                    _accept(loop)
+            elif source == &loop.wake:
+                read(loop.wake, &drained, sizeof(drained))
+            else:
+                connection_event(<Connection*> source, events[i].events)
+        _take_back(loop)
+        _work_off(loop)
+        if loop.state != loop.asked:
+            _obey(loop)
+        _tick(loop)
+        _flush(loop)
+        _bury(loop)
+        if loop.state == END or (loop.state == DRAIN and loop.connections == NULL):
+            break
+    while loop.connections != NULL:
+        connection = loop.connections
+        connection_close(connection)
+    _bury(loop)
+    # What was queued belongs to connections that are gone.
+    while loop.ready_first != NULL:
+        loop.ready_first.where = CALL_READING
+        loop.ready_last = loop.ready_first.next
+        call_end(loop.ready_first)
+        loop.ready_first = loop.ready_last
+    return NULL
