@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING
 from core.decision import DecideAnswer, DecideRequest, ExplainLevel, Identifier, PlacementRequest
 from core.engine import Engine
 from core.reasons import Reason, SlotStatus
-from loadtest import installation
-from loadtest.names import CHANNEL, FIRST, placements
+from loadtest import installation, names
+from loadtest.names import CHANNEL, FIRST
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What deciding needs to know of a workload: its name, customers in the store, placements and slots of each, and seed."""
+    """What deciding needs to know of a workload: its name, customers in the store, placements and slots filled, and seed."""
 
     workload: str
     customers: int
@@ -55,7 +55,7 @@ def request(asked: Asked, number: int, explain: ExplainLevel = ExplainLevel.NONE
     """The decision asked for the customer ``number`` of the base, from 0."""
     return DecideRequest(
         channel=CHANNEL,
-        placements=tuple(PlacementRequest(name) for name in placements(asked.placements)),
+        placements=tuple(PlacementRequest(name) for name in names.placements(asked.placements)),
         identifiers=(Identifier("crm", str(FIRST + number)),),
         explain=explain,
     )

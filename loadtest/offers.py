@@ -15,9 +15,9 @@ from pathlib import Path
 
 import yaml
 
-from loadtest import attributes
+from loadtest import attributes, names
 from loadtest.attributes import FIVE_YEARS, LABELS, NEWEST, Attribute
-from loadtest.names import CHANNEL, placements
+from loadtest.names import CHANNEL
 from loadtest.workload import LAYERS, Workload
 
 OFFERS_PER_FILE = 500
@@ -68,7 +68,7 @@ def _schema(workload: Workload, columns: Sequence[Attribute]) -> dict[str, objec
 
 def _channels(workload: Workload) -> dict[str, object]:
     # Dictionaries of their own: YAML would write one shared by all as an alias.
-    made = {name: {"slots": workload.slots, "fallback": {"title": "Welcome"}} for name in placements(workload.placements)}
+    made = {name: {"slots": workload.slots, "fallback": {"title": "Welcome"}} for name in names.placements(workload.placements)}
     return {CHANNEL: {"placements": made}}
 
 
@@ -196,7 +196,7 @@ def _lines(
     shown = [column.name for column in columns if column.kind in ("enum", "int")]
     first, second = generator.sample(shown, 2)
     yield "treatments:"
-    for placement in placements(workload.placements):
+    for placement in names.placements(workload.placements):
         yield f"  {CHANNEL}.{placement}:"
         yield f'    title: "Number {number} for {{{{ customer.{first} }}}}"'
         yield f'    text: "You have {{{{ customer.{second} }}}}"'
