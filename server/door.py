@@ -20,10 +20,11 @@ import grpc
 from core.errors import Draining
 from server import status
 
-# Nothing has come for so long: what waits for answers is held here by now. Far above the time of a call to itself.
-QUIET_SECONDS: Final = 0.01
+# Nothing has come for so long: what waits for answers is held here by now. Far above the time of a call to itself, also where
+# the machine lets a caller wait for a processor (10 ms lost a call where both processors were busy).
+QUIET_SECONDS: Final = 0.1
 # Callers that never pause are waited for no longer than this.
-PATIENCE_SECONDS: Final = 0.25
+PATIENCE_SECONDS: Final = 1.0
 # The part of a call's remaining time that it may be held; the rest is for the answer's way back.
 HELD_PART: Final = 0.75
 
