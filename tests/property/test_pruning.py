@@ -47,6 +47,7 @@ class Nature:
     features_are: Sequence[float]  # by feature: magnitude of its values
     hostile: float  # share of features and of factors that are no ordinary numbers
     tight: float = 0.0  # share of the offers that are the best and differ by less than a bound can tell
+    at: float = 1.0  # what every fact is where these meet
 
 
 def nature(source: random.Random) -> Nature:
@@ -60,26 +61,29 @@ def nature(source: random.Random) -> Nature:
         weights=weights,
         features_are=[1.0 if ordinary else min(1e300, 1 / weight) for weight in weights],
         hostile=source.choice((0.0, 0.0, 0.02, 0.2)),
-        tight=0.07 if ordinary and source.random() < 0.4 else 0.0,
+        tight=0.07 if ordinary and source.random() < 0.7 else 0.0,
+        at=source.choice((0.0, 1.0)),
     )
 
 
 def tight(source: random.Random, number: int, kind: Nature) -> Document:
-    """One of the best offers, where every fact is 1: as good as the others but for the seventh digit.
+    """One of the best offers, where every fact is 1, or 0: as good as the others but for the seventh digit.
 
     A bound keeps weights as 127ths of the largest, which is 1. These lie between two steps, all on the same side, so that
-    all errors add up; intercepts make up for it.
+    all errors add up; intercepts make up for it. Where facts are 0, what is left is the rounding of single precision: so
+    intercepts differ a little, and values make up for that.
     """
+    logit = 1 + source.uniform(-1e-3, 1e-3)
     off = source.choice((-0.49, 0.0, 0.49)) / 127
     weights = [source.randrange(-120, 120) / 127 + off for _ in range(kind.features)]
     card = {
-        "intercept": f"{1 - math.fsum(weights) + source.uniform(-1e-7, 1e-7):.17g}",
+        "intercept": f"{logit - kind.at * math.fsum(weights):.17g}",
         "weights": {f"facts.f{j}": f"{weight:.17g}" for j, weight in enumerate(weights)},
     }
     return {
         "offer": f"offer_{number:04d}",
         "group": f"group_{source.randrange(GROUPS):02d}",
-        "value": f"{30_000 * (1 + source.uniform(-1e-8, 1e-8)):.17g}",
+        "value": f"{30_000 * (1 + math.exp(-logit)) * (1 + source.uniform(-1e-8, 1e-8)):.17g}",
         "propensity": {"scorecard": {**card, "missing": 0.25}},
         "treatments": {f"web.{place}": {"title": "Offer"} for place in PLACEMENTS},
     }
@@ -169,7 +173,7 @@ def asked(source: random.Random, facts: dict[str, float]) -> DecideRequest:
 def request(source: random.Random, kind: Nature) -> DecideRequest:
     facts: dict[str, float] = {"g0": source.uniform(-2, 6), "g1": source.uniform(0, 8)}
     if kind.tight and source.random() < 0.7:
-        facts |= {f"f{j}": 1.0 for j in range(kind.features)}
+        facts |= {f"f{j}": kind.at for j in range(kind.features)}
         return asked(source, facts)
     for j in range(kind.features):
         if source.random() < 0.9:
