@@ -209,6 +209,7 @@ cdef struct Loop:
     uint32_t* token_bytes  # owned
     uint64_t token_in  # ever put in
     uint64_t token_out  # ever taken out
+    uint64_t token_before  # put in by earlier runs
     uint64_t without_token
     uint64_t looked
     uint64_t placements

@@ -1453,6 +1453,7 @@ cdef class Generator:
         for step in range(INTERVALS + 1):
             loop.interval_scheduled[step] = loop.interval_completed[step] = loop.interval_failed[step] = 0
             loop.interval_lag[step] = loop.interval_largest[step] = 0
+        loop.token_before = loop.token_in
         loop.without_token = loop.looked = loop.placements = loop.filled = loop.offers = 0
         memset(loop.outcomes, 0, sizeof(loop.outcomes))
         loop.stopped = False
@@ -1502,7 +1503,8 @@ cdef class Generator:
             _numbers(loop.interval_scheduled, steps, np.int64), _numbers(loop.interval_completed, steps, np.int64),
             _numbers(loop.interval_failed, steps, np.int64), _numbers(loop.interval_lag, steps, np.int64), latency)
         outcomes = {_OUTCOME_NAMES[index]: loop.outcomes[index] for index in range(6) if loop.outcomes[index]}
-        seen = Seen(loop.looked, loop.placements, loop.filled, loop.offers, loop.token_in, loop.without_token, outcomes)
+        tokens = loop.token_in - loop.token_before
+        seen = Seen(loop.looked, loop.placements, loop.filled, loop.offers, tokens, loop.without_token, outcomes)
         connections = Connections(loop.opened, loop.refused_connections, loop.lost_connections, loop.goaways)
         return Taken(
             pace, (loop.now - loop.start) / 1e9, loop.scheduled, loop.sent, loop.answered, loop.unsent, bool(loop.stopped),

@@ -48,7 +48,7 @@ def cores() -> tuple[int, int]:
 def running(
     command: Sequence[str], core: int, environment: Mapping[str, str] | None = None, folder: Path = ROOT
 ) -> Iterator[Serving]:
-    """A server on one core; its address is the first one it says. RuntimeError with its output when it says none."""
+    """A server on one core, at the address it says. RuntimeError with its output when it says none."""
     with subprocess.Popen(
         command,
         cwd=folder,
@@ -66,7 +66,9 @@ def running(
         try:
             for line in server.stdout:
                 said.append(line)
-                if found := re.search(r"(127\.0\.0\.1):([1-9]\d*)", line):
+                # One that listens at several addresses says which is for decisions.
+                named = re.search(r"listen_decisions\W+(127\.0\.0\.1):([1-9]\d*)", line)
+                if found := named or re.search(r"(127\.0\.0\.1):([1-9]\d*)", line):
                     break
             else:
                 raise RuntimeError(f"{' '.join(command)} ended without serving:\n{''.join(said)}".rstrip())
