@@ -1,34 +1,41 @@
-"""How many decisions a second one core serves over gRPC, beside an empty grpcio handler in the same run.
+"""How many decisions a second a server gives over gRPC, against a grpcio server whose handler does nothing, in turn.
 
-Server and generator are pinned to a core each. The two servers are measured in turn, several times, so that what the
-machine does meanwhile meets both alike, and what is quoted is the ratio of the medians. The loop is closed: a fixed
-number of calls is open all the time, which measures capacity, not latency under a load.
+Server on one core, generator on another. A closed loop keeps a fixed number of calls open; what latencies are worth the open
+loop of ``python -m loadtest`` says. Beside it, one call at a time from a grpcio client, as a shop's code makes it: asked in
+turn at the data plane's address and at the one that grpcio serves.
 """
 
 from __future__ import annotations
 
 import os
 import statistics
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 import numpy as np
 
-from loadtest import calls, servers, wire
+from loadtest import calls, servers
 from loadtest.calls import DECIDE
+from loadtest.generator import Generator
+from loadtest.servers import Serving
+from loadtest.taken import Call, Kind, Pace, Taken
 from loadtest.workload import Workload
-from protos.rapport.v1 import decision_pb2
 
 SHAPES = ((1, 16), (4, 16))  # connections, calls open on each
+ALONE = 2_000  # calls one at a time, at each address
 
 
 @dataclass(slots=True)
 class Capacity:
-    """Calls a second by shape, each a list with one figure a round; and the open calls' median time."""
+    """Calls a second by shape, each a list with one figure a round; medians of times in microseconds."""
 
     decide: dict[str, list[float]] = field(default_factory=dict)
     empty: dict[str, list[float]] = field(default_factory=dict)
     decide_p50_us: dict[str, float] = field(default_factory=dict)
+    alone_us: dict[str, float] = field(default_factory=dict)  # one call at a time from a grpcio client, by address
     answer_bytes: int = 0
     request_bytes: int = 0
 
@@ -39,55 +46,78 @@ class Capacity:
 
 def measure(workload: Workload, store: Path, models: Path, *, rounds: int, seconds: float) -> Capacity:
     """Serves ``store`` (with the workload's program active) and an empty handler, and drives both in turn."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        raise RuntimeError("capacity needs two cores: one for the server, one for the generator")
+    cores = servers.cores()
     asked = calls.decisions(workload)
     capacity = Capacity(request_bytes=round(float(np.mean([len(each) for each in asked]))))
     before = os.sched_getaffinity(0)
     with servers.rapport(store, models, cores[0]) as serving:
-        rapport = serving.address
-        trial = wire.run(rapport, DECIDE, asked, seconds=1, connections=1, depth=4)
+        trial = _generator(serving, asked, 1, Kind.DECIDE).run(Pace(1.0, open_calls=4))
         _check(trial, workload)
-        capacity.answer_bytes = round(float(np.mean([len(each) for each in trial.samples])))
+        capacity.answer_bytes = round(float(np.mean([len(sample) for _, sample in trial.samples])))
         with servers.empty(capacity.answer_bytes, cores[0]) as nothing:
             os.sched_setaffinity(0, {cores[1]})
             try:
-                _rounds(capacity, rapport, nothing.address, asked, workload, rounds, seconds)
+                for connections, depth in SHAPES:
+                    _rounds(capacity, serving, nothing, asked, workload, connections, depth, rounds, seconds)
+                capacity.alone_us = _alone(serving, asked)
             finally:
                 os.sched_setaffinity(0, before)
     return capacity
 
 
+def _generator(serving: Serving, asked: list[bytes], connections: int, kind: Kind) -> Generator:
+    return Generator(serving.host, serving.port, [Call("decide", DECIDE, asked, kind=kind)], connections=connections)
+
+
 def _rounds(
     capacity: Capacity,
-    rapport: tuple[str, int],
-    empty: tuple[str, int],
+    rapport: Serving,
+    nothing: Serving,
     asked: list[bytes],
     workload: Workload,
+    connections: int,
+    depth: int,
     rounds: int,
     seconds: float,
 ) -> None:
-    for connections, depth in SHAPES:
-        shape = f"{connections} x {depth}"
-        latencies: list[int] = []
-        for _ in range(rounds):
-            tally = wire.run(rapport, DECIDE, asked, seconds=seconds, connections=connections, depth=depth)
-            _check(tally, workload)
-            latencies += tally.latencies
-            capacity.decide.setdefault(shape, []).append(tally.rate)
-            tally = wire.run(empty, DECIDE, asked, seconds=seconds, connections=connections, depth=depth)
-            if tally.failed:
-                raise RuntimeError(f"{tally.failed} calls of the empty handler failed")
-            capacity.empty.setdefault(shape, []).append(tally.rate)
-        capacity.decide_p50_us[shape] = float(np.median(latencies)) / 1_000
+    shape = f"{connections} x {depth}"
+    pace = Pace(seconds, open_calls=connections * depth)
+    deciding = _generator(rapport, asked, connections, Kind.DECIDE)
+    idle = _generator(nothing, asked, connections, Kind.ANY)
+    p50s: list[float] = []
+    for _ in range(rounds):
+        taken = deciding.run(pace)
+        _check(taken, workload)
+        p50s.append(taken.service.percentile(50) / 1_000)
+        capacity.decide.setdefault(shape, []).append(taken.answered / taken.elapsed)
+        taken = idle.run(pace)
+        if taken.failed:
+            raise RuntimeError(f"{taken.failed} calls of the empty handler failed")
+        capacity.empty.setdefault(shape, []).append(taken.answered / taken.elapsed)
+    capacity.decide_p50_us[shape] = statistics.median(p50s)
 
 
-def _check(tally: wire.Tally, workload: Workload) -> None:
+def _check(taken: Taken, workload: Workload) -> None:
     """Refused or empty answers would be fast and worthless."""
-    if tally.failed or not tally.answered:
-        raise RuntimeError(f"{tally.failed} of {tally.failed + tally.answered} decisions failed")
-    for sample in tally.samples:
-        answer = decision_pb2.DecideResponse.FromString(sample)
-        if not answer.known or len(answer.placements[0].offers) != workload.slots:
-            raise RuntimeError(f"an answer holds no decision: {answer}")
+    if taken.failed or not taken.answered:
+        raise RuntimeError(f"{taken.failed} of {taken.failed + taken.answered} decisions failed")
+    calls.check(workload, taken.samples)
+
+
+def _alone(serving: Serving, asked: list[bytes]) -> dict[str, float]:
+    """The median of one call at a time from a grpcio client, in turn at both addresses."""
+    took: dict[str, list[float]] = {"data plane": [], "grpcio": []}
+    with (
+        grpc.insecure_channel(f"{serving.host}:{serving.port}") as plane,
+        grpc.insecure_channel(serving.control) as control,
+    ):
+        callers: dict[str, Callable[..., bytes]] = {
+            "data plane": plane.unary_unary(DECIDE),
+            "grpcio": control.unary_unary(DECIDE),
+        }
+        for number in range(ALONE):
+            for name, call in callers.items():
+                began = time.perf_counter_ns()
+                call(asked[number % len(asked)], timeout=10)
+                took[name].append((time.perf_counter_ns() - began) / 1_000)
+    return {name: statistics.median(each) for name, each in took.items()}

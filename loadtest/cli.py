@@ -31,6 +31,8 @@ from loadtest.servers import Serving
 from loadtest.taken import Call, Pace
 from loadtest.workload import Workload
 
+SPINNING = "spinning"
+
 app = typer.Typer(
     name="loadtest",
     help="Load tests for a server that speaks Rapport's protos: latency under a load, capacity, comparisons.",
@@ -324,8 +326,14 @@ def _drift(session: Session, each: Round) -> float:
 
 @app.command()
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="HOST:PORT, the folder of a checkout, or 'empty'.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="As A. 'empty' is a grpcio server that does nothing.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="HOST:PORT, the folder of a checkout, 'empty', or 'spinning'.")],
+    b: Annotated[
+        str,
+        typer.Argument(
+            metavar="B",
+            help="As A. 'empty': a grpcio server that does nothing. 'spinning': this checkout with a restless Python thread.",
+        ),
+    ],
     named: Named = "shop",
     rounds: Annotated[int, typer.Option(min=3, max=200, help="Of each side, in turn.")] = 7,
     duration: Seconds = 3,
@@ -477,7 +485,7 @@ def _parse(target: str) -> Serving:
 
 
 def _is_checkout(side: str) -> bool:
-    return side != "empty" and Path(side, "server", "__main__.py").is_file()
+    return side == SPINNING or (side != "empty" and Path(side, "server", "__main__.py").is_file())
 
 
 @contextmanager
@@ -489,7 +497,8 @@ def _side(plan: Plan, side: str, prepared: dict[str, str] | None, answer_bytes: 
         assert prepared is not None
         if not plan.quiet:
             show.say(f"starting the server of {Path(side).resolve()}")
-        with servers.rapport(Path(prepared["store"]), Path(prepared["models"]), servers.cores()[0], Path(side)) as serving:
+        tree, module = (servers.ROOT, "loadtest.spinning") if side == SPINNING else (Path(side), "server")
+        with servers.rapport(Path(prepared["store"]), Path(prepared["models"]), servers.cores()[0], tree, module) as serving:
             yield serving
     else:
         yield _parse(side)

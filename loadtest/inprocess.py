@@ -117,6 +117,12 @@ def _over_grpc(wanted: Workload, models: Path, given: argparse.Namespace) -> Fig
     )
     header = ["connections x open calls", "decisions/s", "empty calls/s", "ratio", "p50 us at capacity"]
     print(report.table(header, rows), flush=True)
+    alone = taken.alone_us
+    print(
+        f"\nOne call at a time from a grpcio client, {capacity.ALONE:,} at each address in turn: "
+        f"{alone['data plane']:.0f} us at the data plane's, {alone['grpcio']:.0f} us at grpcio's "
+        f"({alone['data plane'] / alone['grpcio']:.2f} of it)"
+    )
     return {**dataclasses.asdict(taken), "ratio": {shape: taken.ratio(shape) for shape in taken.decide}}
 
 

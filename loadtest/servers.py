@@ -24,11 +24,12 @@ PATIENCE = 120.0  # s, for a start with a large store and program, and for an en
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A server that answers. ``pid`` is 0 when it was not started here and none was told."""
+    """A server that answers. ``pid`` is 0 when it was not started here and none was told; ``control`` is '' then, too."""
 
     host: str
     port: int
     pid: int = 0
+    control: str = ""  # host:port of the other services, where they have an address of their own
 
     @property
     def address(self) -> tuple[str, int]:
@@ -75,7 +76,8 @@ def running(
             late.cancel()
             # Somebody must read what it says later, or it would stop when the pipe is full.
             threading.Thread(target=server.stdout.read, daemon=True).start()
-            yield Serving(found[1], int(found[2]), server.pid)
+            control = re.search(r"listen_control\W+(127\.0\.0\.1:[1-9]\d*)", line)
+            yield Serving(found[1], int(found[2]), server.pid, control[1] if control else "")
         finally:
             late.cancel()
             server.terminate()
@@ -86,7 +88,9 @@ def running(
 
 
 @contextmanager
-def rapport(store: Path, models: Path, core: int, tree: Path = ROOT) -> Iterator[Serving]:
+def rapport(
+    store: Path, models: Path, core: int, tree: Path = ROOT, module: str = "server"
+) -> Iterator[Serving]:
     """Rapport's server out of a checkout (its compiled modules in place), over a copy of the store."""
     settings = {"RAPPORT_LISTEN_DECISIONS": "127.0.0.1:0", "RAPPORT_MODELS_PATH": str(models.resolve())}
     with tempfile.TemporaryDirectory(prefix="served-", dir=store.parent) as folder:
@@ -94,7 +98,7 @@ def rapport(store: Path, models: Path, core: int, tree: Path = ROOT) -> Iterator
         shutil.copytree(store, copy)
         settings["RAPPORT_STORE_PATH"] = str(copy.resolve())
         # The checkouts share an environment, so the interpreter is this one; the folder decides which code runs.
-        with running([sys.executable, "-m", "server"], core, settings, tree) as serving:
+        with running([sys.executable, "-m", module], core, settings, tree) as serving:
             yield serving
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import threading
 import time
 from pathlib import Path
@@ -26,6 +27,8 @@ from server.services import calls, decisions, models, profiles, programs
 
 # How long two looks at a model's files must agree before they are read: longer than the gaps in a copy.
 SETTLE_SECONDS = 1.0
+# Of threads that do not decide: 5 is a third of the weight of 0 (sched(7)).
+NICE = 5
 
 
 def run(config: Config) -> None:
@@ -69,6 +72,8 @@ def run(config: Config) -> None:
         server = process[0]
         server.take_signals()
         server.start()
+        if not config.shared:
+            _give_way()
         log.info("listening", **{key.replace(".", "_"): address for key, address in server.addresses.items()})
         try:
             if config.programs_path and (config.programs_at_start == "always" or not engine.loaded):
@@ -102,6 +107,18 @@ def _plaintext(config: Config) -> None:
         logs.get("app").warning(
             "listen.control speaks no TLS", address=config.control_address, hint="Keep it on this machine: 127.0.0.1:7401."
         )
+
+
+def _give_way() -> None:
+    """Makes every thread but the data plane's, and those that they will start, a little less urgent to the kernel.
+
+    Where they share a processor, a decision then waits for a Python thread no longer than it takes to interrupt it. A weight of
+    a third leaves them enough to commit what is written however busy the loops are.
+    """
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            if not (thread / "comm").read_text().startswith("rapport-"):
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), NICE)
 
 
 def _registry(config: Config) -> Registry:

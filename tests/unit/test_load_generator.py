@@ -174,8 +174,9 @@ def test_waiting_for_a_stream_is_not_the_generators_lag() -> None:
         taken = generator.run(Pace(0.5, 1_000), drain=0.5)
     check_accounts(taken)
     assert taken.scheduled == 500
-    assert taken.unsent > 200
-    assert taken.sent < 250
+    # At its limit grpcio refuses now and then a stream that came in time: that call is told, and is no answer.
+    assert taken.answered < 150
+    assert taken.unsent + taken.failures.get("never processed", 0) > 350
     # What waited, waited for a stream; the lag is a small part of it.
     assert taken.waited.percentile(50) > 20 * taken.lag.percentile(50)
 
@@ -431,9 +432,16 @@ def test_calls_beyond_a_goaways_last_stream_were_never_processed() -> None:
         generator = Generator("127.0.0.1", port, [ECHO], connections=1)
         taken = generator.run(Pace(0.3, 100), drain=1)
         del generator
-    assert streams == [1, 3, 5] * 10
-    assert taken.failures == {"never processed": 20, "reset CANCEL": 10}
-    assert taken.connections.goaways == 10
+    # On a busy machine a call or two more are on their way before the server's word arrives; the last connection may take
+    # fewer than three.
+    begins = [position for position, stream in enumerate(streams) if stream == 1]
+    taking = [streams[begin:end] for begin, end in zip(begins, [*begins[1:], len(streams)], strict=True)]
+    assert all(each == list(range(1, 2 * len(each), 2)) for each in taking)
+    told = [each for each in taking if len(each) >= 3]
+    assert len(told) >= len(taking) - 1 > 0
+    assert taken.connections.goaways == len(told)
+    assert taken.failures["reset CANCEL"] == len(told)
+    assert taken.failures["never processed"] == sum(len(each) - 1 for each in told)
     check_accounts(taken)
 
 
