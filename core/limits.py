@@ -117,7 +117,7 @@ METADATA_BYTES: Final = 8192
 STREAMS_PER_CONNECTION: Final = 256
 # Connections of one loop; an idle one costs about 14 KiB (nghttp2's buffers; measured), 37 with TLS: 280 or 740 MiB.
 CONNECTIONS_PER_LOOP: Final = 20_000
-# Calls that wait for Python, over all loops: a second's worth.
+# Calls that wait for Python, over all loops: bounds memory; how long they wait is bounded below.
 CALLS_HANDED: Final = 8192
 # Requests and answers that one loop holds: 256 MiB is 250,000 ordinary calls.
 HELD_BYTES: Final = 256 << 20
@@ -132,6 +132,8 @@ QUEUE_MS: Final = 5
 # A queue that has not been empty for so long stands: more comes than is worked off. A shorter one is a burst, or a thread
 # that the machine did not let run, and is worked off whole.
 QUEUE_STANDS_MS: Final = 100
+# A call that waited this long for Python or for a worker is refused: its caller is better served by another server.
+AWAY_MS: Final = 500
 # From accept to the client's settings, TLS included. A slow mobile handshake takes three round trips of 300 ms.
 HANDSHAKE_MS: Final = 10_000
 # Answers wait and the peer takes none of them.

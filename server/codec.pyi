@@ -2,7 +2,7 @@
 
 from core.decision import DecideAnswer, DecideRequest
 
-def decode(data: bytes, remaining_us: int | None) -> DecideRequest | None:
+def decode(data: bytes, remaining_us: int | None, waited_us: int = 0) -> DecideRequest | None:
     """The request in ``data``, or None when the library has to look at it."""
 
 def encode(answer: DecideAnswer) -> bytes:

@@ -278,18 +278,19 @@ cdef object event(Reader *reader):
     return Event(name, key, at, fields)
 
 
-def decode(bytes data not None, remaining_us):
+def decode(bytes data not None, remaining_us, waited_us=0):
     """The request in ``data``, or None when the library has to look at it.
 
-    ``remaining_us`` is what the call's own deadline leaves, None without one.
+    ``remaining_us`` is what the call's own deadline leaves, None without one; ``waited_us`` is how long ago the request
+    reached the server, from when its time budget counts.
     """
     try:
-        return _decode(data, remaining_us)
+        return _decode(data, remaining_us, waited_us)
     except _Unusual:
         return None
 
 
-cdef object _decode(bytes data, object remaining_us):
+cdef object _decode(bytes data, object remaining_us, object waited_us):
     cdef Reader reader, inner
     cdef uint32_t field = 0, kind = 0
     cdef uint64_t level = 0
@@ -339,8 +340,11 @@ cdef object _decode(bytes data, object remaining_us):
             raise _unusual
     if level > 3:
         raise _unusual
-    if budget is not None and (deadline is None or budget < deadline):
-        deadline = budget
+    if budget is not None:
+        # Spent, it leaves a moment: the answer is the labelled fallback, as only the call's own deadline ends a call.
+        budget = max(1, budget - waited_us)
+        if deadline is None or budget < deadline:
+            deadline = budget
     return DecideRequest(
         channel, tuple(placements), tuple(identifiers), facts, tuple(events), _levels[level], deadline, as_of, seed, deferred
     )

@@ -153,8 +153,12 @@ def events_from(messages: Sequence[values_pb2.Event], field: str = "events") -> 
 # --- decisions --------------------------------------------------------------------------------------------------
 
 
-def request_from(message: decision_pb2.DecideRequest, remaining_us: int | None) -> DecideRequest:
-    """The core's request. ``remaining_us`` is what the call's own deadline leaves, None without one."""
+def request_from(
+    message: decision_pb2.DecideRequest, remaining_us: int | None, waited_us: int = 0
+) -> DecideRequest:
+    """The core's request. ``remaining_us`` is what the call's own deadline leaves, None without one; ``waited_us`` is how
+    long ago the request reached the server, from when its time budget counts.
+    """
     _bound("placements", len(message.placements), limits.PLACEMENTS_PER_REQUEST)
     _bound("facts", len(message.facts), limits.FACTS_PER_REQUEST)
     deadline_us = remaining_us
@@ -167,7 +171,9 @@ def request_from(message: decision_pb2.DecideRequest, remaining_us: int | None) 
                 "must be from a microsecond to 10,000 years",
                 "Leave it out to use the call's deadline.",
             )
-        deadline_us = budget_us if deadline_us is None else min(deadline_us, budget_us)
+        # Spent, it leaves a moment: the answer is the labelled fallback, as only the call's own deadline ends a call.
+        left_us = max(1, budget_us - waited_us)
+        deadline_us = left_us if deadline_us is None else min(deadline_us, left_us)
     explain = _EXPLAIN.get(message.explain)
     if explain is None:
         raise UnknownName("explain level", str(int(message.explain)))

@@ -13,6 +13,7 @@ import os
 import resource
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from concurrent import futures
 from pathlib import Path
@@ -39,6 +40,8 @@ _BACKLOG: Final = 4096
 # Descriptors beside the connections: the store, models, logs, grpcio's own.
 _OTHER_DESCRIPTORS: Final = 512
 CERTIFICATE_SECONDS: Final = 5.0
+# What Python has at least to settle calls in when the time to drain is over: a commit takes milliseconds.
+SETTLE_SECONDS: Final = 1.0
 
 
 class Front:
@@ -60,18 +63,20 @@ class Front:
         # Before they are read: what is replaced meanwhile is found by the first look.
         self._files = _stamps(config)
         tls = _context(config)
-        sockets = _bound(self.key, config.listen_decisions, loops)
-        self.address = _address(config.listen_decisions, sockets[0])
         by_path = {f"/{decisions.NAME}/{name}": method for name, method in methods.items()}
         kinds = dict.fromkeys(by_path, plane.HANDED)
         kinds[f"/{decisions.NAME}/Decide"] = plane.DECIDE
         kinds[f"/{_HEALTH}/Check"] = plane.HEALTH
+        words = refusals.table(config.limits_message_bytes)
+        bounds = {**_limits(config, loops), **(plane_limits or {})}
+        sockets = _bound(self.key, config.listen_decisions, loops)
+        self.address = _address(config.listen_decisions, sockets[0])
         self._plane = DataPlane(
             [each.detach() for each in sockets],
             workers=config.threads_models,
             methods=kinds,
-            refusals=refusals.table(config.limits_message_bytes),
-            limits={**_limits(config, loops), **(plane_limits or {})},
+            refusals=words,
+            limits=bounds,
             tls=tls,
         )
         self._handoff = Handoff(self._plane, by_path, config.threads_handlers)
@@ -93,20 +98,29 @@ class Front:
         """What the loops counted: see server/transport/state.pxd."""
         return self._plane.counters()
 
-    def stop(self, seconds: float) -> futures.Future[None]:
-        """Take no new connections, serve those there are until they have gone, at most ``seconds``, then close them."""
-        done: futures.Future[None] = futures.Future()
+    def stop(self, seconds: float) -> futures.Future[bool]:
+        """Take no new connections, serve those there are until they have gone, at most ``seconds``, then close them.
+
+        The future says whether every call was settled. Where one was not (a disk that does not answer), Python goes on
+        with it, and the core must not be closed under it.
+        """
+        done: futures.Future[bool] = futures.Future()
 
         def finish() -> None:
+            settled = False
             try:
+                until = time.monotonic() + seconds
                 self._stopped.set()
                 self._plane.drain()
                 self._plane.drained(seconds)
                 self._plane.end()
-                self._handoff.join()
-                self._plane.close()
+                settled = self._handoff.join(max(until - time.monotonic(), SETTLE_SECONDS))
+                if settled:
+                    self._plane.close()
+                if self.address.startswith("unix:"):
+                    Path(self.address.removeprefix("unix:")).unlink(missing_ok=True)
             finally:
-                done.set_result(None)
+                done.set_result(settled)
 
         threading.Thread(target=finish, name=f"stop {self.key}", daemon=True).start()
         return done
@@ -116,8 +130,8 @@ class Front:
             self._plane.follow(plan)
         except (RapportError, MemoryError) as error:
             # Python decides over the new plan meanwhile: slower, and right.
-            logs.get("front").error("no desk for the new plan; Python decides", exc_info=error)
             self._plane.follow(None)
+            logs.get("front").error("no desk for the new plan; Python decides", exc_info=error)
 
     def _watch(self) -> None:
         while not self._stopped.wait(CERTIFICATE_SECONDS):
@@ -153,6 +167,7 @@ def _limits(config: Config, loops: int) -> dict[str, int]:
         "unsent_bytes": limits.UNSENT_BYTES,
         "queue_ns": limits.QUEUE_MS * 1_000_000,
         "stands_ns": limits.QUEUE_STANDS_MS * 1_000_000,
+        "away_ns": limits.AWAY_MS * 1_000_000,
         "handshake_ns": limits.HANDSHAKE_MS * 1_000_000,
         "idle_ns": int(config.limits_idle_seconds * 1e9),
         "age_ns": int(config.limits_age_seconds * 1e9),

@@ -74,15 +74,15 @@ class Listener:
         """Begin to answer."""
         self.server.start()
 
-    def stop(self, seconds: float) -> futures.Future[None]:
-        """Take no new calls, let running ones finish for ``seconds``, then cancel them. The future ends when all is done."""
-        done: futures.Future[None] = futures.Future()
+    def stop(self, seconds: float) -> futures.Future[bool]:
+        """Take no new calls, let running ones finish for ``seconds``, then cancel them. The future is True when all is done."""
+        done: futures.Future[bool] = futures.Future()
         event = self.server.stop(seconds)
 
         def finish() -> None:
             event.wait()
             self._pool.shutdown(wait=True)
-            done.set_result(None)
+            done.set_result(True)
 
         threading.Thread(target=finish, name=f"stop {self.key}", daemon=True).start()
         return done

@@ -8,6 +8,7 @@ Rapport's own errors about programs, models, store and configuration, which hold
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import traceback
@@ -38,8 +39,7 @@ def configure(level: str, format: Format) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        # The stream of the moment, not that of this call: whoever replaces sys.stderr may close what was there before.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: _LINES,
         cache_logger_on_first_use=False,
     )
     # grpcio logs through the standard library, a traceback with the exception's text among it.
@@ -52,6 +52,23 @@ def get(room: str) -> structlog.typing.FilteringBoundLogger:
     """A logger whose lines say which room of the server they come from."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(room=room)
     return logger
+
+
+class _Lines:
+    """Writes to the standard error of the moment, for whoever replaces sys.stderr may close what was there before.
+
+    A stream that takes nothing (a full disk, a pipe whose reader has died) costs the line, never the call it is about.
+    """
+
+    def msg(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+    debug = info = warning = error = msg
+
+
+_LINES = _Lines()
 
 
 class _Library(logging.Handler):

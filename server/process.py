@@ -3,9 +3,10 @@
 Health follows grpc.health.v1. A service that is bound is SERVING; DecisionService and the whole ("") become SERVING only
 once a program is loaded, so that a balancer sends nothing that would be refused.
 
-The end: the first SIGTERM or SIGINT sets health to NOT_SERVING, answers new calls UNAVAILABLE with DRAINING (server/door.py says
-how), sends clients away, and lets running calls finish for drain.seconds; a second one ends the process at once, which loses
-nothing acknowledged, for the store is safe against that.
+The end: the first SIGTERM or SIGINT sets health to NOT_SERVING and sends clients away. The data plane goes on serving what
+reaches it until they have gone; grpcio answers new calls UNAVAILABLE with DRAINING (server/door.py says how). Running calls
+finish for drain.seconds. What has not finished then, and a second signal, ends the process at once, which loses nothing
+acknowledged, for the store is safe against that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import FrameType
 from typing import Final
@@ -29,6 +32,8 @@ from server.front import Front
 from server.listener import Listener
 from server.services import decisions
 
+# Beyond drain.seconds, for what was cut off to be settled and threads to end.
+END_SECONDS: Final = 5.0
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -129,7 +134,7 @@ class Process:
 
     def ready(self) -> None:
         """A program is loaded: decisions can be asked for."""
-        if not self._ready:
+        if not self._ready and not self._ended.is_set():
             self._ready = True
             self._health.set(decisions.NAME, _SERVING)
             self._health.set(health.OVERALL_HEALTH, _SERVING)
@@ -154,15 +159,31 @@ class Process:
         self._ended.set()
 
     def wait(self, before_exit: Callable[[], None] = lambda: None) -> None:
-        """Until a signal or `end`, then drain. ``before_exit`` runs last, when no call runs any more: it closes the core."""
+        """Until a signal or `end`, then drain. ``before_exit`` runs last, when no call runs any more: it closes the core.
+
+        Where a call still runs after drain.seconds (a disk that does not answer) the core cannot be closed under it, and the
+        process ends here.
+        """
         self._ended.wait()
-        logs.get("process").info("draining", seconds=self._config.drain_seconds)
+        seconds = self._config.drain_seconds
+        until = time.monotonic() + seconds + END_SECONDS
+        logs.get("process").info("draining", seconds=seconds)
         self._health.enter_graceful_shutdown()
         self._tell_front(False)
+        stopping: list[Future[bool]] = []
+        if self._front is not None:
+            stopping.append(self._front.stop(seconds))
         self._door.shut()
-        stopping = [listener.stop(self._config.drain_seconds) for listener in self._listeners]
+        stopping.extend(each.stop(seconds) for each in self._listeners if each is not self._front)
         self._door.answer()
-        for stopped in stopping:
-            stopped.result()
+        try:
+            settled = all(stopped.result(max(0.0, until - time.monotonic())) for stopped in stopping)
+        except TimeoutError:
+            settled = False
+        if not settled:
+            logs.get("process").warning(
+                "ended with calls still running", hint="Nothing acknowledged is lost. Look at the disk and at slow calls."
+            )
+            os._exit(os.EX_OK)
         before_exit()
         logs.get("process").info("stopped")

@@ -112,7 +112,7 @@ cdef struct Work:
     uint32_t cause_count
     uint64_t* returned  # offers returned in an earlier placement
     uint64_t* limited  # offers skipped because their group was full, in the placement at hand
-    uint32_t* condition_stamp  # by condition: epoch << 2 | holds
+    uint32_t* condition_stamp  # by condition: epoch << 1 | holds
     uint32_t* number_stamp  # by expression: epoch when number_value is of this decision
     double* number_value  # by expression: NaN when missing, failed or not finite
     uint32_t* cap_stamp  # by cap: epoch

@@ -30,6 +30,12 @@ class Context(Protocol):
         ...
 
 
+def waited_us(context: Context) -> int:
+    """Microseconds since the call's last byte was read, where the transport knows it; a time budget counts from there."""
+    waited = getattr(context, "waited_us", None)
+    return int(waited()) if waited is not None else 0
+
+
 # From a request's bytes to the answer's. A future is for what waits for the store: whoever serves the call need not wait with
 # it. Errors are raised as they are, or set as the future's exception.
 Method = Callable[[bytes, Context], "bytes | Future[bytes]"]

@@ -53,9 +53,10 @@ class DecisionService:
     def decide(self, data: bytes, context: calls.Context) -> bytes:
         """One decision, from bytes to bytes: `server.codec` where it can, else the library."""
         remaining = _remaining(context)
-        request = codec.decode(data, remaining)
+        waited = calls.waited_us(context)
+        request = codec.decode(data, remaining, waited)
         if request is None:
-            request = convert.request_from(calls.parse(decision_pb2.DecideRequest, data), remaining)
+            request = convert.request_from(calls.parse(decision_pb2.DecideRequest, data), remaining, waited)
         return codec.encode(self._engine.decide(request))
 
     def decide_many(
@@ -137,7 +138,7 @@ class DecisionService:
 
 
 def _request(message: decision_pb2.DecideRequest, context: calls.Context) -> DecideRequest:
-    return convert.request_from(message, _remaining(context))
+    return convert.request_from(message, _remaining(context), calls.waited_us(context))
 
 
 def _remaining(context: calls.Context) -> int | None:

@@ -40,7 +40,9 @@ from server.transport.linux cimport (
     pthread_mutex_unlock,
     recv,
     send,
+    SHUT_WR,
     setsockopt,
+    shutdown,
 )
 from server.transport.nghttp2 cimport (
     NGHTTP2_CANCEL,
@@ -147,6 +149,7 @@ cdef enum:
     READ_BYTES = 65_536  # of Loop.buffer: one read; a TLS record is at most 16 KiB
     WRITE_BYTES = 262_144  # of Loop.out: what one write gives
     READS_A_ROUND = 4  # of TLS, whose records are a quarter of a read: one busy connection does not keep the others waiting
+    LINGER_NS = 1_000_000_000  # for the peer to read to the end and to close: many round trips
     FRAME_HEAD = 9  # bytes before a frame's payload
     STREAM_WINDOW = 65_535  # HTTP/2's own; requests are small
     CONNECTION_WINDOW = 1_048_576  # a full message of the largest size without waiting
@@ -488,6 +491,7 @@ cdef void answer_message(Call* call) noexcept nogil:
     provider.source.ptr = call
     provider.read_callback = _read_answer
     call.where = CALL_ANSWERING
+    call.begun_ns = call.loop.now_ns
     connection.unsent += call.answer_size
     if nghttp2_submit_response(connection.session, call.stream, fields, 2, &provider) != 0:
         nghttp2_submit_rst_stream(connection.session, NGHTTP2_FLAG_NONE, call.stream, NGHTTP2_INTERNAL_ERROR)
@@ -498,6 +502,7 @@ cdef void _answer_fields(Call* call, const nghttp2_nv* fields, size_t count) noe
     """Sends an answer that is one HEADERS frame."""
     cdef Connection* connection = call.connection
     call.where = CALL_ANSWERING
+    call.begun_ns = call.loop.now_ns
     if nghttp2_submit_response(connection.session, call.stream, fields, count, NULL) != 0:
         nghttp2_submit_rst_stream(connection.session, NGHTTP2_FLAG_NONE, call.stream, NGHTTP2_INTERNAL_ERROR)
     _dirty(connection)
@@ -730,6 +735,9 @@ cdef void connection_event(Connection* connection, unsigned int events) noexcept
             loop.shakes += 1
             _shake(connection)
         return
+    if connection.lingering:
+        _drop(connection)
+        return
     if events & EPOLLOUT:
         _dirty(connection)
     if connection.rest != NULL or connection.doomed or connection.abused:
@@ -777,7 +785,7 @@ cdef void connection_flush(Connection* connection) noexcept nogil:
     cdef const uint8_t* piece
     cdef size_t filled
     cdef ssize_t size, sent
-    if connection.dead or connection.session == NULL:
+    if connection.dead or connection.lingering or connection.session == NULL:
         return
     if connection.ssl != NULL and not connection.secure:
         return
@@ -830,6 +838,33 @@ cdef void connection_flush(Connection* connection) noexcept nogil:
     if connection.doomed or (
         not nghttp2_session_want_read(connection.session) and not nghttp2_session_want_write(connection.session)
     ):
+        _linger(connection)
+
+
+cdef void _linger(Connection* connection) noexcept nogil:
+    """Shuts our side: the peer reads all that was sent and then the end.
+
+    Closing at once would not do: with bytes of the peer unread, or still on their way, the kernel answers with a reset, at which
+    the peer may lose the last answers. `connection_tick` ends it when the peer does not.
+    """
+    if connection.lingering:
+        return
+    connection.lingering = 1
+    connection.left_ns = connection.loop.now_ns
+    if connection.ssl != NULL:
+        SSL_shutdown(connection.ssl)
+        ERR_clear_error()
+    shutdown(connection.fd, SHUT_WR)
+    _watch(connection, EPOLLIN)
+
+
+cdef void _drop(Connection* connection) noexcept nogil:
+    """Reads what a peer still sends to a connection that lingers, as it lies on the socket, and closes at its end."""
+    cdef Loop* loop = connection.loop
+    cdef ssize_t got = recv(connection.fd, loop.buffer, READ_BYTES, 0)
+    if got > 0:
+        loop.counters.bytes_in += <uint64_t> got
+    elif got == 0 or (errno != EAGAIN and errno != EINTR):
         connection_close(connection)
 
 
@@ -854,6 +889,10 @@ cdef void connection_tick(Connection* connection, bint refill) noexcept nogil:
     # While memory is short, whoever keeps it without moving has a tenth of the time.
     cdef int64_t hurry = 10 if loop.counters.held_bytes > limits.held_bytes // 2 else 1
     if connection.dead:
+        return
+    if connection.lingering:
+        if now - connection.left_ns > LINGER_NS:
+            connection_close(connection)
         return
     if not connection.greeted:
         if now - connection.opened_ns > limits.handshake_ns:

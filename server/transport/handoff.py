@@ -7,7 +7,9 @@ durable writes in flight and a commit takes all of them.
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 
@@ -29,6 +31,10 @@ class _Waiting:
         left = self._handed.remaining_us()
         return None if left is None else left / 1e6
 
+    def waited_us(self) -> int:
+        """Microseconds since the last of it was read."""
+        return self._handed.waited_us()
+
 
 class Handoff:
     """The threads. Started with `start`; they end when the plane has ended."""
@@ -48,24 +54,39 @@ class Handoff:
         for thread in self._threads:
             thread.start()
 
-    def join(self) -> None:
-        """Wait until all that was taken is answered; after the plane's `end`."""
-        for thread in self._threads:
-            thread.join()
+    def join(self, seconds: float) -> bool:
+        """Wait until all that was taken is answered, at most ``seconds``; whether it is. After the plane's `end`."""
+        until = time.monotonic() + seconds
+        started = [thread for thread in self._threads if thread.ident is not None]
+        for thread in started:
+            thread.join(max(0.0, until - time.monotonic()))
         with self._idle:
-            self._idle.wait_for(lambda: self._pending == 0)
+            settled = self._idle.wait_for(lambda: self._pending == 0, max(0.0, until - time.monotonic()))
+        return settled and not any(thread.is_alive() for thread in started)
 
     def _run(self) -> None:
-        while (handed := self._plane.take()) is not None:
-            try:
-                answer = self._methods[handed.path](handed.data, _Waiting(handed))
-            except Exception as error:
-                _fail(handed, error)
-                continue
-            if isinstance(answer, bytes):
-                handed.answer(answer)
-            else:
-                self._answer_later(handed, answer)
+        ended = False
+        while not ended:
+            # Whatever goes wrong on the way, memory and a full log disk too, costs one call, which is INTERNAL once
+            # its `Handed` is dropped; a thread that ended here would leave the calls after it unanswered.
+            with contextlib.suppress(Exception):
+                ended = not self._answer_next()
+
+    def _answer_next(self) -> bool:
+        """Take a call and answer it, now or later; False when the plane has ended."""
+        handed = self._plane.take()
+        if handed is None:
+            return False
+        try:
+            answer = self._methods[handed.path](handed.data, _Waiting(handed))
+        except Exception as error:
+            _fail(handed, error)
+            return True
+        if isinstance(answer, bytes):
+            handed.answer(answer)
+        else:
+            self._answer_later(handed, answer)
+        return True
 
     def _answer_later(self, handed: Handed, answer: Future[bytes]) -> None:
         with self._idle:

@@ -18,7 +18,6 @@ cdef extern from "<sys/epoll.h>" nogil:
     enum:
         EPOLLIN
         EPOLLOUT
-        EPOLLRDHUP
         EPOLLERR
         EPOLLHUP
         EPOLL_CTL_ADD
@@ -61,7 +60,6 @@ cdef extern from "<netinet/in.h>" nogil:
 cdef extern from "<netinet/tcp.h>" nogil:
     enum:
         TCP_NODELAY
-        TCP_USER_TIMEOUT
 
 cdef extern from "<time.h>" nogil:
     ctypedef int clockid_t

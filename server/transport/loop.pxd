@@ -8,4 +8,5 @@ cdef int loop_open(Loop* loop, Plane* plane, int number, int listener) noexcept 
 cdef int loop_start(Loop* loop) noexcept nogil
 cdef void loop_ask(Loop* loop, uint8_t what) noexcept nogil
 cdef void loop_join(Loop* loop) noexcept nogil
+cdef void loop_deafen(Loop* loop) noexcept nogil
 cdef void loop_close(Loop* loop) noexcept nogil

@@ -41,6 +41,7 @@ from server.transport.linux cimport (
     ENOMEM,
     EPOLL_CLOEXEC,
     EPOLL_CTL_ADD,
+    EPOLL_CTL_DEL,
     EPOLL_CTL_MOD,
     EPOLLIN,
     SOCK_CLOEXEC,
@@ -60,7 +61,6 @@ from server.transport.linux cimport (
     pthread_mutex_init,
     pthread_mutex_lock,
     pthread_mutex_unlock,
-    pthread_self,
     pthread_setname_np,
     read,
     write,
@@ -128,6 +128,9 @@ cdef int loop_start(Loop* loop) noexcept nogil:
     """Starts the thread; 0, or an errno."""
     cdef int code = pthread_create(&loop.thread, NULL, _run, loop)
     loop.running = code == 0
+    if loop.running:
+        # By its maker: a thread that named itself would have no name until it first ran.
+        pthread_setname_np(loop.thread, b"rapport-loop")
     return code
 
 
@@ -148,6 +151,15 @@ cdef void loop_join(Loop* loop) noexcept nogil:
         loop.running = 0
 
 
+cdef void loop_deafen(Loop* loop) noexcept nogil:
+    """Closes the listening socket. By the loop's thread, or by its owner once that has ended or never ran."""
+    if loop.listener >= 0:
+        # A Unix socket's is one of several descriptors of one socket: closing it alone would leave it in epoll.
+        epoll_ctl(loop.ep, EPOLL_CTL_DEL, loop.listener, NULL)
+        close(loop.listener)
+        loop.listener = -1
+
+
 cdef void loop_close(Loop* loop) noexcept nogil:
     """Frees a loop whose thread has ended, with the calls that never came back to it."""
     cdef Call* call
@@ -163,13 +175,12 @@ cdef void loop_close(Loop* loop) noexcept nogil:
         call_free(call)
         call = after
     loop.returned = loop.free_calls = NULL
-    if loop.listener >= 0:
-        close(loop.listener)
+    loop_deafen(loop)
     if loop.ep >= 0:
         close(loop.ep)
     if loop.wake >= 0:
         close(loop.wake)
-    loop.listener = loop.ep = loop.wake = -1
+    loop.ep = loop.wake = -1
     free(loop.buffer)
     free(loop.out)
     loop.buffer = loop.out = NULL
@@ -388,10 +399,9 @@ cdef void _obey(Loop* loop) noexcept nogil:
     asked = loop.asked
     pthread_mutex_unlock(&loop.mutex)
     if asked >= DRAIN and loop.state < DRAIN:
-        # Closing takes it out of epoll too; connections that the kernel had not handed out yet are reset.
+        # Connections that the kernel has not handed out by now are reset.
         _accept(loop)
-        close(loop.listener)
-        loop.listener = -1
+        loop_deafen(loop)
         connection = loop.connections
         while connection != NULL:
             after = connection.next
@@ -408,7 +418,6 @@ cdef void* _run(void* argument) noexcept nogil:
     cdef int count, i
     cdef bint busy, shaking
     cdef void* source
-    pthread_setname_np(pthread_self(), b"rapport-loop")
     loop.now_ns = loop.ticked_ns = loop.emptied_ns = now_ns()
     while True:
         busy = loop.ready_first != NULL or loop.ticking != NULL

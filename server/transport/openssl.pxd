@@ -10,12 +10,9 @@ cdef extern from "<openssl/ssl.h>" nogil:
     ctypedef struct SSL:
         pass
     enum:
-        SSL_ERROR_NONE
         SSL_ERROR_WANT_READ
         SSL_ERROR_WANT_WRITE
-        SSL_ERROR_ZERO_RETURN
         SSL_FILETYPE_PEM
-        SSL_VERIFY_NONE
         SSL_VERIFY_PEER
         SSL_VERIFY_FAIL_IF_NO_PEER_CERT
         TLS1_2_VERSION
@@ -32,7 +29,6 @@ cdef extern from "<openssl/ssl.h>" nogil:
     const SSL_METHOD* TLS_server_method()
     SSL_CTX* SSL_CTX_new(const SSL_METHOD* method)
     void SSL_CTX_free(SSL_CTX* context)
-    int SSL_CTX_up_ref(SSL_CTX* context)
     int SSL_CTX_set_min_proto_version(SSL_CTX* context, int version)
     int SSL_CTX_set_cipher_list(SSL_CTX* context, const char* ciphers)
     int SSL_CTX_use_certificate_chain_file(SSL_CTX* context, const char* file)
@@ -54,7 +50,6 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_set_fd(SSL* ssl, int fd)
     void SSL_set_accept_state(SSL* ssl)
     int SSL_do_handshake(SSL* ssl)
-    int SSL_is_init_finished(const SSL* ssl)
     int SSL_read(SSL* ssl, void* into, int size)
     int SSL_write(SSL* ssl, const void* bytes, int size)
     int SSL_shutdown(SSL* ssl)

@@ -17,6 +17,8 @@ class Handed:
     data: bytes
     def remaining_us(self) -> int | None:
         """What the call's deadline leaves, in microseconds, at least 0; None without one."""
+    def waited_us(self) -> int:
+        """Microseconds since the last of the call was read; 0 once it is answered."""
     def answer(self, data: bytes) -> None:
         """Ends the call with a message and status OK."""
     def fail(self, status: int, message: str, details: bytes) -> None:

@@ -14,6 +14,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+import os
 import threading
 
 from core.errors import EngineFault
@@ -37,11 +38,11 @@ from server.transport.linux cimport (
     pthread_mutex_init,
     pthread_mutex_lock,
     pthread_mutex_unlock,
-    pthread_self,
     pthread_setname_np,
     pthread_t,
 )
-from server.transport.loop cimport loop_ask, loop_close, loop_join, loop_open, loop_start
+from server.transport.loop cimport loop_ask, loop_close, loop_deafen, loop_join, loop_open, loop_start
+from server.transport.openssl cimport SSL_CTX
 from server.transport.seat cimport Seat, seat_close, seat_give, seat_open, seat_rise, seat_sit
 from server.transport.state cimport (
     HEALTH_MOST,
@@ -86,8 +87,12 @@ cdef struct Worker:
 
 cdef bint _wanted(Call* call) noexcept nogil:
     """Whether anybody still waits for a call that stood in a queue; its refusal is set when nobody does."""
-    if call.gone or (call.deadline_ns and now_ns() >= call.deadline_ns):
+    cdef int64_t now = now_ns()
+    if call.gone or (call.deadline_ns and now >= call.deadline_ns):
         call.refused = REFUSED_EXPIRED
+        return False
+    if now - call.arrived_ns > call.loop.plane.limits.away_ns:
+        call.refused = REFUSED_OVERLOAD
         return False
     return True
 
@@ -99,20 +104,20 @@ cdef void* _work(void* argument) noexcept nogil:
     cdef Desk* desk
     cdef Bytes answer
     cdef int code
-    pthread_setname_np(pthread_self(), b"rapport-worker")
     while True:
         call = queue_take(&worker.plane.slow)
         if call == NULL:
             return NULL
-        code = DESK_EXPIRED
-        if _wanted(call):
-            desk = seat_sit(&worker.seat)
-            code = DESK_ELSEWHERE
-            if desk != NULL:
-                code = desk_decide(desk, call.body + 5, call.body_size - 5, call.arrived_ns, call.deadline_ns, &answer)
-            if code == DESK_DONE and not call_answers(call, answer.data, answer.size):
-                call.refused = REFUSED_MEMORY
-            seat_rise(&worker.seat)
+        if not _wanted(call):
+            call_returns(call)
+            continue
+        desk = seat_sit(&worker.seat)
+        code = DESK_ELSEWHERE
+        if desk != NULL:
+            code = desk_decide(desk, call.body + 5, call.body_size - 5, call.arrived_ns, call.deadline_ns, &answer)
+        if code == DESK_DONE and not call_answers(call, answer.data, answer.size):
+            call.refused = REFUSED_MEMORY
+        seat_rise(&worker.seat)
         if code == DESK_EXPIRED:
             call.refused = REFUSED_EXPIRED
         elif code != DESK_DONE:
@@ -141,6 +146,10 @@ cdef class Handed:
             return None
         left = (self._call.deadline_ns - now_ns()) // 1000
         return left if left > 0 else 0
+
+    def waited_us(self):
+        """Microseconds since the last of the call was read; 0 once it is answered."""
+        return 0 if self._call == NULL else (now_ns() - self._call.arrived_ns) // 1000
 
     cdef Call* _given(self) except NULL:
         cdef Call* call = self._call
@@ -238,6 +247,9 @@ cdef class DataPlane:
             self._opened += 1
             code = loop_open(&self._loops[i], &self._plane, i, listeners[i])
             if code:
+                # Those that no loop owns yet; the others go with their loops.
+                for descriptor in listeners[self._opened:]:
+                    os.close(descriptor)
                 raise OSError(code, "a loop of the data plane could not be made")
 
     def _set_limits(self, limits):
@@ -307,6 +319,8 @@ cdef class DataPlane:
             if code:
                 raise OSError(code, "a worker of the data plane could not be started")
             self._workers[i].running = 1
+            # By its maker: a thread that named itself would have no name until it first ran.
+            pthread_setname_np(self._workers[i].thread, b"rapport-worker")
         for i in range(self._loop_count):
             code = loop_start(&self._loops[i])
             if code:
@@ -367,17 +381,18 @@ cdef class DataPlane:
         cdef Plane* plane = &self._plane
         if not plane.secure:
             raise EngineFault("the data plane speaks no TLS")
+        cdef SSL_CTX* context = tls.context
+        # Without the GIL all along: waiting for it with the lock held would keep loops that accept waiting too.
         with nogil:
             pthread_mutex_lock(&plane.tls_mutex)
-        plane.tls = tls.context
-        self._tls = tls
-        with nogil:
+            plane.tls = context
             pthread_mutex_unlock(&plane.tls_mutex)
+        self._tls = tls
 
     def take(self):
         """A call that Python has to answer, waited for without the GIL; None when the plane has ended.
 
-        Those whose client has gone, or whose deadline has passed while they waited, are given back unseen.
+        Those whose client has gone, whose deadline has passed, or that waited too long are given back unseen.
         """
         cdef Call* call
         cdef Handed handed
@@ -413,6 +428,7 @@ cdef class DataPlane:
                 loop_ask(&self._loops[i], 2)
             for i in range(self._opened):
                 loop_join(&self._loops[i])
+                loop_deafen(&self._loops[i])
             queue_end(&plane.slow)
             for i in range(self._worker_count):
                 if self._workers[i].running:

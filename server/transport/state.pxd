@@ -77,6 +77,7 @@ cdef struct Limits:
     uint64_t requested_bytes  # of the requests of one connection's calls
     uint64_t unsent_bytes  # of answers that one connection does not take
     int64_t queue_ns  # a call that waited longer is refused once the queue stands
+    int64_t away_ns  # a call that waited longer for a worker or for Python is refused
     int64_t stands_ns  # a queue that was not empty for longer stands
     int64_t handshake_ns  # from accept to the client's settings
     int64_t idle_ns  # without a call; 0: for ever
@@ -99,8 +100,8 @@ cdef struct Counters:
     uint64_t handshakes_failed  # TLS, preface or settings that did not come in time
     uint64_t calls  # whole requests
     uint64_t decided  # answered by this loop's own desk
-    uint64_t slow  # decided by a worker
-    uint64_t handed  # given to Python
+    uint64_t slow  # queued for a worker
+    uint64_t handed  # queued for Python, but by workers
     uint64_t refused[REFUSALS]  # by refusal
     uint64_t cancelled  # calls whose client went before the answer
     uint64_t overdue  # calls reset because the client sent or took them too slowly
@@ -128,7 +129,7 @@ cdef struct Call:
     uint8_t overdue  # reset by us for taking too long
     uint8_t gone  # its client has gone; one byte, so that whoever takes it needs no lock to see that
     uint32_t metadata_bytes
-    int64_t begun_ns  # its header fields were read
+    int64_t begun_ns  # its header fields were read; from when its answer is given, that moment
     int64_t arrived_ns  # the last of it was read
     int64_t deadline_ns  # 0: none
     uint8_t* body  # owned: the request with gRPC's five bytes before it
@@ -156,6 +157,7 @@ cdef struct Connection:
     uint8_t dirty  # it is in that list
     uint8_t secure  # the TLS handshake is done
     uint8_t greeted  # the client's settings came
+    uint8_t lingering  # all is said and our side is shut: what still comes is read and dropped
     uint8_t doomed  # to be closed once what is queued has been sent
     uint8_t dead  # closed; freed at the end of the round
     uint8_t leaving  # 1 a first GOAWAY is sent, 2 the last one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import sys
@@ -156,3 +157,16 @@ def test_logging_outlives_the_stream_it_was_configured_under(monkeypatch: pytest
     told = status.describe(errors.StoreFull("disk", "Free some space."))
     assert told.code == status.number(grpc.StatusCode.RESOURCE_EXHAUSTED)
     assert json.loads(second.getvalue())["reason"] == "STORE_FULL"
+
+
+def test_a_log_that_cannot_be_written_costs_the_line_not_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full log disk raised out of the thread that answered calls: it ended, and the calls after it were never answered."""
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    logs.configure("info", "json")
+    told = status.describe(KeyError("anything"))
+    assert told.code == status.number(grpc.StatusCode.INTERNAL)

@@ -1,0 +1,143 @@
+"""What goes wrong around the data plane, and must cost no more than the call it happens to."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from core.errors import RapportError
+from core.futures import done
+from protos.rapport.v1 import decision_pb2
+from server import codec, convert, status
+from server.config import Config
+from server.front import Front
+from server.listener import AddressUnavailable
+from server.process import Process
+from server.services.calls import Context
+from tests import raw_http2 as h2
+from tests.engine_subject import EngineSubject
+from tests.front_subject import FrontSubject, decide
+from tests.raw_http2 import Client
+
+EXPLAIN = "/rapport.v1.DecisionService/Explain"
+TELL = "/rapport.v1.DecisionService/Tell"
+INTERNAL, RESOURCE_EXHAUSTED = 13, 8
+
+
+def test_threads_that_answer_outlive_what_goes_wrong_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that could not be logged ended the thread; after four of them no report was answered any more."""
+
+    def broken(data: bytes, context: Context) -> bytes:
+        raise KeyError("anything")
+
+    def unlogged(error: BaseException) -> object:
+        raise OSError("no space left on device")
+
+    def told(data: bytes, context: Context) -> Future[bytes]:
+        return done(b"told")
+
+    with FrontSubject(tmp_path, methods={"Explain": broken, "Tell": told}) as subject, Client(subject.address).greet() as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(status, "describe", unlogged)
+            assert [client.call(b"x", EXPLAIN).status for _ in range(8)] == [INTERNAL] * 8
+        assert client.call(b"x", TELL).message == b"told"
+
+
+def test_a_call_that_waits_too_long_for_python_is_refused(tmp_path: Path) -> None:
+    """Calls without a deadline stood in the queue for Python however long it was."""
+    go = threading.Event()
+    seen: list[bytes] = []
+
+    def slow(data: bytes, context: Context) -> bytes:
+        seen.append(data)
+        go.wait(h2.SECONDS)
+        return b"slow"
+
+    bounds = {"away_ns": 20_000_000}
+    with (
+        FrontSubject(tmp_path, methods={"Explain": slow}, plane_limits=bounds) as subject,
+        Client(subject.address).greet() as client,
+    ):
+        first = [client.ask(b"first", EXPLAIN) for _ in range(2)]
+        while len(seen) < 2:
+            assert client.call(decide()).status == 0
+        late = [client.ask(b"late", EXPLAIN) for _ in range(5)]
+        client.settle()
+        until = time.monotonic() + 0.05
+        while time.monotonic() < until:
+            assert client.call(decide()).status == 0
+        go.set()
+        assert [client.wait(number).status for number in first] == [0, 0]
+        refused = [client.wait(number) for number in late]
+        assert [each.status for each in refused] == [RESOURCE_EXHAUSTED] * 5
+        assert refused[0].reason == "OVERLOADED"
+        assert b"late" not in seen
+
+
+def test_a_time_budget_counts_from_the_requests_arrival() -> None:
+    """A call that was given back to Python, or had waited for it, got its whole budget anew."""
+    message = decision_pb2.DecideRequest(channel="web")
+    message.time_budget.FromMilliseconds(20)
+    data = message.SerializeToString()
+    for waited_us, left_us in ((0, 20_000), (15_000, 5_000), (20_000, 1), (10**9, 1)):
+        made = codec.decode(data, None, waited_us)
+        assert made is not None
+        assert made.deadline_us == left_us
+        assert convert.request_from(message, None, waited_us) == made
+
+
+def test_a_drain_ends_in_time_and_says_what_is_left(tmp_path: Path) -> None:
+    """However long a call waited for its disk, the process waited with it, until the supervisor killed it."""
+    go, begun = threading.Event(), threading.Event()
+
+    def stuck(data: bytes, context: Context) -> bytes:
+        begun.set()
+        go.wait(h2.SECONDS)
+        return b""
+
+    with FrontSubject(tmp_path, methods={"Explain": stuck}) as subject, Client(subject.address).greet() as client:
+        client.ask(b"x", EXPLAIN)
+        assert begun.wait(h2.SECONDS)
+        subject.stopped = True
+        assert subject.front.stop(0.1).result(h2.SECONDS) is False
+        go.set()
+        assert subject.front.stop(h2.SECONDS).result(h2.SECONDS) is True
+
+
+def test_an_address_that_cannot_be_had_leaves_the_other_free(tmp_path: Path) -> None:
+    """listen.decisions stayed bound, and nobody answered there, when listen.control was in use."""
+    with EngineSubject(tmp_path) as inner, socket.create_server(("127.0.0.1", 0)) as taken:
+        config = Config(
+            listen_decisions="127.0.0.1:0", listen_control=f"127.0.0.1:{taken.getsockname()[1]}", threads_loops=2
+        )
+        front = Front(config, {}, inner.engine)
+        host, _, port = front.address.rpartition(":")
+        with pytest.raises(AddressUnavailable) as refused:
+            Process(config, [], [], front)
+        assert isinstance(refused.value, RapportError)
+        assert "listen.control" in str(refused.value)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, int(port)), timeout=h2.SECONDS)
+
+
+def test_the_last_words_reach_a_client_that_is_still_sending(tmp_path: Path) -> None:
+    """A socket closed with bytes unread is reset by the kernel: the client lost what it had not read, why it was sent away."""
+    with FrontSubject(tmp_path) as subject, Client(subject.address).greet() as client:
+        client.settle()
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        # A frame that breaks the connection, and behind it more than is read at once.
+        client.send(h2.frame(0, 0, 0, b"data on stream 0"), *(h2.frame(0xF0, 0, 0, b"x" * 16_000) for _ in range(20)))
+        words, ended = b"", False
+        while not ended:
+            piece = client.socket.recv(1 << 16)  # ConnectionResetError is what a client saw
+            words, ended = words + piece, not piece
+        kinds, at = [], 0
+        while at < len(words):
+            kinds.append(words[at + 3])
+            at += 9 + int.from_bytes(words[at : at + 3], "big")
+        assert kinds[-1] == h2.GOAWAY
