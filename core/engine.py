@@ -259,8 +259,8 @@ class Engine:
             raise UnknownName("outcome", outcome.outcome, catalog.outcomes)
         at_us = now_us if outcome.at_us is None else outcome.at_us
         key_bytes = len(outcome.key.encode())
-        if key_bytes > limits.STRING_BYTES:
-            raise TooLarge("outcome.key in bytes", key_bytes, limits.STRING_BYTES)
+        if key_bytes > limits.KEY_BYTES:
+            raise TooLarge("outcome.key in bytes", key_bytes, limits.KEY_BYTES)
         if at_us > now_us + limits.AHEAD_US:
             raise BadValue("outcome.at", "lies in the future", "Send the time it happened, in UTC.")
         # The decision's moment is its clock or its as_of, so also what was decided in advance happens then at the earliest.
@@ -285,6 +285,8 @@ class Engine:
             if currency and outcome.value.currency != currency:
                 raise BadValue("outcome.value", f"is in {outcome.value.currency}; the program counts in {currency}")
             value_minor = outcome.value.minor
+            if value_minor == limits.NO_AMOUNT:
+                raise BadValue("outcome.value", "is the one amount that stands for none", "Leave it out instead.")
         identifiers: tuple[Identifier, ...] = ()
         if issued.customer == 0:
             if not issued.namespace:
@@ -541,6 +543,8 @@ def _check_events(plan: Plan, events: Sequence[Event], now_us: int) -> None:
             raise BadValue(
                 f"events.{event.type}.key", "is empty", "Give each event a key that stays the same when it is sent again."
             )
+        if len(event.key) > limits.KEY_BYTES or len(event.key.encode(errors="replace")) > limits.KEY_BYTES:
+            raise TooLarge(f"events.{event.type}.key in bytes", len(event.key.encode(errors="replace")), limits.KEY_BYTES)
         if event.at_us is not None and event.at_us > now_us + limits.AHEAD_US:
             raise BadValue(f"events.{event.type}.at", "lies in the future", "Send the time it happened, in UTC.")
 

@@ -13,6 +13,9 @@ from typing import Final
 # Names of offers, attributes, channels...: identifiers people type. 64 is longer than any seen in the field.
 NAME_LENGTH: Final = 64
 
+# The smallest 64 bit number means a missing value in stored records, whole numbers and amounts alike.
+NO_AMOUNT: Final = -(1 << 63)
+
 # --- requests -------------------------------------------------------------------------------------------------
 
 # An identifier as sent and as stored; LMDB keys end at 511 bytes and the namespace takes 2.
@@ -27,6 +30,8 @@ SLOTS_PER_PLACEMENT: Final = 100
 FACTS_PER_REQUEST: Final = 128
 # A string fact or attribute; longer texts are documents, not profile data. The record's heap addresses 16 bits.
 STRING_BYTES: Final = 1024
+# An outcome's or an event's key, and a case's: an order number, a message id. As the contract says.
+KEY_BYTES: Final = 256
 # Members of a set attribute or fact.
 SET_MEMBERS: Final = 256
 # Events sent along with a decision.

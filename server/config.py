@@ -22,6 +22,7 @@ from server import logs
 # Where `rapport serve` looks when it is not told; made by `rapport init`.
 FILE: Final = "rapport.yaml"
 SAME: Final = "same"
+LAST_PORT: Final = 65_535
 FILE_ENVIRONMENT: Final = "RAPPORT_CONFIG"
 
 
@@ -327,6 +328,10 @@ class Config:
             return f"{self.listen_decisions}.control"
         if not port.isdigit():
             return self.listen_decisions
+        if int(port) == LAST_PORT:
+            raise ConfigError(
+                "listen.control", f"there is no port after listen.decisions' {port}", hint="Give it an address of its own."
+            )
         return f"{host}:{int(port) + 1 if int(port) else 0}"
 
 

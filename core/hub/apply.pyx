@@ -475,7 +475,7 @@ def _upsert(Applier applier, mutation):
     cdef uint32_t offset
     cdef int kind
     check_time("at", mutation.at_us)
-    source_number(applier, mutation.source)
+    # The source is not numbered: a record keeps none of it, and numbers given to whatever callers send would run out.
     customer, created = applier.opened(mutation.identifiers, mutation.at_us)
     for name, value in mutation.attributes.items():
         setter = applier.setters.get(name)

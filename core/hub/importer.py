@@ -352,6 +352,10 @@ class _Run:
         bare = first.removeprefix(codecs.BOM_UTF8)
         if not bare.strip(b"\r\n"):
             raise ImportRefused(where, "the file is empty", "A header with the columns' names is needed.")
+        if b"\r" in bare and b"\n" not in bare:
+            raise ImportRefused(
+                where, "its lines end in CR alone", "Convert it first, as in: tr '\\r' '\\n' <old.csv >new.csv"
+            )
         ends = 0
         line = 0
         header: list[str] = []

@@ -456,7 +456,7 @@ cdef bint _money(Reader* reader, const FactName* fact, Value* out) noexcept nogi
         elif not _skip(reader, tag, MONEY_LAST):
             return False
     if (
-        currency.text == NULL or currency.length != fact.currency_length
+        currency.text == NULL or currency.length != fact.currency_length or minor == <uint64_t> 1 << 63
         or memcmp(currency.text, fact.currency, currency.length) != 0
     ):
         return False

@@ -148,6 +148,8 @@ cdef _fill_value(Asked asked, Value* out, field, value, str where):
             raise _wrong(where, field, value)
         if value.currency != field.currency:
             raise BadValue(where, f"is declared in {field.currency}, not {value.currency}")
+        if value.minor == limits.NO_AMOUNT:
+            raise BadValue(where, "is the one amount that stands for none", "Leave it out instead.")
         out.i = value.minor
         out.f = <double> out.i / 10.0 ** currency_exponent(field.currency)
     elif kind is ValueType.TIMESTAMP:

@@ -42,6 +42,15 @@ class Exit(enum.IntEnum):
     CONFIG = 78
 
 
+class Unusable(errors.RapportError):
+    """A file or folder that cannot be read or written, told by the system."""
+
+    reason = "FILE_UNUSABLE"
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}.", hint="Look at the path and at its permissions.", path=path, problem=problem)
+
+
 class AlreadyThere(errors.RapportError):
     """A file or folder that a command will not overwrite."""
 
@@ -97,6 +106,7 @@ _BY_CLASS: Final[dict[type[errors.RapportError], Exit]] = {
     errors.Overloaded: Exit.LATER,
     AddressUnavailable: Exit.UNAVAILABLE,
     AlreadyThere: Exit.EXISTS,
+    Unusable: Exit.EXISTS,
     InputMissing: Exit.MISSING,
 }
 
@@ -112,6 +122,7 @@ _BY_CODE: Final[dict[grpc.StatusCode, Exit]] = {
 }
 
 _BY_REASON: Final[dict[str, Exit]] = {
+    errors.TooLarge.reason: Exit.DATA,
     errors.NoProgram.reason: Exit.MISSING,
     errors.StoreFull.reason: Exit.STORE,
     errors.SchemaConflict.reason: Exit.DATA,

@@ -25,10 +25,16 @@ def main() -> None:
             from server.cli.application import app as commands
 
             commands(prog_name="rapport")
-    except RapportError as error:
+    except (RapportError, OSError) as raised:
         from server.cli import show
-        from server.cli.exits import code_of
+        from server.cli.exits import Unusable, code_of
 
+        if isinstance(raised, RapportError):
+            error: RapportError = raised
+        elif raised.filename is None:
+            raise
+        else:
+            error = Unusable(str(raised.filename), raised.strerror or str(raised))
         if "--json" in sys.argv:
             show.error_json(error)
         else:
@@ -47,3 +53,7 @@ def _plain_serve(arguments: list[str]) -> tuple[bool, Path | None]:
         case ["serve", "--config", file] if file and not file.startswith("-"):
             return True, Path(file)
     return False, None
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from core.errors import BadValue, TooLarge
+from core.errors import BadValue, PastLimit
 from server import status
 
 Request = TypeVar("Request", bound=Message)
@@ -55,7 +55,7 @@ def raw(name: str, answer: Method, limit_bytes: int) -> Method:
 
     def call(data: bytes, context: Context) -> bytes | Future[bytes]:
         if len(data) > limit_bytes:
-            raise TooLarge(f"{name} in bytes", len(data), limit_bytes)
+            raise PastLimit(f"The {name}", limit_bytes)
         return answer(data, context)
 
     return call

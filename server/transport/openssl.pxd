@@ -32,6 +32,8 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_CTX_set_min_proto_version(SSL_CTX* context, int version)
     int SSL_CTX_set_cipher_list(SSL_CTX* context, const char* ciphers)
     int SSL_CTX_use_certificate_chain_file(SSL_CTX* context, const char* file)
+    ctypedef int (*password)(char* into, int size, int writing, void* argument) noexcept nogil
+    void SSL_CTX_set_default_passwd_cb(SSL_CTX* context, password ask)
     int SSL_CTX_use_PrivateKey_file(SSL_CTX* context, const char* file, int kind)
     int SSL_CTX_check_private_key(const SSL_CTX* context)
     int SSL_CTX_load_verify_locations(SSL_CTX* context, const char* file, const char* folder)

@@ -20,6 +20,7 @@ from server.transport.openssl cimport (
     SSL_CTX_new,
     SSL_CTX_set_alpn_select_cb,
     SSL_CTX_set_cipher_list,
+    SSL_CTX_set_default_passwd_cb,
     SSL_CTX_set_min_proto_version,
     SSL_CTX_set_mode,
     SSL_CTX_set_options,
@@ -62,6 +63,11 @@ cdef int _select(
             return SSL_TLSEXT_ERR_OK
         at += 1 + offered[at]
     return SSL_TLSEXT_ERR_ALERT_FATAL
+
+
+cdef int _no_password(char* into, int size, int writing, void* argument) noexcept nogil:
+    """Has no password for an encrypted key. OpenSSL's own way is to ask at the terminal, and to keep everybody waiting."""
+    return 0
 
 
 def _last_error() -> str:
@@ -111,6 +117,17 @@ cdef class Context:
             SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS,
         )
         SSL_CTX_set_session_id_context(self.context, <const unsigned char*> b"rapport", 7)
+        SSL_CTX_set_default_passwd_cb(self.context, _no_password)
+        for setting, file in (
+            ("tls.certificate", certificate), ("tls.key", key), ("tls.client_authorities", client_authorities)
+        ):
+            # OpenSSL would say "system lib".
+            if file:
+                try:
+                    with open(file, "rb"):
+                        pass
+                except OSError as error:
+                    raise ConfigError(setting, f"{file} cannot be read: {error.strerror}") from error
         if SSL_CTX_set_cipher_list(self.context, _SUITES) != 1:
             raise ConfigError("tls.certificate", f"this OpenSSL has none of the wanted suites: {_last_error()}")
         if SSL_CTX_use_certificate_chain_file(self.context, certificate.encode()) != 1:

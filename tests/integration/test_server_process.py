@@ -75,6 +75,14 @@ def rapport(
     return run
 
 
+def test_a_folder_that_cannot_be_written_is_told_without_a_traceback(
+    rapport: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = rapport("init", str(tmp_path / "file" / "shop"))
+    assert (code, "FILE_UNUSABLE" in err, "Not a directory" in err) == (73, True, True), err
+
+
 def ask(channel: str = "web", **more: Any) -> decision_pb2.DecideRequest:
     return decision_pb2.DecideRequest(
         channel=channel, placements=[decision_pb2.PlacementRequest(name="home_hero", slots=2)], **more

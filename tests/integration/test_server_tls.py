@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from core.errors import ConfigError
 from server.cli.main import main
+from server.transport.tls import Context
 from tests.conformance.party import Authority
 from tests.running import BOUND_SECONDS, Server, write_starter
 
@@ -125,3 +128,28 @@ def test_an_address_without_tls_that_others_reach_is_told(settings: dict[str, st
     server.until("ready")
     assert server.end() == 0
     server.close()
+
+
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path: Path, authority: Authority) -> None:
+    """OpenSSL asked at the terminal, and the whole process waited for whoever might sit there."""
+    pair = authority.sign("locked")
+    locked = tmp_path / "locked.key"
+    subprocess.run(
+        ["openssl", "pkey", "-aes256", "-passout", "pass:secret", "-in", str(pair.key), "-out", str(locked)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with pytest.raises(ConfigError) as refused:
+        Context(str(pair.certificate), str(locked))
+    assert refused.value.metadata["key"] == "tls.key"
+    assert "without a passphrase" in refused.value.hint
+
+
+@pytest.mark.parametrize("setting", ["tls.certificate", "tls.key", "tls.client_authorities"])
+def test_a_file_that_is_not_there_is_told_as_such(setting: str, tmp_path: Path, authority: Authority) -> None:
+    """It was "system lib"."""
+    pair = authority.sign("present")
+    files = {"tls.certificate": str(pair.certificate), "tls.key": str(pair.key), "tls.client_authorities": ""}
+    files[setting] = str(tmp_path / "nowhere.pem")
+    with pytest.raises(ConfigError, match="No such file") as refused:
+        Context(*files.values())
+    assert refused.value.metadata["key"] == setting

@@ -162,6 +162,7 @@ def test_a_huge_row_is_rejected_and_the_next_one_read(store: Store, tmp_path: Pa
         (b"i\x00d\x00,\x00\n", "NUL byte"),
         (b"x" * (5 << 20), "no line end in its first 4 MiB"),
         (b'id,"age"x,balance,name\n', "its header is not CSV"),
+        (b"id,age,balance,name\r1,30,,Ana\r2,31,,Rui\r", "its lines end in CR alone"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_before_anything_is_written(

@@ -96,3 +96,13 @@ def test_the_file_that_init_writes_holds_every_setting_and_changes_none_but_the_
 def test_every_setting_says_when_to_change_it() -> None:
     for _, row in rows():
         assert row.when.endswith("."), row.key
+
+
+def test_the_control_address_stands_beside_that_of_decisions() -> None:
+    assert Config(listen_decisions="127.0.0.1:7400").control_address == "127.0.0.1:7401"
+    assert Config(listen_decisions="127.0.0.1:0").control_address == "127.0.0.1:0"
+    assert Config(listen_decisions="unix:/run/r").control_address == "unix:/run/r.control"
+    assert Config(listen_decisions="[::1]:7400", listen_control="[::1]:9").control_address == "[::1]:9"
+    with pytest.raises(ConfigError, match="no port after") as refused:
+        _ = Config(listen_decisions="127.0.0.1:65535").control_address
+    assert refused.value.metadata["key"] == "listen.control"

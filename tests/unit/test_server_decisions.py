@@ -395,7 +395,7 @@ def test_bytes_that_are_no_message_are_the_callers_mistake(running: Running) -> 
 def test_a_decision_larger_than_its_limit_is_refused_also_where_programs_may_be_large(running: Running) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         running.decisions.Decide(decision_pb2.DecideRequest(channel="w" * 30_000))
-    assert reason_of(refused.value) == (grpc.StatusCode.INVALID_ARGUMENT, "TOO_LARGE")
+    assert reason_of(refused.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_LARGE")
 
 
 @pytest.mark.parametrize(
