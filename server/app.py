@@ -27,8 +27,8 @@ from server.services import calls, decisions, models, profiles, programs
 
 # How long two looks at a model's files must agree before they are read: longer than the gaps in a copy.
 SETTLE_SECONDS = 1.0
-# Of threads that do not decide: 5 is a third of the weight of 0 (sched(7)).
-NICE = 5
+# Of threads that do not decide: 10 is a tenth of the weight of 0 (sched(7)).
+NICE = 10
 
 
 def run(config: Config) -> None:
@@ -113,7 +113,7 @@ def _give_way() -> None:
     """Makes every thread but the data plane's, and those that they will start, a little less urgent to the kernel.
 
     Where they share a processor, a decision then waits for a Python thread no longer than it takes to interrupt it. A weight of
-    a third leaves them enough to commit what is written however busy the loops are.
+    a tenth leaves them enough to commit what is written however busy the loops are.
     """
     for thread in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):

@@ -97,6 +97,29 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_signal(pthread_cond_t* condition)
     int pthread_cond_broadcast(pthread_cond_t* condition)
 
+cdef extern from "<sys/resource.h>" nogil:
+    int getpriority(int which, unsigned int who)
+    enum:
+        PRIO_PROCESS
+
+cdef extern from "<sys/syscall.h>" nogil:
+    enum:
+        SYS_sched_setattr
+
+cdef extern from "<unistd.h>" nogil:
+    long syscall(long number, ...)
+
+cdef struct SchedulingAttributes:
+    # struct sched_attr of the kernel (sched_setattr(2)), which C libraries do not declare.
+    uint32_t size  # of this structure
+    uint32_t policy  # 0: SCHED_OTHER
+    uint64_t flags  # 0
+    int nice  # kept as it is
+    uint32_t priority  # 0
+    uint64_t runtime  # ns: with SCHED_OTHER the slice, since Linux 6.12
+    uint64_t deadline  # 0
+    uint64_t period  # 0
+
 cdef extern from "<errno.h>" nogil:
     int errno
     enum:

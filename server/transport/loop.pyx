@@ -33,6 +33,11 @@ from server.transport.connection cimport (
     connection_tick,
 )
 from server.transport.linux cimport (
+    PRIO_PROCESS,
+    SchedulingAttributes,
+    SYS_sched_setattr,
+    getpriority,
+    syscall,
     EFD_CLOEXEC,
     EFD_NONBLOCK,
     EMFILE,
@@ -91,6 +96,7 @@ cdef enum:
     REFILL_TICKS = 10
     TICKS_A_ROUND = 512  # connections and calls looked at: 50 us when none of them is in the cache
     TICK_MS = 100
+    SLICE_NS = 100_000  # the shortest that the kernel grants
 
 cdef enum:
     SERVE = 0
@@ -410,6 +416,20 @@ cdef void _obey(Loop* loop) noexcept nogil:
     loop.state = asked
 
 
+cdef void _ask_for_short_slices() noexcept nogil:
+    """Lets this thread interrupt those that share its processor as soon as it wakes, in return for running a short while.
+
+    It wakes for what takes microseconds; with slices of milliseconds it would wait for the end of another's. From Linux
+    6.12 on; an older kernel refuses or passes it over, and nothing changes.
+    """
+    cdef SchedulingAttributes wanted
+    memset(&wanted, 0, sizeof(wanted))
+    wanted.size = sizeof(wanted)
+    wanted.nice = getpriority(PRIO_PROCESS, 0)
+    wanted.runtime = SLICE_NS
+    syscall(SYS_sched_setattr, 0, &wanted, 0)
+
+
 cdef void* _run(void* argument) noexcept nogil:
     cdef Loop* loop = <Loop*> argument
     cdef epoll_event[EVENTS_A_ROUND] events
@@ -418,6 +438,7 @@ cdef void* _run(void* argument) noexcept nogil:
     cdef int count, i
     cdef bint busy, shaking
     cdef void* source
+    _ask_for_short_slices()
     loop.now_ns = loop.ticked_ns = loop.emptied_ns = now_ns()
     while True:
         busy = loop.ready_first != NULL or loop.ticking != NULL
