@@ -137,7 +137,7 @@ QUEUE_MS: Final = 5
 # A queue that has not been empty for so long stands: more comes than is worked off. A shorter one is a burst, or a thread
 # that the machine did not let run, and is worked off whole.
 QUEUE_STANDS_MS: Final = 100
-# A call that waited this long for Python or for a worker is refused: its caller is better served by another server.
+# A call without a deadline that waited this long for Python or for a worker is refused: better served by another server.
 AWAY_MS: Final = 500
 # From accept to the client's settings, TLS included. A slow mobile handshake takes three round trips of 300 ms.
 HANDSHAKE_MS: Final = 10_000

@@ -91,7 +91,8 @@ cdef bint _wanted(Call* call) noexcept nogil:
     if call.gone or (call.deadline_ns and now >= call.deadline_ns):
         call.refused = REFUSED_EXPIRED
         return False
-    if now - call.arrived_ns > call.loop.plane.limits.away_ns:
+    # Who set a deadline has said how long it waits.
+    if not call.deadline_ns and now - call.arrived_ns > call.loop.plane.limits.away_ns:
         call.refused = REFUSED_OVERLOAD
         return False
     return True

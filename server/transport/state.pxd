@@ -77,7 +77,7 @@ cdef struct Limits:
     uint64_t requested_bytes  # of the requests of one connection's calls
     uint64_t unsent_bytes  # of answers that one connection does not take
     int64_t queue_ns  # a call that waited longer is refused once the queue stands
-    int64_t away_ns  # a call that waited longer for a worker or for Python is refused
+    int64_t away_ns  # a call without a deadline that waited longer for a worker or for Python is refused
     int64_t stands_ns  # a queue that was not empty for longer stands
     int64_t handshake_ns  # from accept to the client's settings
     int64_t idle_ns  # without a call; 0: for ever

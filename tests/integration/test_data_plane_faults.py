@@ -141,3 +141,16 @@ def test_the_last_words_reach_a_client_that_is_still_sending(tmp_path: Path) -> 
             kinds.append(words[at + 3])
             at += 9 + int.from_bytes(words[at : at + 3], "big")
         assert kinds[-1] == h2.GOAWAY
+
+
+def test_the_amount_that_stands_for_none_is_refused(tmp_path: Path) -> None:
+    """The smallest 64 bit number of minor units was taken as an amount, and means a missing one wherever it is stored."""
+    request = decision_pb2.DecideRequest(channel="web", placements=[decision_pb2.PlacementRequest(name="home_hero")])
+    request.facts["cart"].money_value.minor = -(2**63)
+    request.facts["cart"].money_value.currency = "EUR"
+    with FrontSubject(tmp_path) as subject, Client(subject.address).greet() as client:
+        refused = client.call(request.SerializeToString())
+        assert (refused.status, refused.reason) == (3, "BAD_VALUE")
+        assert "stands for none" in refused.text
+        request.facts["cart"].money_value.minor += 1
+        assert client.call(request.SerializeToString()).status == 0

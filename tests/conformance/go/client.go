@@ -221,7 +221,7 @@ func answers(decisions, control *grpc.ClientConn, who string) object {
 	seen["too_large"] = only(told(err))
 	_, err = stub.Decide(soon(), ask(who))
 	seen["deadline_met"] = code(err)
-	late, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	late, cancel := context.WithTimeout(context.Background(), time.Microsecond)
 	defer cancel()
 	_, err = stub.Explain(late, &pb.ExplainRequest{Request: wall(who)})
 	seen["deadline_exceeded"] = code(err)

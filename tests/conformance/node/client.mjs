@@ -145,7 +145,7 @@ const answers = async () => {
   seen.not_served = only(await failed(unserved, "GetProfile", { identifiers }));
   seen.too_large = only(await failed(decisions, "Decide", ask({ channel: "w".repeat(2_000_000) })));
   seen.deadline_met = (await failed(decisions, "Decide", ask())).code;
-  seen.deadline_exceeded = (await failed(decisions, "Explain", { request: wall }, 1)).code;
+  seen.deadline_exceeded = (await failed(decisions, "Explain", { request: wall }, 0)).code;
 
   seen.concurrent = {};
   let left = CALLS;

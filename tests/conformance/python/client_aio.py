@@ -107,7 +107,7 @@ async def answers(decisions: grpc.aio.Channel, control: grpc.aio.Channel, who: s
     seen["too_large"] = {key: said[key] for key in ("code", "reason")}
 
     seen["deadline_met"] = (await failed(stub.Decide(ask(who), timeout=SECONDS)))["code"]
-    late = await failed(stub.Explain(d.ExplainRequest(request=wall(who)), timeout=0.001))
+    late = await failed(stub.Explain(d.ExplainRequest(request=wall(who)), timeout=0.00001))
     seen["deadline_exceeded"] = late["code"]
 
     flying = asyncio.Semaphore(IN_FLIGHT)

@@ -173,7 +173,7 @@ def answers(decisions: grpc.Channel, control: grpc.Channel, who: str) -> dict[st
     seen["too_large"] = {key: failed(lambda: stub.Decide(large, timeout=SECONDS))[key] for key in ("code", "reason")}
 
     seen["deadline_met"] = failed(lambda: stub.Decide(ask(who), timeout=SECONDS))["code"]
-    late = failed(lambda: stub.Explain(d.ExplainRequest(request=wall(who)), timeout=0.001))
+    late = failed(lambda: stub.Explain(d.ExplainRequest(request=wall(who)), timeout=0.00001))
     seen["deadline_exceeded"] = late["code"]
 
     with futures.ThreadPoolExecutor(IN_FLIGHT) as pool:
