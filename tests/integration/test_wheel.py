@@ -134,14 +134,18 @@ def serving(installed: Path, tmp_path: Path) -> Iterator[str]:
     ) as server:
         assert server.stdout
         said = []
+        address = ""
         try:
             for line in server.stdout:
                 said.append(line)
-                if found := re.search(r"127\.0\.0\.1:[1-9]\d*", line):
-                    yield found.group()
+                if found := re.search(r"listen_decisions\W+(127\.0\.0\.1:[1-9]\d*)", line):
+                    address = found[1]
+                # It answers from when it listens, and has a program from here on.
+                if "ready" in line.split():
+                    yield address
                     break
             else:
-                pytest.fail("the server ended before it listened:\n" + "".join(said))
+                pytest.fail("the server ended before it was ready:\n" + "".join(said))
         finally:
             server.send_signal(signal.SIGTERM)
             server.communicate(timeout=60)
