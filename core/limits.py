@@ -132,7 +132,7 @@ CALLS_PER_LOOP: Final = 131_072
 REQUESTED_BYTES: Final = 4 << 20
 # Answers that one connection does not take: then its new calls are refused. Forty answers of the largest kind in the field.
 UNSENT_BYTES: Final = 4 << 20
-# A call that waited this long in a queue that stands is refused: whoever asks for a decision within a millisecond has given up.
+# A decision that would wait this long in a queue that stands is refused: whoever asks for one within a millisecond gives up.
 QUEUE_MS: Final = 5
 # A queue that has not been empty for so long stands: more comes than is worked off. A shorter one is a burst, or a thread
 # that the machine did not let run, and is worked off whole.

@@ -51,7 +51,9 @@ def doubts_of(each: Round) -> list[str]:
     if others:
         said = ", ".join(f"{count:,} {name}" for name, count in sorted(others.items(), key=lambda pair: -pair[1]))
         first = next(iter(taken.messages.values()), "")
-        found.append(f"Failed calls: {said}." + (f" The server said: {first}" if first else ""))
+        p50, p99 = taken.failed_latency.percentiles([50, 99])
+        told = f", told after {p50 / 1e6:.3g} ms (p50), {p99 / 1e6:.3g} (p99)" if taken.failed_latency.total else ""
+        found.append(f"Failed calls: {said}{told}." + (f" The server said: {first}" if first else ""))
     if came_late(each):
         lag, latency = taken.lag.percentile(99), taken.latency.percentile(99)
         found.append(

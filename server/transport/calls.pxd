@@ -8,6 +8,10 @@ cdef bint queue_put(Queue* queue, Call* call, size_t most) noexcept nogil
 cdef Call* queue_take(Queue* queue) noexcept nogil
 cdef void queue_end(Queue* queue) noexcept nogil
 
+cdef void ready_put(Call* call) noexcept nogil
+cdef Call* ready_take(Loop* loop) noexcept nogil
+cdef bint ready_is_full(const Loop* loop) noexcept nogil
+
 cdef Call* call_begin(Loop* loop, Connection* connection, int stream) noexcept nogil
 cdef void call_end(Call* call) noexcept nogil
 cdef void call_leave(Call* call) noexcept nogil

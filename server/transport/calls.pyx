@@ -4,7 +4,7 @@ A call's buffers stay with it when it is free, unless they grew beyond what most
 allocates nothing for a decision. `held_bytes` of the loop counts what requests and answers hold now, and bounds it.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
@@ -92,6 +92,39 @@ cdef void queue_end(Queue* queue) noexcept nogil:
     queue.ended = 1
     pthread_cond_broadcast(&queue.filled)
     pthread_mutex_unlock(&queue.mutex)
+
+
+cdef void ready_put(Call* call) noexcept nogil:
+    """A whole request waits for its turn in its loop's queue."""
+    cdef Loop* loop = call.loop
+    call.arrived_ns = loop.now_ns
+    call.where = CALL_READY
+    call.next = NULL
+    if loop.ready_last != NULL:
+        loop.ready_last.next = call
+    else:
+        loop.ready_first = call
+    loop.ready_last = call
+    loop.ready_count += 1
+
+
+cdef Call* ready_take(Loop* loop) noexcept nogil:
+    """The call that waited longest, neither queued nor away any more: if its stream ends now, it is freed at once. NULL: none."""
+    cdef Call* call = loop.ready_first
+    if call == NULL:
+        return NULL
+    loop.ready_first = call.next
+    if loop.ready_first == NULL:
+        loop.ready_last = NULL
+    loop.ready_count -= 1
+    call.next = NULL
+    call.where = CALL_READING
+    return call
+
+
+cdef bint ready_is_full(const Loop* loop) noexcept nogil:
+    """Whether the queue stands and whoever joined it now would wait for longer than `Limits.queue_ns`."""
+    return loop.stands and <int64_t> loop.ready_count * loop.pace_ns > loop.plane.limits.queue_ns
 
 
 cdef Call* call_begin(Loop* loop, Connection* connection, int stream) noexcept nogil:

@@ -17,7 +17,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
-from server.transport.calls cimport call_begin, call_end, call_leave, call_reads
+from server.transport.calls cimport call_begin, call_end, call_leave, call_reads, ready_is_full, ready_put
 from server.transport.linux cimport (
     EAGAIN,
     EINTR,
@@ -73,6 +73,7 @@ from server.transport.nghttp2 cimport (
     nghttp2_data_source,
     nghttp2_frame,
     nghttp2_frame_hd,
+    nghttp2_mem,
     nghttp2_nv,
     nghttp2_option_del,
     nghttp2_option_new,
@@ -93,7 +94,7 @@ from server.transport.nghttp2 cimport (
     nghttp2_session_get_stream_user_data,
     nghttp2_session_mem_recv,
     nghttp2_session_mem_send,
-    nghttp2_session_server_new2,
+    nghttp2_session_server_new3,
     nghttp2_session_set_local_window_size,
     nghttp2_session_set_stream_user_data,
     nghttp2_session_terminate_session,
@@ -122,11 +123,13 @@ from server.transport.openssl cimport (
     SSL_shutdown,
     SSL_write,
 )
+from server.transport.pool cimport pool_memory
 from server.transport.state cimport (
     CALL_ANSWERING,
     CALL_AWAY,
     CALL_READING,
     CALL_READY,
+    KIND_DECIDE,
     REFUSED_COMPRESSED,
     REFUSED_FRAMING,
     REFUSED_MEMORY,
@@ -408,14 +411,11 @@ cdef int _on_frame(nghttp2_session* session, const nghttp2_frame* frame, void* u
         answer_refusal(call, refused)
         return 0
     loop.counters.calls += 1
-    call.arrived_ns = loop.now_ns
-    call.where = CALL_READY
-    call.next = NULL
-    if loop.ready_last != NULL:
-        loop.ready_last.next = call
-    else:
-        loop.ready_first = call
-    loop.ready_last = call
+    if loop.plane.methods[call.method].kind == KIND_DECIDE and ready_is_full(loop):
+        # At once and not when its turn comes: its caller has all its time left to ask elsewhere, and its lines are in the cache.
+        answer_refusal(call, REFUSED_OVERLOAD)
+        return 0
+    ready_put(call)
     return 0
 
 
@@ -627,13 +627,15 @@ cdef bint _greet(Connection* connection) noexcept nogil:
     """Makes the session and queues our settings; False without memory."""
     cdef Plane* plane = connection.loop.plane
     cdef nghttp2_settings_entry[3] settings
+    cdef nghttp2_mem memory = pool_memory(&connection.loop.pool)
     settings[0].settings_id = NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS
     settings[0].value = plane.limits.streams
     settings[1].settings_id = NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE
     settings[1].value = STREAM_WINDOW
     settings[2].settings_id = NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE
     settings[2].value = plane.limits.metadata_bytes
-    if nghttp2_session_server_new2(&connection.session, plane.callbacks, connection, plane.options) != 0:
+    # The session copies what tells where its memory comes from.
+    if nghttp2_session_server_new3(&connection.session, plane.callbacks, connection, plane.options, &memory) != 0:
         connection.session = NULL
         return False
     if nghttp2_submit_settings(connection.session, NGHTTP2_FLAG_NONE, settings, 3) != 0:

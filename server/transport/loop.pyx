@@ -3,9 +3,12 @@
 A round: epoll tells which sockets have something; each is read; calls that others answered are taken back; up to CALLS_A_ROUND
 whole calls are worked on, oldest first; some connections are held to their times; every connection with something to send is
 flushed once; a few handshakes go on. While calls wait, epoll is asked without waiting, so that new ones are stamped with
-their time of arrival and can be refused by it: under overload the queue stands in this loop, where its age is seen,
-not in the sockets. A queue that stands is one that was not empty for a while; a burst, or a thread that was not let run,
-makes a long wait too, and refusing for that would only lose calls.
+their time of arrival: under overload the queue stands in this loop, where it is seen, not in the sockets.
+
+Overload. A queue stands when it was not empty for a while; a burst, or a thread that was not let run, makes a long wait too,
+and refusing for that would only lose calls. While it stands, a decision that would wait too long, by the queue's length
+and the pace of late, is refused as soon as it is read, and what that costs may take a fifth of the time: beyond it
+sockets are not read in this round, and their senders feel it. It stands until the thread has had to wait for work.
 
 A decision runs here, on the thread that read it. What must wait (a durable write, a slow model) or is unusual goes to
 Python or to a worker, and the loop goes on; answers come back through a list that the eventfd announces.
@@ -19,7 +22,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memset
 
 from core.kernel.desk cimport DESK_DONE, DESK_ELSEWHERE, DESK_EXPIRED, DESK_SLOW, Bytes, Desk, desk_decide
-from server.transport.calls cimport call_answers, call_end, call_free, call_holds, queue_put
+from server.transport.calls cimport call_answers, call_end, call_free, call_holds, queue_put, ready_is_full, ready_take
 from server.transport.connection cimport (
     answer_error,
     answer_message,
@@ -49,6 +52,7 @@ from server.transport.linux cimport (
     EPOLL_CTL_DEL,
     EPOLL_CTL_MOD,
     EPOLLIN,
+    EPOLLOUT,
     SOCK_CLOEXEC,
     SOCK_NONBLOCK,
     accept4,
@@ -70,6 +74,7 @@ from server.transport.linux cimport (
     read,
     write,
 )
+from server.transport.pool cimport pool_empty
 from server.transport.seat cimport seat_close, seat_open, seat_rise, seat_sit
 from server.transport.state cimport (
     CALL_READING,
@@ -96,6 +101,13 @@ cdef enum:
     REFILL_TICKS = 10
     TICKS_A_ROUND = 512  # connections and calls looked at: 50 us when none of them is in the cache
     TICK_MS = 100
+    STALE_TIMES = 2  # of the longest wait in the queue: whoever waited longer was let in by a wrong guess
+    PACE_PARTS = 16
+    # Reading what can only be refused has a fourth part of the time that answers take, so that four fifths go into these
+    # whatever comes in: refusing costs a fifth of a small decision. What is not read waits at its sender.
+    REFUSING_PART = 4
+    IDLE_PART = 8  # of the time: whose thread waits so much for work has no queue that stands
+    CREDIT_MOST_NS = 1_000_000
     SLICE_NS = 100_000  # the shortest that the kernel grants
 
 cdef enum:
@@ -187,6 +199,7 @@ cdef void loop_close(Loop* loop) noexcept nogil:
     if loop.wake >= 0:
         close(loop.wake)
     loop.ep = loop.wake = -1
+    pool_empty(&loop.pool)
     free(loop.buffer)
     free(loop.out)
     loop.buffer = loop.out = NULL
@@ -273,13 +286,16 @@ cdef void _work(Loop* loop, Call* call) noexcept nogil:
     if call.deadline_ns and now >= call.deadline_ns:
         answer_refusal(call, REFUSED_EXPIRED)
         return
-    if call.connection.unsent > loop.plane.limits.unsent_bytes or (
-        now - call.arrived_ns > loop.plane.limits.queue_ns and loop.now_ns - loop.emptied_ns > loop.plane.limits.stands_ns
-    ):
+    if call.connection.unsent > loop.plane.limits.unsent_bytes:
         answer_refusal(call, REFUSED_OVERLOAD)
         return
     if kind != KIND_DECIDE:
+        # Reports and news cost this thread little, and losing them costs the business: they have a queue and a limit of their own.
         _hand(loop, call)
+        return
+    if loop.stands and now - call.arrived_ns > STALE_TIMES * loop.plane.limits.queue_ns:
+        # Taken before the queue was known to stand.
+        answer_refusal(call, REFUSED_OVERLOAD)
         return
     _decide(loop, call)
 
@@ -310,23 +326,45 @@ cdef void _decide(Loop* loop, Call* call) noexcept nogil:
         _hand(loop, call)
 
 
-cdef void _work_off(Loop* loop) noexcept nogil:
-    """Works on the oldest whole calls."""
+cdef int _work_off(Loop* loop) noexcept nogil:
+    """Works on the oldest whole calls; how many."""
     cdef Call* call
     cdef int done = 0
-    while done < CALLS_A_ROUND and loop.ready_first != NULL:
-        call = loop.ready_first
-        loop.ready_first = call.next
-        if loop.ready_first == NULL:
-            loop.ready_last = NULL
-        call.next = NULL
-        # Neither queued nor away any more: if its stream ends now, it is freed at once.
-        call.where = CALL_READING
+    while done < CALLS_A_ROUND:
+        call = ready_take(loop)
+        if call == NULL:
+            break
         if call.connection == NULL:
             call_end(call)
             continue
         _work(loop, call)
         done += 1
+    return done
+
+
+cdef int64_t _measure(Loop* loop, int done, int64_t read_ns, int64_t refusing_ns) noexcept nogil:
+    """Learns from a round, which ends now, how long a waiting call takes, and how much refusing was earned and used up, and
+    whether the queue stands; the time.
+
+    A round is judged only when calls wait after it: then all of it was work. One in sixteen parts new, so that a round in
+    which the thread was not let run does not turn calls away.
+    """
+    cdef int64_t now = now_ns()
+    cdef int64_t spent = now - loop.now_ns
+    if done == CALLS_A_ROUND and loop.ready_count:
+        loop.pace_ns += (spent // done - loop.pace_ns) // PACE_PARTS if loop.pace_ns else spent // done
+    loop.credit_ns = min(loop.credit_ns + (spent - read_ns) // REFUSING_PART - refusing_ns, CREDIT_MOST_NS)
+    if not loop.stands:
+        if loop.ready_count and now - loop.emptied_ns > loop.plane.limits.stands_ns:
+            loop.stands = 1
+            loop.watched_ns = now
+            loop.idled_ns = 0
+    elif now - loop.watched_ns > loop.plane.limits.stands_ns:
+        # Not as soon as it is empty: kept short as it now is, it runs dry for a moment whenever the senders hesitate.
+        loop.stands = loop.idled_ns < (now - loop.watched_ns) // IDLE_PART
+        loop.watched_ns = now
+        loop.idled_ns = 0
+    return now
 
 
 cdef void _take_back(Loop* loop) noexcept nogil:
@@ -433,23 +471,34 @@ cdef void _ask_for_short_slices() noexcept nogil:
 cdef void* _run(void* argument) noexcept nogil:
     cdef Loop* loop = <Loop*> argument
     cdef epoll_event[EVENTS_A_ROUND] events
+    cdef epoll_event* event
     cdef Connection* connection
+    cdef Call* call
     cdef uint64_t drained
-    cdef int count, i
-    cdef bint busy, shaking
+    cdef int64_t refused, whole
+    cdef int64_t ended_ns, full_ns, read_ns, refusing_ns
+    cdef int count, done, i
+    cdef bint busy, held, shaking
     cdef void* source
     _ask_for_short_slices()
-    loop.now_ns = loop.ticked_ns = loop.emptied_ns = now_ns()
+    ended_ns = loop.now_ns = loop.ticked_ns = loop.emptied_ns = now_ns()
     while True:
         busy = loop.ready_first != NULL or loop.ticking != NULL
         count = epoll_wait(loop.ep, events, EVENTS_A_ROUND, 0 if busy else TICK_MS)
         loop.now_ns = now_ns()
+        if not busy:
+            loop.idled_ns += loop.now_ns - ended_ns
         loop.shakes = 0
         shaking = False
         if loop.ready_first == NULL:
             loop.emptied_ns = loop.now_ns
+        held = False
+        full_ns = 0
+        whole = <int64_t> loop.counters.calls
+        refused = <int64_t> loop.counters.refused[REFUSED_OVERLOAD]
         for i in range(count):
-            source = events[i].data.ptr
+            event = &events[(loop.turn + <uint32_t> i) % <uint32_t> count]
+            source = event.data.ptr
             if source == &loop.listener:
                 if loop.listener >= 0:
                     _accept(loop)
@@ -459,10 +508,22 @@ cdef void* _run(void* argument) noexcept nogil:
                 connection = <Connection*> source
                 if connection.ssl != NULL and not connection.secure:
                     shaking = True
-                else:
-                    connection_event(connection, events[i].events)
+                    continue
+                if not held and ready_is_full(loop):
+                    if full_ns == 0:
+                        full_ns = now_ns()
+                    if now_ns() - full_ns >= loop.credit_ns:
+                        # The next round begins with this one, so that all get their turn.
+                        held = True
+                        loop.turn += <uint32_t> i
+                connection_event(connection, event.events & EPOLLOUT if held else event.events)
+        read_ns = now_ns() - loop.now_ns
+        whole = <int64_t> loop.counters.calls - whole
+        refused = <int64_t> loop.counters.refused[REFUSED_OVERLOAD] - refused
+        # Calls that were let in are read for their own sake.
+        refusing_ns = read_ns * refused // max(whole, refused, 1)
         _take_back(loop)
-        _work_off(loop)
+        done = _work_off(loop)
         if loop.state != loop.asked:
             _obey(loop)
         _tick(loop)
@@ -476,6 +537,7 @@ cdef void* _run(void* argument) noexcept nogil:
                     if connection.ssl != NULL and not connection.secure:
                         connection_event(connection, events[i].events)
         _bury(loop)
+        ended_ns = _measure(loop, done, read_ns, refusing_ns)
         if loop.state == END or (loop.state == DRAIN and loop.connections == NULL):
             break
     while loop.connections != NULL:
@@ -483,9 +545,8 @@ cdef void* _run(void* argument) noexcept nogil:
         connection_close(connection)
     _bury(loop)
     # What was queued belongs to connections that are gone.
-    while loop.ready_first != NULL:
-        loop.ready_first.where = CALL_READING
-        loop.ready_last = loop.ready_first.next
-        call_end(loop.ready_first)
-        loop.ready_first = loop.ready_last
+    call = ready_take(loop)
+    while call != NULL:
+        call_end(call)
+        call = ready_take(loop)
     return NULL

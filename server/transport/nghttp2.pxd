@@ -93,13 +93,21 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
     void nghttp2_session_callbacks_set_on_frame_send_callback(nghttp2_session_callbacks* callbacks, on_frame call)
     void nghttp2_session_callbacks_set_on_stream_close_callback(nghttp2_session_callbacks* callbacks, on_close call)
 
+    ctypedef struct nghttp2_mem:
+        void* mem_user_data
+        void* (*malloc)(size_t size, void* user) noexcept
+        void (*free)(void* pointer, void* user) noexcept
+        void* (*calloc)(size_t count, size_t size, void* user) noexcept
+        void* (*realloc)(void* pointer, size_t size, void* user) noexcept
+
     int nghttp2_option_new(nghttp2_option** option)
     void nghttp2_option_del(nghttp2_option* option)
     void nghttp2_option_set_no_closed_streams(nghttp2_option* option, int value)
     void nghttp2_option_set_stream_reset_rate_limit(nghttp2_option* option, uint64_t burst, uint64_t rate)
 
-    int nghttp2_session_server_new2(
-        nghttp2_session** session, const nghttp2_session_callbacks* callbacks, void* user, const nghttp2_option* option)
+    int nghttp2_session_server_new3(
+        nghttp2_session** session, const nghttp2_session_callbacks* callbacks, void* user, const nghttp2_option* option,
+        nghttp2_mem* memory)
     void nghttp2_session_del(nghttp2_session* session)
     ssize_t nghttp2_session_mem_recv(nghttp2_session* session, const uint8_t* bytes, size_t size)
     ssize_t nghttp2_session_mem_send(nghttp2_session* session, const uint8_t** bytes)

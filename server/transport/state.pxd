@@ -11,6 +11,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from server.transport.linux cimport pthread_cond_t, pthread_mutex_t, pthread_t
 from server.transport.nghttp2 cimport nghttp2_option, nghttp2_session, nghttp2_session_callbacks
 from server.transport.openssl cimport SSL, SSL_CTX
+from server.transport.pool cimport Pool
 from server.transport.seat cimport Seat
 
 cdef enum Where:
@@ -76,7 +77,7 @@ cdef struct Limits:
     uint64_t held_bytes  # of requests and answers of one loop's calls
     uint64_t requested_bytes  # of the requests of one connection's calls
     uint64_t unsent_bytes  # of answers that one connection does not take
-    int64_t queue_ns  # a call that waited longer is refused once the queue stands
+    int64_t queue_ns  # a decision that would wait longer is refused once the queue stands
     int64_t away_ns  # a call without a deadline that waited longer for a worker or for Python is refused
     int64_t stands_ns  # a queue that was not empty for longer stands
     int64_t handshake_ns  # from accept to the client's settings
@@ -195,16 +196,24 @@ cdef struct Loop:
     Seat seat  # what it decides with
     Call* ready_first  # whole requests, oldest first
     Call* ready_last
+    size_t ready_count  # calls in that queue
     Call* free_calls
     size_t free_count
     Connection* connections
     Connection* ticking  # the next that this pass over all of them looks at; NULL when the pass is done
     Connection* dirty
     Connection* dead
+    Pool pool  # what its sessions take their memory from
     uint8_t* buffer  # owned: what one read takes
     uint8_t* out  # owned: what one write gives
     int64_t now_ns  # of this round
     int64_t emptied_ns  # when a round last began with no call waiting
+    int64_t watched_ns  # while the queue stands: when the look at whether it still does began
+    int64_t idled_ns  # that the thread waited for something to do since then
+    uint8_t stands  # the queue stands: more comes than is worked off
+    int64_t pace_ns  # what a waiting call took lately, all that the rounds did meanwhile counted in; 0: not known yet
+    int64_t credit_ns  # of reading what can only be refused; less than 0: none until answers have earned it
+    uint32_t turn  # which of the sockets that epoll names comes first
     int64_t ticked_ns  # the last pass began
     uint32_t passes  # over all connections
     uint32_t shakes  # handshakes gone on with in this round
