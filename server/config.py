@@ -124,7 +124,10 @@ class Config:
     models_path: str = dataclasses.field(
         default="models",
         metadata=_row(
-            "models.path", "Folder of the model repository: <name>/<version>/model.onnx and model.yaml.", path=True
+            "models.path",
+            "Folder of the model repository: <name>/<version>/model.onnx and model.yaml. Once set it must be there; it may be "
+            "empty.",
+            path=True,
         ),
     )
     models_poll_seconds: float = dataclasses.field(

@@ -30,7 +30,7 @@ from server.config import Config
 from server.door import Door
 from server.front import Front
 from server.listener import Listener
-from server.services import decisions
+from server.services import calls, decisions
 
 # Beyond drain.seconds, for what was cut off to be settled and threads to end.
 END_SECONDS: Final = 5.0
@@ -120,6 +120,8 @@ class Process:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, listener.server)
         names = [*(served.name for served in services), health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, listener.server)
+        # grpcio asks in the order in which they were given.
+        listener.server.add_generic_rpc_handlers((calls.Nowhere(),))
         self._listeners.append(listener)
 
     @property

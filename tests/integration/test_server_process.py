@@ -27,6 +27,7 @@ from protos.rapport.v1 import (
     program_pb2_grpc,
     values_pb2,
 )
+from server.cli import client
 from server.cli.main import main
 from tests.running import BOUND_SECONDS, Server, write_starter
 
@@ -302,6 +303,14 @@ def test_a_decision_on_the_command_line_and_what_came_of_it(rapport: Callable[..
         (["decide", "-c", "web", "-p", "home_hero", "-f", "cart=99999999999999999999.99 EUR"], 2, "64 bits"),
         (["decide", "-c", "web", "-p", "home_hero", "--as-of", "0001-01-01T00:00:00+14:00"], 2, "not a time"),
         (["decide", "-c", "web", "-p", "home_hero", "--server", "127.0.0.1:1"], 69, "rapport serve"),
+        # gRPC tried port 443, or what was left of a number beyond 65535, and that no server answers there misled.
+        (["decide", "-c", "web", "-p", "home_hero", "--server", "localhost"], 2, "has no port"),
+        (["decide", "-c", "web", "-p", "home_hero", "--server", ":7400"], 2, "has no host"),
+        (["decide", "-c", "web", "-p", "home_hero", "--server", "7400"], 2, "has no host"),
+        (["decide", "-c", "web", "-p", "home_hero", "--server", "http://localhost:7400"], 2, "is a URL"),
+        (["program", "list", "--server", "localhost:99999"], 2, "1 to 65535"),
+        (["program", "list", "--server", "::1:7400"], 2, "brackets"),
+        (["program", "list", "--server", "unix:/no/such/socket"], 69, "rapport serve"),
         # A misspelt offer used to be answered with silence, as if it had no reason.
         (["explain", "-c", "web", "-p", "home_hero", "-o", "newsleter"], 65, "Did you mean 'newsletter'?"),
         (["profile", "show", "-i", "crm=nobody-at-all"], 66, "NOT_FOUND"),
@@ -533,6 +542,29 @@ def test_two_addresses_keep_channels_from_programs(make: Callable[..., Server], 
     assert server.end(signal.SIGINT) == 0
 
 
+def test_a_method_that_nobody_serves_is_told_alike_at_both_addresses(make: Callable[..., Server], tmp_path: Path) -> None:
+    """grpcio's own refusal at listen.control had a code and a text, and no details that a client could read."""
+    server = make(write_starter(tmp_path))
+    said = server.until("listening")
+    server.until("ready")
+    for address, path in (
+        (said["listen_control"], "/rapport.v1.DecisionService/Decode"),
+        (said["listen_control"], "/rapport.v1.NoService/Decide"),
+        (said["listen_decisions"], "/rapport.v1.ProgramService/ListPrograms"),
+    ):
+        with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary(path, bytes)(b"", timeout=BOUND_SECONDS)
+        assert isinstance(refused.value, grpc.Call)
+        told = client.told(refused.value, address)
+        assert (told.code, told.told) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_SERVED")
+        assert "protos" in told.hint
+    with grpc.insecure_channel(said["listen_control"], compression=grpc.Compression.Gzip) as channel:
+        # As the contract says: here, and not at listen.decisions.
+        listed = program_pb2_grpc.ProgramServiceStub(channel).ListPrograms(program_pb2.ListProgramsRequest())
+        assert [each.version for each in listed.programs] == ["starter@1"]
+    assert server.end(signal.SIGTERM) == 0
+
+
 @pytest.mark.parametrize(
     ("environment", "code", "word"),
     [
@@ -541,6 +573,9 @@ def test_two_addresses_keep_channels_from_programs(make: Callable[..., Server], 
         ({"RAPPORT_LISTEN_DECISION": "x"}, 78, "RAPPORT_LISTEN_DECISIONS"),
         ({"RAPPORT_STORE_PATH": "/proc/store"}, 69, "/proc/store"),
         ({"RAPPORT_STORE_PATH": "foreign"}, 69, "foreign"),
+        # It served, with every model's offers on their fallbacks, and said nothing.
+        ({"RAPPORT_MODELS_PATH": "modells"}, 78, "models.path: there is no folder modells"),
+        ({"RAPPORT_MODELS_PATH": "foreign/somebody-elses-file"}, 78, "is not a folder"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(
