@@ -90,6 +90,8 @@ EVENT_BYTES: Final = 8192
 EVENT_LIST_BYTES: Final = 8 << 20
 # Sources (billing, web...) a store may know: named by configuration and imports, so a small number; stored in 16 bits.
 SOURCES: Final = 4096
+# As many of them may be named by calls; the others are kept for programs, which could not be loaded without.
+SOURCES_FREE: Final = 3072
 # How far a caller's clock may run ahead of ours; a later date is refused. A consent, once dated, only yields to a later
 # one, so a wrong date in the future could never be withdrawn.
 AHEAD_US: Final = 5 * 60 * 1_000_000
@@ -168,5 +170,6 @@ assert EVENT_BYTES * 64 <= EVENT_LIST_BYTES, "one request's events must fit the 
 assert RESETS >= 2 * STREAMS_PER_CONNECTION
 assert UNSENT_BYTES + REQUESTED_BYTES <= HELD_BYTES // 16, "one connection takes a small share of a loop's memory"
 assert MESSAGE_BYTES <= REQUESTED_BYTES
+assert SOURCES_FREE < SOURCES
 assert EVENTS_PER_REQUEST <= EVENTS_PER_CUSTOMER
 assert PLACEMENTS_PER_REQUEST * SLOTS_PER_PLACEMENT <= 65_536, "ranks in an answer are 16 bit"

@@ -124,9 +124,9 @@ class DecisionService:
         # In full, an answer names every offer of the program: returned or with its reason.
         declared = {each.offer for placement in answer.placements for each in placement.rejections}
         declared |= {each.offer for placement in answer.placements for each in placement.offers}
-        for name in message.offers if declared else ():
+        for position, name in enumerate(message.offers if declared else ()):
             if name not in declared:
-                raise UnknownName("offer", name, sorted(declared), "offers")
+                raise UnknownName("offer", name, sorted(declared), field=f"offers[{position}]")
         for placement in answer.placements:
             for offer in placement.offers:
                 offer.token = ""
@@ -162,4 +162,4 @@ def _told(told: TellResult) -> bytes:
 
 
 def _count(what: str, count: int, limit: int) -> RapportError:
-    return TooLarge(what, count, limit) if count else BadValue(what, "is empty", "Send at least one.")
+    return TooLarge(what, count, limit, field=what) if count else BadValue(what, "is empty", "Send at least one.")

@@ -26,7 +26,10 @@ def table(message_bytes: int) -> dict[str, tuple[int, str, bytes]]:
         "expired": errors.DeadlineTooShort(),
         "overload": errors.Overloaded("work", RETRY_AFTER_MS),
         "memory": errors.Overloaded("memory in use", RETRY_AFTER_MS),
-        "service": errors.NotFound("Service", "asked for", "Health is known of the whole server ('') and of DecisionService."),
+        "service": errors.NotFound(
+            "Service", "", "Ask for the whole server ('') or for rapport.v1.DecisionService.",
+            "The health of this service is not known here.",
+        ),
     }
     words = {name: _packed(status.describe(error)) for name, error in told.items()}
     fault = status_pb2.Status(

@@ -299,6 +299,7 @@ def test_a_decision_on_the_command_line_and_what_came_of_it(rapport: Callable[..
         (["decide", "-c", "web", "-p", "home_hero", "-i", "crm"], 2, "NAME=VALUE"),
         (["decide", "-c", "web", "-p", "home_hero:0"], 2, "slots"),
         (["decide", "-c", "wab", "-p", "home_hero"], 65, "Did you mean 'web'?"),
+        (["decide", "-c", "", "-p", "home_hero"], 65, "Declared: web."),
         # These two left with a traceback.
         (["decide", "-c", "web", "-p", "home_hero", "-f", "cart=99999999999999999999.99 EUR"], 2, "64 bits"),
         (["decide", "-c", "web", "-p", "home_hero", "--as-of", "0001-01-01T00:00:00+14:00"], 2, "not a time"),
@@ -313,11 +314,11 @@ def test_a_decision_on_the_command_line_and_what_came_of_it(rapport: Callable[..
         (["program", "list", "--server", "unix:/no/such/socket"], 69, "rapport serve"),
         # A misspelt offer used to be answered with silence, as if it had no reason.
         (["explain", "-c", "web", "-p", "home_hero", "-o", "newsleter"], 65, "Did you mean 'newsletter'?"),
-        (["profile", "show", "-i", "crm=nobody-at-all"], 66, "NOT_FOUND"),
-        (["program", "rollback"], 66, "NOT_FOUND"),
-        (["program", "rollback", "starter@99"], 66, "NOT_FOUND"),
+        (["profile", "show", "-i", "crm=nobody-at-all"], 66, "No customer has any of these identifiers (crm)."),
+        (["program", "rollback"], 66, "There is no version of the program before starter@1."),
+        (["program", "rollback", "starter@99"], 66, "Program version 'starter@99' is not known here."),
         (["program", "load", "no/such/folder"], 66, "no/such/folder"),
-        (["model", "rollback", "nothing"], 66, "NOT_FOUND"),
+        (["model", "rollback", "nothing"], 66, "No version of model 'nothing' served before"),
         (["config", "--config", "no/such.yaml"], 78, "rapport init"),
         (["decides"], 2, "decide"),
         # The second file's refused cells replaced the first's.
