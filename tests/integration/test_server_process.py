@@ -29,6 +29,7 @@ from protos.rapport.v1 import (
 )
 from server.cli import client
 from server.cli.main import main
+from tests import raw_http2 as h2
 from tests.running import BOUND_SECONDS, Server, write_starter
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -502,6 +503,33 @@ def test_no_call_is_cancelled_by_a_server_that_drains_under_load(
     assert {code for code, _ in bad} == {grpc.StatusCode.UNAVAILABLE}, bad
     if plane == "listen_control":
         assert (grpc.StatusCode.UNAVAILABLE, "DRAINING") in bad
+
+
+def test_health_turns_while_a_draining_server_still_serves(make: Callable[..., Server], tmp_path: Path) -> None:
+    """A balancer that asks for health is told to look elsewhere, over connections whose calls are served until they have gone."""
+    server = make(write_starter(tmp_path), RAPPORT_DRAIN_SECONDS="60")
+    address = server.until("listening")["listen_decisions"]
+    server.until("ready")
+    asked = health_pb2.HealthCheckRequest(service="rapport.v1.DecisionService").SerializeToString()
+
+    def told(answer: h2.Answer) -> int:
+        return int(health_pb2.HealthCheckResponse.FromString(answer.message).status)
+
+    with h2.Client(address).greet() as client:
+        assert told(client.call(asked, h2.CHECK)) == health_pb2.HealthCheckResponse.SERVING
+        half = client.ask(None)
+        client.settle()
+        server.process.send_signal(signal.SIGTERM)
+        client.until(lambda: len(client.goaways) == 1)
+        # A client that has not read the GOAWAY yet.
+        health, late = client.ask(asked, h2.CHECK), client.ask(ask().SerializeToString())
+        assert told(client.wait(health)) == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert client.wait(late).status == 0
+        client.until(lambda: len(client.goaways) == 2)
+        client.send(h2.frame(h2.DATA, h2.END_STREAM, half, h2.message(ask().SerializeToString())))
+        assert decision_pb2.DecideResponse.FromString(client.wait(half).message).program == "starter@1"
+        client.until_closed()
+    assert server.process.wait(BOUND_SECONDS) == 0
 
 
 def test_a_second_signal_ends_it_at_once(make: Callable[..., Server], tmp_path: Path) -> None:
