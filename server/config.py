@@ -162,7 +162,7 @@ class Config:
         default=4,
         metadata=_row(
             "threads.handlers",
-            "Python threads behind DecisionService: reports, events, explanations, and every decision "
+            "Python threads behind DecisionService: reports, events, and every decision "
             "where listen.control is 'same'. They share one lock, so more help only while they wait.",
             low=1,
             high=256,
