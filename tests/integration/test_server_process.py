@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import signal
 import sys
@@ -545,6 +546,19 @@ def test_a_second_signal_ends_it_at_once(make: Callable[..., Server], tmp_path: 
         assert next(states).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert server.process.poll() is None
         assert server.end(signal.SIGTERM) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("name", ["rapport-loop", "rapport-worker"])
+def test_a_signal_that_a_native_thread_takes_ends_the_server(make: Callable[..., Server], tmp_path: Path, name: str) -> None:
+    """The kernel gives a process's signal to whichever thread comes by first. Python's own handler runs on the main thread, which
+    slept on where a loop had taken the signal: one SIGINT of about a hundred was lost, until the supervisor killed."""
+    server = make(write_starter(tmp_path))
+    server.until("ready")
+    tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
+    thread = next(int(task.name) for task in tasks if (task / "comm").read_text().strip() == name)
+    assert ctypes.CDLL(None, use_errno=True).tgkill(server.process.pid, thread, signal.SIGTERM) == 0
+    server.until("draining")
+    assert server.process.wait(BOUND_SECONDS) == 0
 
 
 def test_two_addresses_keep_channels_from_programs(make: Callable[..., Server], tmp_path: Path) -> None:
