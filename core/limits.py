@@ -40,6 +40,8 @@ EVENTS_PER_REQUEST: Final = 64
 EVENT_FIELDS: Final = 32
 # Reasons of one FULL explanation (placements x offers): each becomes a message, and 100,000 take about a second.
 REASONS_PER_REQUEST: Final = 200_000
+# Full explanations that wait for the one thread that makes them: at a second each for the largest programs, nobody waits longer.
+EXPLANATIONS_WAITING: Final = 32
 # DecideMany: bounded so that one call cannot hold a handler thread for long (100 x ~20 us = 2 ms).
 DECISIONS_PER_CALL: Final = 100
 # One gRPC message. The largest legal DecideMany is far below it.
@@ -90,6 +92,8 @@ EVENT_BYTES: Final = 8192
 EVENT_LIST_BYTES: Final = 8 << 20
 # Sources (billing, web...) a store may know: named by configuration and imports, so a small number; stored in 16 bits.
 SOURCES: Final = 4096
+# As many of them may be named by calls; the others are kept for programs, which could not be loaded without.
+SOURCES_FREE: Final = 3072
 # How far a caller's clock may run ahead of ours; a later date is refused. A consent, once dated, only yields to a later
 # one, so a wrong date in the future could never be withdrawn.
 AHEAD_US: Final = 5 * 60 * 1_000_000
@@ -168,5 +172,6 @@ assert EVENT_BYTES * 64 <= EVENT_LIST_BYTES, "one request's events must fit the 
 assert RESETS >= 2 * STREAMS_PER_CONNECTION
 assert UNSENT_BYTES + REQUESTED_BYTES <= HELD_BYTES // 16, "one connection takes a small share of a loop's memory"
 assert MESSAGE_BYTES <= REQUESTED_BYTES
+assert SOURCES_FREE < SOURCES
 assert EVENTS_PER_REQUEST <= EVENTS_PER_CUSTOMER
 assert PLACEMENTS_PER_REQUEST * SLOTS_PER_PLACEMENT <= 65_536, "ranks in an answer are 16 bit"

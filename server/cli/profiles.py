@@ -33,11 +33,11 @@ def show_(
     show.as_json(response) if json else show.profile(response)
 
 
-@app.command("set")
+@app.command("set", short_help="Set attributes; makes the customer when there is none.")
 def set_(
     identifier: Identifiers,
     attribute: Annotated[
-        list[str], typer.Argument(metavar="NAME=VALUE...", help='Attributes: age=44 balance="1200.00 EUR".')
+        list[str], typer.Argument(metavar="NAME=VALUE", help='Attributes: age=44 balance="1200.00 EUR".')
     ],
     source: Source = "",
     server: Server = None,

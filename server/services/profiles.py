@@ -100,7 +100,10 @@ class ProfileService:
         if found is None:
             # The identifier itself stays out of the error: errors are logged by callers.
             raise NotFound(
-                "Customer", ", ".join(each.namespace for each in who), hint="None of the identifiers is known."
+                "Customer",
+                ", ".join(each.namespace for each in who),
+                hint="Compare their spelling; Tell, UpsertProfile and imports make customers.",
+                told=f"No customer has any of these identifiers ({', '.join(each.namespace for each in who)}).",
             )
         return _shown(found, message.contacts or SHOWN, message.events or SHOWN)
 
