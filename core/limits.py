@@ -40,8 +40,9 @@ EVENTS_PER_REQUEST: Final = 64
 EVENT_FIELDS: Final = 32
 # Reasons of one FULL explanation (placements x offers): each becomes a message, and 100,000 take about a second.
 REASONS_PER_REQUEST: Final = 200_000
-# Full explanations that wait for the one thread that makes them: at a second each for the largest programs, nobody waits longer.
-EXPLANATIONS_WAITING: Final = 32
+# Full explanations that wait for the one thread that makes them: a burst of four connections' calls, which a small program makes
+# in a second. For the largest, at a second each, it is the deadline that ends the wait.
+EXPLANATIONS_WAITING: Final = 1024
 # DecideMany: bounded so that one call cannot hold a handler thread for long (100 x ~20 us = 2 ms).
 DECISIONS_PER_CALL: Final = 100
 # One gRPC message. The largest legal DecideMany is far below it.

@@ -84,6 +84,7 @@ def test_a_call_that_waits_too_long_for_python_is_refused(tmp_path: Path) -> Non
 
 def test_explanations_leave_the_threads_that_answer_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many explanations of a large program as there are threads kept every report and all news waiting, for a second each."""
+    monkeypatch.setattr(limits, "EXPLANATIONS_WAITING", 32)
     go = threading.Event()
     asked = decision_pb2.DecideRequest(channel="web", placements=[decision_pb2.PlacementRequest(name="home_hero")])
     explained = decision_pb2.ExplainRequest(request=asked).SerializeToString()
