@@ -186,7 +186,7 @@ def throughput(session: Session, empty_per_s: float = 0.0) -> Figure:
     low, high = axes.get_ylim()
     axes.set_ylim(low, max(high, 60))  # room for the diamond's words
     closed = max((each.taken.achieved for each in session.rounds if each.taken.pace.open_calls), default=0.0)
-    for rate, what in ((empty_per_s, "empty handler, Python's grpcio"), (closed, "most in a closed loop")):
+    for rate, what in ((empty_per_s, "empty grpcio handler"), (closed, "most in a closed loop")):
         if rate:
             axes.axvline(rate, color=_GREY, linestyle=":", linewidth=1.4)
             axes.annotate(
