@@ -89,7 +89,7 @@ CONTACTS_PER_CUSTOMER: Final = 4096
 EVENTS_PER_CUSTOMER: Final = 32_768
 # One event as stored, its texts with it: 32 fields, a few of them sentences.
 EVENT_BYTES: Final = 8192
-# A customer's event list: rewritten whole with every event and checked whole at every read (about 7 GB/s).
+# A customer's event list: rewritten whole with every event and checked whole at every read (about 25 GB/s from the cache).
 EVENT_LIST_BYTES: Final = 8 << 20
 # Sources (billing, web...) a store may know: named by configuration and imports, so a small number; stored in 16 bits.
 SOURCES: Final = 4096
