@@ -39,6 +39,8 @@ cdef enum Cause:
     LARGE_RECORD = 26
     MANY_IDENTIFIERS = 27
     SKIPPED = 28
+    UNDATED = 29
+    DATED_AHEAD = 30
 
 cdef struct Span:
     uint32_t start  # offset in the table's bytes
@@ -104,6 +106,7 @@ cdef class Column:
     cdef int first  # slot of the first column in the table
     cdef int second  # slot of the product's other column, or -1
     cdef Words missing  # texts that mean missing
+    cdef Buffer absent  # Number array: those of them that are numbers, without zeros at the end
     cdef Words labels  # texts and what they stand for
     cdef bint required  # missing rejects the row
     cdef bint rounded  # round instead of rejecting
