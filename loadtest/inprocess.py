@@ -82,6 +82,7 @@ def _measure(wanted: list[Workload], given: argparse.Namespace, *, cost: bool) -
         store, rows = prepare.customers(each, given.into)
         if rows:
             imported[each.base] = rows
+            imported.update(prepare.formats(each, given.into))
         program = generate.program(each, given.into)
         loaded = installation.load_program(store, models, program)
         _say(f"{each.name}: measuring")

@@ -46,8 +46,8 @@ def load_program(store: Path, models: Path, folder: Path) -> dict[str, object]:
         return {"load_s": time.perf_counter() - began}
 
 
-def import_customers(store: Path, program: Path, folder: Path) -> dict[str, object]:
-    """Imports ``customers.csv`` by ``mapping.yaml`` of ``folder`` into the store, as one durable import after another.
+def import_customers(store: Path, program: Path, folder: Path, name: str = "customers.csv") -> dict[str, object]:
+    """Imports ``customers.csv``, or what ``name`` says, by ``mapping.yaml`` of ``folder`` into the store, durably.
 
     Gives rows applied, seconds, rows a second, and bytes of the data file for each customer.
     """
@@ -59,7 +59,7 @@ def import_customers(store: Path, program: Path, folder: Path) -> dict[str, obje
     with Store.open(store) as hub:
         hub.declare(schema)
         how = mapping.load(folder / "mapping.yaml", schema)
-        report = Importer(hub, how).run(folder / "customers.csv")
+        report = Importer(hub, how).run(folder / name)
         customers = hub.customer_count()
     data = sum(path.stat().st_blocks * 512 for path in store.rglob("*") if path.is_file())
     return {

@@ -11,11 +11,12 @@ import argparse
 import dataclasses
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import RapportError
-from loadtest import generate, installation, workload
+from loadtest import generate, installation, rewrite, workload
 from loadtest.workload import Workload
 
 
@@ -32,6 +33,19 @@ def customers(wanted: Workload, into: Path) -> tuple[Path, dict[str, object]]:
         raise RuntimeError(f"{figures['applied']:,} of {wanted.customers:,} generated customers were imported")
     done.write_text(json.dumps(figures))
     return store, figures
+
+
+def formats(wanted: Workload, into: Path) -> dict[str, dict[str, object]]:
+    """The figures of importing the same customers from each other format, into stores that are thrown away."""
+    folder = generate.base(wanted, into)
+    program = generate.program(wanted, into)
+    figures = {}
+    for name in rewrite.NAMES:
+        rewrite.write(folder / "customers.csv", folder / name)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            figures[f"{wanted.base}, {name}"] = installation.import_customers(Path(scratch) / "store", program, folder, name)
+        (folder / name).unlink()
+    return figures
 
 
 def models(wanted: Sequence[Workload], into: Path) -> Path:

@@ -29,6 +29,9 @@ class Rows:
     def next_customer(self) -> int:
         """The id that the next new customer gets."""
 
+    def consenting(self, consents: Sequence[tuple[int, int, bytes, bytes]], source: int) -> None:
+        """Give the rows consents for `upsert`: (purpose, channel, granted, at) as in `ConsentColumn`, by numbers."""
+
     def upsert(self, layout: RecordLayout, at: int, clear_missing: bool) -> None:
         """Merge every row's values into its customer's record. Raises what LMDB's codes mean, and StoreCorrupt."""
 

@@ -36,7 +36,8 @@ from core.hub.lmdb cimport MDB_APPEND, MDB_NOTFOUND, MDB_dbi, MDB_val, api, erro
 from core.hub.record cimport (
     BUILT, REFUSED_DAMAGED, REFUSED_IDENTIFIERS, REFUSED_LONG, REFUSED_MEMORY, REFUSED_SIZE, RecordBuilder,
     RecordLayout, RecordView, builder_add_identifier, builder_begin, builder_clear_text, builder_finish, builder_free,
-    builder_set_bool, builder_set_enum, builder_set_f64, builder_set_i64, builder_set_text, builder_touch, record_open,
+    builder_set_bool, builder_set_consent,
+    builder_set_enum, builder_set_f64, builder_set_i64, builder_set_text, builder_touch, record_open,
 )
 
 import numpy as np
@@ -71,6 +72,12 @@ cdef struct ValueColumn:
     uint32_t* label_bytes  # their lengths; owned by the call
     uint32_t label_count  # of them
 
+cdef struct ConsentColumn:
+    const uint8_t* granted  # [row] 0 says nothing, 1 refused, 2 granted; borrowed from the mutation
+    const uint8_t* at  # [row] i64 microseconds; borrowed from the mutation
+    uint16_t purpose  # catalog number
+    uint16_t channel  # catalog number; 0: any
+
 cdef struct Tally:
     uint64_t created  # customers made
     uint64_t changed  # known customers whose record changed; for events: rows that counted
@@ -96,6 +103,9 @@ cdef class Rows:
     cdef object kept  # the mutation's byte strings
     cdef TextColumn* identifiers  # owned
     cdef ValueColumn* columns  # owned
+    cdef ConsentColumn* consents  # owned
+    cdef uint32_t consent_count  # of them
+    cdef uint16_t source  # catalog number of who says so
     cdef uint64_t* owners  # [identifier] the customer who has the row's identifier, 0: nobody; owned
     cdef uint32_t identifier_count  # identifiers of a row
     cdef uint32_t column_count  # columns
@@ -155,9 +165,29 @@ cdef class Rows:
                 free(self.columns[i].label_bytes)
         free(self.identifiers)
         free(self.owners)
+        free(self.consents)
         free(self.columns)
         builder_free(&self.record)
         buffer_free(&self.refused)
+
+    def consenting(self, consents, uint16_t source):
+        """Give the rows consents for `upsert`: (purpose, channel, granted, at) of each, by numbers."""
+        cdef uint32_t i
+        if self.consents != NULL:
+            raise EngineFault("An import's rows were given consents twice.")
+        self.source = source
+        self.kept = (self.kept, list(consents))
+        self.consents = <ConsentColumn*>calloc(len(consents) + 1, sizeof(ConsentColumn))
+        if self.consents == NULL:
+            raise MemoryError("no memory for imported rows")
+        for i, (purpose, channel, granted, at) in enumerate(consents):
+            if len(granted) != self.rows or len(at) != 8 * <Py_ssize_t>self.rows:
+                raise EngineFault("An import's consents are not one a row.")
+            self.consents[i].purpose = purpose
+            self.consents[i].channel = channel
+            self.consents[i].granted = <const uint8_t*>PyBytes_AS_STRING(granted)
+            self.consents[i].at = <const uint8_t*>PyBytes_AS_STRING(at)
+            self.consent_count = i + 1
 
     def upsert(self, RecordLayout layout not None, int64_t at, bint clear_missing):
         """Merge every row's values into its customer's record, which is made when no identifier is known.
@@ -340,6 +370,8 @@ cdef class Rows:
             if refusal == BUILT:
                 refusal = self.set_values(row, clear_missing)
             if refusal == BUILT:
+                refusal = self.set_consents(row)
+            if refusal == BUILT:
                 refusal = self.add_identifiers(row)
             if refusal == BUILT:
                 builder_touch(&self.record, at)
@@ -408,6 +440,24 @@ cdef class Rows:
                     refusal = BUILT
                 if refusal:
                     return refusal
+        return BUILT
+
+    cdef int set_consents(self, uint32_t row) noexcept nogil:
+        """Every consent of the row into the record being built; BUILT or a Refusal."""
+        cdef uint32_t i
+        cdef int64_t at
+        cdef int refusal
+        cdef ConsentColumn* column
+        for i in range(self.consent_count):
+            column = &self.consents[i]
+            if column.granted[row] == 0:
+                continue
+            memcpy(&at, column.at + <size_t>row * 8, 8)
+            refusal = builder_set_consent(
+                &self.record, column.purpose, column.channel, column.granted[row] == 2, self.source, at
+            )
+            if refusal:
+                return refusal
         return BUILT
 
     cdef int find_customers(self, RecordLayout layout, const int64_t* at, uint64_t* customers) noexcept nogil:
@@ -647,7 +697,12 @@ def apply_columns(Applier applier not None, mutation):
         for column in mutation.columns:
             entry = catalog.attribute(column.name)
             columns.append((entry.offset, SHAPES[entry.type.value], column.values, column.texts, []))
+        consents = [
+            (catalog.purpose(each.purpose), catalog.channel(each.channel) if each.channel else 0, each.granted, each.at)
+            for each in mutation.consents
+        ]
         rows = Rows(applier.transaction, mutation.rows, identifiers, columns, applier.next_customer)
+        rows.consenting(consents, catalog.sources[mutation.source] if mutation.source else 0)
         applier.direct()
         rows.upsert(applier.layout, mutation.at_us, mutation.clear_missing)
     else:

@@ -40,6 +40,8 @@ cdef enum Cause:
     MANY_IDENTIFIERS = 27
     SKIPPED = 28
     IN_FUTURE = 29
+    UNDATED = 30
+    DATED_AHEAD = 31
 
 cdef struct Span:
     uint32_t start  # offset in the table's bytes
@@ -105,6 +107,7 @@ cdef class Column:
     cdef int first  # slot of the first column in the table
     cdef int second  # slot of the product's other column, or -1
     cdef Words missing  # texts that mean missing
+    cdef Buffer absent  # Number array: those of them that are numbers, without zeros at the end
     cdef Words labels  # texts and what they stand for
     cdef bint required  # missing rejects the row
     cdef bint rounded  # round instead of rejecting

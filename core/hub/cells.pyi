@@ -1,6 +1,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Self, final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from core.hub.localtime import LocalZone
 
 CAUSES: dict[int, tuple[str, str]]
@@ -44,6 +47,22 @@ class Table:
     def add_rejected(self, line: int, place: int, cause: int, shown: bytes, counts: bool) -> None:
         """Note a row that is not to be read; ``counts`` says whether it takes a row's number."""
 
+    def hold(self, rows: int) -> None:
+        """Hold ``rows`` rows whose cells come by `set_texts`; a row's line is its number. Rows held before are gone."""
+
+    def set_texts(
+        self,
+        slot: int,
+        ends: NDArray[np.int32],
+        text: NDArray[np.uint8],
+        valid: NDArray[np.uint8] | None,
+        first: int,
+    ) -> None:
+        """Give the rows held their cells of one slot: row i's is text[ends[i]:ends[i + 1]], copied.
+
+        Bit ``first + i`` of ``valid`` (None: all are) says whether there is one. Arrow lays texts out like this.
+        """
+
     def mark(self, row: int, place: int, cause: int, shown: bytes) -> None:
         """Reject a row that was added."""
 
@@ -52,6 +71,9 @@ class Table:
 
     def require_identifier(self, columns: Sequence[Column], skip: bool) -> None:
         """Mark the rows for which no column of ``columns`` (identifiers that have run) has a text."""
+
+    def require_date(self, granted: Column, at: Column, latest: int) -> None:
+        """Reject the rows in which ``granted`` has a value and ``at`` has none, or one after ``latest``."""
 
     def good(self) -> int:
         """How many of the rows held are not marked."""

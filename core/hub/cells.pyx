@@ -112,6 +112,8 @@ CAUSES = {
     LARGE_RECORD: ("RECORD_TOO_LARGE", "the customer's record would be too large"),
     MANY_IDENTIFIERS: ("TOO_MANY_IDENTIFIERS", "the customer would have too many identifiers"),
     IN_FUTURE: ("IN_THE_FUTURE", "lies in the future: is the mapping's zone or format right?"),
+    UNDATED: ("CONSENT_UNDATED", "a consent without its date: whether it is newer than another cannot be told"),
+    DATED_AHEAD: ("CONSENT_AHEAD", "a consent dated in the future: nothing could withdraw it before"),
     SKIPPED: ("SKIPPED_WITHOUT_IDENTIFIER", "no identifier: skipped, as the mapping says"),
 }
 
@@ -281,6 +283,32 @@ cdef int read_number(
             return NOT_A_NUMBER
         number.exponent += -exponent if exponent_negative else exponent
     return 0 if i == length else NOT_A_NUMBER
+
+
+cdef inline void without_zeros(Number* number) noexcept nogil:
+    """The form in which equal numbers are equal field by field."""
+    while number.mantissa and number.mantissa % 10 == 0:
+        number.mantissa //= 10
+        number.exponent += 1
+    if number.mantissa == 0:
+        number.exponent = 0
+        number.negative = False
+
+
+cdef bint stands_for_missing(const Buffer* absent, const Number* number) noexcept nogil:
+    """Whether a number equals one that the mapping declares to mean missing: 999 is 999.0 and 9.99e2."""
+    cdef Number plain
+    cdef const Number* each = <const Number*>absent.data
+    cdef size_t i
+    if absent.size == 0 or number.inexact:
+        return False
+    plain = number[0]
+    without_zeros(&plain)
+    for i in range(absent.size // sizeof(Number)):
+        if each[i].mantissa == plain.mantissa and each[i].exponent == plain.exponent \
+                and each[i].negative == plain.negative:
+            return True
+    return False
 
 
 cdef int to_whole(
@@ -673,6 +701,52 @@ cdef class Table:
                 or buffer_append(&self.rejects, &entry, sizeof(entry)):
             raise MemoryError("no memory for an import's rejects")
 
+    def hold(self, uint32_t rows):
+        """Hold ``rows`` rows whose cells come by `set_texts`; a row's line is its number. Rows held before are gone."""
+        cdef uint32_t row
+        if rows > self.capacity:
+            raise EngineFault("An import's table has room for fewer rows.")
+        self.clear()
+        for row in range(rows):
+            self.number += 1
+            self.lines[row] = self.number
+            self.numbers[row] = self.number
+            self.bad[row] = 0
+        self.rows = rows
+
+    def set_texts(
+        self, int slot, const int32_t[::1] ends not None, const uint8_t[::1] text not None,
+        const uint8_t[::1] valid, size_t first
+    ):
+        """Give the rows held their cells of one slot: row i's is text[ends[i]:ends[i + 1]], copied.
+
+        Bit ``first + i`` of ``valid`` (None: all are) says whether there is one. Arrow lays texts out like this.
+        """
+        cdef uint32_t row
+        cdef size_t base = self.text.size
+        cdef Span* cells = self.cells + <size_t>slot * self.capacity
+        cdef int32_t begin
+        cdef size_t bit
+        if slot < 0 or slot >= self.slots or ends.shape[0] != <Py_ssize_t>self.rows + 1:
+            raise EngineFault("An import's column does not fit its table.")
+        begin = ends[0]
+        if begin < 0 or ends[self.rows] > text.shape[0]:
+            raise EngineFault("An import's column ends behind its texts.")
+        for row in range(self.rows):
+            if ends[row + 1] < ends[row]:
+                raise EngineFault("An import's column has texts that end before they begin.")
+            cells[row].start = <uint32_t>(base + (ends[row] - begin))
+            cells[row].length = <uint32_t>(ends[row + 1] - ends[row])
+        if valid is not None:
+            if <size_t>valid.shape[0] * 8 < first + self.rows:
+                raise EngineFault("An import's column has fewer marks than rows.")
+            for row in range(self.rows):
+                bit = first + row
+                if not (valid[bit >> 3] >> (bit & 7)) & 1:
+                    cells[row].length = 0
+        if ends[self.rows] > begin and buffer_append(&self.text, &text[begin], ends[self.rows] - begin):
+            raise MemoryError("no memory for an import's block")
+
     def mark(self, uint32_t row, int32_t place, int32_t cause, bytes shown not None):
         """Reject a row that was added."""
         self.number -= 1
@@ -701,6 +775,19 @@ cdef class Table:
             for column in columns:
                 found = found or column.spans[row].length != 0
             if not found and self.reject(row, -1, SKIPPED if skip else NO_IDENTIFIER, &nothing, 0):
+                raise MemoryError("no memory for an import's rejects")
+
+    def require_date(self, Column granted not None, Column at not None, int64_t latest):
+        """Reject the rows in which ``granted`` has a value and ``at`` has none, or one after ``latest``."""
+        cdef uint32_t row
+        cdef Span shown
+        for row in range(self.rows):
+            if self.bad[row] or granted.values[row] == 0:
+                continue
+            if at.values[row] != INT64_MIN and at.values[row] <= latest:
+                continue
+            shown = self.cells[<size_t>at.first * self.capacity + row]
+            if self.reject(row, at.place, UNDATED if at.values[row] == INT64_MIN else DATED_AHEAD, &shown, 0):
                 raise MemoryError("no memory for an import's rejects")
 
     def good(self):
@@ -962,11 +1049,13 @@ cdef class Column:
         make_words(&self.labels, labels or {})
         self.required = required
         self.rounded = rounded
+        self.decimal = ord(decimal)
+        self.thousands = ord(thousands) if thousands else 0
+        if kind in (INT, DOUBLE, MONEY, TIMESTAMP):
+            self.know_absent(missing)
         self.scale_mantissa = scale_mantissa
         self.scale_exponent = scale_exponent
         self.scale = scale
-        self.decimal = ord(decimal)
-        self.thousands = ord(thousands) if thousands else 0
         self.separator = ord(separator)
         self.epoch = {"iso": -2, "epoch_s": 6, "epoch_ms": 3, "epoch_us": 0}.get(format, -1)
         keep(&self.pattern, format.encode())
@@ -986,11 +1075,28 @@ cdef class Column:
         free(self.missing.bytes)
         free(self.labels.slots)
         free(self.labels.bytes)
+        buffer_free(&self.absent)
         buffer_free(&self.pattern)
         buffer_free(&self.suffix)
         buffer_free(&self.prefix)
         buffer_free(&self.heap)
         buffer_free(&self.scratch)
+
+    def know_absent(self, missing):
+        """Keep the numbers among the texts that mean missing; for the constructor."""
+        cdef Number number
+        cdef const uint8_t* text
+        cdef uint32_t length
+        cdef bytes word
+        for word in missing:
+            text = <const uint8_t*>PyBytes_AS_STRING(word)
+            length = <uint32_t>len(word)
+            trim(&text, &length)
+            if read_number(text, length, self.decimal, self.thousands, &number) or number.inexact:
+                continue
+            without_zeros(&number)
+            if buffer_append(&self.absent, &number, sizeof(number)):
+                raise MemoryError("no memory for a column")
 
     def run(self, Table table not None):
         """Convert every row the table holds; bad ones are marked and noted in it."""
@@ -1109,6 +1215,8 @@ cdef class Column:
             return 0
         if read_number(text, length, self.decimal, self.thousands, &number):
             return NOT_A_NUMBER
+        if stands_for_missing(&self.absent, &number):
+            return REQUIRED if self.required else 0
         if self.kind == TIMESTAMP:
             product = number.mantissa
             if number.negative:
@@ -1137,6 +1245,8 @@ cdef class Column:
                 return REQUIRED if self.required else 0
             if read_number(factor, factor_length, self.decimal, self.thousands, &second):
                 return NOT_A_NUMBER
+            if stands_for_missing(&self.absent, &second):
+                return REQUIRED if self.required else 0
         if self.kind == DOUBLE:
             cause = to_double(text, length, &number, self.decimal, self.thousands, &value)
             if not cause and factor != NULL:

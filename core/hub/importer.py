@@ -1,32 +1,30 @@
-"""Import of CSV and JSON Lines: customers' profiles or events, by a declared mapping.
+"""Import of CSV, JSON Lines and Parquet: customers' profiles or events, by a declared mapping.
 
 A file goes through in blocks. The calling thread reads and unpacks bytes, splits them into rows and converts columns
 (`core.hub.cells`); good rows leave as `ImportColumns` mutations of some thousands of rows, which the committer applies
 in its own thread (`core.hub.bulk`), each in one durable transaction, while the next block is being read. So two
 processors are busy, other writers wait for one mutation at most, and memory holds two blocks, whatever the file's size.
 
-What is promised: every problem of the whole file (mapping, header, encoding, a damaged archive) is an `ImportRefused`
-before the first write; every problem of a row goes into the rejects file with line, column, value and reason, and that
-row is not applied at all; what a report counts as applied is durable; importing the same file again changes nothing,
-so an import that was interrupted is resumed by running it again.
+What is promised: every problem of the whole file (mapping, header, encoding, a damaged archive, a Parquet file without
+its end) is an `ImportRefused` before the first write; where damage shows only later, as inside a Parquet file or on a
+failing disk, the error says how many rows are in the store by then. Every problem of a row goes into the rejects file
+with line, column, value and reason, and that row is not applied at all; what a report counts as applied is durable;
+importing the same file again changes nothing, so an import that was interrupted is resumed by running it again.
 """
 
 from __future__ import annotations
 
-import bz2
 import codecs
 import csv
-import gzip
-import lzma
 import os
 import time
-import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
-from typing import IO, Final, Protocol
+from typing import IO, TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -34,14 +32,16 @@ from core import limits
 from core.errors import ImportRefused, Overloaded, nearest
 from core.hub.catalog import AttributeEntry, Catalog, EventField
 from core.hub.cells import CAUSE_NUMBERS, CAUSES, KINDS, Column, Table
+from core.hub.files import BLOCK_BYTES, PACKED_ENDINGS, Packing, Source, is_parquet
 from core.hub.identifiers import RULES
-from core.hub.imports import IdentifierColumn, ImportColumns, ImportResult, ValueColumn
+from core.hub.imports import ConsentColumn, IdentifierColumn, ImportColumns, ImportResult, ValueColumn
 from core.hub.localtime import LocalZone
 from core.hub.mapping import BOOLEAN_WORDS, Cell, FileMapping, Identifier, Row
 from core.schema import EventType, Field, Namespace, Schema, ValueType, currency_exponent
 
-# Bytes read at once: large enough that Python's share of the work does not show, small enough for memory and progress.
-BLOCK_BYTES: Final = 4 << 20
+if TYPE_CHECKING:
+    from core.hub.parquet import ParquetColumn, ParquetRows
+
 # Rows in one mutation and transaction: other writers wait for it, a commit costs the same for any number, and the pages
 # of the identifiers that it touches are copied (measured with 1M customers in random order: 404 bytes each on disk with
 # 8192 rows, 388 with 4096, 376 with 2048 at half again the system time).
@@ -54,11 +54,10 @@ LINES_BYTES: Final = 16 << 20
 SHOWN_CHARACTERS: Final = 80
 # A last moment that no time of a file reaches.
 _NEVER: Final = 2**63 - 1
-# Between members of a JSON array on its way to a set.
+# Rejected cells that a report shows as they stand in the rejects file.
+EXAMPLES: Final = 10
+# Between members of a JSON array or a list on its way to a set.
 _JOIN: Final = "\x1f"
-
-# Endings of packed files.
-_PACKED: Final = (".gz", ".bz2", ".xz")
 
 
 class Importing(Protocol):
@@ -72,12 +71,6 @@ class Importing(Protocol):
     def submit(self, mutation: ImportColumns) -> Future[ImportResult]:
         """Hand a mutation to the committer; the future is done when it is durable."""
         ...
-
-
-class _Readable(Protocol):
-    """A stream of bytes."""
-
-    def read(self, size: int = -1, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +98,11 @@ class ImportReport:
     contested: int = 0  # identifiers that another customer has, and keeps
     reasons: Counter[str] = field(default_factory=Counter)  # rows by the reason of their first bad cell
     unseen: tuple[str, ...] = ()  # columns of the mapping that no row had (JSON Lines)
+    examples: list[tuple[int, str, str, str]] = field(default_factory=list)  # the first rejects: line, column, value, reason
     rejects: Path | None = None  # the rejects file, when there is one
+    format: str = ""  # csv, jsonl or parquet
+    packing: str = ""  # gzip, bzip2, xz or zstd; '' when not packed
+    dry: bool = False  # nothing was written: what applied, created, changed and unchanged would have been
     bytes: int = 0  # of the file as it lies on disk
     seconds: float = 0.0
 
@@ -125,6 +122,7 @@ def schema_of(catalog: Catalog) -> Schema:
         namespaces={
             name: Namespace(name, entry.normaliser, entry.trust) for name, entry in catalog.namespaces.items()
         },
+        purposes=tuple(catalog.purposes),
     )
 
 
@@ -138,27 +136,72 @@ class Importer:
         self._now = now if now is not None else lambda: time.time_ns() // 1000
 
     def run(
-        self, path: Path, *, rejects: Path | None = None, progress: Callable[[Progress], None] | None = None
+        self, path: Path, *, rejects: Path | None = None, progress: Callable[[Progress], None] | None = None,
+        pace: Pace | None = None,
     ) -> ImportReport:
         """Import one file; returns when everything that it reports is durable.
 
         ``rejects`` is where rejected cells are written as CSV (line, column, value, reason), by default the file's name
         with ``.rejects.csv``; it exists afterwards only if something was rejected. It holds customers' data, and is
-        readable by its owner only.
+        readable by its owner only. With ``pace`` it takes no more rows a second than that allows.
 
         Raises ImportRefused before anything is written when the file as a whole cannot be imported, and what the store
         raises when it cannot write; then the rows before are in the store, and running the import again completes it.
         """
         rejects = rejects if rejects is not None else path.with_name(path.name + ".rejects.csv")
-        return _Run(self._store, self._mapping, path, rejects, progress, self._now()).run()
+        return _Run(self._store, self._mapping, path, rejects, progress, self._now(), pace).run()
+
+    def rehearse(
+        self, path: Path, *, rejects: Path | None = None, progress: Callable[[Progress], None] | None = None,
+        pace: Pace | None = None,
+    ) -> ImportReport:
+        """Read and convert one file as `run` does, and write nothing to the store; the report is marked ``dry``.
+
+        The store only has to say which identifiers it knows, as `core.hub.rehearsal` does. Cells that would be rejected are
+        written down only where ``rejects`` names a place; the report has the first ones. Raises as `run`.
+        """
+        run = _Run(self._store, self._mapping, path, rejects, progress, self._now(), pace)
+        run.report.dry = True
+        return run.run()
+
+
+class Pace:
+    """Bounds how many rows a second an import takes, so that others' writes and the disk keep their share."""
+
+    def __init__(
+        self, rows_per_second: int, *, clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """``rows_per_second`` is 1 or more. ``clock`` gives seconds, ``sleep`` waits for so many."""
+        if rows_per_second < 1:
+            raise ValueError(f"an import of {rows_per_second} rows a second would never end")
+        self.rows_per_second = rows_per_second
+        self._clock = clock
+        self._sleep = sleep
+        self._free: float | None = None  # when the next rows may go
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows to be taken at once: ten times a second, so that the disk sees a stream rather than blows."""
+        return max(1, min(BATCH_ROWS, self.rows_per_second // 10))
+
+    def wait(self, rows: int) -> None:
+        """Wait until the rows before have had their time, then count ``rows`` more. Time lost before is not made up."""
+        now = self._clock()
+        due = now if self._free is None else max(self._free, now)
+        if due > now:
+            self._sleep(due - now)
+        self._free = due + rows / self.rows_per_second
 
 
 class _Rejects:
-    """The rejects file: opened for the first reject, absent without one."""
+    """The rejects file: opened for the first reject, absent without one. Without a path it is none at all."""
 
-    def __init__(self, path: Path, source: Path) -> None:
+    def __init__(self, path: Path | None, source: Path) -> None:
         self.path = path
         self._file: IO[str] | None = None
+        if path is None:
+            return
         if path == source:
             raise ImportRefused(str(path), "the rejects file would replace the file to be imported")
         try:
@@ -171,7 +214,7 @@ class _Rejects:
             ) from error
 
     def write(self, rows: Sequence[tuple[int, str, str, str]]) -> None:
-        if not rows:
+        if not rows or self.path is None:
             return
         if self._file is None:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -198,8 +241,8 @@ class _Run:
     """One import of one file."""
 
     def __init__(
-        self, store: Importing, mapping: FileMapping, path: Path, rejects: Path,
-        progress: Callable[[Progress], None] | None, at: int,
+        self, store: Importing, mapping: FileMapping, path: Path, rejects: Path | None,
+        progress: Callable[[Progress], None] | None, at: int, pace: Pace | None,
     ) -> None:
         self.store = store
         self.mapping = mapping
@@ -210,18 +253,26 @@ class _Run:
         self.report = ImportReport(str(path), mapping.name)
         self.names: list[str] = []  # what to call each place in the rejects file
         self.waiting: deque[_Waiting] = deque()
-        self.file = _Source(path, mapping.encoding)
         self.rejects_path = rejects
+        self.pace = pace
+        self.batch_rows = pace.batch_rows if pace is not None else BATCH_ROWS
         self.columns = [column.name for column in mapping.columns()]
         self.slots = {name: slot for slot, name in enumerate(self.columns)}
-        self._build()
+        self.typed: list[ParquetColumn] = []  # by slot; of Parquet only
+        self.parquet: ParquetRows | None = None
+        self.file = Source(path, mapping.encoding)
+        try:
+            self.report.format = self._recognise()
+            self.report.packing = "" if self.file.packing is Packing.NONE else self.file.packing.value
+            self._build()
+        except BaseException:
+            self._close()
+            raise
 
     def run(self) -> ImportReport:
         began = time.monotonic()
-        with self.file:
-            self.file.verify()
-            blocks = self.file.blocks()
-            tables = self._csv(blocks) if self.mapping.format == "csv" else self._jsonl(blocks)
+        try:
+            tables = self._tables()
             # The header is checked while the first table is made, which is before the first write.
             first = next(tables, None)
             self.rejects = _Rejects(self.rejects_path, self.path)
@@ -232,12 +283,65 @@ class _Run:
                     self._take(table)
                 while self.waiting:
                     self._settle()
+            except ImportRefused as error:
+                while self.waiting:
+                    self._settle()
+                raise self._broken_off(error) from error
             finally:
                 self.report.rejects = self.rejects.close()
             self.report.bytes = self.file.size
+        finally:
+            self._close()
         self.report.seconds = time.monotonic() - began
         self._tell()
         return self.report
+
+    def _close(self) -> None:
+        self.file.close()
+        if self.parquet is not None:
+            self.parquet.close()
+
+    def _broken_off(self, error: ImportRefused) -> ImportRefused:
+        """The error with what is in the store by now."""
+        done, dry = self.report.applied, self.report.dry
+        if not done or dry:
+            what = "nothing was written: this was a rehearsal" if dry else "nothing of it was imported"
+            return ImportRefused(error.metadata["where"], f"{error.metadata['problem']}; {what}", error.hint)
+        return ImportRefused(
+            error.metadata["where"],
+            f"{error.metadata['problem']}; {done} rows before that are in the store ({self.report.rejected} were rejected)",
+            f"{error.hint} Importing the whole file later adds the rest and changes nothing else.".strip(),
+        )
+
+    def _recognise(self) -> str:
+        """The file's format: Parquet by its content whatever the mapping says, else the mapping's, else by content."""
+        wanted = self.mapping.format
+        if is_parquet(self.file.head):
+            self._open_parquet()
+            return "parquet"
+        if wanted == "parquet":
+            text = "it is no Parquet file, and the mapping says format: parquet"
+            raise ImportRefused(str(self.path), text, "Leave 'format' out, and the file's content tells.")
+        if self.file.looks_like_json():
+            return wanted or "jsonl"
+        return wanted or "csv"
+
+    def _open_parquet(self) -> None:
+        """Open the file and find the mapping's columns in it."""
+        from core.hub.parquet import ParquetRows, unfit  # brings pyarrow's Parquet, and only such a file needs it
+
+        self.parquet = parquet = ParquetRows(self.path)
+        found = [parquet.find(column.name) for column in self.mapping.columns()]
+        paths = [name for name, each in zip(self.columns, found, strict=True) if each is not None]
+        self._check_header([*parquet.names, *(path for path in paths if path not in parquet.names)], str(self.path))
+        self.typed = [each for each in found if each is not None]
+        sets = {
+            target.cell.columns[0].name for target in self.mapping.targets if target.field.type is ValueType.STRING_SET
+        }
+        for column, typed in zip(self.mapping.columns(), self.typed, strict=True):
+            if problem := unfit(typed, to_set=column.name in sets):
+                text = f"column '{column.name}' ({column.where}) cannot be read: {problem}"
+                raise ImportRefused(str(self.path), text, "Leave it out of the mapping, or write the file without it.")
 
     # --- columns ---
 
@@ -258,10 +362,11 @@ class _Run:
             self.when = self._column(
                 Field("at", ValueType.TIMESTAMP), mapping.at, (), required=True, latest=self.at + limits.AHEAD_US
             )
-            name = self.path.name.removesuffix(self.path.suffix) if self.path.suffix in _PACKED else self.path.name
+            packed = self.path.suffix in PACKED_ENDINGS
+            name = self.path.name.removesuffix(self.path.suffix) if packed else self.path.name
             keyed = [each.name for each in mapping.key]
             self.key = Column(
-                KINDS["key"], self._place(" + ".join(keyed)), [self.slots[each] for each in keyed], BATCH_ROWS,
+                KINDS["key"], self._place(" + ".join(keyed)), [self.slots[each] for each in keyed], self.batch_rows,
                 prefix=f"{source}{_JOIN}{name}{_JOIN}".encode(),
             )
         else:
@@ -270,6 +375,21 @@ class _Run:
             (each.field, self._column(each.field, each.cell, fields[each.field.name].labels))
             for each in mapping.targets
         ]
+
+        self.consents = [
+            (
+                each, self._column(Field(each.purpose, ValueType.BOOL), each.granted, ()),
+                self._column(Field("at", ValueType.TIMESTAMP), each.at, ()),
+            )
+            for each in mapping.consents
+        ]
+        for each, *_ in self.consents:
+            if each.channel and each.channel not in catalog.channels:
+                close = nearest(each.channel, catalog.channels)
+                raise ImportRefused(
+                    str(each.where), f"consent '{each.purpose}' names channel '{each.channel}', which the store does not know",
+                    f"Did you mean '{close}'?" if close else "Declare it in the program's channels.yaml.",
+                )
 
     def _place(self, name: str) -> int:
         self.names.append(name)
@@ -281,7 +401,7 @@ class _Run:
             KINDS["identifier"],
             self._place(each.column.name if each.column is not None else each.namespace),
             [] if each.column is None else [self.slots[each.column.name]],
-            BATCH_ROWS,
+            self.batch_rows,
             missing=_encoded(self.mapping.missing | each.missing),
             suffix=each.remove_suffix.encode(),
             prefix=each.prefix.encode(),
@@ -312,14 +432,20 @@ class _Run:
         elif field.type is ValueType.BOOL:
             for word, value in BOOLEAN_WORDS.items():
                 words |= dict.fromkeys((word, word.upper(), word.capitalize()), 1 + value)
-        sign, digits, exponent = cell.scale.as_tuple()
+        typed = self.typed[self.slots[cell.columns[0].name]] if self.typed else None
+        if typed is not None and typed.boolean and field.type is ValueType.BOOL:
+            words = {"true": 2, "false": 1} | words
+        listed = typed.listed if typed is not None else self.report.format == "jsonl"
+        # A double is multiplied by `scale` alone, which then need not be a short decimal.
+        decimal = Decimal(1) if field.type is ValueType.DOUBLE else cell.scale
+        sign, digits, exponent = decimal.as_tuple()
         mantissa = int("".join(map(str, digits)))
         minor = currency_exponent(field.currency) if field.type is ValueType.MONEY else 0
         return Column(
             KINDS[kind],
             self._place(" x ".join(column.name for column in cell.columns)),
             [self.slots[column.name] for column in cell.columns],
-            BATCH_ROWS,
+            self.batch_rows,
             missing=_encoded(self.mapping.missing | cell.missing),
             labels={word.encode(): value for word, value in words.items()},
             required=required or cell.required,
@@ -329,8 +455,8 @@ class _Run:
             scale=float(cell.scale),
             decimal=self.mapping.decimal,
             thousands=self.mapping.thousands,
-            separator=cell.separator if self.mapping.format == "csv" else _JOIN,
-            format=cell.format,
+            separator=_JOIN if listed else cell.separator,
+            format="iso" if typed is not None and typed.timed else cell.format,
             suffix=suffix,
             zone=None if cell.zone.key == "UTC" else LocalZone(cell.zone),
             latest=latest,
@@ -338,11 +464,18 @@ class _Run:
 
     # --- rows ---
 
+    def _tables(self) -> Iterator[Table]:
+        if self.parquet is not None:
+            return self.parquet.tables(self.typed, self.mapping.decimal, self.batch_rows)
+        self.file.verify()
+        blocks = self.file.blocks()
+        return self._csv(blocks) if self.report.format == "csv" else self._jsonl(blocks)
+
     def _csv(self, blocks: Iterator[bytes]) -> Iterator[Table]:
         first = next(blocks, b"")
         header, rest, line = self._header(first)
         wanted = [self.slots.get(name, -1) for name in header]
-        table = Table(wanted, len(self.slots), BATCH_ROWS, self.mapping.delimiter, self.mapping.quote)
+        table = Table(wanted, len(self.slots), self.batch_rows, self.mapping.delimiter, self.mapping.quote)
         table.start(line)
         block: bytes | None = rest
         while block is not None:
@@ -395,11 +528,10 @@ class _Run:
             except csv.Error as error:
                 problem = f"its header is not CSV: {error}"
                 raise ImportRefused(where, problem, "Are delimiter and quote right?") from error
-        self._check_header(header)
+        self._check_header(header, f"{where}:1")
         return header, bare[ends:], line + 1
 
-    def _check_header(self, header: Sequence[str]) -> None:
-        where = f"{self.path}:1"
+    def _check_header(self, header: Sequence[str], where: str) -> None:
         counted = Counter(header)
         lost = [column for column in self.mapping.columns() if column.name not in counted]
         if lost:
@@ -408,7 +540,7 @@ class _Run:
                 close = nearest(column.name, header)
                 said.append(f"'{column.name}' ({column.where})" + (f", perhaps '{close}'" if close else ""))
             hint = f"Its header has: {', '.join(header)[:400]}."
-            others = [mark for mark in ",;\t|" if mark != self.mapping.delimiter and mark in header[0]]
+            others = [mark for mark in ",;\t|" if mark != self.mapping.delimiter and mark in "".join(header[:1])]
             if len(header) == 1 and others:
                 hint = f"Its header is one column with '{others[0]}' in it: is that the delimiter? " + hint
             raise ImportRefused(where, f"these columns are not in the file: {'; '.join(said)}", hint)
@@ -424,7 +556,7 @@ class _Run:
             for target in self.mapping.targets if target.field.type is ValueType.STRING_SET
         }
         reading = _JsonRows(decoder, self.columns, sets)
-        table = Table([], len(self.slots), BATCH_ROWS)
+        table = Table([], len(self.slots), self.batch_rows)
         objects = 0
         held = 0  # lines in the table
         size = 0  # bytes of them
@@ -452,7 +584,7 @@ class _Run:
                         table.mark(table.rows - 1, -1, CAUSE_NUMBERS["NOT_PLAIN"], bad)
             held += 1
             size += 0 if text is None else len(text)
-            if held == BATCH_ROWS or size >= LINES_BYTES:
+            if held == self.batch_rows or size >= LINES_BYTES:
                 if not checked and not objects:
                     self._no_objects(text)
                 checked = True
@@ -483,10 +615,16 @@ class _Run:
                 each.run(table)
         for _, column in self.targets:
             column.run(table)
+        for _, granted, at in self.consents:
+            granted.run(table)
+            at.run(table)
+            table.require_date(granted, at, self.at + limits.AHEAD_US)
         noted = table.taken()
         rows = table.good()
         self._note(noted)
         self.report.rows += rows
+        if self.pace is not None and table.rows:
+            self.pace.wait(table.rows)
         if rows:
             self._submit(self._mutation(table, rows), table.good_lines())
         # One mutation is applied while the next is made; more would only take memory.
@@ -518,6 +656,10 @@ class _Run:
             event=self.mapping.event.name if self.mapping.event is not None else "",
             times=self.when.take(table)[0] if self.when is not None else b"",
             keys=self.key.take(table)[0] if self.key is not None else b"",
+            consents=tuple(
+                ConsentColumn(each.purpose, each.channel, granted.take(table)[0], at.take(table)[0])
+                for each, granted, at in self.consents
+            ),
         )
 
     def _note(self, noted: Sequence[tuple[int, int, int, int, bytes]]) -> None:
@@ -541,6 +683,11 @@ class _Run:
                 self.report.reasons[CAUSES[cause][0]] += 1
         self.report.rows += len(rows)
         written.sort(key=lambda row: row[0])
+        self._keep(written)
+
+    def _keep(self, written: list[tuple[int, str, str, str]]) -> None:
+        """Write rejects down, and show the first of the file in the report."""
+        self.report.examples += written[: EXAMPLES - len(self.report.examples)]
         self.rejects.write(written)
 
     def _settle(self) -> None:
@@ -557,11 +704,14 @@ class _Run:
         for row, cause in result.refused:
             self.report.reasons[CAUSES[cause][0]] += 1
             written.append((waiting.lines[row], "", "", CAUSES[cause][1].format(count=0)))
-        self.rejects.write(written)
+        self._keep(written)
 
     def _tell(self) -> None:
         if self.progress is not None:
-            self.progress(Progress(self.file.position(), self.file.size, self.report.rows))
+            done = self.file.position()
+            if self.parquet is not None and not self.file.raw.closed:
+                done = self.file.size * self.parquet.read // max(1, self.parquet.rows)
+            self.progress(Progress(done, self.file.size, self.report.rows))
 
 
 class _JsonRows:
@@ -624,67 +774,6 @@ class _JsonRows:
             self.nested = raw[:256]
             return None
         return raw
-
-
-class _Source:
-    """The file's bytes as UTF-8, unpacked by its ending."""
-
-    def __init__(self, path: Path, encoding: str) -> None:
-        self.path = path
-        self.encoding = encoding
-        try:
-            self.raw = path.open("rb")
-            self.size = path.stat().st_size
-        except OSError as error:
-            raise ImportRefused(str(path), f"the file cannot be read: {error.strerror}") from error
-
-    def __enter__(self) -> _Source:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.raw.close()
-
-    def position(self) -> int:
-        """Bytes of the file read so far, packed as they are."""
-        return self.size if self.raw.closed else self.raw.tell()
-
-    def verify(self) -> None:
-        """Read a packed or re-encoded file through once, so that damage is known before anything is written."""
-        if self.path.suffix in _PACKED or self.encoding != "utf-8":
-            for _ in self.blocks():
-                pass
-
-    def _unpacked(self) -> _Readable:
-        """The file's bytes without its packing. Closing it would leave the file open; nothing else is to be closed."""
-        match self.path.suffix:
-            case ".gz":
-                return gzip.GzipFile(fileobj=self.raw)
-            case ".bz2":
-                return bz2.BZ2File(self.raw)
-            case ".xz":
-                return lzma.LZMAFile(self.raw)
-        return self.raw
-
-    def blocks(self) -> Iterator[bytes]:
-        """The bytes in blocks of about BLOCK_BYTES, from the start."""
-        self.raw.seek(0)
-        stream = self._unpacked()
-        decoder = codecs.getincrementaldecoder(self.encoding)("strict") if self.encoding != "utf-8" else None
-        try:
-            while block := stream.read(BLOCK_BYTES):
-                yield block if decoder is None else decoder.decode(block).encode()
-            if decoder is not None and (rest := decoder.decode(b"", final=True)):
-                yield rest.encode()
-        except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-            raise ImportRefused(
-                str(self.path), f"it cannot be unpacked: {error}", "Is the file complete, and what its ending says?"
-            ) from error
-        except UnicodeError as error:
-            raise ImportRefused(
-                str(self.path), f"it is not {self.encoding}: {error}", "Name the file's encoding in the mapping."
-            ) from error
-        except OSError as error:
-            raise ImportRefused(str(self.path), f"the file cannot be read: {error}") from error
 
 
 def _lines(blocks: Iterator[bytes]) -> Iterator[tuple[int, bytes | None]]:

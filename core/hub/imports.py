@@ -30,6 +30,18 @@ class ValueColumn(msgspec.Struct, frozen=True, array_like=True):
     texts: bytes = b""
 
 
+class ConsentColumn(msgspec.Struct, frozen=True, array_like=True):
+    """The rows' consents to one purpose in one channel ('': any).
+
+    ``granted`` holds a byte a row (0 says nothing, 1 refused, 2 granted), ``at`` an i64 of microseconds, its date.
+    """
+
+    purpose: str
+    channel: str
+    granted: bytes
+    at: bytes
+
+
 class ImportColumns(Mutation, frozen=True, kw_only=True, tag="import_columns"):
     """Merges rows into profiles, or (with ``event``) records them as events. Result: `ImportResult`.
 
@@ -46,6 +58,7 @@ class ImportColumns(Mutation, frozen=True, kw_only=True, tag="import_columns"):
     event: str = ""  # event type; empty for profiles
     times: bytes = b""  # events: i64 microseconds a row
     keys: bytes = b""  # events: u64 hash of the key a row
+    consents: tuple[ConsentColumn, ...] = ()  # profiles: as `SetConsent`, so the newest wins
 
 
 class ImportResult(msgspec.Struct, frozen=True):

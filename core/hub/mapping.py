@@ -10,11 +10,12 @@ The keys (programs/real/ has whole examples)::
 
     mapping: shop_purchases              a name for reports
     source: web_shop                     who says so; part of an event's key where that is the row's number
-    format: csv                          csv or jsonl; .gz at the end of the file's name is unpacked
+    format: csv                          csv, jsonl or parquet; left out, the file's content tells. Packed files are unpacked
     delimiter: ","                       csv only; quote: '"' likewise
     encoding: utf-8                      any that Python knows
     decimal: "."                         the decimal mark of all numbers; thousands: "" marks groups of digits
     missing: [NA]                        texts that mean "not known" in every column; an empty cell always does
+    zone: Europe/Lisbon                  of times that name no offset, where their cell names no zone
     row: event                           profile or event
     identifiers:                         namespace: column, or
       crm: {column: CustomerID, remove_suffix: ".0"}
@@ -23,8 +24,12 @@ The keys (programs/real/ has whole examples)::
     attributes:                          for profiles; attribute: column, or a mapping with the keys of `Cell`
       age: age
       balance: {column: saldo, scale: 0.01, round: true}
+      limit: {column: limit_cents, unit: cents}
+      weight: {column: weight, unit: lb, as: kg}
       joined: {column: since, format: "%d.%m.%Y", zone: Europe/Lisbon}
       job: {column: job, labels: {admin.: clerk, unknown: null}}
+    consents:                            for profiles; purpose: a boolean cell with its date, or a list of such by channel
+      marketing: {column: optin, channel: email, at: {column: optin_date, format: "%d.%m.%Y"}}
     when_missing: keep                   keep (the default) what the store has, or clear it
     event: purchase                      for events; then at, key and fields
     at: {column: InvoiceDate, format: "%Y-%m-%d %H:%M:%S", zone: Europe/London}
@@ -42,6 +47,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from pathlib import Path
 from typing import NoReturn, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -50,7 +56,7 @@ import yaml
 
 from core import limits
 from core.errors import MappingError, Problem, Where, nearest
-from core.schema import EventType, Field, Schema, ValueType
+from core.schema import EventType, Field, Schema, ValueType, currency_exponent
 
 # A mapping is a page or two of text; a larger one is another file given by mistake.
 MAPPING_BYTES = 1 << 20
@@ -111,6 +117,17 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Consent:
+    """A purpose, the channel ('': any), whether a row grants it, and since when; a row without the first says nothing."""
+
+    purpose: str
+    channel: str
+    granted: Cell
+    at: Cell
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
 class Identifier:
     """A namespace and where its identifier stands: a column, or (``column`` None) the row's number."""
 
@@ -131,7 +148,7 @@ class FileMapping:
 
     name: str
     source: str
-    format: str  # csv or jsonl
+    format: str  # csv, jsonl or parquet; '': what the file's content says
     row: Row
     identifiers: tuple[Identifier, ...]
     where: Where
@@ -147,6 +164,7 @@ class FileMapping:
     event: EventType | None = None
     at: Cell | None = None
     key: tuple[Column, ...] = ()
+    consents: tuple[Consent, ...] = ()
 
     def columns(self) -> tuple[Column, ...]:
         """Every column the mapping reads, each once, in the order first named."""
@@ -155,6 +173,7 @@ class FileMapping:
             if identifier.column is not None:
                 found.setdefault(identifier.column.name, identifier.column)
         cells = ([self.at] if self.at is not None else []) + [target.cell for target in self.targets]
+        cells += [cell for consent in self.consents for cell in (consent.granted, consent.at)]
         for column in (*(column for cell in cells for column in cell.columns), *self.key):
             found.setdefault(column.name, column)
         return tuple(found.values())
@@ -194,20 +213,41 @@ class _NodeError(Exception):
 # The keys of a mapping file, and of the cells in it.
 _KEYS = (
     "mapping", "source", "format", "delimiter", "quote", "encoding", "decimal", "thousands", "missing", "row",
-    "identifiers", "without_identifier", "attributes", "when_missing", "event", "at", "key", "fields",
+    "zone", "identifiers", "without_identifier", "attributes", "consents", "when_missing", "event", "at", "key",
+    "fields",
 )
-_PROFILE_KEYS = ("attributes", "when_missing")
+_PROFILE_KEYS = ("attributes", "consents", "when_missing")
 _EVENT_KEYS = ("event", "at", "key", "fields")
 _IDENTIFIER_KEYS = ("column", "row_number", "missing", "remove_suffix", "prefix")
 _CELL_KEYS = (
-    "column", "product", "missing", "required", "scale", "round", "format", "zone", "labels", "starts_with",
-    "separator",
+    "column", "product", "missing", "required", "scale", "unit", "as", "round", "format", "zone", "labels",
+    "starts_with", "separator",
 )
 _NUMBERS = (ValueType.INT, ValueType.DOUBLE, ValueType.MONEY)
+# Units that say by themselves what a number counts. Money has `minor` beside them, by its currency, and `cents` where
+# that has two digits.
+_COUNTS: Mapping[str, Decimal] = {
+    "percent": Decimal("0.01"), "permille": Decimal("0.001"), "basis_points": Decimal("0.0001"),
+    "thousands": Decimal(1_000), "millions": Decimal(1_000_000),
+}
+# Units of one kind, each in the kind's first; by definition, so all are exact.
+_UNITS: tuple[Mapping[str, Fraction], ...] = tuple(
+    {name: Fraction(size) for name, size in kind.items()}
+    for kind in (
+        {"g": "1", "mg": "0.001", "kg": "1000", "t": "1000000", "lb": "453.59237", "oz": "28.349523125"},
+        {"m": "1", "mm": "0.001", "cm": "0.01", "km": "1000", "in": "0.0254", "ft": "0.3048", "yd": "0.9144", "mi": "1609.344"},
+        {"s": "1", "ms": "0.001", "min": "60", "h": "3600", "d": "86400"},
+        {"l": "1", "ml": "0.001", "cl": "0.01", "hl": "100"},
+        {"kwh": "1", "wh": "0.001", "mwh": "1000"},
+        {"bytes": "1", "kb": "1000", "mb": "1000000", "gb": "1000000000", "kib": "1024", "mib": "1048576", "gib": "1073741824"},
+    )
+)
 # Which keys of a cell make sense for which types.
 _KEY_TYPES: Mapping[str, tuple[ValueType, ...]] = {
     "product": _NUMBERS,
     "scale": _NUMBERS,
+    "unit": _NUMBERS,
+    "as": (ValueType.INT, ValueType.DOUBLE),
     "round": (ValueType.INT, ValueType.MONEY, ValueType.TIMESTAMP),
     "format": (ValueType.TIMESTAMP,),
     "zone": (ValueType.TIMESTAMP,),
@@ -224,6 +264,7 @@ class _Reader:
         self.file = file
         self.schema = schema
         self.problems: list[Problem] = []
+        self.local = ZoneInfo("UTC")  # of times whose cell names no zone
 
     # --- nodes ---
 
@@ -352,9 +393,9 @@ class _Reader:
                 return otherwise
             return self.attempt(lambda: read(entries[key][1], f"'{key}'"), otherwise)
 
-        form = of("format", lambda node, what: self.choice(node, what, ("csv", "jsonl")), "csv")
+        form = of("format", lambda node, what: self.choice(node, what, ("csv", "jsonl", "parquet")), "")
         row = of("row", lambda node, what: self.choice(node, what, ("profile", "event")), "")
-        if form != "csv":
+        if form not in ("csv", ""):
             for key in ("delimiter", "quote"):
                 if key in entries:
                     self.problem(entries[key][0], f"'{key}' is for csv; this file's format is {form}.")
@@ -377,6 +418,7 @@ class _Reader:
         if thousands == decimal:
             self.problem(entries["thousands"][1], f"'thousands' is '{thousands}', which is the decimal mark.")
 
+        self.local = of("zone", self.zone, self.local)
         event: EventType | None = None
         targets: tuple[Target, ...] = ()
         if row == "profile":
@@ -407,6 +449,7 @@ class _Reader:
             event=event,
             at=of("at", lambda node, _: self.cell(node, _AT, "'at'"), None) if row == "event" else None,
             key=of("key", lambda node, _: self.key(node), ()) if row == "event" else (),
+            consents=of("consents", lambda node, _: self.consents(node), ()) if row == "profile" else (),
         )
         self.sources(mapping)
         return mapping
@@ -498,9 +541,47 @@ class _Reader:
                 continue
         return tuple(found)
 
+    def consents(self, node: yaml.Node) -> tuple[Consent, ...]:
+        found: list[Consent] = []
+        for purpose, (key, value) in self.entries(node, "'consents'").items():
+            if purpose not in self.schema.purposes:
+                close = nearest(purpose, self.schema.purposes)
+                hint = f"Did you mean '{close}'?" if close else "Declare it in schema.yaml."
+                self.problem(key, f"There is no purpose '{purpose}'.", hint)
+                continue
+            for each in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                try:
+                    consent = self.consent(purpose, each)
+                except _NodeError:
+                    continue
+                if any((one.purpose, one.channel) == (purpose, consent.channel) for one in found):
+                    channel = f"channel '{consent.channel}'" if consent.channel else "no channel"
+                    self.problem(each, f"Consent '{purpose}' is given twice with {channel}.")
+                found.append(consent)
+        return tuple(found)
+
+    def consent(self, purpose: str, node: yaml.Node) -> Consent:
+        what = f"consent '{purpose}'"
+        known = ("column", "missing", "labels", "starts_with", "channel", "at")
+        entries = self.entries(node, what, known)
+        if "at" not in entries:
+            self.problem(
+                node, f"{what} needs 'at', the cell of its date.", "Without one a file could not be told from a newer answer."
+            )
+            raise _NodeError
+        told = [pair for name, pair in entries.items() if name not in ("channel", "at")]
+        granted = yaml.MappingNode("tag:yaml.org,2002:map", told, node.start_mark, node.end_mark)
+        return Consent(
+            purpose,
+            self.text(entries["channel"][1], f"'channel' of {what}") if "channel" in entries else "",
+            self.cell(granted, Field(purpose, ValueType.BOOL), what),
+            self.cell(entries["at"][1], _AT, f"'at' of {what}"),
+            self.where(node),
+        )
+
     def cell(self, node: yaml.Node, target: Field, what: str) -> Cell:
         if isinstance(node, yaml.ScalarNode):
-            return Cell((self.column(node, f"The column of {what}"),))
+            return Cell((self.column(node, f"The column of {what}"),), zone=self.local)
         entries = self.entries(node, what, _CELL_KEYS)
         for key, types in _KEY_TYPES.items():
             if key in entries and target.type not in types:
@@ -508,6 +589,10 @@ class _Reader:
                 self.problem(entries[key][0], f"'{key}' is for {fit}; {what} is of type {target.type.value}.")
                 if key != "product":
                     del entries[key]
+        if "as" in entries and "unit" not in entries:
+            self.problem(entries["as"][0], f"'as' of {what} needs 'unit': the unit that the file has.")
+        if "unit" in entries and "scale" in entries:
+            self.problem(entries["scale"][0], f"{what} has both 'unit' and 'scale'; one says it all.")
         if "starts_with" in entries and "labels" in entries:
             self.problem(entries["labels"][0], f"{what} has both 'starts_with' and 'labels'; one says it all.")
 
@@ -527,10 +612,10 @@ class _Reader:
             columns=columns,
             missing=of("missing", self.missing, frozenset()),
             required=of("required", self.flag, False),
-            scale=of("scale", self.scale, Decimal(1)),
+            scale=self.factor(entries, target, what) if "unit" in entries else of("scale", self.scale, Decimal(1)),
             round=of("round", self.flag, False),
             format=of("format", self.date_format, "iso"),
-            zone=of("zone", self.zone, ZoneInfo("UTC")),
+            zone=of("zone", self.zone, self.local),
             labels=of("labels", lambda node, what: self.labels(node, what, target), {}),
             starts_with=of("starts_with", self.text, None) if "starts_with" in entries else None,
             separator=of("separator", self.single, ","),
@@ -553,6 +638,55 @@ class _Reader:
             self.problem(node, f"{what} is '{text}'; it must be a decimal number other than 0, of at most 15 digits.")
             raise _NodeError
         return value
+
+    def factor(self, entries: dict[str, tuple[yaml.Node, yaml.Node]], target: Field, what: str) -> Decimal:
+        """What the number in the file is to be multiplied with, by ``unit`` and ``as``; 1 once a problem is noted."""
+        try:
+            return self.unit(entries, target, what)
+        except _NodeError:
+            return Decimal(1)
+
+    def unit(self, entries: dict[str, tuple[yaml.Node, yaml.Node]], target: Field, what: str) -> Decimal:
+        node = entries["unit"][1]
+        name = self.text(node, f"'unit' of {what}")
+        if target.type is ValueType.MONEY:
+            digits = currency_exponent(target.currency)
+            minor = Decimal(1).scaleb(-digits)
+            counts = {"minor": minor, **({"cents": minor} if digits == 2 else {}), **_COUNTS}
+        else:
+            counts = dict(_COUNTS)
+        if name in counts:
+            if "as" in entries:
+                self.problem(entries["as"][0], f"'as' of {what} is not for '{name}', which says by itself what it counts.")
+            return counts[name]
+        kind = next((each for each in _UNITS if name in each), None) if target.type is not ValueType.MONEY else None
+        if kind is None:
+            measured = [] if target.type is ValueType.MONEY else [each for units in _UNITS for each in units]
+            known = [*counts, *measured]
+            close = nearest(name, known)
+            hint = f"Did you mean '{close}'?" if close else f"Known for {target.type.value}: {', '.join(known)}."
+            self.problem(node, f"'unit' of {what} is '{name}', which is no unit of {target.type.value}.", hint)
+            raise _NodeError
+        if "as" not in entries:
+            others = ", ".join(each for each in kind if each != name)
+            self.problem(node, f"{what} is in '{name}' in the file; 'as' must say in which unit it is kept.", f"One of {others}.")
+            raise _NodeError
+        into_node = entries["as"][1]
+        into = self.text(into_node, f"'as' of {what}")
+        if into not in kind:
+            close = nearest(into, kind)
+            hint = f"Did you mean '{close}'?" if close else f"'{name}' can be kept as {', '.join(kind)}."
+            self.problem(into_node, f"'as' of {what} is '{into}', into which '{name}' cannot be converted.", hint)
+            raise _NodeError
+        factor = kind[name] / kind[into]
+        exact = Decimal(factor.numerator) / Decimal(factor.denominator)
+        if target.type is ValueType.INT and (Fraction(exact) != factor or len(exact.as_tuple().digits) > 15):
+            self.problem(
+                into_node, f"{what} is a whole number, and a '{name}' is no finite decimal of '{into}'.",
+                "Keep it in the smaller unit, or declare the attribute as double.",
+            )
+            raise _NodeError
+        return exact
 
     def zone(self, node: yaml.Node, what: str) -> ZoneInfo:
         text = self.text(node, what)

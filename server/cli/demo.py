@@ -155,7 +155,7 @@ def load(store: Store, data: Path, program: Path) -> Loaded:
     # Customers first, so that what others say of them finds all their identifiers.
     for path in sorted(data.glob("mapping_*.yaml"), key=lambda path: (path.stem != "mapping_customers", path.name)):
         mapping = mappings.load(path, checked.schema)
-        file = data / f"{path.stem.removeprefix('mapping_')}.{mapping.format}"
+        file = data / f"{path.stem.removeprefix('mapping_')}.{mapping.format or 'csv'}"
         reports.append(Importer(store, mapping).run(file))
     return Loaded(tuple(reports), _tell(store, data / "history.jsonl"))
 

@@ -1,12 +1,17 @@
-"""rapport import: a file of customers or events into the store, without a server.
+"""rapport import: files of customers or events into the store, without a server.
 
 One process owns a store. While a server runs on it the import is refused with what to do, rather than going through
-the server row by row: it takes the fast way, whole columns at a time, which only the owner can.
+the server row by row: it takes the fast way, whole columns at a time, which only the owner can. A dry run only reads
+the store, and works beside a server.
 """
 
 from __future__ import annotations
 
 import json as json_text
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +20,6 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -30,10 +34,14 @@ from server.config import Config
 
 if TYPE_CHECKING:
     from core.hub.importer import ImportReport
+    from core.hub.importer import Progress as Step
+
+# Seconds between two lines of progress where nobody looks at a terminal.
+LINE_SECONDS = 10.0
 
 
 def load(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="CSV or JSON Lines, .gz or not.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV, JSON Lines or Parquet, packed or not.")],
     mapping: Annotated[Path, typer.Option("--mapping", "-m", help="What the columns mean: a mapping file.")],
     program: Annotated[
         Path | None,
@@ -54,14 +62,25 @@ def load(
             show_default=False,
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read and check everything, write nothing, and say what would happen.")
+    ] = False,
+    rows_per_second: Annotated[
+        int | None,
+        typer.Option(
+            "--rows-per-second", min=1, help="Take no more rows a second, to leave disk and processor to others.",
+            show_default=False,
+        ),
+    ] = None,
     config: File = None,
     json: Json = False,
 ) -> None:
     """Import files into the store. Exits with 1 when rows were refused; running it again changes nothing more."""
     # The store, and the expression parser for the program: only this command needs both.
     from core.hub import mapping as mappings
-    from core.hub.importer import Importer, schema_of
-    from core.hub.importer import Progress as Step
+    from core.hub.catalog import Catalog
+    from core.hub.importer import Importer, Pace, schema_of
+    from core.hub.rehearsal import Rehearsal
     from core.hub.store import Store
     from core.programs.source import check, read
 
@@ -78,63 +97,140 @@ def load(
     folder = store or Path(settings.store_path)
     declaring = program or (Path(settings.programs_path) if settings.programs_path else None)
     declared = check(read(declaring)) if declaring is not None else None
-    try:
-        opened = Store.open(folder, map_bytes=settings.store_map_bytes)
-    except StoreUnavailable as error:
-        error.hint = (
-            f"{error.hint} One process owns a store: stop the server on it, import, and start it again.".strip()
-        )
-        raise
+    pace = Pace(rows_per_second) if rows_per_second is not None else None
     reports: list[ImportReport] = []
-    with opened:
+    with ExitStack() as stack:
+        opened: Store | None = None
+        if not dry_run or (folder / "data.mdb").exists():
+            try:
+                opened = stack.enter_context(
+                    Store.open(folder, map_bytes=settings.store_map_bytes, read_only=dry_run)
+                )
+            except StoreUnavailable as error:
+                if not dry_run:
+                    error.hint = (
+                        f"{error.hint} One process owns a store: stop the server on it, import, and start it again.".strip()
+                    )
+                raise
+        known = opened.catalog if opened is not None else Catalog()
         if declared is not None:
-            opened.declare(declared.schema, [offer.name for offer in declared.offers], declared.channels)
-        schema = declared.schema if declared is not None else schema_of(opened.catalog)
-        importer = Importer(opened, mappings.load(mapping, schema))
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=show.err,
-            disable=json,
-        )
-        with bar:
+            offers = [offer.name for offer in declared.offers]
+            if opened is not None and not dry_run:
+                opened.declare(declared.schema, offers, declared.channels)
+            else:
+                known = known.declared(declared.schema, offers, declared.channels)
+        schema = declared.schema if declared is not None else schema_of(known)
+        read_mapping = mappings.load(mapping, schema)
+        rehearsal: Rehearsal | None = None
+        if opened is None or dry_run:
+            reader = stack.enter_context(opened.environment.reader()) if opened is not None else None
+            rehearsal = Rehearsal(known, reader)
+            importer = Importer(rehearsal, read_mapping)
+        else:
+            importer = Importer(opened, read_mapping)
+        with _telling(quiet=json) as tell:
             for file in files:
-                task = bar.add_task(file.name, total=file.stat().st_size)
-
-                def step(done: Step, task: TaskID = task) -> None:
-                    bar.update(task, completed=done.bytes_done, total=done.bytes_total)
-
-                reports.append(importer.run(file, rejects=rejects, progress=step))
-                bar.update(task, completed=file.stat().st_size)
-        customers = opened.customer_count()
+                bring = importer.rehearse if dry_run else importer.run
+                reports.append(bring(file, rejects=rejects, progress=tell(file), pace=pace))
+        customers = opened.customer_count() if opened is not None else 0
     for report in reports:
         _json(report, customers) if json else _say(report)
     if not json:
         show.out.print(f"{customers} customers in {folder}", markup=False)
+        if rehearsal is not None and not rehearsal.exact:
+            show.err.print("  so many new customers that one who occurs twice may be counted twice", markup=False)
     if any(report.rejected for report in reports):
         raise typer.Exit(Exit.PARTLY)
 
 
+@contextmanager
+def _telling(*, quiet: bool) -> Iterator[Callable[[Path], Callable[[Step], None] | None]]:
+    """What to call with a file to get what its import reports progress to: bars on a terminal, lines elsewhere."""
+    if quiet:
+        yield lambda _: None
+    elif not show.err.is_terminal:
+        yield lines
+    else:
+        bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+            TextColumn("{task.fields[rows]}"), TimeRemainingColumn(), console=show.err,
+        )
+
+        def bars(file: Path) -> Callable[[Step], None]:
+            task = bar.add_task(file.name, total=file.stat().st_size, rows="")
+            began = time.monotonic()
+
+            def step(done: Step) -> None:
+                rate = done.rows / max(time.monotonic() - began, 1e-3)
+                bar.update(
+                    task, completed=done.bytes_done, total=done.bytes_total, rows=f"{done.rows:,} rows, {rate:,.0f}/s"
+                )
+
+            return step
+
+        with bar:
+            yield bars
+
+
+def lines(file: Path, *, clock: Callable[[], float] = time.monotonic) -> Callable[[Step], None]:
+    """Progress for a log: a line on standard error every `LINE_SECONDS`, with rate and time left by the bytes read."""
+    began = clock()
+    told = began
+
+    def step(done: Step) -> None:
+        nonlocal told
+        now = clock()
+        if now - told < LINE_SECONDS or done.bytes_done <= 0:
+            return
+        told = now
+        left = (now - began) * (done.bytes_total - done.bytes_done) / done.bytes_done
+        print(
+            f"{file.name}: {100 * done.bytes_done // max(1, done.bytes_total)} %, {done.rows} rows, "
+            f"{done.rows / (now - began):.0f} rows/s, {left:.0f} s left",
+            file=sys.stderr, flush=True,
+        )
+
+    return step
+
+
 def _say(report: ImportReport) -> None:
+    if report.dry:
+        show.out.print(
+            f"{report.file} (dry run, nothing was written): {report.rows} rows, {report.applied} would be applied "
+            f"({report.created} new customers, {report.changed} rows of known ones), {report.skipped} skipped, "
+            f"{report.rejected} rejected, {report.seconds:.1f} s",
+            markup=False,
+            soft_wrap=True,
+        )
+    else:
+        _say_done(report)
+    for reason, count in report.reasons.most_common():
+        show.out.print(f"  {count} rejected: {reason}", markup=False, soft_wrap=True)
+    if report.rejects is not None:
+        show.err.print(f"  the refused cells are in {report.rejects}", markup=False, soft_wrap=True)
+    elif report.dry:
+        for line, column, value, reason in report.examples:
+            show.out.print(f"  line {line}, {column or 'the row'}: '{value}': {reason}", markup=False, soft_wrap=True)
+    for name in report.unseen:
+        show.err.print(f"  no row has '{name}', which the mapping names", markup=False, soft_wrap=True)
+
+
+def _say_done(report: ImportReport) -> None:
     show.out.print(
         f"{report.file}: {report.rows} rows, {report.applied} applied ({report.created} new customers, {report.changed} changed, "
         f"{report.unchanged} known before), {report.skipped} skipped, {report.rejected} rejected, {report.seconds:.1f} s",
         markup=False,
         soft_wrap=True,
     )
-    for reason, count in report.reasons.most_common():
-        show.out.print(f"  {count} rejected: {reason}", markup=False, soft_wrap=True)
-    if report.rejects is not None:
-        show.err.print(f"  the refused cells are in {report.rejects}", markup=False, soft_wrap=True)
 
 
 def _json(report: ImportReport, customers: int) -> None:
     document = {
         "file": report.file,
         "mapping": report.mapping,
+        "format": report.format,
+        "packing": report.packing,
+        "dry_run": report.dry,
         "rows": report.rows,
         "applied": report.applied,
         "created": report.created,
@@ -145,6 +241,10 @@ def _json(report: ImportReport, customers: int) -> None:
         "contested": report.contested,
         "reasons": dict(report.reasons),
         "rejects": str(report.rejects) if report.rejects else "",
+        "examples": [
+            {"line": line, "column": column, "value": value, "reason": reason}
+            for line, column, value, reason in report.examples
+        ],
         "seconds": round(report.seconds, 3),
         "customers": customers,
     }

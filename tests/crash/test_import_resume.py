@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
 from core.hub import mapping
 from core.hub.importer import Importer
@@ -58,14 +63,35 @@ def dump(path: Path) -> tuple[list[tuple[bytes, bytes]], int]:
         return found, sum(len(profile.events) for profile in profiles if profile is not None)
 
 
-def test_an_import_killed_anywhere_is_completed_by_running_it_again(tmp_path: Path) -> None:
+def visits(path: Path, form: str, chance: random.Random) -> None:
+    """Writes the rows to import in one of the formats."""
+    ids = [f"c{chance.randrange(500)}" for _ in range(ROWS)]
+    numbers = range(ROWS)
+    if form == "parquet":
+        table = pa.table(
+            {
+                "id": ids, "at": [1_700_000_000 + number for number in numbers],
+                "page": [f"p{number % 97}" for number in numbers], "pieces": list(numbers),
+            }
+        )
+        pq.write_table(table, path, row_group_size=10_000)
+        return
+    lines = [f"{who},{1_700_000_000 + number},p{number % 97},{number}" for number, who in enumerate(ids)]
+    data = "\n".join(["id,at,page,pieces", *lines, ""]).encode()
+    if form == "zstd":
+        with pa.OSFile(str(path), "wb") as raw, pa.CompressedOutputStream(raw, "zstd") as packed:
+            packed.write(data)
+    else:
+        path.write_bytes(gzip.compress(data) if form == "gzip" else data)
+
+
+@pytest.mark.parametrize("form", ["csv", "gzip", "zstd", "parquet"])
+def test_an_import_killed_anywhere_is_completed_by_running_it_again(tmp_path: Path, form: str) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    path = tmp_path / "visits.csv"
-    lines = ["id,at,page,pieces"]
-    lines += [f"c{chance.randrange(500)},{1_700_000_000 + number},p{number % 97},{number}" for number in range(ROWS)]
-    path.write_text("\n".join(lines) + "\n")
+    path = tmp_path / "visits"
+    visits(path, form, chance)
     assert load(tmp_path / "whole", path) == (ROWS, ROWS)
     whole, _ = dump(tmp_path / "whole")
     for number in range(ROUNDS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gzip
 import json
 import signal
 import sys
@@ -675,11 +676,28 @@ def test_an_import_beside_a_server_is_refused_and_alone_it_works(
     server.until("ready")
     code, _, err = rapport("import", "people.csv", "-m", "mapping.yaml")
     assert (code, "stop the server" in err) == (69, True), err
+    # A dry run only reads, so it may run beside the server.
+    code, out, err = rapport("import", "people.csv", "-m", "mapping.yaml", "--dry-run")
+    assert (code, "3 rows, 2 would be applied (2 new customers, 0 rows of known ones)" in out) == (1, True), out + err
+    assert "line 3, age: 'old': not a number" in out
+    assert not (tmp_path / "people.csv.rejects.csv").exists()
     assert server.end() == 0
     code, out, err = rapport("import", "people.csv", "-m", "mapping.yaml")
     assert (code, "3 rows, 2 applied (2 new customers" in out, "1 rejected" in out) == (1, True, True), out + err
     code, out, _ = rapport("import", "people.csv", "-m", "mapping.yaml", "--json")
     assert json.loads(out)["unchanged"] == 2
+    (tmp_path / "packed").write_bytes(gzip.compress(b"id,name,age\n1,Ana,31\n9,Isa,9\n"))
+    code, out, _ = rapport("import", "packed", "-m", "mapping.yaml", "--dry-run", "--json")
+    told = json.loads(out)
+    assert (code, told["created"], told["changed"], told["customers"]) == (0, 1, 1, 2)
+    assert (told["dry_run"], told["format"], told["packing"]) == (True, "csv", "gzip")
+    code, out, err = rapport("import", "packed", "-m", "mapping.yaml", "--rows-per-second", "1000000")
+    assert (code, "2 applied (1 new customers, 1 changed" in out) == (0, True), out + err
+    # Without a store a dry run makes none.
+    code, out, err = rapport("import", "packed", "-m", "mapping.yaml", "--dry-run", "--store", "nowhere")
+    assert (code, "2 new customers" in out, (tmp_path / "nowhere").exists()) == (0, True, False), out + err
+    code, _, err = rapport("import", "packed", "-m", "mapping.yaml", "--rows-per-second", "0")
+    assert (code, "--rows-per-second" in err) == (2, True), err
 
 
 def test_a_restart_needs_neither_the_command_line_nor_a_compiler(

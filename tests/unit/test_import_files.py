@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from core.decision import Identifier
@@ -182,7 +183,16 @@ def test_a_header_alone_is_an_import_of_nothing(store: Store, tmp_path: Path) ->
     assert (report.rows, report.applied, report.rejects) == (0, 0, None)
 
 
-@pytest.mark.parametrize(("ending", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
+def zstd(data: bytes) -> bytes:
+    packed = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(packed, "zstd") as stream:
+        stream.write(data)
+    return packed.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    ("ending", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress), (".zst", zstd)]
+)
 def test_packed_files_are_unpacked_and_damaged_ones_refused_unwritten(
     store: Store, tmp_path: Path, ending: str, pack: Any
 ) -> None:
@@ -190,10 +200,18 @@ def test_packed_files_are_unpacked_and_damaged_ones_refused_unwritten(
     path = tmp_path / f"people.csv{ending}"
     with pytest.raises(ImportRefused, match=r"cannot be unpacked|cannot be read"):
         run(store, PEOPLE, path, pack(data)[:-20])
-    with pytest.raises(ImportRefused, match=r"cannot be unpacked|cannot be read"):
-        run(store, PEOPLE, path, data)
+    with pytest.raises(ImportRefused, match=r"cannot be unpacked as .* nothing of it was imported"):
+        run(store, PEOPLE, path, pack(data)[: len(pack(data)) // 2])
+    with pytest.raises(ImportRefused, match=r"cannot be unpacked as .* nothing of it was imported"):
+        run(store, PEOPLE, path, pack(data)[:-5000] + bytes(2000))
     assert store.customer_count() == 0
     assert run(store, PEOPLE, path, pack(data)).created == 30_000
+    # What a file is, its content tells: packed without an ending, and not packed in spite of one.
+    assert run(store, PEOPLE, tmp_path / "people", pack(data)).unchanged == 30_000
+    assert run(store, PEOPLE, path, data).unchanged == 30_000
+    # Two packed files one after another are one, as the packers' own tools have it.
+    half = data.index(b"c15000,")
+    assert run(store, PEOPLE, path, pack(data[:half]) + pack(data[half:])).unchanged == 30_000
 
 
 def test_other_encodings_are_read_as_declared(store: Store, tmp_path: Path) -> None:

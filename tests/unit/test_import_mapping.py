@@ -33,6 +33,7 @@ SCHEMA = Schema(
         )
     },
     namespaces={"crm": Namespace("crm", trust=100), "email": Namespace("email", trust=50)},
+    purposes=("marketing",),
 )
 
 GOOD = b"""

@@ -1,0 +1,91 @@
+"""Consents in an import: dated, by channel, the newest wins, and a file without dates cannot take one back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.decision import Identifier
+from core.errors import ImportRefused
+from core.hub import mapping
+from core.hub.importer import Importer, ImportReport, schema_of
+from core.hub.mutations import SetConsent
+from core.hub.store import Store
+from core.schema import Field, Namespace, Schema, ValueType
+
+SCHEMA = Schema(
+    attributes={"age": Field("age", ValueType.INT)},
+    namespaces={"crm": Namespace("crm", trust=100)},
+    purposes=("marketing", "profiling"),
+)
+MAPPING = """
+mapping: people
+source: crm_export
+row: profile
+identifiers: {crm: id}
+attributes: {age: age}
+consents:
+  marketing:
+    - {column: mail, channel: email, labels: {opt-in: true, opt-out: false, "?": null}, at: {column: day, zone: Europe/Lisbon}}
+    - {column: all, at: {column: day}}
+  profiling: {column: all, at: day}
+"""
+NOW = 1_790_000_000_000_000  # September 2026
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "store") as opened:
+        opened.declare(SCHEMA, channels=("email", "sms"))
+        yield opened
+
+
+def bring(store: Store, path: Path, text: str, how: str = MAPPING) -> ImportReport:
+    path.write_text("id,age,mail,all,day\n" + text)
+    return Importer(store, mapping.parse(how.encode(), "m.yaml", SCHEMA), now=lambda: NOW).run(path)
+
+
+def consents(store: Store, who: str) -> set[tuple[str, str, bool]]:
+    found = store.profile([Identifier("crm", who)])
+    assert found is not None
+    return {(each.purpose, each.channel, each.granted) for each in found.consents}
+
+
+def test_consents_are_imported_with_their_dates_and_again_changes_nothing(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    text = "a,1,opt-in,,2026-01-01\nb,2,opt-out,yes,2026-01-02\nc,3,?,,\n"
+    report = bring(store, path, text)
+    assert (report.applied, report.created, report.rejected) == (3, 3, 0)
+    assert consents(store, "a") == {("marketing", "email", True)}
+    assert consents(store, "b") == {("marketing", "email", False), ("marketing", "", True), ("profiling", "", True)}
+    assert consents(store, "c") == set()
+    assert bring(store, path, text).unchanged == 3
+
+
+def test_a_newer_answer_stays_whatever_an_older_file_says(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    bring(store, path, "a,1,opt-in,,2026-01-01\n")
+    store.apply(
+        SetConsent(
+            identifiers=(Identifier("crm", "a"),), purpose="marketing", channel="email", granted=False, at_us=NOW - 1
+        )
+    )
+    assert bring(store, path, "a,1,opt-in,,2026-03-01\n").unchanged == 1
+    assert consents(store, "a") == {("marketing", "email", False)}
+
+
+def test_a_consent_without_a_date_or_of_the_future_rejects_its_row(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    report = bring(store, path, "a,1,opt-in,,\nb,1,opt-in,,2099-01-01\nc,1,maybe,,2026-01-01\nd,1,,,2099-01-01\n")
+    assert report.reasons == {"CONSENT_UNDATED": 1, "CONSENT_AHEAD": 1, "NOT_A_BOOL": 1}
+    assert (report.applied, [row[:3] for row in report.examples]) == (
+        1, [(2, "day", ""), (3, "day", "2099-01-01"), (4, "mail", "maybe")],
+    )
+
+
+def test_a_channel_that_the_store_does_not_know_refuses_the_file(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ImportRefused, match=r"m\.yaml:9:7: consent 'marketing' names channel 'emial'"):
+        bring(store, tmp_path / "p.csv", "", MAPPING.replace("channel: email", "channel: emial"))
+    assert schema_of(store.catalog).purposes == ("marketing", "profiling")
