@@ -22,6 +22,17 @@ from server.transport.linux cimport (
 )
 from server.transport.state cimport CALL_ANSWERING, CALL_AWAY, CALL_READING, CALL_READY, Call, Connection, Loop, Queue
 
+cdef extern from *:
+    """
+    #ifndef RAPPORT_SANITIZE
+    #define RAPPORT_SANITIZE 0
+    #endif
+    """
+    enum:
+        # 1 in a build with sanitizers: nothing is kept and buffers are no larger than what they hold, so that whoever uses a
+        # call that has ended, or reads past its bytes, is seen.
+        RAPPORT_SANITIZE
+
 cdef enum:
     BUFFER_FIRST = 512  # a shop's request and its prefix
     BUFFER_KEPT = 16_384  # larger ones are freed with their call
@@ -168,7 +179,7 @@ cdef void call_end(Call* call) noexcept nogil:
     if call.message != NULL:
         free(call.message)
         call.message = NULL
-    if loop.free_count >= FREE_MOST:
+    if RAPPORT_SANITIZE or loop.free_count >= FREE_MOST:
         call_free(call)
         return
     call.next = loop.free_calls
@@ -181,6 +192,8 @@ cdef bint _grown(unsigned char** bytes, size_t* capacity, size_t size) noexcept 
     cdef unsigned char* larger
     while wanted < size:
         wanted *= 2
+    if RAPPORT_SANITIZE:
+        wanted = max(size, capacity[0])
     if wanted == capacity[0]:
         return True
     larger = <unsigned char*> realloc(bytes[0], wanted)
