@@ -1,8 +1,8 @@
 # Rapport's front door. `make help` lists the targets.
 #
 # Set-up is in three steps, each redone only when what it depends on changed: .ci/prepare (system packages, .venv),
-# .ci/install (dependencies, editable install: stamp .venv/.installed), and compiling core/, server/ and loadtest/ in place
-# (stamp build/.compiled). A second `make run` or `make test` goes straight to its work.
+# .ci/install (dependencies, editable install: stamp .venv/.installed), and compiling core/, server/, loadtest/ and tests/fuzz/ in
+# place (stamp build/.compiled). A second `make run` or `make test` goes straight to its work.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,7 +15,7 @@ PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # Build time only: what the compiled modules are made of.
-SOURCES := $(shell find core server loadtest -name '*.pyx' -o -name '*.pxd' -o -path '*/native/*.[ch]' 2>/dev/null)
+SOURCES := $(shell find core server loadtest tests/fuzz -name '*.pyx' -o -name '*.pxd' -o -path '*/native/*.[ch]' 2>/dev/null)
 
 # --- set-up ---------------------------------------------------------------------------------------------------
 
@@ -50,7 +50,7 @@ stop: ## end the server that `make run` started
 
 # --- checking -------------------------------------------------------------------------------------------------
 
-.PHONY: test test-clients lint crash fuzz sanitize
+.PHONY: test test-clients lint crash fuzz sanitize fuzz-bytes
 # Lint does not stop the tests: one run tells everything. loadfile keeps a file's tests, and its servers, on one worker.
 test: ready ## lint, types, import contracts, every test, 10,000 decisions against the oracle (what .ci/run runs)
 	@status=0; $(MAKE) lint || status=$$?; \
@@ -78,16 +78,30 @@ crash: ready ## kill the writing server again and again and look at what is left
 fuzz: ready ## kernel against oracle on 200,000 random decisions; RAPPORT_CASES and RAPPORT_SEED set others
 	@RAPPORT_CASES=$${RAPPORT_CASES:-200000} $(PY) -m pytest tests/property $(ARGS)
 
-# A copy of the tree, so that the slow build never mixes with the fast one.
-sanitize: ready ## the unit and property tests, and those of the data plane, under AddressSanitizer and UndefinedBehaviorSanitizer
-	@rm -rf build/sanitized && mkdir -p build/sanitized
-	@tar --exclude=./build --exclude=./.venv --exclude=./.git --exclude=./data --exclude='*.so' -cf - . | tar -xf - -C build/sanitized
+# A copy of the tree, so that a slow build never mixes with the fast one.
+copied = mkdir -p $(1) && tar --exclude=./build --exclude=./.venv --exclude=./.git --exclude=./data --exclude='*.so' -cf - . | tar -xf - -C $(1)
+
+# Servers, trials and other processes that tests start inherit the sanitizers. What these find in any process is written into
+# reports/, and a file there fails the run whatever the tests say. What is undefined traps, and is told as ILL. The C++
+# library is loaded first, for AddressSanitizer looks once where exceptions are thrown. RAPPORT_CASES is small, for it is slow.
+sanitize: ready ## every test under AddressSanitizer and UndefinedBehaviorSanitizer; what they find lies in build/sanitized/reports
+	@rm -rf build/sanitized && $(call copied,build/sanitized) && mkdir build/sanitized/reports
+	@echo 'Compiling with the sanitizers (minutes; the log is build/sanitized/compile.log) ...' >&2
 	@cd build/sanitized && RAPPORT_SANITIZE=1 ../../$(PY) setup.py -q build_ext --inplace --parallel $(JOBS) >compile.log 2>&1 \
 		|| { tail -n 40 compile.log >&2; exit 70; }
-	@cd build/sanitized && LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
-		PYTHONMALLOC=malloc PYTHONPATH=. ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
-		RAPPORT_CASES=$${RAPPORT_CASES:-1000} ../../$(PY) -m pytest tests/unit tests/property \
-		tests/integration/test_data_plane_protocol.py tests/integration/test_data_plane_abuse.py $(ARGS)
+	@cd build/sanitized && status=0 && \
+	LD_PRELOAD="$$(cc -print-file-name=libasan.so) libstdc++.so.6" PYTHONMALLOC=malloc PYTHONPATH="$$PWD" \
+		ASAN_OPTIONS="detect_leaks=0:handle_sigill=2:log_path=$$PWD/reports/found" \
+		RAPPORT_CASES=$${RAPPORT_CASES:-1000} RAPPORT_SHARED_DATA="$${RAPPORT_SHARED_DATA:-$(abspath ../shared/data)}" \
+		../../$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS) || status=$$?; \
+	if [ -n "$$(ls reports)" ]; then head -n 15 reports/* >&2; \
+		echo 'The sanitizers found something, above; whole reports lie in build/sanitized/reports.' >&2; status=1; fi; \
+	exit $$status
+
+# What was found and learnt before stays in build/fuzzed.
+fuzz-bytes: ready ## an hour of libFuzzer (needs clang) on a request's decoders and the transport; ARGS='--seconds 60 --keep'
+	@$(call copied,build/fuzzed)
+	@$(PY) -m tests.fuzz.campaign $(ARGS)
 
 # --- measuring and generating ---------------------------------------------------------------------------------
 
@@ -113,7 +127,7 @@ protos: ready ## write the Python code of the protos anew, beside them
 clean: ## remove what was built (keeps .venv and data/)
 	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find core server protos loadtest tests -name __pycache__ -prune -exec rm -rf {} +
-	@find core server loadtest -name '*.so' -delete
+	@find core server loadtest tests -name '*.so' -delete
 
 distclean: clean ## also remove .venv and the demo's data
 	@rm -rf $(VENV) data

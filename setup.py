@@ -1,12 +1,14 @@
 """Compiles every .pyx under core/ and server/; everything else about the package is in pyproject.toml.
 
-In place (``build_ext --inplace``, what `make` does) loadtest/ is compiled too; a wheel never holds it. A module that links
-more than the libraries below names them in its first lines: ``# distutils: libraries = nghttp2``.
+In place (``build_ext --inplace``, what `make` does) loadtest/ and the fuzzer's targets under tests/ are compiled too; a wheel
+never holds them. A module that links more than the libraries below names them in its first lines:
+``# distutils: libraries = nghttp2``.
 
 Environment switches, all off by default:
 
 RAPPORT_ONLY      compile only modules whose path starts with this (``core/hub``): a quick loop while editing.
-RAPPORT_SANITIZE  AddressSanitizer and UndefinedBehaviorSanitizer, bounds checks on, -O1.
+RAPPORT_SANITIZE  AddressSanitizer and UndefinedBehaviorSanitizer, bounds checks on, no calls kept, -O1.
+RAPPORT_FUZZ      the same, and counting of edges for libFuzzer; with CC=clang, whose runtimes the fuzzer's program holds.
 RAPPORT_ANNOTATE  write Cython's annotated HTML beside the generated C under build/cython.
 """
 
@@ -21,7 +23,8 @@ from setuptools import Extension, setup
 
 HERE = Path(__file__).parent
 ONLY = os.environ.get("RAPPORT_ONLY", "")
-SANITIZE = bool(os.environ.get("RAPPORT_SANITIZE"))
+FUZZ = bool(os.environ.get("RAPPORT_FUZZ"))
+SANITIZE = FUZZ or bool(os.environ.get("RAPPORT_SANITIZE"))
 
 # No -march=native: one wheel for every processor; hot loops pick AVX2 or AVX-512 at run time (target_clones).
 # No contraction and no fast-math: a decision is bit for bit the same on every processor, NaN and order included.
@@ -31,7 +34,14 @@ COMPILE = ["-O3", "-g1", "-fno-strict-aliasing", "-fno-math-errno", "-ffp-contra
 LINK: list[str] = []
 if SANITIZE:
     COMPILE = ["-O1", "-g", "-fno-omit-frame-pointer", "-ffp-contract=off", "-fsanitize=address,undefined"]
-    LINK = ["-fsanitize=address,undefined"]
+    COMPILE += ["-DRAPPORT_SANITIZE=1"]  # calls.pyx
+    LINK = ["-fsanitize=address"]
+if FUZZ:
+    COMPILE += ["-fsanitize=fuzzer-no-link", "-fno-sanitize-recover=undefined"]
+    LINK += ["-fsanitize=fuzzer-no-link,undefined"]
+elif SANITIZE:
+    # A trap, which AddressSanitizer reports: beside it, the other's runtime does not write into the file it is told.
+    COMPILE += ["-fsanitize-undefined-trap-on-error"]
 
 DIRECTIVES = {
     "language_level": 3,
@@ -48,7 +58,7 @@ DIRECTIVES = {
 
 def extensions() -> list[Extension]:
     found = []
-    for room in ("core", "server", *(["loadtest"] if "--inplace" in sys.argv else [])):
+    for room in ("core", "server", *(["loadtest", "tests"] if "--inplace" in sys.argv else [])):
         for path in sorted(Path(room).rglob("*.pyx")):
             if not path.as_posix().startswith(ONLY):
                 continue

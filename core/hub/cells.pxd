@@ -59,6 +59,7 @@ cdef struct Number:
     int32_t exponent  # power of ten to multiply the mantissa with
     bint negative  # sign
     bint inexact  # digits other than 0 were left out of the mantissa
+    bint half  # the first of those left out is 5 or more
 
 cdef struct Word:
     uint32_t start  # offset in the words' bytes

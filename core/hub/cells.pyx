@@ -233,13 +233,14 @@ cdef int read_number(
     """
     cdef uint32_t i = 0
     cdef uint32_t digits = 0, group = 0
-    cdef bint grouped = False, fraction = False, exponent_negative = False
+    cdef bint grouped = False, fraction = False, exponent_negative = False, full = False
     cdef int32_t exponent = 0
     cdef uint8_t c
     number.mantissa = 0
     number.exponent = 0
     number.negative = False
     number.inexact = False
+    number.half = False
     if length and (text[0] == c'-' or text[0] == c'+'):
         number.negative = text[0] == c'-'
         i = 1
@@ -252,6 +253,9 @@ cdef int read_number(
                 number.mantissa = number.mantissa * 10 + (c - c'0')
                 number.exponent -= fraction
             else:
+                if not full:
+                    number.half = c >= c'5'
+                full = True
                 number.inexact = number.inexact or c != c'0'
                 number.exponent += not fraction
         elif c == decimal and not fraction:
@@ -312,9 +316,13 @@ cdef bint stands_for_missing(const Buffer* absent, const Number* number) noexcep
 
 
 cdef int to_whole(
-    rapport_wide mantissa, int32_t exponent, bint inexact, bint rounded, int64_t* value
+    rapport_wide mantissa, int32_t exponent, bint inexact, bint half, bint rounded, int64_t* value
 ) noexcept nogil:
-    """`mantissa` times ten to the `exponent` as 64 bits; 0, NOT_WHOLE or OUT_OF_RANGE. Halves go away from zero."""
+    """`mantissa` times ten to the `exponent` as 64 bits; 0, NOT_WHOLE or OUT_OF_RANGE. Halves go away from zero.
+
+    ``inexact``: less than one is missing of the mantissa; ``half``: half of one or more. Beside a remainder neither changes
+    how it is rounded.
+    """
     cdef rapport_wide remainder
     cdef rapport_wide divisor = 1
     cdef int sign = -1 if mantissa < 0 else 1
@@ -342,9 +350,13 @@ cdef int to_whole(
                 return NOT_WHOLE
             if remainder >= divisor - remainder:
                 mantissa += sign
-    elif inexact and not rounded and INT64_MIN < mantissa <= INT64_MAX:
-        # What was left out is a fraction; of a number beyond 64 bits it may be whole digits.
-        return NOT_WHOLE
+    elif inexact:
+        if not rounded:
+            # What was left out is a fraction; of a number beyond 64 bits it may be whole digits.
+            if INT64_MIN < mantissa <= INT64_MAX:
+                return NOT_WHOLE
+        elif half:
+            mantissa += sign
     if mantissa > <rapport_wide>INT64_MAX or mantissa <= <rapport_wide>INT64_MIN:
         return OUT_OF_RANGE
     value[0] = <int64_t>mantissa
@@ -1162,7 +1174,8 @@ cdef class Column:
         cdef rapport_wide product
         cdef double value, times
         cdef int32_t word, exponent
-        cdef int64_t micro
+        cdef int64_t micro, above
+        cdef bint inexact, alone
         cdef int cause
         if self.kind == KEY:
             return self.set_key(table, row)
@@ -1222,7 +1235,7 @@ cdef class Column:
             if number.negative:
                 product = -product
             # Past the microsecond nothing is kept, as in a format's fraction.
-            cause = to_whole(product, number.exponent + self.epoch, number.inexact, True, &micro)
+            cause = to_whole(product, number.exponent + self.epoch, number.inexact, number.half, True, &micro)
             if cause:
                 return cause
             if micro < FIRST_TIME or micro > LAST_TIME:
@@ -1236,6 +1249,7 @@ cdef class Column:
         second.exponent = 0
         second.negative = False
         second.inexact = False
+        second.half = False
         if self.second >= 0:
             other = &table.cells[<size_t>self.second * table.capacity + row]
             factor = table.text.data + other.start
@@ -1259,14 +1273,28 @@ cdef class Column:
                 return OUT_OF_RANGE
             memcpy(&self.values[row], &value, 8)
             return 0
+        exponent = number.exponent + second.exponent + self.scale_exponent
+        inexact = number.inexact or second.inexact
+        alone = factor == NULL and (self.scale_mantissa == 1 or self.scale_mantissa == -1)
         product = number.mantissa
         if rapport_wide_multiply(product, <rapport_wide>second.mantissa, &product) \
                 or rapport_wide_multiply(product, <rapport_wide>self.scale_mantissa, &product):
             return OUT_OF_RANGE
         if number.negative != second.negative:
             product = -product
-        exponent = number.exponent + second.exponent + self.scale_exponent
-        cause = to_whole(product, exponent, number.inexact or second.inexact, self.rounded, &micro)
+        cause = to_whole(product, exponent, inexact, alone and number.half, self.rounded, &micro)
+        if not cause and inexact and not alone:
+            # What was left out was multiplied, too: the answer stands if its upper bound gives the same.
+            product = number.mantissa
+            product += number.inexact
+            if rapport_wide_multiply(product, <rapport_wide>second.mantissa + second.inexact, &product) \
+                    or rapport_wide_multiply(product, <rapport_wide>self.scale_mantissa, &product):
+                return OUT_OF_RANGE
+            if number.negative != second.negative:
+                product = -product
+            cause = to_whole(product, exponent, True, False, self.rounded, &above)
+            if not cause and above != micro:
+                cause = NOT_WHOLE
         if cause:
             return TOO_PRECISE if cause == NOT_WHOLE and self.kind == MONEY else cause
         self.values[row] = micro

@@ -8,6 +8,9 @@ times, and whether it may run on a deciding thread; or the reason for refusing i
 is itself the reason.
 
 Limits bind the child only: the server then loads what ran well there.
+
+Under AddressSanitizer (`make sanitize`) the child runs under it too, and two limits are left out: its shadow reserves
+terabytes of address space, and its reports are files. The sanitizer's own limit on resident memory stands in for the first.
 """
 
 from __future__ import annotations
@@ -85,12 +88,26 @@ def run(package: Package, *, memory_bytes: int = MEMORY_BYTES, processor_seconds
         try:
             done = subprocess.run(
                 [sys.executable, "-B", "-I", "-c", _CHILD, str(_ROOT)], input=sent, capture_output=True, cwd=empty,
-                timeout=patience_seconds, check=False, env={"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"},
+                timeout=patience_seconds, check=False, env=_environment(memory_bytes),
             )
         except subprocess.TimeoutExpired:
             raise ModelError(package.label, f"its trial did not end within {patience_seconds:g} s",
                              "The model hangs, or loads far too slowly.") from None
     return _read(package.label, done, processor_seconds)
+
+
+def _sanitized() -> bool:
+    """Whether this process runs under AddressSanitizer, which must be loaded before anything else."""
+    return "libasan" in os.environ.get("LD_PRELOAD", "")
+
+
+def _environment(memory_bytes: int) -> dict[str, str]:
+    """The child's: nothing of ours, but for what a sanitizer needs."""
+    made = {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"}
+    if _sanitized():
+        made["LD_PRELOAD"] = os.environ["LD_PRELOAD"]
+        made["ASAN_OPTIONS"] = f"{os.environ.get('ASAN_OPTIONS', '')}:hard_rss_limit_mb={memory_bytes >> 20}"
+    return made
 
 
 def _read(label: str, done: subprocess.CompletedProcess[bytes], seconds: int) -> Verdict:
@@ -154,10 +171,10 @@ def child() -> None:
 
 
 def _limit(memory: int, seconds: int) -> None:
-    for what, most in (
-        (resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 64),
-    ):
+    bounds = {resource.RLIMIT_CPU: seconds, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: 64}
+    if not _sanitized():
+        bounds |= {resource.RLIMIT_AS: memory, resource.RLIMIT_FSIZE: 0}
+    for what, most in bounds.items():
         hard = resource.getrlimit(what)[1]
         value = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(what, (value, value))

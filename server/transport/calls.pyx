@@ -20,6 +20,7 @@ from server.transport.linux cimport (
     pthread_mutex_unlock,
     write,
 )
+from server.transport.pool cimport RAPPORT_SANITIZE
 from server.transport.state cimport CALL_ANSWERING, CALL_AWAY, CALL_READING, CALL_READY, Call, Connection, Loop, Queue
 
 cdef enum:
@@ -201,7 +202,7 @@ cdef void call_end(Call* call) noexcept nogil:
     if call.message != NULL:
         free(call.message)
         call.message = NULL
-    if loop.free_count >= FREE_MOST:
+    if RAPPORT_SANITIZE or loop.free_count >= FREE_MOST:
         call_free(call)
         return
     call.next = loop.free_calls
@@ -214,6 +215,8 @@ cdef bint _grown(unsigned char** bytes, size_t* capacity, size_t size) noexcept 
     cdef unsigned char* larger
     while wanted < size:
         wanted *= 2
+    if RAPPORT_SANITIZE:
+        wanted = max(size, capacity[0])
     if wanted == capacity[0]:
         return True
     larger = <unsigned char*> realloc(bytes[0], wanted)

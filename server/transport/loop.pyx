@@ -468,22 +468,21 @@ cdef void _ask_for_short_slices() noexcept nogil:
     syscall(SYS_sched_setattr, 0, &wanted, 0)
 
 
-cdef void* _run(void* argument) noexcept nogil:
-    cdef Loop* loop = <Loop*> argument
+cdef void loop_rounds(Loop* loop, int64_t most) noexcept nogil:
+    """Rounds until the loop has ended, or ``most`` of them, which then wait for nothing; below 0, as many as it takes."""
     cdef epoll_event[EVENTS_A_ROUND] events
     cdef epoll_event* event
     cdef Connection* connection
-    cdef Call* call
     cdef uint64_t drained
     cdef int64_t refused, whole
     cdef int64_t ended_ns, full_ns, read_ns, refusing_ns
     cdef int count, done, i
     cdef bint busy, held, shaking
     cdef void* source
-    _ask_for_short_slices()
-    ended_ns = loop.now_ns = loop.ticked_ns = loop.emptied_ns = now_ns()
-    while True:
-        busy = loop.ready_first != NULL or loop.ticking != NULL
+    ended_ns = loop.now_ns
+    while most != 0:
+        most -= 1
+        busy = loop.ready_first != NULL or loop.ticking != NULL or most >= 0
         count = epoll_wait(loop.ep, events, EVENTS_A_ROUND, 0 if busy else TICK_MS)
         loop.now_ns = now_ns()
         if not busy:
@@ -540,6 +539,15 @@ cdef void* _run(void* argument) noexcept nogil:
         ended_ns = _measure(loop, done, read_ns, refusing_ns)
         if loop.state == END or (loop.state == DRAIN and loop.connections == NULL):
             break
+
+
+cdef void* _run(void* argument) noexcept nogil:
+    cdef Loop* loop = <Loop*> argument
+    cdef Connection* connection
+    cdef Call* call
+    _ask_for_short_slices()
+    loop.now_ns = loop.ticked_ns = loop.emptied_ns = now_ns()
+    loop_rounds(loop, -1)
     while loop.connections != NULL:
         connection = loop.connections
         connection_close(connection)

@@ -39,11 +39,10 @@ from server.transport.linux cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
     pthread_setname_np,
-    pthread_t,
 )
 from server.transport.loop cimport loop_ask, loop_close, loop_deafen, loop_join, loop_open, loop_start
 from server.transport.openssl cimport SSL_CTX
-from server.transport.seat cimport Seat, seat_close, seat_give, seat_open, seat_rise, seat_sit
+from server.transport.seat cimport seat_close, seat_give, seat_open, seat_rise, seat_sit
 from server.transport.state cimport (
     HEALTH_MOST,
     HEALTH_NAME,
@@ -77,12 +76,6 @@ cdef enum:
     MESSAGE_BYTES = 2048  # of grpc-message, percent-encoded; with the details it fits a peer's 8 KiB of trailers
     SERVES = 1  # grpc.health.v1 SERVING
     SERVES_NOT = 2  # NOT_SERVING
-
-cdef struct Worker:
-    Plane* plane
-    Seat seat  # what it decides with; its desk has may_wait set
-    pthread_t thread
-    uint8_t running  # started and not joined
 
 
 cdef bint _wanted(Call* call) noexcept nogil:
@@ -126,9 +119,6 @@ cdef void* _work(void* argument) noexcept nogil:
                 continue
             call.refused = REFUSED_OVERLOAD
         call_returns(call)
-
-
-cdef class DataPlane
 
 
 @cython.final
@@ -203,19 +193,6 @@ cdef class DataPlane:
 
     Made, then `start`ed; `drain`ed and `end`ed, then `close`d. Raises OSError when the kernel gives it no descriptors or threads.
     """
-
-    cdef Plane _plane
-    cdef Loop* _loops  # owned
-    cdef Worker* _workers  # owned
-    cdef int _loop_count
-    cdef int _opened  # loops that were opened
-    cdef int _worker_count
-    cdef list _keep  # bytes that the plane's structures point into
-    cdef list _paths  # of the methods
-    cdef list _desks  # the DeskHolders in use
-    cdef Context _tls  # keeps the SSL_CTX
-    cdef object _following  # held while desks are replaced
-    cdef bint _closed
 
     def __cinit__(self, listeners, *, int workers, methods, refusals, limits, Context tls=None):
         cdef int i, code

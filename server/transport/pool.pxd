@@ -4,6 +4,17 @@ from libc.stdint cimport uint32_t
 
 from server.transport.nghttp2 cimport nghttp2_mem
 
+cdef extern from *:
+    """
+    #ifndef RAPPORT_SANITIZE
+    #define RAPPORT_SANITIZE 0
+    #endif
+    """
+    enum:
+        # 1 in a build with sanitizers: nothing is kept and buffers are no larger than what they hold, so that whoever uses a
+        # call that has ended, or reads past its bytes, is seen.
+        RAPPORT_SANITIZE
+
 cdef enum:
     POOL_CLASSES = 8  # of 64, 128 ... 512 bytes
 

@@ -49,7 +49,7 @@ cdef void _give(void* pointer, void* user) noexcept nogil:
         return
     block = <uint64_t*> pointer - 2
     kind = block[0]
-    if kind >= POOL_CLASSES or pool.free_counts[kind] >= KEPT_MOST:
+    if RAPPORT_SANITIZE or kind >= POOL_CLASSES or pool.free_counts[kind] >= KEPT_MOST:
         free(block)
         return
     (<Block*> block)[0] = pool.free_blocks[kind]

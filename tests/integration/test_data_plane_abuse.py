@@ -27,6 +27,7 @@ import pytest
 from tests import raw_http2 as h2
 from tests.front_subject import FrontProcess, decide, decide_much
 from tests.raw_http2 import Client, frame, message
+from tests.sanitizing import SANITIZED
 
 MIB = 1 << 20
 SECONDS = 0.6  # of an attack
@@ -36,8 +37,6 @@ RATIO = 10.0
 FLOOR = 0.200
 SERVED = 0.7  # of the calls during it; the rest may be told RESOURCE_EXHAUSTED, which is what it is for
 MEMORY = 48 * MIB  # that an attack of a few connections may add
-# AddressSanitizer keeps what was freed for a while, and is slow; what it finds ends the server.
-SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 REQUEST = h2.block(h2.request_fields())
 EXPLAIN = h2.block(h2.request_fields("/rapport.v1.DecisionService/Explain"))
 UNKNOWN = h2.block(h2.request_fields("/no/such"))
@@ -508,7 +507,7 @@ def test_ten_thousand_idle_connections(tmp_path: Path) -> None:
             print(f"\n{count} idle connections: {each / 1024:.1f} KiB each; p99 {before.p99 * 1e3:.2f} ms before, "
                   f"{during.p99 * 1e3:.2f} ms with them, {during.share:.1%} served")
             assert SANITIZED or each < 40 * 1024
-            assert during.p99 <= max(RATIO * before.p99, FLOOR)
+            assert SANITIZED or during.p99 <= max(RATIO * before.p99, FLOOR)
             assert during.share > SERVED
             used = server.processor_seconds()
             threading.Event().wait(1.0)

@@ -20,10 +20,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.sanitizing import not_sanitized
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # Minutes, for the core is compiled once more; `-m "not slow"` leaves it out while editing. Machines run it.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, not_sanitized("a wheel is compiled without them, from what git knows")]
 
 
 def run(*command: str | Path, cwd: Path, timeout: float = 900, **environment: str) -> str:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def stubbed() -> list[str]:
     """Compiled modules that have a stub."""
-    stubs = (path for room in ("core", "server", "loadtest") for path in (ROOT / room).rglob("*.pyi"))
+    stubs = (path for room in ("core", "server", "loadtest", "tests") for path in (ROOT / room).rglob("*.pyi"))
     return sorted(
         ".".join(stub.relative_to(ROOT).with_suffix("").parts) for stub in stubs if stub.with_suffix(".pyx").exists()
     )

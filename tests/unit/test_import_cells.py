@@ -103,6 +103,27 @@ def test_a_product_is_made_before_it_is_rounded() -> None:
     assert product("int", [(b"18446744073709551615", b"18446744073709551615")]) == ["OUT_OF_RANGE"]
 
 
+def test_digits_that_the_mantissa_does_not_hold_are_rounded_all_the_same() -> None:
+    """A cell of 22 digits became one unit too small: the 19 that were kept were whole, and the .903 behind them was forgotten."""
+    told = [b"6575373020414349.446903", b"-6575373020414349.446903", b"6575373020414349.446503", b"6575373020414349.446499"]
+    assert convert("int", told, scale_exponent=3, rounded=True) == [
+        6575373020414349447, -6575373020414349447, 6575373020414349447, 6575373020414349446,
+    ]
+    assert convert("int", told[:1], scale_exponent=3) == ["NOT_WHOLE"]
+    # Digits behind a remainder do not reach its half.
+    assert convert("int", [b"657537302041434944.499999", b"-657537302041434944.500001"], rounded=True) == [
+        657537302041434944, -657537302041434945,
+    ]
+
+
+def test_a_product_of_more_digits_than_are_held_is_right_or_refused() -> None:
+    """What was left out of a factor is multiplied by the other: 6575373020414349446.9 halved is not ...446 halved."""
+    assert product("int", [(b"1575373020414349447.99999", b"0.5")], rounded=True) == [787686510207174724]
+    assert product("int", [(b"6575373020414349446.9", b"0.5")], rounded=True) == ["NOT_WHOLE"]
+    assert product("int", [(b"6575373020414349446.9", b"0.1")], rounded=True) == [657537302041434945]
+    assert product("money", [(b"-6575373020414349446.9", b"0.5")], rounded=True) == ["TOO_PRECISE"]
+
+
 @RELAXED
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=None), st.integers(0, 4), st.booleans())
 def test_decimal_agrees(value: Decimal, places: int, rounded: bool) -> None:

@@ -19,7 +19,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.sanitizing import not_sanitized
+
 ROOT = Path(__file__).resolve().parents[2]
+
+# The copy that is built with sanitizers is no repository.
+pytestmark = not_sanitized("nothing compiled is run, and git knows nothing of the copy")
 
 Finding = str
 Check = Callable[[Path, list[str]], Iterator[Finding]]
