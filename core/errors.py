@@ -330,6 +330,15 @@ class StoreCorrupt(StoreError):
         super().__init__(f"{what} is damaged: {problem}.", hint=hint, what=what, problem=problem)
 
 
+class RestoreRefused(StoreError):
+    """A backup that cannot be restored as asked: it is damaged, not one, or something is in the way. Nothing was changed."""
+
+    reason = "RESTORE_REFUSED"
+
+    def __init__(self, where: str, problem: str, hint: str) -> None:
+        super().__init__(f"Cannot restore: {where}: {problem}.", hint=hint, where=where, problem=problem)
+
+
 class SchemaConflict(StoreError):
     """A program wants a namespace, an attribute or an event's field in a way that the stored data contradicts.
 

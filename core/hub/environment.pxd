@@ -157,6 +157,14 @@ cdef inline int snapshot_customer(
     return code if code else MDB_NOTFOUND
 
 
+# LMDB's own open of a folder, whose errors name `shown`; the caller closes it.
+cdef MDB_env* open_env(str folder, str shown, size_t map_bytes, unsigned int flags) except NULL
+# Where `handles` keep the number of a database of DATABASES.
+cdef MDB_dbi* handle(Handles* handles, str name) except NULL
+# Raises StoreCorrupt unless the value of a database keyed by customer passes its own checks.
+cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1
+
+
 cdef class Environment:
     """An open store folder. Made by `open_environment`; closed once, after every snapshot."""
 

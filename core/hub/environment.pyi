@@ -32,7 +32,13 @@ class Environment:
     def stop_writing(self) -> None:
         """Refuse writes from here on and let reads go on, after LMDB refused its environment."""
     def statistics(self) -> dict[str, int]:
-        """map_bytes, used_bytes, readers, last_transaction, and <database>_entries."""
+        """map_bytes, used_bytes, page_bytes, readers, last_transaction, and <database>_entries."""
+    def free_pages(self) -> int:
+        """Pages that nothing live is on. Those that a reader may still need are among them."""
+    def clear_readers(self) -> int:
+        """Free the slots of readers whose process ended without closing; how many there were."""
+    def readers(self) -> list[tuple[int, int | None]]:
+        """(process, transaction it reads) of every slot in LMDB's table of readers; None: idle."""
     def abandon(self) -> None:
         """Free what was opened so far; for failures during opening."""
     def close(self) -> None:

@@ -286,6 +286,11 @@ cdef object walk(MDB_env* env, str path):
     return count
 
 
+cdef int collect(const char* text, void* lines) noexcept:
+    (<list>lines).append(text.decode(errors="replace"))
+    return 0
+
+
 cdef object system_error(object error, str doing, str path):
     return error_for(error.errno or errno.EIO, doing, path, False)
 
@@ -431,7 +436,11 @@ def open_environment(
                                "Share the one Store; close it before opening it again.")
     if not read_only:
         environment.lock = _take_lock(path, fresh)
+    # A compaction exchanges data.mdb and lock.mdb in two steps under this lock: nobody may open one of each.
+    guard = -1
     try:
+        guard = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(guard, fcntl.LOCK_SH)
         if fresh and not os.path.exists(os.path.join(path, "data.mdb")):
             _create(path, map_bytes, meta or {})
         # Looked at without a lock table first: a folder that is not ours is left as it was found. Not so beside a
@@ -446,6 +455,9 @@ def open_environment(
                 api.env_close(probe)
         if not read_only and environment.lock < 0:
             environment.lock = _take_lock(path, True)
+        if not read_only:
+            # Left by a compaction that was cut off: a second copy of everybody.
+            shutil.rmtree(os.path.join(path, "making"), ignore_errors=True)
         environment.handles.env = open_env(path, path, map_bytes, MDB_RDONLY if read_only else 0)
         check_format(environment.handles.env, path)
         if open_databases(environment.handles.env, &environment.handles, path, MDB_RDONLY, 0):
@@ -457,6 +469,9 @@ def open_environment(
     except BaseException:
         environment.abandon()
         raise
+    finally:
+        if guard >= 0:
+            os.close(guard)
     environment.read_only = read_only
     environment.closed = False
     environment.pid = getpid()
@@ -566,12 +581,56 @@ cdef class Environment:
             api.env_info(self.handles.env, &info)
             found = {
                 "map_bytes": info.me_mapsize, "used_bytes": 0, "readers": info.me_numreaders,
-                "last_transaction": info.me_last_txnid,
+                "last_transaction": info.me_last_txnid, "page_bytes": 0,
             }
             for name in DATABASES:
                 reader.check(api.stat(reader.snapshot.txn, handle(&self.handles, name)[0], &pages))
                 found[f"{name}_entries"] = pages.ms_entries
+            found["page_bytes"] = pages.ms_psize
             found["used_bytes"] = (info.me_last_pgno + 1) * pages.ms_psize
+        return found
+
+    def free_pages(self) -> int:
+        """Pages that the next writes reuse once no reader needs them; see the .pyi."""
+        cdef MDB_cursor* cursor
+        cdef MDB_val key, value
+        cdef size_t count
+        cdef int code
+        cdef Reader reader
+        self.check_usable()
+        total = 0
+        with self.reader() as opened:
+            reader = opened
+            reader.check(api.cursor_open(reader.snapshot.txn, FREE_DATABASE, &cursor))
+            try:
+                code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
+                while code == 0:
+                    # LMDB's list of pages begins with how many there are.
+                    if value.mv_size >= sizeof(size_t):
+                        memcpy(&count, value.mv_data, sizeof(size_t))
+                        total += count
+                    code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
+            finally:
+                api.cursor_close(cursor)
+        return total
+
+    def clear_readers(self) -> int:
+        """Free the slots of readers whose process ended without closing; how many there were."""
+        cdef int dead = 0
+        self.check_usable()
+        api.reader_check(self.handles.env, &dead)
+        return dead
+
+    def readers(self) -> list:
+        """(process, transaction read or None) of every slot in use."""
+        lines = []
+        self.check_usable()
+        api.reader_list(self.handles.env, collect, <void*>lines)
+        found = []
+        for line in "".join(lines).splitlines():
+            words = line.split()
+            if len(words) == 3 and words[0].isdigit():
+                found.append((int(words[0]), int(words[2]) if words[2].isdigit() else None))
         return found
 
     def close(self) -> None:

@@ -51,6 +51,7 @@ cdef extern from *:
         void (*cursor_close)(MDB_cursor *);
         int (*cursor_get)(MDB_cursor *, MDB_val *, MDB_val *, int);
         int (*cursor_put)(MDB_cursor *, MDB_val *, MDB_val *, unsigned int);
+        int (*reader_list)(MDB_env *, int (*)(const char *, void *), void *);
     } rapport_lmdb;
     """
     ctypedef struct MDB_env:
@@ -104,9 +105,12 @@ cdef extern from *:
         void (*cursor_close)(MDB_cursor*) noexcept nogil
         int (*cursor_get)(MDB_cursor*, MDB_val*, MDB_val*, int) noexcept nogil
         int (*cursor_put)(MDB_cursor*, MDB_val*, MDB_val*, unsigned int) noexcept nogil
+        # Calls back with one line of text a reader; what it is given last goes to each call.
+        int (*reader_list)(MDB_env*, int (*)(const char*, void*) noexcept, void*) noexcept
 
 # Flags and codes of LMDB 0.9; they are part of its binary interface.
 cdef enum:
+    MDB_NOSYNC = 0x10000
     MDB_RDONLY = 0x20000
     MDB_NOTLS = 0x200000
     MDB_NOLOCK = 0x400000

@@ -148,6 +148,7 @@ cdef int load() except -1:
     api.cursor_get = <int (*)(MDB_cursor*, MDB_val*, MDB_val*, int) noexcept nogil>symbol(library, "cursor_get")
     api.cursor_put = <int (*)(MDB_cursor*, MDB_val*, MDB_val*, unsigned int) noexcept nogil>symbol(
         library, "cursor_put")
+    api.reader_list = <int (*)(MDB_env*, int (*)(const char*, void*) noexcept, void*) noexcept>symbol(library, "reader_list")
     return 0
 
 

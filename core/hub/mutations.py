@@ -176,6 +176,18 @@ class CloseCase(Mutation, frozen=True, kw_only=True, tag="close_case"):
     at_us: int
 
 
+class Erase(Mutation, frozen=True, kw_only=True, tag="erase"):
+    """Removes everything kept about a customer: record, history, events, identifiers. Result: None.
+
+    ``request`` goes into the audit trail: it names the request, and must not name the customer. NotFound when no
+    identifier is known, BadValue when they lead to several customers. Again: NotFound, so nothing changes.
+    """
+
+    identifiers: tuple[Identifier, ...]
+    request: str = ""
+    at_us: int
+
+
 class SaveProgram(Mutation, frozen=True, kw_only=True, tag="save_program"):
     """Keeps a program's sources. Result: its version, from 1.
 
@@ -245,8 +257,8 @@ def _convert_times(message: msgspec.Struct, field: str) -> None:
 
 
 _types: list[type[Mutation]] = [
-    DeclareSchema, Upsert, RecordEvents, RecordOutcomes, Join, SetConsent, OpenCase, CloseCase, SaveProgram,
-    ActivateProgram,
+    DeclareSchema, Upsert, RecordEvents, RecordOutcomes, Join, SetConsent, OpenCase, CloseCase, Erase,
+    SaveProgram, ActivateProgram,
 ]
 _encoder = msgspec.msgpack.Encoder()
 

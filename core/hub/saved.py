@@ -1,7 +1,8 @@
-"""Programs as the store keeps them: one small header a version, its sources, its image, and which one is active.
+"""Programs and the audit trail as the store keeps them.
 
-Keys of the database ``programs``: ``program/<name>/<version>``, ``sources/...``, ``image/...`` (versions with ten
-digits, so that they list in order), and ``active``.
+Keys of the database ``programs``: ``program/<name>/<version>`` (a small header a version), ``sources/...``, ``image/...``
+(versions with ten digits, so that they list in order), and ``active``, which is the one that serves. The audit trail is in
+the database ``meta``: ``audit/<sequence number>``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import msgspec
 
 ACTIVE: Final = b"active"
 PROGRAMS: Final = b"program/"
+AUDIT: Final = b"audit/"
 
 
 class SavedProgram(msgspec.Struct, frozen=True):
@@ -30,6 +32,14 @@ class ActiveProgram(msgspec.Struct, frozen=True):
     name: str
     version: int
     at_us: int
+
+
+class AuditEntry(msgspec.Struct, frozen=True, array_like=True):
+    """Something that was done: ``action``, when, and the request it answers; never to whom."""
+
+    action: str
+    at_us: int
+    request: str
 
 
 def program_key(name: str, version: int) -> bytes:

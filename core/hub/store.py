@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+import core.hub.erasing
 import core.hub.imports  # noqa: F401 - for what it registers: its mutation is one that a log may hold
 from core import limits
 from core.decision import Identifier
@@ -23,12 +24,13 @@ from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
 from core.hub import saved
 from core.hub.catalog import Catalog
+from core.hub.checking import Checked, check
 from core.hub.committer import Committer
 from core.hub.customer_profile import Profile
 from core.hub.environment import Environment, Reader, open_environment
 from core.hub.identifiers import normalised
 from core.hub.mutations import DeclareSchema, Mutation
-from core.hub.saved import ActiveProgram, SavedProgram
+from core.hub.saved import ActiveProgram, AuditEntry, SavedProgram
 from core.schema import Schema
 
 SIGNING_KEY_BYTES = 32
@@ -163,6 +165,10 @@ class Store:
         """Read the whole store and check what has a checksum; how many entries there are. Raises StoreCorrupt."""
         return self.environment.verify()
 
+    def check(self) -> Checked:
+        """`core.hub.checking.check`: whether everything fits together, beyond what `verify` sees."""
+        return check(self.environment)
+
     def customer_count(self) -> int:
         """How many customers are known."""
         with self.environment.reader() as reader:
@@ -210,6 +216,16 @@ class Store:
             if header is None or msgspec.msgpack.decode(header, type=SavedProgram).compiler != compiler:
                 return None
             return reader.get("programs", saved.image_key(name, version))
+
+    def audit(self) -> tuple[AuditEntry, ...]:
+        """What was done to the store that somebody may have to account for, oldest first; it names no customer."""
+        with self.environment.reader() as reader:
+            found = []
+            for key, value in reader.items("meta", saved.AUDIT):
+                if not key.startswith(saved.AUDIT):
+                    break
+                found.append(msgspec.msgpack.decode(value, type=AuditEntry))
+            return tuple(found)
 
     # --- inside
 

@@ -1,6 +1,6 @@
 """The list of commands, as typer runs it.
 
-Commands talk gRPC to a running server, except serve, init, import and program validate, which work on files. Every command
+Commands talk gRPC to a running server, except serve, init, import, store and program validate, which work on files. Every command
 takes ``--json`` where it prints a result. Exit codes: `server.cli.exits`.
 """
 
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from server.cli import client, commands, demo, importing, models, profiles, programs, serving
+from server.cli import client, commands, demo, importing, keeping, models, profiles, programs, serving
 
 app = typer.Typer(
     name="rapport",
@@ -52,6 +52,7 @@ app.command("explain", short_help="Ask why: the decision with a reason for every
 app.command("record")(commands.record)
 app.command("tell")(commands.tell)
 app.add_typer(profiles.app, name="profile")
+app.add_typer(keeping.app, name="store")
 app.add_typer(programs.app, name="program")
 app.add_typer(models.app, name="model")
 app.add_typer(demo.app, name="demo")

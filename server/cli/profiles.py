@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from core import limits
 from protos.rapport.v1 import profile_pb2, profile_pb2_grpc
 from server.cli import arguments, client, show
 from server.cli.commands import Identifiers, Json, Server
@@ -105,3 +106,41 @@ def join(identifier: Identifiers, server: Server = None, json: Json = False) -> 
     show.as_json(response) if json else show.out.print(
         f"customer {response.customer}, {response.merged} merged into it"
     )
+
+
+@app.command()
+def export(identifier: Identifiers, server: Server = None) -> None:
+    """Everything known about a customer as JSON: times in UTC, amounts as text, names instead of numbers.
+
+    Example: rapport profile export -i crm=1 > customer.json
+    """
+    request = profile_pb2.GetProfileRequest(
+        identifiers=arguments.identifiers(identifier),
+        contacts=limits.CONTACTS_PER_CUSTOMER,
+        events=limits.EVENTS_PER_CUSTOMER,
+    )
+    with client.connected(client.address(server, control=True)) as link:
+        response = profile_pb2_grpc.ProfileServiceStub(link).GetProfile(request, timeout=client.SLOW_SECONDS)
+    show.everything(response)
+
+
+@app.command()
+def erase(
+    identifier: Identifiers,
+    request: Annotated[
+        str, typer.Option("--request", help="The request's number, kept in the audit trail. It must not name the customer.")
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    server: Server = None,
+) -> None:
+    """Forget a customer: profile, identifiers, history, events, consents, cases. It cannot be undone.
+
+    From here on decisions do not know him. The bytes leave the store's files with rapport store compact; backups keep theirs
+    until you delete them.
+    """
+    if not yes:
+        typer.confirm(f"Erase the customer of {', '.join(each.partition('=')[0] for each in identifier)} for good?", abort=True)
+    asked = profile_pb2.EraseProfileRequest(identifiers=arguments.identifiers(identifier), request=request)
+    with client.connected(client.address(server, control=True)) as link:
+        profile_pb2_grpc.ProfileServiceStub(link).EraseProfile(asked, timeout=client.QUICK_SECONDS)
+    show.out.print("erased; to remove the bytes from the files, stop the server and run rapport store compact")

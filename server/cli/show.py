@@ -271,6 +271,63 @@ def when(at: timestamp_pb2.Timestamp) -> str:
     return f"{datetime.fromtimestamp(at.seconds, UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
+def everything(response: profile_pb2.GetProfileResponse) -> None:
+    """A customer as a JSON document for the customer: oldest first, times exact, amounts as text."""
+    document: dict[str, object] = {
+        "customer": response.customer,
+        "updated": _exact(response.updated),
+        "identifiers": [{"namespace": each.namespace, "value": each.value} for each in response.identifiers],
+        "attributes": {name: _json_value(response.attributes[name]) for name in sorted(response.attributes)},
+        "consents": [
+            {
+                "purpose": each.purpose, "channel": each.channel, "granted": each.granted, "source": each.source,
+                "at": _exact(each.at),
+            }
+            for each in response.consents
+        ],
+        "cases": [
+            {
+                "kind": each.kind, "key_hash": each.key_hash, "opened": _exact(each.opened),
+                "closed": _exact(each.closed) if each.HasField("closed") else None,
+            }
+            for each in response.cases
+        ],
+        "contacts": [
+            {
+                "at": _exact(each.at), "offer": each.offer, "outcome": each.outcome, "channel": each.channel,
+                "instance": each.instance, "value_minor": each.value_minor,
+            }
+            for each in reversed(response.contacts)
+        ],
+        "events": [
+            {
+                "type": each.type, "at": _exact(each.at),
+                "fields": {name: _json_value(each.fields[name]) for name in sorted(each.fields)},
+            }
+            for each in reversed(response.events)
+        ],
+    }
+    out.print(json.dumps(document, indent=2, ensure_ascii=False), markup=False, soft_wrap=True)
+
+
+def _exact(at: timestamp_pb2.Timestamp) -> str:
+    """An instant in UTC, to the microsecond where it has them. ISO 8601."""
+    return str(at.ToJsonString())
+
+
+def _json_value(value: values_pb2.Value) -> bool | int | float | str | list[str]:
+    """A value as JSON has it; money and times are texts."""
+    kind = value.WhichOneof("kind")
+    if kind == "money_value":
+        return money(value.money_value)
+    if kind == "timestamp_value":
+        return _exact(value.timestamp_value)
+    if kind == "set_value":
+        return list(value.set_value.members)
+    plain: bool | int | float | str = getattr(value, kind or "string_value")
+    return plain
+
+
 def settings(rows: Mapping[str, tuple[str, str, str]]) -> None:
     """Settings with value, origin, and when to change them."""
     for key, (value, origin, why) in rows.items():

@@ -15,6 +15,7 @@ from core.hub.mutations import (
     Cell,
     CloseCase,
     CustomerResult,
+    Erase,
     Join,
     JoinResult,
     Mutation,
@@ -24,7 +25,7 @@ from core.hub.mutations import (
     cells,
 )
 from protos.rapport.v1 import profile_pb2, values_pb2
-from server import convert
+from server import convert, logs
 from server.services import calls
 
 NAME: Final = profile_pb2.DESCRIPTOR.services_by_name["ProfileService"].full_name
@@ -63,6 +64,7 @@ class ProfileService:
                 "OpenCase": calls.unary(profile_pb2.OpenCaseRequest, self.open_case, most),
                 "CloseCase": calls.unary(profile_pb2.CloseCaseRequest, self.close_case, most),
                 "JoinIdentifiers": calls.unary(profile_pb2.JoinIdentifiersRequest, self.join, most),
+                "EraseProfile": calls.unary(profile_pb2.EraseProfileRequest, self.erase, most),
             },
         )
 
@@ -154,6 +156,16 @@ class ProfileService:
             raise BadValue("identifiers", "names one only", "Send at least two that are one person.")
         result: JoinResult = self._store.apply(Join(identifiers=who, at_us=_at(message)))
         return profile_pb2.JoinIdentifiersResponse(customer=result.customer, merged=len(result.merged))
+
+    def erase(
+        self, message: profile_pb2.EraseProfileRequest, context: calls.Context
+    ) -> profile_pb2.EraseProfileResponse:
+        """Forget a customer; the log says that it happened, as the audit trail does."""
+        self._store.apply(
+            Erase(identifiers=_who(message.identifiers), request=message.request, at_us=calls.now_us())
+        )
+        logs.get("profiles").info("a customer was erased", request=message.request)
+        return profile_pb2.EraseProfileResponse()
 
 
 _Dated = (

@@ -70,6 +70,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     with Store.open(tmp_path / "store") as opened:
         opened.declare(SCHEMA, ["deposit", "card"], ["web", "call_centre"])
         yield opened
+        assert opened.check().faults == ()
 
 
 def seen(store: Store, *identifiers: Identifier) -> Profile:

@@ -202,3 +202,15 @@ class JoinIdentifiersResponse(_message.Message):
     customer: int
     merged: int
     def __init__(self, customer: _Optional[int] = ..., merged: _Optional[int] = ...) -> None: ...
+
+class EraseProfileRequest(_message.Message):
+    __slots__ = ("identifiers", "request")
+    IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    request: str
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., request: _Optional[str] = ...) -> None: ...
+
+class EraseProfileResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

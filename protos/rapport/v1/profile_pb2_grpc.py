@@ -65,6 +65,11 @@ class ProfileServiceStub:
                 request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.JoinIdentifiersRequest.SerializeToString,
                 response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.JoinIdentifiersResponse.FromString,
                 _registered_method=True)
+        self.EraseProfile = channel.unary_unary(
+                '/rapport.v1.ProfileService/EraseProfile',
+                request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.EraseProfileRequest.SerializeToString,
+                response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.EraseProfileResponse.FromString,
+                _registered_method=True)
 
 
 class ProfileServiceServicer:
@@ -118,6 +123,15 @@ class ProfileServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseProfile(self, request, context):
+        """Removes all that is known of a customer: unknown to every decision that begins afterwards. The audit trail keeps
+        that it happened and for which request. The bytes leave the store's files with the next compaction (rapport store
+        compact). NOT_FOUND when no identifier is known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProfileServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -150,6 +164,11 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     servicer.JoinIdentifiers,
                     request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.JoinIdentifiersRequest.FromString,
                     response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.JoinIdentifiersResponse.SerializeToString,
+            ),
+            'EraseProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseProfile,
+                    request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.EraseProfileRequest.FromString,
+                    response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.EraseProfileResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -315,6 +334,33 @@ class ProfileService:
             '/rapport.v1.ProfileService/JoinIdentifiers',
             protos_dot_rapport_dot_v1_dot_profile__pb2.JoinIdentifiersRequest.SerializeToString,
             protos_dot_rapport_dot_v1_dot_profile__pb2.JoinIdentifiersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.ProfileService/EraseProfile',
+            protos_dot_rapport_dot_v1_dot_profile__pb2.EraseProfileRequest.SerializeToString,
+            protos_dot_rapport_dot_v1_dot_profile__pb2.EraseProfileResponse.FromString,
             options,
             channel_credentials,
             insecure,

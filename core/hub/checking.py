@@ -1,0 +1,179 @@
+"""The structural check: whether everything in a store fits together, beyond each page and record being whole.
+
+Pages and checksums are walked first. Then each customer is read as a profile (so every number must have a name in the
+catalog), each of his identifiers must lead back to him, every list must have a record, and ids that were joined must end
+at a record. Where there are as many identifiers as records name, and all of those lead back, none is left over; only
+where the numbers differ is each looked at. All of it reads one snapshot, beside a running server.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from core.errors import RapportError, StoreCorrupt
+from core.hub import catalog as catalogs
+from core.hub import customer_profile as profiles
+from core.hub.catalog import Catalog
+from core.hub.environment import Environment, Reader
+from core.hub.erasing import JOINED
+
+# Told one by one; a store with more is told as one with many.
+FAULTS = 100
+TOLD_EVERY = 10_000
+_REPAIR = "Restore the store from a backup (rapport store restore); the damaged folder stays as it is."
+
+Progress = Callable[[str, int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that does not fit: what it is about, what is wrong, and what to do."""
+
+    what: str
+    problem: str
+    hint: str = _REPAIR
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was looked at. ``entries`` are all keys, ``applied`` the last mutation of the state looked at."""
+
+    entries: int
+    customers: int
+    identifiers: int
+    applied: int
+    faults: tuple[Fault, ...]
+
+
+class _Full(Exception):
+    """Enough faults were found."""
+
+
+class _Check:
+    def __init__(self, environment: Environment, progress: Progress | None) -> None:
+        self._environment = environment
+        self._progress = progress
+        self.faults: list[Fault] = []
+        self.entries = self.customers = self.identifiers = self.applied = 0
+
+    def run(self) -> None:
+        try:
+            self.entries = self._environment.verify()
+        except StoreCorrupt as error:
+            # Pages that cannot be followed cannot be cross-checked either.
+            self._fault(error)
+            return
+        try:
+            with self._environment.reader() as reader:
+                self._all(reader)
+        except StoreCorrupt as error:
+            self._fault(error)
+        except _Full:
+            pass
+
+    def _all(self, reader: Reader) -> None:
+        next_customer = self._number(reader, b"next_customer", 1)
+        self.applied = self._number(reader, b"applied", 0)
+        if reader.get("meta", b"signing_key") is None:
+            self._add("The store's signing key", "it is missing")
+        catalog = catalogs.loaded(reader.items("catalog"))
+        named = self._profiles(reader, catalog, next_customer)
+        for database in ("contacts", "events"):
+            for key, _ in reader.items(database):
+                customer = int.from_bytes(key, "little")
+                if reader.get_customer("profiles", customer) is None:
+                    self._add(f"Customer {customer}'s entry in {database}", "there is no record to it")
+        joined = self._joined(reader)
+        self.identifiers = reader.count("identifiers") - joined
+        if self.identifiers != named:
+            self._left_over(reader)
+
+    def _number(self, reader: Reader, key: bytes, default: int) -> int:
+        data = reader.get("meta", key)
+        if data is None:
+            return default
+        try:
+            return msgspec.msgpack.decode(data, type=int)
+        except msgspec.DecodeError as error:
+            self._add(f"The store's counter {key.decode()}", str(error))
+            return default
+
+    def _profiles(self, reader: Reader, catalog: Catalog, next_customer: int) -> int:
+        """Read every customer; how many identifiers their records name."""
+        named = 0
+        numbers = {entry.name: entry.number for entry in catalog.namespaces.values()}
+        for key, _ in reader.items("profiles"):
+            customer = int.from_bytes(key, "little")
+            self.customers += 1
+            if self._progress is not None and self.customers % TOLD_EVERY == 0:
+                self._progress("customers", self.customers)
+            if not 0 < customer < next_customer:
+                self._add(f"Customer {customer}", f"the next customer's id is {next_customer}, so this one was never given")
+            try:
+                profile = profiles.read(reader, catalog, customer)
+            except StoreCorrupt as error:
+                self._fault(error)
+                continue
+            assert profile is not None, "one snapshot"
+            for identifier in profile.identifiers:
+                named += 1
+                number = numbers[identifier.namespace]
+                owner = reader.customer(number, identifier.value.encode())
+                if owner != customer:
+                    leads = "nobody" if owner is None else f"customer {owner}"
+                    self._add(f"Customer {customer}", f"an identifier of namespace {identifier.namespace} leads to {leads}")
+        return named
+
+    def _joined(self, reader: Reader) -> int:
+        """Follow the ids that were joined; how many there are."""
+        following: dict[int, int] = {}
+        for key, value in reader.items("identifiers", JOINED):
+            if not key.startswith(JOINED):
+                break
+            following[struct.unpack(">Q", key[2:])[0]] = int.from_bytes(value[:8], "little")
+        for absorbed, first in following.items():
+            survivor, stations = first, 0
+            while survivor in following and stations <= len(following):
+                survivor, stations = following[survivor], stations + 1
+            if reader.get_customer("profiles", survivor) is None:
+                self._add(f"Customer {absorbed}, who was joined,", f"leads to customer {survivor}, who is not there")
+        return len(following)
+
+    def _left_over(self, reader: Reader) -> None:
+        """Name the identifiers that lead to a customer whose record does not have them."""
+        from core.hub.record import Record
+
+        for key, value in reader.items("identifiers"):
+            if key.startswith(JOINED):
+                continue
+            customer = int.from_bytes(value[:8], "little")
+            data = reader.get_customer("profiles", customer)
+            number = struct.unpack(">H", key[:2])[0]
+            if data is None:
+                self._add(f"An identifier of namespace {number}", f"it leads to customer {customer}, who is not there")
+            elif (number, key[2:]) not in Record(data, f"Customer {customer}'s record").identifiers:
+                self._add(f"An identifier of namespace {number}", f"it leads to customer {customer}, who does not have it")
+
+    def _fault(self, error: RapportError) -> None:
+        facts = error.metadata
+        self._add(facts.get("what", "The store"), facts.get("problem", error.message), error.hint or _REPAIR)
+
+    def _add(self, what: str, problem: str, hint: str = _REPAIR) -> None:
+        self.faults.append(Fault(what, problem, hint))
+        if len(self.faults) >= FAULTS:
+            raise _Full
+
+
+def check(environment: Environment, progress: Progress | None = None) -> Checked:
+    """Look at everything in the newest committed state; what is wrong is in ``faults``, at most `FAULTS` of them.
+
+    Reads the whole store: minutes for millions of customers. ``progress`` is called with what is counted and how many.
+    No fault names an identifier's value.
+    """
+    run = _Check(environment, progress)
+    run.run()
+    return Checked(run.entries, run.customers, run.identifiers, run.applied, tuple(run.faults))

@@ -1,0 +1,1 @@
+JOINED: bytes  # how keys of joined customers' ids begin, in the database of identifiers

@@ -1,0 +1,235 @@
+"""Backup, restore and compaction: whole stores copied, proven, and moved into place by one rename.
+
+A backup is taken by a process of its own that reads beside the server: LMDB gives it a snapshot, so the server neither
+waits nor knows, and a fault in the copier cannot reach it. While the snapshot is held, pages freed since are not reused, so
+the store's file may grow by what is written meanwhile. A backup holds a complete data.mdb and backup.json, which is
+written last and under a name that only a finished backup gets.
+
+Compaction is offline: it holds rapport.lock, copies into the folder `making`, and exchanges the file. LMDB's lock.mdb
+knows the number of the last transaction, which a new file does not continue, so it goes with the old file; no process can
+open between the two steps, because opening takes a shared lock on the folder. A process that reads meanwhile keeps the
+old file until it closes. Killed anywhere, a store is wholly the old or wholly the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from core import limits
+from core.errors import RestoreRefused, StoreUnavailable
+from core.hub.copying import copy
+from core.hub.environment import FORMAT_VERSION, Environment, open_environment
+
+MANIFEST = "backup.json"
+PART = ".part"
+_CHUNK = 1 << 20
+
+Progress = Callable[[int], object]
+
+
+class Backup(msgspec.Struct, frozen=True, kw_only=True):
+    """What backup.json says. ``seq`` is the last mutation in it, ``at`` when it was taken (ISO, UTC)."""
+
+    format: int
+    seq: int
+    at: str
+    bytes: int
+    sha256: str
+    entries: int
+
+
+def backup(store: str, into: str, *, now_us: int, progress: Progress | None = None) -> tuple[Path, Backup]:
+    """Copy the store folder ``store`` as of now into a new folder under ``into``, which is made where its parent exists.
+
+    Works beside a server that serves it. Returns the backup's folder and its manifest, once all of it is durable and was
+    read back. Leftovers of backups that were cut off are removed. Raises StoreUnavailable, StoreCorrupt, StoreFull.
+    """
+    target = Path(into)
+    source = Path(store).resolve()
+    if target.resolve() == source or source in target.resolve().parents:
+        raise StoreUnavailable(into, "it is inside the store that is to be saved", "Name a folder elsewhere, on another disk.")
+    with _failing(into):
+        target.mkdir(mode=0o700, exist_ok=True)
+    with _alone(target):
+        for left in target.glob(f"*{PART}"):
+            shutil.rmtree(left, ignore_errors=True)
+        environment = open_environment(store, read_only=True)
+        try:
+            # A backup that was killed left its slot, for which the server would keep every page freed since.
+            environment.clear_readers()
+            with environment.reader() as reader:
+                seq = msgspec.msgpack.decode(reader.get("meta", b"applied") or b"\x00", type=int)
+                taken = datetime.fromtimestamp(now_us / 1e6, UTC)
+                name = f"{taken:%Y%m%dT%H%M%SZ}-{seq}"
+                part = target / (name + PART)
+                if (target / name).exists():
+                    raise StoreUnavailable(str(target / name), "this state was saved a moment ago", "Use that backup.")
+                with _failing(into):
+                    entries = copy(reader, str(part), progress)
+        finally:
+            environment.close()
+        with _failing(into):
+            _prove(part)
+            file = part / "data.mdb"
+            manifest = Backup(
+                format=FORMAT_VERSION, seq=seq, at=f"{taken:%Y-%m-%dT%H:%M:%SZ}", bytes=file.stat().st_size,
+                sha256=_digest(file), entries=entries,
+            )
+            _write(part / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+            _sync(part)
+            part.rename(target / name)
+            _sync(target)
+    return target / name, manifest
+
+
+def restore(saved: str, into: str) -> Backup:
+    """Make a store folder ``into``, which must not exist or be empty, from a backup's folder; its manifest.
+
+    The bytes are compared with the manifest's digest and read through before the folder gets its name. Raises
+    RestoreRefused with what to do.
+    """
+    source, target = Path(saved), Path(into)
+    manifest = _manifest(source)
+    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+        raise RestoreRefused(into, "there is something in it already",
+                             "Name a new folder; point store.path at it, or move the old folder away first.")
+    if not target.absolute().parent.is_dir():
+        raise RestoreRefused(into, f"the folder {target.absolute().parent} does not exist", "Create it first.")
+    part = target.absolute().with_name(target.name + PART)
+    with _failing(into):
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(mode=0o700)
+        try:
+            digest = _copied(source / "data.mdb", part / "data.mdb")
+            if digest != manifest.sha256:
+                raise RestoreRefused(saved, "data.mdb is not what was saved: its SHA-256 differs from backup.json's",
+                                     "Use another backup; this one was changed or damaged.")
+            _prove(part)
+            _sync(part)
+            part.rename(target)
+            _sync(target.absolute().parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return manifest
+
+
+def compact(store: str, *, map_bytes: int = limits.MAP_BYTES, progress: Progress | None = None) -> tuple[int, int]:
+    """Rewrite the store so that its files hold what is live and nothing else; its bytes before and after.
+
+    Needs the store to itself (stop the server) and room for a second copy. Raises StoreUnavailable while a server has it
+    open, StoreCorrupt where a record is damaged (nothing is changed then), StoreFull.
+    """
+    environment = open_environment(store, map_bytes=map_bytes)
+    making = Path(store, "making")
+    file = Path(store, "data.mdb")
+    try:
+        before = file.stat().st_size
+        with _failing(store):
+            with environment.reader() as reader:
+                copy(reader, str(making), progress)
+            with _alone(Path(store), wait=True):
+                Path(store, "lock.mdb").unlink(missing_ok=True)
+                (making / "data.mdb").rename(file)
+                _sync(Path(store))
+        return before, file.stat().st_size
+    finally:
+        environment.close()
+        shutil.rmtree(making, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _failing(path: str) -> Iterator[None]:
+    """The system's errors about files as the store's own."""
+    try:
+        yield
+    except OSError as error:
+        from core.hub.lmdb import error_of
+
+        raise error_of(error.errno or 5, str(error.filename or path), False) from error
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Hold the folder's own lock: one backup into it at a time, and nobody opens a store in it meanwhile."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StoreUnavailable(str(folder), "another backup into it is running", "Wait for it, or name another folder.") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _manifest(folder: Path) -> Backup:
+    if not folder.is_dir():
+        raise RestoreRefused(str(folder), "there is no such folder", "Name one of the folders that rapport store backup made.")
+    if folder.name.endswith(PART):
+        raise RestoreRefused(str(folder), "this backup was cut off", "Use a folder without .part in its name.")
+    try:
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Backup)
+    except FileNotFoundError:
+        raise RestoreRefused(str(folder), f"it holds no {MANIFEST}",
+                             "Name the folder of one backup: FOLDER/<time>-<number>.") from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise RestoreRefused(str(folder), f"{MANIFEST} cannot be read: {error}", "Use another backup.") from error
+    if manifest.format != FORMAT_VERSION:
+        raise RestoreRefused(str(folder), f"its format is {manifest.format}; this Rapport reads format {FORMAT_VERSION}",
+                             "Restore it with the release that made it.")
+    if not (folder / "data.mdb").is_file():
+        raise RestoreRefused(str(folder), "its data.mdb is missing", "Use another backup.")
+    return manifest
+
+
+def _prove(folder: Path) -> None:
+    """Open what was written and read it through; nothing of that stays in the folder."""
+    environment: Environment = open_environment(str(folder), read_only=True)
+    try:
+        environment.verify()
+    finally:
+        environment.close()
+        (folder / "lock.mdb").unlink(missing_ok=True)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _copied(source: Path, target: Path) -> str:
+    """Copy a file durably; the digest of what was read."""
+    digest = hashlib.sha256()
+    with source.open("rb") as reading, target.open("wb") as writing:
+        while chunk := reading.read(_CHUNK):
+            digest.update(chunk)
+            writing.write(chunk)
+        writing.flush()
+        os.fsync(writing.fileno())
+    target.chmod(0o600)
+    return digest.hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,100 @@
+"""The store's keeper from the command line, beside a server as people run it: export, erase, check, backup, restore, compact."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from protos.rapport.v1 import decision_pb2, decision_pb2_grpc, values_pb2
+from tests.running import BOUND_SECONDS, ROOT, Server, write_starter
+
+
+def rapport(folder: Path, *arguments: str, server: str = "") -> tuple[int, str, str]:
+    """Run a command in the server's folder: exit code, standard output, standard error."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAPPORT_")}
+    more = {"RAPPORT_SERVER": server} if server else {}
+    done = subprocess.run(
+        [sys.executable, "-m", "server.cli.main", *arguments],
+        cwd=folder, env={**inherited, "PYTHONPATH": str(ROOT), **more}, capture_output=True, text=True,
+        timeout=BOUND_SECONDS, check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def known(address: str, value: str) -> bool:
+    """Whether a decision on a connection of its own knows the customer."""
+    request = decision_pb2.DecideRequest(
+        identifiers=[values_pb2.Identifier(namespace="crm", value=value)],
+        channel="web",
+        placements=[decision_pb2.PlacementRequest(name="home_hero", slots=1)],
+        deferred=True,
+    )
+    with grpc.insecure_channel(address) as channel:
+        return decision_pb2_grpc.DecisionServiceStub(channel).Decide(request, timeout=BOUND_SECONDS).known
+
+
+def test_a_customer_is_exported_saved_erased_and_gone_from_every_file(tmp_path: Path) -> None:
+    """Scenario 20, with the commands that the README gives."""
+    folder = write_starter(tmp_path)
+    server = Server(folder)
+    try:
+        listening: dict[str, Any] = server.until("listening")
+        server.until("ready")
+        decisions, control = listening["listen_decisions"], listening["listen_control"]
+        for name in ("person-to-forget", "person-who-stays"):
+            said = rapport(folder, "profile", "set", "-i", f"crm={name}", "age=44", f"first_name=Text-of-{name}", server=control)
+            assert said[0] == 0, said
+            code, _, err = rapport(folder, "profile", "open-case", "-i", f"crm={name}", "--kind", "complaint", "--key", "7",
+                                   server=control)
+            assert code == 0, err
+        code, out, err = rapport(folder, "profile", "export", "-i", "crm=person-to-forget", server=control)
+        assert code == 0, err
+        exported = json.loads(out)
+        assert exported["identifiers"] == [{"namespace": "crm", "value": "person-to-forget"}]
+        assert exported["attributes"] == {"age": 44, "first_name": "Text-of-person-to-forget"}
+        assert [case["kind"] for case in exported["cases"]] == ["complaint"]
+        assert exported["cases"][0]["opened"].endswith("Z")
+        assert exported["cases"][0]["closed"] is None
+
+        code, out, err = rapport(folder, "store", "backup", "backups", "--json")
+        assert code == 0, err
+        saved = json.loads(out)
+        code, out, err = rapport(folder, "store", "check", "--json")
+        assert (code, json.loads(out)["sound"], json.loads(out)["customers"]) == (0, True, 2), err
+        code, out, err = rapport(folder, "store", "status", "--json")
+        assert (code, json.loads(out)["customers"], json.loads(out)["alarm"]) == (0, 2, ""), err
+        code, _, err = rapport(folder, "store", "compact")
+        assert (code, "has it open for writing" in err) == (69, True), err
+
+        assert known(decisions, "person-to-forget")
+        erase = ("profile", "erase", "-i", "crm=person-to-forget", "--request", "DSR-7", "--yes")
+        code, _, err = rapport(folder, *erase, server=control)
+        assert code == 0, err
+        assert not known(decisions, "person-to-forget")
+        assert known(decisions, "person-who-stays")
+        assert rapport(folder, *erase, server=control)[0] == 66
+        code, out, _ = rapport(folder, "store", "audit", "--json")
+        assert [(each["action"], each["request"]) for each in json.loads(out)["entries"]] == [("erase", "DSR-7")]
+        assert server.end() == 0
+    finally:
+        server.process.kill()
+        server.process.wait(BOUND_SECONDS)
+        log = server.rest()
+        server.close()
+    assert "person-to-forget" not in log
+
+    assert rapport(folder, "store", "compact")[0] == 0
+    for file in (folder / "store").rglob("*"):
+        assert b"person-to-forget" not in file.read_bytes(), file
+    code, out, err = rapport(folder, "store", "restore", saved["backup"], "--into", "restored", "--json")
+    assert (code, json.loads(out)["seq"]) == (0, saved["seq"]), err
+    code, out, err = rapport(folder, "store", "check", "restored", "--json")
+    assert (code, json.loads(out)["customers"]) == (0, 2), err
+    code, _, err = rapport(folder, "store", "restore", saved["backup"], "--into", "restored")
+    assert (code, "something in it already" in err) == (74, True), err

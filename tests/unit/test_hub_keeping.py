@@ -1,0 +1,280 @@
+"""Copying, checking, backup, restore, compaction and erasure of a store."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from core.decision import Identifier
+from core.errors import BadValue, NotFound, RestoreRefused, StoreError, StoreUnavailable
+from core.hub import keeping
+from core.hub.checking import Checked, check
+from core.hub.environment import DATABASES, open_environment
+from core.hub.mutations import (
+    Erase,
+    Join,
+    OpenCase,
+    Outcome,
+    OutcomeStatus,
+    RecordedEvent,
+    RecordEvents,
+    RecordOutcomes,
+    SetConsent,
+    Upsert,
+)
+from core.hub.saved import AuditEntry
+from core.hub.store import Store
+from core.schema import EventType, Field, Namespace, Schema, ValueType
+
+ROOT = Path(__file__).parents[2]
+NOW = 1_790_000_000_000_000
+SCHEMA = Schema(
+    attributes={"age": Field("age", ValueType.INT), "note": Field("note", ValueType.STRING)},
+    namespaces={"crm": Namespace("crm", trust=100), "web": Namespace("web", trust=10)},
+    events={"visit": EventType("visit", (Field("page", ValueType.STRING),))},
+    purposes=("sales",),
+    case_kinds=("complaint",),
+)
+
+
+def who(number: int, namespace: str = "crm") -> tuple[Identifier, ...]:
+    return (Identifier(namespace, f"person-{number}-number"),)
+
+
+def fill(store: Store, count: int = 300) -> None:
+    """Customers with every kind of thing, lists of several pages, some joined, some rewritten."""
+    store.declare(SCHEMA, ["offer"], ["web"])
+    pending = []
+    for round_ in range(2):
+        for n in range(count):
+            note = f"secret-of-{n}-round-{round_}-" + "x" * (n % 7 * 150)
+            pending.append(store.submit(Upsert(identifiers=who(n), attributes={"age": n, "note": note}, at_us=1)))
+            event = RecordedEvent(type="visit", key=f"{n}/{round_}", at_us=n + 1, fields={"page": f"page-seen-by-{n}-{round_}"})
+            pending.append(store.submit(RecordEvents(identifiers=who(n), events=(event,))))
+            shown = Outcome(identifiers=who(n), offer="offer", outcome="shown", at_us=n + 1, instance=2 * n + round_ + 1)
+            pending.append(store.submit(RecordOutcomes(outcomes=(shown,))))
+    for future in pending:
+        future.result()
+    for n in range(0, count, 10):
+        store.apply(Upsert(identifiers=who(n, "web"), attributes={}, at_us=1))
+        store.apply(Join(identifiers=who(n) + who(n, "web"), at_us=2))
+        store.apply(SetConsent(identifiers=who(n), purpose="sales", granted=True, at_us=3))
+        store.apply(OpenCase(identifiers=who(n), kind="complaint", key=f"case-{n}", at_us=3))
+
+
+def everything(path: Path) -> dict[str, list[tuple[bytes, bytes]]]:
+    environment = open_environment(str(path), read_only=True)
+    try:
+        with environment.reader() as reader:
+            return {name: list(reader.items(name)) for name in DATABASES}
+    finally:
+        environment.close()
+
+
+def checked(path: Path) -> Checked:
+    environment = open_environment(str(path), read_only=True)
+    try:
+        return check(environment)
+    finally:
+        environment.close()
+
+
+def holders(folder: Path, text: str) -> list[str]:
+    """The files under ``folder`` in which the text's bytes are."""
+    return [str(file) for file in folder.rglob("*") if file.is_file() and text.encode() in file.read_bytes()]
+
+
+def test_a_backup_taken_beside_the_writer_is_the_store_and_is_restored_whole(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s") as store:
+        fill(store)
+        done = subprocess.run(
+            [sys.executable, "-c", "import sys; from core.hub.keeping import backup; "
+             "print(backup(sys.argv[1], sys.argv[2], now_us=int(sys.argv[3]))[0].name)",
+             str(tmp_path / "s"), str(tmp_path / "b"), str(NOW)],
+            cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        seq = store.applied
+        store.apply(Upsert(identifiers=who(0), attributes={"note": "later"}, at_us=9))
+    saved = tmp_path / "b" / done.stdout.strip()
+    assert saved.name == f"20260921T141320Z-{seq}"
+    assert sorted(path.name for path in saved.iterdir()) == ["backup.json", "data.mdb"]
+    assert keeping.restore(str(saved), str(tmp_path / "r")).seq == seq
+    with Store.open(tmp_path / "r") as store:
+        assert store.applied == seq
+        profile = store.profile(who(0))
+        assert profile is not None
+        assert profile.attributes["note"] != "later"
+    original, restored = everything(tmp_path / "s"), everything(tmp_path / "r")
+    assert {name: len(rows) for name, rows in original.items()} == {name: len(rows) for name, rows in restored.items()}
+    assert original["events"] == restored["events"]
+    assert checked(tmp_path / "r").faults == ()
+
+
+def test_a_changed_backup_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 30)
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    data = bytearray((saved / "data.mdb").read_bytes())
+    data[len(data) // 2] ^= 1
+    (saved / "data.mdb").write_bytes(data)
+    with pytest.raises(RestoreRefused, match="SHA-256 differs"):
+        keeping.restore(str(saved), str(tmp_path / "r"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "s"]
+
+
+def test_restore_says_what_is_in_the_way(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 3)
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    with pytest.raises(RestoreRefused, match="something in it already"):
+        keeping.restore(str(saved), str(tmp_path / "s"))
+    with pytest.raises(RestoreRefused, match=r"holds no backup\.json"):
+        keeping.restore(str(tmp_path / "b"), str(tmp_path / "r"))
+    with pytest.raises(RestoreRefused, match="no such folder"):
+        keeping.restore(str(tmp_path / "none"), str(tmp_path / "r"))
+    with pytest.raises(RestoreRefused, match="does not exist"):
+        keeping.restore(str(saved), str(tmp_path / "none" / "r"))
+    with pytest.raises(StoreUnavailable, match="saved a moment ago"):
+        keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    with pytest.raises(StoreUnavailable, match="inside the store"):
+        keeping.backup(str(tmp_path / "s"), str(tmp_path / "s" / "b"), now_us=NOW)
+
+
+def test_compaction_keeps_every_entry_and_is_refused_beside_a_writer(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s") as store:
+        fill(store)
+        with pytest.raises(StoreUnavailable, match="has it open"):
+            keeping.compact(str(tmp_path / "s"))
+    before = everything(tmp_path / "s")
+    was, became = keeping.compact(str(tmp_path / "s"))
+    assert became < was
+    assert everything(tmp_path / "s") == before
+    with Store.open(tmp_path / "s") as store:
+        assert not store.apply(Upsert(identifiers=who(1), attributes={"age": 7}, at_us=4)).created
+    assert checked(tmp_path / "s").faults == ()
+
+
+def test_erased_bytes_are_in_no_file_after_compaction(tmp_path: Path) -> None:
+    """Scenario 20. Ids that were joined into the erased customer lead nowhere; all others are as they were."""
+    erased = (0, 17, 40, 299)
+    with Store.open(tmp_path / "s") as store:
+        fill(store)
+        ids = [store.customer(who(n)) for n in erased]
+        kept = {n: store.profile(who(n)) for n in range(300) if n not in erased}
+        for n in erased:
+            store.apply(Erase(identifiers=who(n), request=f"request {n}", at_us=NOW))
+            assert store.profile(who(n)) is None
+            assert store.profile(who(n, "web")) is None
+            with pytest.raises(NotFound):
+                store.apply(Erase(identifiers=who(n), at_us=NOW))
+        for customer in ids:
+            assert customer is not None
+            late = Outcome(customer=customer, offer="offer", outcome="clicked", at_us=5, instance=999)
+            assert store.apply(RecordOutcomes(outcomes=(late,))) == (OutcomeStatus.UNKNOWN_CUSTOMER,)
+        assert store.audit() == tuple(AuditEntry("erase", NOW, f"request {n}") for n in erased)
+        assert {n: store.profile(who(n)) for n in kept} == kept
+    texts = [text for n in erased for text in (f"person-{n}-number", f"secret-of-{n}-", f"page-seen-by-{n}-")]
+    assert any(holders(tmp_path / "s", text) for text in texts), "nothing was left to remove: the test proves nothing"
+    keeping.compact(str(tmp_path / "s"))
+    for text in texts:
+        assert holders(tmp_path, text) == []
+    assert checked(tmp_path / "s").faults == ()
+    with Store.open(tmp_path / "s") as store:
+        assert {n: store.profile(who(n)) for n in kept} == kept
+        made = store.apply(Upsert(identifiers=who(0), attributes={}, at_us=NOW))
+        assert made.created
+        assert made.customer not in ids
+        profile = store.profile(who(0))
+        assert profile is not None
+        assert (profile.attributes, profile.events, profile.contacts, profile.cases, profile.consents) == ({}, (), (), (), ())
+
+
+def test_identifiers_of_two_customers_erase_nobody(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 3)
+        with pytest.raises(BadValue, match="lead to 2 customers"):
+            store.apply(Erase(identifiers=who(1) + who(2), at_us=NOW))
+        assert store.customer_count() == 3
+
+
+def damaged(path: Path, database: str, key: bytes, value: bytes | None) -> None:
+    """Write an entry as only a fault of ours could, with LMDB's own binding in a process of its own."""
+    code = (
+        "import lmdb, sys; env = lmdb.open(sys.argv[1], max_dbs=32, map_size=1 << 30); "
+        "integer = sys.argv[2] in ('profiles', 'contacts', 'events'); "
+        "db = env.open_db(sys.argv[2].encode(), integerkey=integer); "
+        "key, value = bytes.fromhex(sys.argv[3]), bytes.fromhex(sys.argv[4]); txn = env.begin(db=db, write=True); "
+        "done = txn.put(key, value) if value else txn.delete(key); txn.commit(); assert done"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), database, key.hex(), (value or b"").hex()],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("database", "key", "value", "told"),
+    [
+        ("profiles", struct.pack("<Q", 2), None, "is not there"),
+        ("profiles", struct.pack("<Q", 2), None, "no record to it"),
+        ("identifiers", b"\x00\x01person-1-number", None, "leads to nobody"),
+        ("identifiers", b"\x00\x01stranger", struct.pack("<Q", 2), "does not have it"),
+        ("identifiers", b"\x00\x00" + struct.pack(">Q", 77), struct.pack("<Q", 99), "who is not there"),
+        ("meta", b"next_customer", msgspec.msgpack.encode(2), "was never given"),
+        ("catalog", b"purposes", msgspec.msgpack.encode([]), "which was never given"),
+    ],
+)
+def test_the_check_names_what_does_not_fit(tmp_path: Path, database: str, key: bytes, value: bytes | None, told: str) -> None:
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 11)
+    assert checked(tmp_path / "s").faults == ()
+    damaged(tmp_path / "s", database, key, value)
+    faults = checked(tmp_path / "s").faults
+    assert any(told in fault.problem for fault in faults), faults
+    assert not any("-number" in fault.problem + fault.what for fault in faults)
+
+
+def test_a_reader_that_was_killed_is_cleared_and_a_living_one_is_told(tmp_path: Path) -> None:
+    code = (
+        "import sys; from core.hub.environment import open_environment\n"
+        "environment = open_environment(sys.argv[1], read_only=True)\n"
+        "reader = environment.reader()\nprint('reading', flush=True)\nsys.stdin.read()"
+    )
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 3)
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "s")], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "reading\n"
+            assert any(process == child.pid and reads is not None for process, reads in store.environment.readers())
+            child.kill()
+            child.wait()
+        assert store.environment.clear_readers() == 1
+        assert not any(process == child.pid for process, _ in store.environment.readers())
+        with store.environment.reader():
+            assert any(process == os.getpid() and reads is not None for process, reads in store.environment.readers())
+        assert store.environment.free_pages() > 0
+
+
+def test_a_compaction_that_was_cut_off_leaves_no_second_copy(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 3)
+    (tmp_path / "s" / "making").mkdir()
+    (tmp_path / "s" / "making" / "data.mdb").write_bytes((tmp_path / "s" / "data.mdb").read_bytes())
+    with Store.open(tmp_path / "s"):
+        assert not (tmp_path / "s" / "making").exists()
+
+
+def test_a_store_that_is_not_there_is_told(tmp_path: Path) -> None:
+    for act in (keeping.compact, lambda path: keeping.backup(path, str(tmp_path / "b"), now_us=NOW)):
+        with pytest.raises(StoreError):
+            act(str(tmp_path / "none" / "s"))
