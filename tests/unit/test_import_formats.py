@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import gzip
+import contextlib
 import os
 import random
 from collections.abc import Iterator
@@ -192,11 +193,8 @@ def test_bytes_flipped_anywhere_never_do_more_than_refuse(store: Store, tmp_path
         data = bytearray(whole)
         for _ in range(chance.randrange(1, 4)):
             data[chance.randrange(4, len(data) - 4)] = chance.randrange(256)
-        try:
+        with contextlib.suppress(ImportRefused):
             report = run(store, PEOPLE, path, bytes(data))
-        except ImportRefused as error:
-            assert str(path) in str(error)
-        else:
             assert report.rows == report.applied + report.rejected
 
 
