@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gzip
-import contextlib
 import os
 import random
 from collections.abc import Iterator
