@@ -91,6 +91,32 @@ class BadValue(RequestError):
         super().__init__(f"{field}: {problem}.", hint=hint, field=field, problem=problem)
 
 
+class IdentityConflict(RequestError):
+    """Identifiers that cannot be of one person: two of a namespace in which a customer has at most one."""
+
+    reason = "IDENTITY_CONFLICT"
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(
+            f"The identifiers are not of one person: they would have two of namespace '{namespace}', which is single.",
+            hint="Look at each with rapport profile show; nothing was joined.", namespace=namespace,
+        )
+
+
+class SourceNotAllowed(RequestError):
+    """A source sets an attribute that the program lets others set."""
+
+    reason = "SOURCE_NOT_ALLOWED"
+
+    def __init__(self, attribute: str, source: str, allowed: Iterable[str]) -> None:
+        named = ", ".join(allowed)
+        said = f"source '{source}' may not set it" if source else "it was sent without a source"
+        super().__init__(
+            f"Attribute {attribute}: {said}.", hint=f"Its sources are {named}.",
+            attribute=attribute, source=source, allowed=named,
+        )
+
+
 class TooLarge(RequestError):
     """More of something than its limit allows."""
 

@@ -33,6 +33,8 @@ CODES: Final[dict[type[errors.RapportError], grpc.StatusCode]] = {
     errors.UnknownName: grpc.StatusCode.INVALID_ARGUMENT,
     errors.BadValue: grpc.StatusCode.INVALID_ARGUMENT,
     errors.TooLarge: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.IdentityConflict: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.SourceNotAllowed: grpc.StatusCode.INVALID_ARGUMENT,
     errors.HistoryFull: grpc.StatusCode.INVALID_ARGUMENT,
     errors.BadToken: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from msgspec.structs import replace
 
 from core.decision import DecideAnswer, DecidedOffer, DecideRequest, Event, Identifier
-from core.errors import UnknownName
+from core.errors import IdentityConflict, SourceNotAllowed, UnknownName
 from core.outcomes import Outcome, OutcomeStatus
 from core.programs.program import Program
-from core.schema import STANDARD_OUTCOMES, AnyValue, Namespace, Normaliser
+from core.schema import STANDARD_OUTCOMES, AnyValue, Money, Namespace, Normaliser, SourceRule
 from tests.oracle import Case, Contact, OracleCustomer, OracleModel, decide
 
 # How wrong a caller's clock may be, and how long after its expiry an instance's late reports are taken.
@@ -28,6 +29,7 @@ class _Person:
     """One customer, by everything that may change."""
 
     attributes: dict[str, AnyValue] = field(default_factory=dict)
+    said: dict[str, dict[str, tuple[int, AnyValue | None]]] = field(default_factory=dict)  # attribute, source: the newest
     consents: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
     cases: dict[tuple[str, str], Case] = field(default_factory=dict)
     contacts: dict[tuple[object, ...], Contact] = field(default_factory=dict)
@@ -94,9 +96,16 @@ class OracleHub:
         number = self.find(identifiers)
         return self._people[number].profile() if number else None
 
-    def _ensure(self, identifiers: Sequence[Identifier]) -> _Person:
-        """The customer meant, made when nobody is known; identifiers that nobody has are added."""
+    def _ensure(self, identifiers: Sequence[Identifier], *, claimed: bool = False) -> _Person:
+        """The customer meant, made when nobody is known; identifiers that nobody has are added.
+
+        Of what is only claimed, those whose claims must be verified are not, unless he would have none.
+        """
         number = self.find(identifiers) or len(self._people) + 1
+        if claimed:
+            spaces = self.program.schema.namespaces
+            plain = [one for one in identifiers if not spaces[one.namespace].verified]
+            identifiers = plain or ([] if number in self._people else identifiers[:1])
         for one in identifiers:
             key = (one.namespace, normalise(self.program.schema.namespaces[one.namespace], one.value))
             self._index.setdefault(key, number)
@@ -104,11 +113,57 @@ class OracleHub:
 
     # --- what is told ---
 
-    def upsert(self, identifiers: Sequence[Identifier], attributes: Mapping[str, AnyValue]) -> None:
-        self._ensure(identifiers).attributes.update(attributes)
+    def upsert(
+        self, identifiers: Sequence[Identifier], attributes: Mapping[str, AnyValue | None], at_us: int = 0, source: str = ""
+    ) -> None:
+        for name in attributes:
+            allowed = self.program.schema.attributes[name].sources
+            if allowed and source not in allowed:
+                raise SourceNotAllowed(name, source, allowed)
+        person = self._ensure(identifiers)
+        for name, value in attributes.items():
+            if self.program.schema.attributes[name].sources:
+                newest, _ = person.said.setdefault(name, {}).get(source, (at_us, None))
+                if at_us >= newest:
+                    person.said[name][source] = (at_us, value)
+            held = self._holds(person, name) if name in person.said else value
+            person.attributes.pop(name, None)
+            if held is not None:
+                person.attributes[name] = held
+
+    def _holds(self, person: _Person, name: str) -> AnyValue | None:
+        """What the sources of an attribute come to."""
+        declared = self.program.schema.attributes[name]
+        said = [(source, *person.said[name][source]) for source in declared.sources if source in person.said[name]]
+        if declared.rule is SourceRule.LATEST:
+            newest = max(at for _, at, _ in said)
+            return next(value for _, at, value in said if at == newest)
+        values: list[Any] = [value for _, _, value in said if value is not None]
+        if not values:
+            return None
+        match declared.rule:
+            case SourceRule.PRECEDENCE:
+                found = values[0]
+            case SourceRule.UNION:
+                found = frozenset().union(*values)
+            case SourceRule.MAX:
+                found = Money(max(one.minor for one in values), declared.currency) if declared.currency else max(values)
+            case SourceRule.SUM:
+                found = Money(sum(one.minor for one in values), declared.currency) if declared.currency else sum(values)
+        return cast(AnyValue, found)
+
+    def provenance(
+        self, identifiers: Sequence[Identifier], attribute: str
+    ) -> tuple[AnyValue | None, str, list[tuple[str, int, AnyValue | None]]]:
+        """What holds, the rule, and what each source says."""
+        person = self._people[self.find(identifiers)]
+        declared = self.program.schema.attributes[attribute]
+        said = person.said.get(attribute, {})
+        told = [(source, *said[source]) for source in declared.sources if source in said]
+        return person.attributes.get(attribute), declared.rule.value, told
 
     def tell(self, identifiers: Sequence[Identifier], events: Iterable[Event], at_us: int) -> None:
-        person = self._ensure(identifiers)
+        person = self._ensure(identifiers, claimed=True)
         for event in events:
             when = at_us if event.at_us is None else event.at_us
             person.events.setdefault((event.type, event.key), Event(event.type, event.key, when, event.fields))
@@ -140,11 +195,26 @@ class OracleHub:
     def join(self, identifiers: Sequence[Identifier]) -> None:
         """Make one of all customers that these identifiers name: the most trusted one's survives."""
         survivor = self.find(identifiers)
+        named = {(one.namespace, normalise(self.program.schema.namespaces[one.namespace], one.value)) for one in identifiers}
+        theirs = {self.find([one]) for one in identifiers} - {0}
+        named |= {key for key, number in self._index.items() if number in theirs}
+        for space in self.program.schema.namespaces.values():
+            if space.single and sum(namespace == space.name for namespace, _ in named) > 1:
+                raise IdentityConflict(space.name)
         self._ensure(identifiers)
         others = {self.find([one]) for one in identifiers} - {survivor}
         for other in sorted(others):
             kept, gone = self._people[survivor], self._people[other]
             kept.attributes = gone.attributes | kept.attributes
+            for name, told in gone.said.items():
+                for source, (at, value) in told.items():
+                    mine = kept.said.setdefault(name, {})
+                    if source not in mine or mine[source][0] < at:
+                        mine[source] = (at, value)
+            for name in kept.said:
+                kept.attributes.pop(name, None)
+                if (held := self._holds(kept, name)) is not None:
+                    kept.attributes[name] = held
             for where, entry in gone.consents.items():
                 if where not in kept.consents or kept.consents[where][0] < entry[0]:
                     kept.consents[where] = entry
@@ -187,7 +257,7 @@ class OracleHub:
             return OutcomeStatus.REFUSED
         if at_us > instance.expires_us or now_us > instance.expires_us + LATE_US:
             return OutcomeStatus.UNKNOWN
-        contacts = self._ensure(instance.identifiers).contacts
+        contacts = self._ensure(instance.identifiers, claimed=True).contacts
         key = (outcome.token, outcome.outcome, outcome.key)
         if key in contacts:
             return OutcomeStatus.DUPLICATE

@@ -28,6 +28,7 @@ cdef class Applier:
     cdef dict records  # changes of the mutation at hand: customer -> record, None deletes
     cdef dict contacts  # customer -> contact list, None deletes
     cdef dict events  # customer -> event list, None deletes
+    cdef dict origins  # customer -> what sources say of him, None deletes
     cdef dict identifiers  # key -> customer
     cdef dict programs  # key -> bytes
     cdef uint64_t first_new  # customers from this id on were made by the mutation at hand
@@ -47,6 +48,10 @@ cdef class Applier:
     cdef bytes record(self, uint64_t customer)
     cdef bytes contact_list(self, uint64_t customer)
     cdef bytes event_list(self, uint64_t customer)
+    cdef bytes origin_list(self, uint64_t customer)
+    # Into `sourced`, {customer: origins} of what changed: `given` holds (setter, checked value) of one source at one time.
+    # Values that take effect are set in the builder, which must hold the customer.
+    cdef int settle(self, uint64_t customer, str source, int64_t at, list given, dict sourced) except -1
     cdef uint64_t lookup(self, bytes key) except? 0
     cdef int begin_record(self, uint64_t customer) except -1
     cdef int finish_record(self, uint64_t customer) except -1

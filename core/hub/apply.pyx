@@ -27,9 +27,10 @@ from core.hub.record cimport (
 )
 
 from core import limits
-from core.errors import BadValue, EngineFault, NotFound, TooLarge, UnknownName
+from core.errors import BadValue, EngineFault, IdentityConflict, NotFound, SourceNotAllowed, TooLarge, UnknownName
 from core.hub import catalog as catalogs
-from core.hub import mutations
+from core.hub import mutations, sources
+from core.hub.catalog import name_of
 from core.hub.identifiers import normalised
 from core.hub.mutations import (
     ActivateProgram, CloseCase, CustomerResult, DeclareSchema, EventsResult, Join, JoinResult, OpenCase, OutcomeStatus,
@@ -164,6 +165,7 @@ cdef class Applier:
         self.records = {}
         self.contacts = {}
         self.events = {}
+        self.origins = {}
         self.identifiers = {}
         self.programs = {}
         with environment.reader() as reader:
@@ -232,6 +234,7 @@ cdef class Applier:
             self.records.clear()
             self.contacts.clear()
             self.events.clear()
+            self.origins.clear()
             self.identifiers.clear()
             self.programs.clear()
         self.writing = False
@@ -295,6 +298,12 @@ cdef class Applier:
             else:
                 data = value
                 txn.put(self.environment.handles.events, &customer, 8, <const char*>data, len(data), 0)
+        for customer, value in self.origins.items():
+            if value is None:
+                txn.delete(self.environment.handles.origins, &customer, 8)
+            else:
+                data = value
+                txn.put(self.environment.handles.origins, &customer, 8, <const char*>data, len(data), 0)
         for key, customer in self.identifiers.items():
             txn.put(self.environment.handles.identifiers, <const char*>key, len(key), &customer, 8, 0)
         for key, data in self.programs.items():
@@ -347,6 +356,40 @@ cdef class Applier:
         if self.transaction.get(self.environment.handles.events, &customer, 8, &data, &size) == MDB_NOTFOUND:
             return None
         return data[:size]
+
+    cdef bytes origin_list(self, uint64_t customer):
+        """What sources say of a customer, or None."""
+        cdef const uint8_t* data
+        cdef size_t size
+        if customer in self.origins:
+            return self.origins[customer]
+        if self.transaction.get(self.environment.handles.origins, &customer, 8, &data, &size) == MDB_NOTFOUND:
+            return None
+        return data[:size]
+
+    cdef int settle(self, uint64_t customer, str source, int64_t at, list given, dict sourced) except -1:
+        cdef bytes stored = self.origin_list(customer)
+        cdef bytes existing = self.record(customer)
+        cdef uint32_t offset
+        cdef int kind
+        number = self.catalog.sources.get(source, 0)
+        said = sources.decode(stored, customer)
+        for setter, value in given:
+            offset, kind, entry, _, _ = setter
+            if number not in entry.sources:
+                raise SourceNotAllowed(
+                    entry.name, source, [name_of(self.catalog.sources, each, "source") for each in entry.sources])
+            if entry.number not in said and existing is not None:
+                # What the attribute had before it got sources, or the first of them spoke.
+                record = Record(existing, f"Customer {customer}'s record")
+                sources.found(said, entry.number, record.updated_us, record.value(entry.offset, entry.type))
+            if sources.note(said, entry.number, number, at, value):
+                effective = sources.effective(entry, said[entry.number])
+                self.answer(set_value(&self.builder, offset, kind, effective), customer)
+        built = sources.encode(said)
+        if built != stored:
+            sourced[customer] = built
+        return 0
 
     cdef uint64_t lookup(self, bytes key) except? 0:
         """The customer of an identifier's key; 0 when unknown."""
@@ -429,10 +472,20 @@ cdef class Applier:
             self.records[customer] = built
         return 0
 
-    def adopt(self, uint64_t customer, found) -> None:
-        """Give the customer in the builder those identifiers that nobody has."""
+    def adopt(self, uint64_t customer, found, bint claimed=False) -> None:
+        """Give the customer in the builder those identifiers that nobody has.
+
+        What is only `claimed`, in news or a report, gives none of a namespace with verified claims, unless the customer
+        were left without any: whoever knows a neighbour's address must not thereby become him.
+        """
         cdef bytes value, key
         cdef uint16_t number
+        if claimed:
+            verified = {entry.number for entry in self.catalog.namespaces.values() if entry.verified}
+            if verified and not all([row[2] in verified for row in found]):
+                found = [row for row in found if row[2] not in verified]
+            elif verified:
+                found = [] if self.builder.identifier_count else found[:1]
         for _, key, number, value, owner in found:
             if owner:
                 continue
@@ -441,13 +494,13 @@ cdef class Applier:
             )
             self.identifiers[key] = customer
 
-    def opened(self, given, at_us):
+    def opened(self, given, at_us, bint claimed=False):
         """(customer, created): the customer of these identifiers, in the builder, made when none is known."""
         cdef uint64_t customer
         best, found = self.resolve(given)
         customer = best if best else self.new_customer()
         self.begin_record(customer)
-        self.adopt(customer, found)
+        self.adopt(customer, found, claimed)
         builder_touch(&self.builder, at_us)
         return customer, not best
 
@@ -475,15 +528,21 @@ def _upsert(Applier applier, mutation):
     cdef uint32_t offset
     cdef int kind
     check_time("at", mutation.at_us)
-    # The source is not numbered: a record keeps none of it, and numbers given to whatever callers send would run out.
+    # The source is not numbered here: declared ones are, and numbers given to whatever callers send would run out.
     customer, created = applier.opened(mutation.identifiers, mutation.at_us)
+    sourced = []
     for name, value in mutation.attributes.items():
         setter = applier.setters.get(name)
         if setter is None:
             applier.catalog.attribute(name)
         offset, kind, entry, codes, path = setter
         value = checked(path, kind, value, entry, codes)
+        if entry.sources:
+            sourced.append((setter, value))
+            continue
         applier.answer(set_value(&applier.builder, offset, kind, value), customer)
+    if sourced:
+        applier.settle(customer, mutation.source, mutation.at_us, sourced, applier.origins)
     applier.finish_record(customer)
     return CustomerResult(customer, created)
 
@@ -514,7 +573,7 @@ def _record_events(Applier applier, mutation):
             name = next(name for name in given if name not in known)
             raise UnknownName(f"field of event type {event.type}", name, known)
         applier.packer.pack(number, event.at_us, hashed(f"event {event.type}: key", event.key), cells)
-    customer, created = applier.opened(mutation.identifiers, INT64_MIN)
+    customer, created = applier.opened(mutation.identifiers, INT64_MIN, True)
     stored = applier.event_list(customer)
     merged, counted = applier.packer.merge(stored, f"Customer {customer}'s event list")
     if merged != stored:
@@ -552,7 +611,7 @@ def _record_outcomes(Applier applier, mutation):
             if not customer:
                 continue
         elif outcome.identifiers:
-            customer, _ = applier.opened(outcome.identifiers, outcome.at_us)
+            customer, _ = applier.opened(outcome.identifiers, outcome.at_us, True)
             applier.finish_record(customer)
         else:
             continue
@@ -610,7 +669,9 @@ def _join(Applier applier, mutation):
     best, found = applier.resolve(mutation.identifiers)
     customer = best if best else applier.new_customer()
     applier.begin_record(customer)
+    check_single(applier, found)
     merged = []
+    said = sources.decode(applier.origin_list(customer), customer)
     # Better trusted customers fill first; equally trusted ones in the order given.
     for _, _, _, _, owner in sorted(found, key=lambda row: -row[0]):
         if not owner or owner == customer or owner in merged:
@@ -632,6 +693,9 @@ def _join(Applier applier, mutation):
             applier.identifiers[key] = customer
             at += 4 + <uint32_t>length
         applier.identifiers[joined_key(other)] = customer
+        sources.unite(said, sources.decode(applier.origin_list(other), other))
+        if applier.origin_list(other) is not None:
+            applier.origins[other] = None
         unite_contacts(applier, customer, other)
         data = applier.event_list(other)
         if data is not None:
@@ -640,10 +704,35 @@ def _join(Applier applier, mutation):
                 data if stored is None else applier.packer.unite(stored, data, f"Customer {customer}'s event list"))
             applier.events[other] = None
         applier.records[other] = None
+    if merged and said:
+        for _, kind, entry, _, _ in applier.setters.values():
+            if entry.sources and entry.number in said:
+                applier.answer(
+                    set_value(&applier.builder, entry.offset, kind, sources.effective(entry, said[entry.number])), customer)
+        applier.origins[customer] = sources.encode(said)
     applier.adopt(customer, found)
     builder_touch(&applier.builder, mutation.at_us)
     applier.finish_record(customer)
     return JoinResult(customer, tuple(merged))
+
+
+def check_single(Applier applier, found):
+    """Refuse to make one of customers with different identifiers of a namespace in which a person has one."""
+    cdef bytes stored
+    single = {entry.number: entry.name for entry in applier.catalog.namespaces.values() if entry.single}
+    if not single:
+        return
+    has = {}
+    for _, _, number, value, _ in found:
+        has.setdefault(number, set()).add(value)
+    for owner in {row[4] for row in found if row[4]}:
+        stored = applier.record(owner)
+        if stored is not None:
+            for number, value in Record(stored, f"Customer {owner}'s record").identifiers:
+                has.setdefault(number, set()).add(value)
+    for number, name in single.items():
+        if len(has.get(number, ())) > 1:
+            raise IdentityConflict(name)
 
 
 cdef int unite_contacts(Applier applier, uint64_t customer, uint64_t other) except -1:

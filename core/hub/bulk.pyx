@@ -37,11 +37,15 @@ from core.hub.record cimport (
     BUILT, REFUSED_DAMAGED, REFUSED_IDENTIFIERS, REFUSED_LONG, REFUSED_MEMORY, REFUSED_SIZE, RecordBuilder,
     RecordLayout, RecordView, builder_add_identifier, builder_begin, builder_clear_text, builder_finish, builder_free,
     builder_set_bool, builder_set_enum, builder_set_f64, builder_set_i64, builder_set_text, builder_touch, record_open,
+    set_value,
 )
+
+import struct
 
 import numpy as np
 
-from core.errors import EngineFault, StoreCorrupt, UnknownName
+from core.errors import BadValue, EngineFault, StoreCorrupt, TooLarge, UnknownName
+from core.hub.record import members
 
 # How a column's values lie in a mutation, by the schema's type: letters for the kinds below.
 cdef enum Shape:
@@ -644,6 +648,8 @@ def apply_columns(Applier applier not None, mutation):
     identifiers = [(catalog.namespace(column.namespace), column.ends, column.texts) for column in mutation.identifiers]
     columns = []
     if not mutation.event:
+        if any([catalog.attribute(column.name).sources for column in mutation.columns]):
+            return upsert_sourced(applier, mutation, catalog)
         for column in mutation.columns:
             entry = catalog.attribute(column.name)
             columns.append((entry.offset, SHAPES[entry.type.value], column.values, column.texts, []))
@@ -667,6 +673,119 @@ def apply_columns(Applier applier not None, mutation):
         rows.record_events(applier.layout, event.number, len(event.fields), mutation.times, mutation.keys)
     applier.next_customer = rows.next_customer
     return rows.result()
+
+
+def upsert_sourced(Applier applier, mutation, catalog):
+    """`apply_columns` for profiles with attributes that have sources: row by row, through the same rules as `Upsert`.
+
+    Several times slower than columns without sources, since each source's value is kept beside the record.
+    """
+    cdef uint64_t customer, owner, best
+    cdef uint32_t row
+    cdef uint16_t number
+    cdef bytes existing, value, key
+    cdef int refusal, kind
+    columns = []
+    for column in mutation.columns:
+        setter = applier.setters[column.name]
+        entry = setter[2]
+        shape = SHAPES[entry.type.value]
+        if len(column.values) != mutation.rows * WIDTHS[shape]:
+            raise EngineFault(f"An imported column has {len(column.values)} bytes for {mutation.rows} rows of shape {shape}.")
+        if shape in "ts":
+            check_ends(mutation.rows, column.values, column.texts)
+        columns.append((setter, cells_of(shape, column.values, column.texts)))
+    identifiers = []
+    for column in mutation.identifiers:
+        check_ends(mutation.rows, column.ends, column.texts)
+        identifiers.append((catalog.namespace(column.namespace), cells_of("t", column.ends, column.texts, False)))
+    created = changed = unchanged = contested = 0
+    refused = []
+    for row in range(mutation.rows):
+        best = 0
+        news = []
+        for number, texts in identifiers:
+            value = texts[row]
+            if not value:
+                continue
+            key = struct.pack(">H", number) + value
+            owner = applier.lookup(key)
+            if not owner:
+                news.append((number, value, key))
+            elif not best:
+                best = owner
+            elif owner != best:
+                contested += 1
+        customer = best if best else applier.next_customer
+        existing = applier.record(customer) if best else None
+        if best and existing is None:
+            raise StoreCorrupt(f"The profile of customer {customer}", "an identifier leads to it, and it is missing")
+        before = applier.records.get(customer)
+        sourced = {}
+        given = []
+        try:
+            applier.begin_record(customer)
+            for setter, values in columns:
+                cell = values[row]
+                if cell is None and not mutation.clear_missing:
+                    continue
+                if setter[2].sources:
+                    given.append((setter, cell))
+                else:
+                    kind = setter[1]
+                    applier.answer(set_value(&applier.builder, setter[0], kind, cell), customer)
+            if given:
+                applier.settle(customer, mutation.source, mutation.at_us, given, sourced)
+            for number, value, _ in news:
+                refusal = builder_add_identifier(
+                    &applier.builder, number, <const uint8_t*>PyBytes_AS_STRING(value), len(value))
+                applier.answer(refusal, customer)
+            builder_touch(&applier.builder, mutation.at_us)
+            applier.finish_record(customer)
+        except (BadValue, TooLarge) as error:
+            refused.append((row, MANY_IDENTIFIERS if "identifiers" in str(error.metadata.get("what", "")) else LARGE_RECORD))
+            continue
+        applier.origins.update(sourced)
+        for _, _, key in news:
+            applier.identifiers[key] = customer
+        if not best:
+            applier.new_customer()
+            created += 1
+        elif existing[24:] != applier.record(customer)[24:]:
+            changed += 1
+        else:
+            # Nothing but the time, or who said so, is new: the record stays as it was.
+            if before is None:
+                applier.records.pop(customer, None)
+            else:
+                applier.records[customer] = before
+            unchanged += 1
+    return created, changed, unchanged, contested, refused
+
+
+def cells_of(str shape, bytes values not None, bytes texts not None, bint text=True):
+    """A column's cells as Python values as a record holds them, None where missing; texts as bytes unless `text`."""
+    cdef uint32_t start = 0
+    if shape == "i":
+        lowest = np.iinfo(np.int64).min
+        return [None if each == lowest else each for each in np.frombuffer(values, np.int64).tolist()]
+    if shape == "f":
+        return [None if each != each else each for each in np.frombuffer(values, np.float64).tolist()]
+    if shape == "b":
+        return [None if each == 0 else each == 2 for each in values]
+    if shape not in "ts":
+        return [each if each else None for each in np.frombuffer(values, np.uint16).tolist()]
+    found = []
+    for end in np.frombuffer(values, np.uint32).tolist():
+        cell = texts[start:end]
+        start = end
+        if not cell and text:
+            found.append(None)
+        elif shape == "s":
+            found.append(members(cell))
+        else:
+            found.append(cell.decode() if text else cell)
+    return found
 
 
 def absent(str shape, uint32_t rows):

@@ -24,7 +24,7 @@ from core.hub import customer_profile as profiles
 from core.hub import saved
 from core.hub.catalog import Catalog
 from core.hub.committer import Committer
-from core.hub.customer_profile import Profile
+from core.hub.customer_profile import Profile, Provenance
 from core.hub.environment import Environment, Reader, open_environment
 from core.hub.identifiers import normalised
 from core.hub.mutations import DeclareSchema, Mutation
@@ -147,6 +147,19 @@ class Store:
         with self.environment.reader() as reader:
             customer = self._customer(reader, identifiers)
             return None if customer is None else profiles.read(reader, self._catalog_of(reader), customer)
+
+    def provenance(
+        self, identifiers: Sequence[Identifier], attributes: Sequence[str] = ()
+    ) -> tuple[Provenance, ...] | None:
+        """Where a customer's attributes come from (all that declare sources, or those named); None when none is known.
+
+        Raises UnknownName, BadValue for an attribute without sources.
+        """
+        with self.environment.reader() as reader:
+            customer = self._customer(reader, identifiers)
+            if customer is None:
+                return None
+            return profiles.provenance(reader, self._catalog_of(reader), customer, attributes)
 
     def profile_of(self, customer: int) -> Profile | None:
         """Everything kept about a customer id; None when there is none (or it was joined into another)."""

@@ -33,6 +33,24 @@ def show_(
     show.as_json(response) if json else show.profile(response)
 
 
+@app.command()
+def provenance(
+    identifier: Identifiers,
+    attribute: Annotated[
+        list[str] | None, typer.Argument(metavar="[ATTRIBUTE...]", help="Which. Default: all with sources.", show_default=False)
+    ] = None,
+    server: Server = None,
+    json: Json = False,
+) -> None:
+    """Where attributes come from: what holds, by which rule, and what each source says."""
+    request = profile_pb2.GetProvenanceRequest(
+        identifiers=arguments.identifiers(identifier), attributes=attribute or []
+    )
+    with client.connected(client.address(server, control=True)) as link:
+        response = profile_pb2_grpc.ProfileServiceStub(link).GetProvenance(request, timeout=client.QUICK_SECONDS)
+    show.as_json(response) if json else show.provenance(response)
+
+
 @app.command("set")
 def set_(
     identifier: Identifiers,

@@ -207,6 +207,21 @@ def profile(response: profile_pb2.GetProfileResponse) -> None:
         out.print(table)
 
 
+def provenance(response: profile_pb2.GetProvenanceResponse) -> None:
+    """What holds of each attribute, and under it what each source says."""
+    if not response.attributes:
+        out.print("No attribute with declared sources has a value.")
+        return
+    table = _plain("", "attribute", "value", "source", "at")
+    for each in response.attributes:
+        held = text(each.value) if each.HasField("value") else "missing"
+        table.add_row(f"[bold]{escape(each.attribute)}[/]", f"[bold]{escape(held)}[/]", f"[dim]{each.rule}[/]", "")
+        for one in each.origins:
+            said = text(one.value) if one.HasField("value") else "cleared"
+            table.add_row("", escape(said), escape(one.source or "before sources"), when(one.at))
+    out.print(table)
+
+
 # --- programs and models ----------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import grpc
 from core import limits
 from core.decision import Identifier
 from core.errors import BadValue, NotFound, TooLarge
-from core.hub.customer_profile import Profile
+from core.hub.customer_profile import Profile, Provenance
 from core.hub.mutations import (
     Cell,
     CloseCase,
@@ -43,6 +43,12 @@ class Profiles(Protocol):
         """What is known of a customer, None when nobody is."""
         ...
 
+    def provenance(
+        self, identifiers: Sequence[Identifier], attributes: Sequence[str] = ()
+    ) -> tuple[Provenance, ...] | None:
+        """Where a customer's attributes come from, None when nobody is known."""
+        ...
+
 
 class ProfileService:
     """The calls of rapport.v1.ProfileService over a store."""
@@ -59,6 +65,7 @@ class ProfileService:
             {
                 "UpsertProfile": calls.unary(profile_pb2.UpsertProfileRequest, self.upsert, most),
                 "GetProfile": calls.unary(profile_pb2.GetProfileRequest, self.get, most),
+                "GetProvenance": calls.unary(profile_pb2.GetProvenanceRequest, self.provenance, most),
                 "SetConsent": calls.unary(profile_pb2.SetConsentRequest, self.set_consent, most),
                 "OpenCase": calls.unary(profile_pb2.OpenCaseRequest, self.open_case, most),
                 "CloseCase": calls.unary(profile_pb2.CloseCaseRequest, self.close_case, most),
@@ -98,11 +105,35 @@ class ProfileService:
             raise TooLarge("events", message.events, limits.EVENTS_PER_CUSTOMER)
         found = self._store.profile(who)
         if found is None:
-            # The identifier itself stays out of the error: errors are logged by callers.
-            raise NotFound(
-                "Customer", ", ".join(each.namespace for each in who), hint="None of the identifiers is known."
-            )
+            raise _unknown(who)
         return _shown(found, message.contacts or SHOWN, message.events or SHOWN)
+
+    def provenance(
+        self, message: profile_pb2.GetProvenanceRequest, context: calls.Context
+    ) -> profile_pb2.GetProvenanceResponse:
+        """Show where attributes come from."""
+        who = _who(message.identifiers)
+        if len(message.attributes) > limits.ATTRIBUTES:
+            raise TooLarge("attributes", len(message.attributes), limits.ATTRIBUTES)
+        found = self._store.provenance(who, tuple(message.attributes))
+        if found is None:
+            raise _unknown(who)
+        response = profile_pb2.GetProvenanceResponse()
+        for each in found:
+            response.attributes.add(
+                attribute=each.attribute,
+                rule=each.rule.value,
+                value=None if each.value is None else convert.value_to(each.value),
+                origins=[
+                    profile_pb2.OriginValue(
+                        source=one.source,
+                        at=convert.instant(one.at_us),
+                        value=None if one.value is None else convert.value_to(one.value),
+                    )
+                    for one in each.origins
+                ],
+            )
+        return response
 
     def set_consent(
         self, message: profile_pb2.SetConsentRequest, context: calls.Context
@@ -176,6 +207,11 @@ def _who(messages: Sequence[values_pb2.Identifier]) -> tuple[Identifier, ...]:
     if not messages:
         raise BadValue("identifiers", "is empty", "Name the customer that it is about.")
     return convert.identifiers_from(messages)
+
+
+def _unknown(who: Sequence[Identifier]) -> NotFound:
+    # The identifier itself stays out of the error: errors are logged by callers.
+    return NotFound("Customer", ", ".join(each.namespace for each in who), hint="None of the identifiers is known.")
 
 
 def _key(key: str) -> str:

@@ -135,6 +135,42 @@ class GetProfileResponse(_message.Message):
     events: _containers.RepeatedCompositeFieldContainer[KeptEvent]
     def __init__(self, customer: _Optional[int] = ..., updated: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, _values_pb2.Value]] = ..., consents: _Optional[_Iterable[_Union[Consent, _Mapping]]] = ..., cases: _Optional[_Iterable[_Union[Case, _Mapping]]] = ..., contacts: _Optional[_Iterable[_Union[Contact, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[KeptEvent, _Mapping]]] = ...) -> None: ...
 
+class GetProvenanceRequest(_message.Message):
+    __slots__ = ("identifiers", "attributes")
+    IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    attributes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., attributes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class OriginValue(_message.Message):
+    __slots__ = ("source", "at", "value")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    at: _timestamp_pb2.Timestamp
+    value: _values_pb2.Value
+    def __init__(self, source: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., value: _Optional[_Union[_values_pb2.Value, _Mapping]] = ...) -> None: ...
+
+class Provenance(_message.Message):
+    __slots__ = ("attribute", "rule", "value", "origins")
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    ORIGINS_FIELD_NUMBER: _ClassVar[int]
+    attribute: str
+    rule: str
+    value: _values_pb2.Value
+    origins: _containers.RepeatedCompositeFieldContainer[OriginValue]
+    def __init__(self, attribute: _Optional[str] = ..., rule: _Optional[str] = ..., value: _Optional[_Union[_values_pb2.Value, _Mapping]] = ..., origins: _Optional[_Iterable[_Union[OriginValue, _Mapping]]] = ...) -> None: ...
+
+class GetProvenanceResponse(_message.Message):
+    __slots__ = ("attributes",)
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    attributes: _containers.RepeatedCompositeFieldContainer[Provenance]
+    def __init__(self, attributes: _Optional[_Iterable[_Union[Provenance, _Mapping]]] = ...) -> None: ...
+
 class SetConsentRequest(_message.Message):
     __slots__ = ("identifiers", "purpose", "channel", "granted", "source", "at")
     IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]

@@ -45,6 +45,11 @@ class ProfileServiceStub:
                 request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProfileRequest.SerializeToString,
                 response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProfileResponse.FromString,
                 _registered_method=True)
+        self.GetProvenance = channel.unary_unary(
+                '/rapport.v1.ProfileService/GetProvenance',
+                request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProvenanceRequest.SerializeToString,
+                response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProvenanceResponse.FromString,
+                _registered_method=True)
         self.SetConsent = channel.unary_unary(
                 '/rapport.v1.ProfileService/SetConsent',
                 request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.SetConsentRequest.SerializeToString,
@@ -85,6 +90,14 @@ class ProfileServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetProvenance(self, request, context):
+        """Shows where attributes come from: which source's value holds by which rule, and what the others say.
+        NOT_FOUND when no identifier is known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetConsent(self, request, context):
         """Grants or withdraws consent for a purpose, in one channel or in all. Idempotent; the newest `at`
         holds, and of two at the same microsecond the refusal.
@@ -111,8 +124,9 @@ class ProfileServiceServicer:
 
     def JoinIdentifiers(self, request, context):
         """Says that identifiers are one person, after a verified login. Customers that stood apart are merged: the
-        one of the most trusted identifier survives, history, consents and cases are united, the other
-        identifiers point to it from then on.
+        one of the most trusted identifier survives, history, consents, cases and what sources say are united, the
+        other identifiers point to it from then on. FAILED_PRECONDITION when they would have two identifiers of a
+        namespace that is declared single.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +144,11 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     servicer.GetProfile,
                     request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProfileRequest.FromString,
                     response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProfileResponse.SerializeToString,
+            ),
+            'GetProvenance': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProvenance,
+                    request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProvenanceRequest.FromString,
+                    response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProvenanceResponse.SerializeToString,
             ),
             'SetConsent': grpc.unary_unary_rpc_method_handler(
                     servicer.SetConsent,
@@ -207,6 +226,33 @@ class ProfileService:
             '/rapport.v1.ProfileService/GetProfile',
             protos_dot_rapport_dot_v1_dot_profile__pb2.GetProfileRequest.SerializeToString,
             protos_dot_rapport_dot_v1_dot_profile__pb2.GetProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProvenance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.ProfileService/GetProvenance',
+            protos_dot_rapport_dot_v1_dot_profile__pb2.GetProvenanceRequest.SerializeToString,
+            protos_dot_rapport_dot_v1_dot_profile__pb2.GetProvenanceResponse.FromString,
             options,
             channel_credentials,
             insecure,
