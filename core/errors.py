@@ -103,6 +103,15 @@ class IdentityConflict(RequestError):
         )
 
 
+class NotUndoable(RequestError):
+    """A join that is there no more, or that another one stands on."""
+
+    reason = "NOT_UNDOABLE"
+
+    def __init__(self, merge: int, problem: str, hint: str = "") -> None:
+        super().__init__(f"Merge {merge} cannot be undone: {problem}.", hint=hint, merge=merge, problem=problem)
+
+
 class SourceNotAllowed(RequestError):
     """A source sets an attribute that the program lets others set."""
 

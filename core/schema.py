@@ -100,7 +100,8 @@ class Namespace:
     """A kind of identifier. ``trust`` orders them: a request's known identifier of highest trust wins.
 
     ``single`` says that a person has one, so customers with different ones are never joined; ``verified`` that
-    only a profile, an import or a join gives one to a customer who has another identifier, not news or a report.
+    only a profile, an import or a join gives one to a customer who has another identifier, not news or a report, and that
+    those give nothing to a customer who is known by such a one alone.
     """
 
     name: str

@@ -34,6 +34,7 @@ CODES: Final[dict[type[errors.RapportError], grpc.StatusCode]] = {
     errors.BadValue: grpc.StatusCode.INVALID_ARGUMENT,
     errors.TooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     errors.IdentityConflict: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NotUndoable: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SourceNotAllowed: grpc.StatusCode.INVALID_ARGUMENT,
     errors.HistoryFull: grpc.StatusCode.INVALID_ARGUMENT,
     errors.BadToken: grpc.StatusCode.INVALID_ARGUMENT,

@@ -77,6 +77,9 @@ class EngineSubject:
     def join(self, who: Sequence[Identifier], at_us: int) -> None:
         self.store.apply(mutations.Join(identifiers=tuple(who), at_us=at_us))
 
+    def unmerge(self, who: Sequence[Identifier], at_us: int) -> None:
+        self.store.apply(mutations.Unmerge(identifiers=tuple(who), at_us=at_us))
+
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
         self.clock_us = now_us
         return self.engine.decide(request)

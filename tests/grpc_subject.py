@@ -168,6 +168,14 @@ class GrpcSubject:
         request = profile_pb2.JoinIdentifiersRequest(identifiers=_who(who), at=_instant(at_us))
         profile_pb2_grpc.ProfileServiceStub(self.channel).JoinIdentifiers(request, timeout=SECONDS)
 
+    def unmerge(self, who: Sequence[Identifier], at_us: int) -> None:
+        stub = profile_pb2_grpc.ProfileServiceStub(self.channel)
+        listed = stub.ListMerges(profile_pb2.ListMergesRequest(identifiers=_who(who)), timeout=SECONDS).merges
+        request = profile_pb2.UnmergeRequest(identifiers=_who(who), merge=listed[0].merge, at=_instant(at_us))
+        answer = stub.Unmerge(request, timeout=SECONDS)
+        assert list(answer.restored) == list(listed[0].absorbed)
+        assert answer.reapplied == listed[0].since
+
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
         self.inner.clock_us = now_us
         message = decision_pb2.DecideRequest(

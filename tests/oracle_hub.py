@@ -6,7 +6,8 @@ decide, report outcomes. A test drives it and the engine with the same steps and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -80,6 +81,8 @@ class OracleHub:
     models: Mapping[str, OracleModel] = field(default_factory=dict)
     _people: dict[int, _Person] = field(default_factory=dict)
     _index: dict[tuple[str, str], int] = field(default_factory=dict)
+    _since: list[Callable[[], None]] = field(default_factory=list)  # all that was told
+    _joins: list[tuple[dict[int, _Person], dict[tuple[str, str], int], int]] = field(default_factory=list)  # before each
     _instances: dict[str, _Instance] = field(default_factory=dict)
 
     def find(self, identifiers: Iterable[Identifier]) -> int:
@@ -99,13 +102,17 @@ class OracleHub:
     def _ensure(self, identifiers: Sequence[Identifier], *, claimed: bool = False) -> _Person:
         """The customer meant, made when nobody is known; identifiers that nobody has are added.
 
-        Of what is only claimed, those whose claims must be verified are not, unless he would have none.
+        Of what is only claimed, those whose claims must be verified are not, unless he would have none; nor is any when
+        only such a claim says who he is.
         """
         number = self.find(identifiers) or len(self._people) + 1
         if claimed:
             spaces = self.program.schema.namespaces
             plain = [one for one in identifiers if not spaces[one.namespace].verified]
-            identifiers = plain or ([] if number in self._people else identifiers[:1])
+            if number not in self._people:
+                identifiers = plain or identifiers[:1]
+            elif any(spaces[one.namespace].verified for one in identifiers):
+                identifiers = plain if any(self.find([one]) == number for one in plain) else []
         for one in identifiers:
             key = (one.namespace, normalise(self.program.schema.namespaces[one.namespace], one.value))
             self._index.setdefault(key, number)
@@ -116,6 +123,7 @@ class OracleHub:
     def upsert(
         self, identifiers: Sequence[Identifier], attributes: Mapping[str, AnyValue | None], at_us: int = 0, source: str = ""
     ) -> None:
+        self._since.append(lambda: self.upsert(identifiers, attributes, at_us, source))
         for name in attributes:
             allowed = self.program.schema.attributes[name].sources
             if allowed and source not in allowed:
@@ -163,14 +171,17 @@ class OracleHub:
         return person.attributes.get(attribute), declared.rule.value, told
 
     def tell(self, identifiers: Sequence[Identifier], events: Iterable[Event], at_us: int) -> None:
+        told = tuple(events)
+        self._since.append(lambda: self.tell(identifiers, told, at_us))
         person = self._ensure(identifiers, claimed=True)
-        for event in events:
+        for event in told:
             when = at_us if event.at_us is None else event.at_us
             person.events.setdefault((event.type, event.key), Event(event.type, event.key, when, event.fields))
 
     def set_consent(
         self, identifiers: Sequence[Identifier], purpose: str, channel: str, granted: bool, at_us: int
     ) -> None:
+        self._since.append(lambda: self.set_consent(identifiers, purpose, channel, granted, at_us))
         consents = self._ensure(identifiers).consents
         newest, stands = consents.get((purpose, channel), (at_us, granted))
         if at_us > newest:
@@ -180,9 +191,11 @@ class OracleHub:
             consents[purpose, channel] = (newest, stands and (granted or at_us < newest))
 
     def open_case(self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
+        self._since.append(lambda: self.open_case(identifiers, kind, key, at_us))
         self._ensure(identifiers).cases.setdefault((kind, key), Case(kind, at_us))
 
     def close_case(self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
+        self._since.append(lambda: self.close_case(identifiers, kind, key, at_us))
         cases = self._ensure(identifiers).cases
         case = cases[kind, key]
         if case.closed_us is None or at_us < case.closed_us:
@@ -201,6 +214,7 @@ class OracleHub:
         for space in self.program.schema.namespaces.values():
             if space.single and sum(namespace == space.name for namespace, _ in named) > 1:
                 raise IdentityConflict(space.name)
+        self._joins.append((deepcopy(self._people), dict(self._index), len(self._since)))
         self._ensure(identifiers)
         others = {self.find([one]) for one in identifiers} - {survivor}
         for other in sorted(others):
@@ -222,6 +236,14 @@ class OracleHub:
             kept.contacts = gone.contacts | kept.contacts
             kept.events = gone.events | kept.events
             self._index = {key: survivor if number == other else number for key, number in self._index.items()}
+
+    def unmerge(self, identifiers: Sequence[Identifier]) -> None:
+        """Take the newest join back: as if it had never been."""
+        self._people, self._index, length = self._joins.pop()
+        later = self._since[length:]
+        del self._since[length:]
+        for tell in later:
+            tell()
 
     # --- deciding and what comes of it ---
 

@@ -27,14 +27,16 @@ from core.hub.record cimport (
 )
 
 from core import limits
-from core.errors import BadValue, EngineFault, IdentityConflict, NotFound, SourceNotAllowed, TooLarge, UnknownName
+from core.errors import (
+    BadValue, EngineFault, IdentityConflict, NotFound, NotUndoable, RapportError, SourceNotAllowed, TooLarge, UnknownName,
+)
 from core.hub import catalog as catalogs
-from core.hub import mutations, sources
+from core.hub import merges, mutations, sources
 from core.hub.catalog import name_of
 from core.hub.identifiers import normalised
 from core.hub.mutations import (
     ActivateProgram, CloseCase, CustomerResult, DeclareSchema, EventsResult, Join, JoinResult, OpenCase, OutcomeStatus,
-    RecordEvents, RecordOutcomes, SaveProgram, SetConsent, Upsert,
+    RecordEvents, RecordOutcomes, SaveProgram, SetConsent, Unmerge, UnmergeResult, Upsert,
 )
 from core.hub.record import KINDS, Record
 from core.hub.saved import ACTIVE, ActiveProgram, SavedProgram, image_key, program_key, sources_key
@@ -47,14 +49,21 @@ LETTERS = {
 }
 
 _handlers = {}
+# How an import's rows, whose own handler writes beside the tables of changes, are applied again inside an undo.
+_again = {}
 
 _STATUSES = {
     MERGED_COUNTED: OutcomeStatus.APPLIED, MERGED_DUPLICATE: OutcomeStatus.DUPLICATE, MERGED_PAST: OutcomeStatus.TOO_OLD,
 }
 
 
-def register(mutation_type, function) -> None:
-    """Apply this kind of mutation with `function(applier, mutation)`; makes it decodable as well."""
+def register(mutation_type, function, again=None) -> None:
+    """Apply this kind of mutation with `function(applier, mutation)`; makes it decodable as well.
+
+    `again` applies it inside another's handler, where `function` writes to the transaction itself.
+    """
+    if again is not None:
+        _again[mutation_type] = again
     known = _handlers.get(mutation_type, function)
     if known is not function:
         raise EngineFault(f"{mutation_type.__name__} has a handler already")
@@ -168,10 +177,26 @@ cdef class Applier:
         self.origins = {}
         self.identifiers = {}
         self.programs = {}
+        self.metas = {}
+        self.undoable = {}
+        self.changed_stacks = {}
+        self.uncommitted_stacks = {}
+        self.touched = {}
         with environment.reader() as reader:
             self.set_catalog(catalogs.loaded(reader.items("catalog")))
             self.applied = msgspec.msgpack.decode(reader.get("meta", b"applied") or b"\x00", type=int)
             self.next_customer = msgspec.msgpack.decode(reader.get("meta", b"next_customer") or b"\x01", type=int)
+            for key, value in reader.items("meta", merges.PREFIX):
+                if not key.startswith(merges.PREFIX):
+                    break
+                survivor, merge, number = merges.parts(key)
+                stack = self.undoable.get(survivor, merges.Stack(()))
+                if number == 0:
+                    before = msgspec.msgpack.decode(value, type=merges.Before)
+                    stack = merges.Stack((*stack.joins, (merge, before.at_us)))
+                else:
+                    stack = merges.Stack(stack.joins, number)
+                self.undoable[survivor] = stack
         self.committed = (self.catalog, self.layout, self.applied, self.next_customer)
 
     def __dealloc__(self):
@@ -223,12 +248,14 @@ cdef class Applier:
         self.writing = False
         try:
             result = handler(self, mutation)
+            self.remember(mutation)
             self.writing = True
             self.flush()
         except BaseException:
             self.poisoned = self.writing
             self.next_customer = self.first_new
             self.catalog, self.layout, self.setters, self.event_kinds = before
+            self.restore_stacks(self.changed_stacks)
             raise
         finally:
             self.records.clear()
@@ -237,6 +264,11 @@ cdef class Applier:
             self.origins.clear()
             self.identifiers.clear()
             self.programs.clear()
+            self.metas.clear()
+            self.touched.clear()
+        for customer, stack in self.changed_stacks.items():
+            self.uncommitted_stacks.setdefault(customer, stack)
+        self.changed_stacks.clear()
         self.writing = False
         self.applied += 1
         return result
@@ -257,6 +289,7 @@ cdef class Applier:
             self.abort()
             raise
         self.transaction = None
+        self.uncommitted_stacks.clear()
         self.committed = (self.catalog, self.layout, self.applied, self.next_customer)
 
     def abort(self) -> None:
@@ -264,6 +297,7 @@ cdef class Applier:
         if self.transaction is not None:
             self.transaction.abort()
             self.transaction = None
+        self.restore_stacks(self.uncommitted_stacks)
         catalog, self.layout, self.applied, self.next_customer = self.committed
         if catalog is not self.catalog:
             self.set_catalog(catalog)
@@ -305,10 +339,98 @@ cdef class Applier:
                 data = value
                 txn.put(self.environment.handles.origins, &customer, 8, <const char*>data, len(data), 0)
         for key, customer in self.identifiers.items():
-            txn.put(self.environment.handles.identifiers, <const char*>key, len(key), &customer, 8, 0)
+            if customer == 0:
+                txn.delete(self.environment.handles.identifiers, <const char*>key, len(key))
+            else:
+                txn.put(self.environment.handles.identifiers, <const char*>key, len(key), &customer, 8, 0)
+        for key, value in self.metas.items():
+            if value is None:
+                txn.delete(self.environment.handles.meta, <const char*>key, len(key))
+            else:
+                data = value
+                txn.put(self.environment.handles.meta, <const char*>key, len(key), <const char*>data, len(data), 0)
         for key, data in self.programs.items():
             txn.put(self.environment.handles.programs, <const char*>key, len(key), <const char*>data, len(data), 0)
         return 0
+
+    # --- joins that can be undone
+
+    cdef int set_stack(self, uint64_t customer, object stack) except -1:
+        self.changed_stacks.setdefault(customer, self.undoable.get(customer))
+        if stack is None:
+            self.undoable.pop(customer, None)
+        else:
+            self.undoable[customer] = stack
+        return 0
+
+    def restore_stacks(self, before) -> None:
+        """Put `undoable` back to what `before` says, and forget that."""
+        for customer, stack in before.items():
+            if stack is None:
+                self.undoable.pop(customer, None)
+            else:
+                self.undoable[customer] = stack
+        before.clear()
+
+    cdef int remember(self, object mutation) except -1:
+        if self.undoable and self.touched:
+            for customer, places in self.touched.items():
+                stack = self.undoable.get(customer)
+                if stack is None:
+                    continue
+                message = mutation
+                if isinstance(mutation, Join):
+                    # Applied again it would join them again. What it did was to add identifiers.
+                    message = Upsert(identifiers=mutation.identifiers, at_us=mutation.at_us)
+                elif places is not None:
+                    message = RecordOutcomes(outcomes=tuple([mutation.outcomes[place] for place in places]))
+                self.remember_one(customer, message)
+        self.touched.clear()
+        return 0
+
+    def remember_one(self, customer, message) -> None:
+        """Keep a message for an undoable survivor whom it concerned."""
+        stack = self.undoable[customer]
+        at_us = getattr(message, "at_us", None)
+        past = at_us is not None and at_us - stack.joins[len(stack.joins) - 1][1] > limits.UNDO_US
+        if past or stack.messages >= limits.MERGE_MESSAGES:
+            self.finalise(customer)
+            return
+        number = stack.messages + 1
+        self.metas[merges.key(customer, stack.joins[len(stack.joins) - 1][0], number)] = mutations.encode(message)
+        self.set_stack(customer, merges.Stack(stack.joins, number))
+
+    cdef int finalise(self, uint64_t customer) except -1:
+        stack = self.undoable.get(customer)
+        if stack is not None:
+            for merge, _ in stack.joins:
+                self.forget(customer, merge)
+            self.set_stack(customer, None)
+        return 0
+
+    def forget(self, customer, merge) -> int:
+        """Delete what is kept of a join; how many messages there were."""
+        number = 0
+        while True:
+            key = merges.key(customer, merge, number)
+            if key in self.metas:
+                if self.metas[key] is None:
+                    break
+            elif self.stored(self.environment.handles.meta, key) is None:
+                break
+            self.metas[key] = None
+            number += 1
+        return number - 1
+
+    def kept(self, key):
+        """A value of `meta` as the mutation at hand sees it, or None."""
+        return self.metas[key] if key in self.metas else self.stored(self.environment.handles.meta, key)
+
+    def image(self, customer):
+        """A customer as he is."""
+        return merges.Image(
+            customer, self.record(customer), self.contact_list(customer), self.event_list(customer),
+            self.origin_list(customer))
 
     # --- what handlers read
 
@@ -475,17 +597,22 @@ cdef class Applier:
     def adopt(self, uint64_t customer, found, bint claimed=False) -> None:
         """Give the customer in the builder those identifiers that nobody has.
 
-        What is only `claimed`, in news or a report, gives none of a namespace with verified claims, unless the customer
-        were left without any: whoever knows a neighbour's address must not thereby become him.
+        What is only `claimed`, in news or a report, gives none of a namespace with verified claims, and none at all to a
+        customer known only by such a claim: whoever knows a neighbour's address must not thereby become him. A new
+        customer gets one such if there is nothing else, for he would be lost.
         """
         cdef bytes value, key
         cdef uint16_t number
         if claimed:
             verified = {entry.number for entry in self.catalog.namespaces.values() if entry.verified}
-            if verified and not all([row[2] in verified for row in found]):
-                found = [row for row in found if row[2] not in verified]
-            elif verified:
-                found = [] if self.builder.identifier_count else found[:1]
+            if verified:
+                plain = [row for row in found if row[2] not in verified]
+                if not self.builder.identifier_count:
+                    found = plain or found[:1]
+                elif any([row[4] == customer for row in plain]):
+                    found = plain
+                else:
+                    found = []
         for _, key, number, value, owner in found:
             if owner:
                 continue
@@ -501,6 +628,7 @@ cdef class Applier:
         customer = best if best else self.new_customer()
         self.begin_record(customer)
         self.adopt(customer, found, claimed)
+        self.touched.setdefault(customer, None)
         builder_touch(&self.builder, at_us)
         return customer, not best
 
@@ -617,6 +745,9 @@ def _record_outcomes(Applier applier, mutation):
             continue
         raw = struct.pack("<QH", outcome.instance, kind) + text_bytes("outcome: key", outcome.key)
         dedup = rapport_siphash(<const uint8_t*><const char*>raw, len(raw))
+        if applier.touched.get(customer) is None:
+            applier.touched[customer] = []
+        applier.touched[customer].append(position)
         by_customer.setdefault(customer, []).append(
             (position, outcome.at_us, dedup, outcome.instance, outcome.value_minor, offer, kind, channel))
     for customer, rows in by_customer.items():
@@ -671,6 +802,7 @@ def _join(Applier applier, mutation):
     applier.begin_record(customer)
     check_single(applier, found)
     merged = []
+    images = [applier.image(customer)] if best else []
     said = sources.decode(applier.origin_list(customer), customer)
     # Better trusted customers fill first; equally trusted ones in the order given.
     for _, _, _, _, owner in sorted(found, key=lambda row: -row[0]):
@@ -684,6 +816,7 @@ def _join(Applier applier, mutation):
         code = record_open(<const uint8_t*><const char*>data, len(data), &view)
         if code:
             raise damaged(code, f"Customer {other}'s record")
+        images.append(applier.image(other))
         applier.answer(builder_fill_from(&applier.builder, &view), customer)
         at = 0
         for _ in range(view.identifier_count):
@@ -713,7 +846,93 @@ def _join(Applier applier, mutation):
     applier.adopt(customer, found)
     builder_touch(&applier.builder, mutation.at_us)
     applier.finish_record(customer)
-    return JoinResult(customer, tuple(merged))
+    if not merged:
+        applier.touched[customer] = None
+        return JoinResult(customer, ())
+    before = msgspec.msgpack.encode(merges.Before(mutation.at_us, tuple(images)))
+    if len(before) > limits.MERGE_BYTES:
+        # Nor can what lies under it be undone without it.
+        applier.finalise(customer)
+        return JoinResult(customer, tuple(merged))
+    merge = applier.applied + 1
+    stack = applier.undoable.get(customer, merges.Stack(()))
+    applier.metas[merges.key(customer, merge, 0)] = before
+    applier.set_stack(customer, merges.Stack((*stack.joins, (merge, mutation.at_us))))
+    return JoinResult(customer, tuple(merged), merge)
+
+
+def _unmerge(Applier applier, mutation):
+    cdef uint64_t customer
+    check_time("at", mutation.at_us)
+    best, _ = applier.resolve(mutation.identifiers)
+    customer = best
+    stack = applier.undoable.get(customer)
+    if stack is None:
+        raise NotFound("merge", str(mutation.merge or "newest"), "Nothing that was joined into this customer can be undone.")
+    newest, at_us = stack.joins[len(stack.joins) - 1]
+    merge = mutation.merge or newest
+    if merge not in [each for each, _ in stack.joins]:
+        raise NotFound("merge", str(merge), "List those that can be undone: rapport profile merges.")
+    if merge != newest:
+        raise NotUndoable(merge, f"merge {newest} came after it", f"Undo {newest} first.")
+    if mutation.at_us - at_us > limits.UNDO_US:
+        raise NotUndoable(merge, f"it is older than {limits.UNDO_US // 86_400_000_000} days")
+    before = msgspec.msgpack.decode(applier.kept(merges.key(customer, merge, 0)), type=merges.Before)
+    messages = [
+        mutations.decode(applier.kept(merges.key(customer, merge, number))) for number in range(1, stack.messages + 1)
+    ]
+    applier.forget(customer, merge)
+    below = stack.joins[:len(stack.joins) - 1] if len(stack.joins) > 1 else None
+    if below is None:
+        applier.set_stack(customer, None)
+    else:
+        number = 0
+        while applier.kept(merges.key(customer, below[len(below) - 1][0], number + 1)) is not None:
+            number += 1
+        applier.set_stack(customer, merges.Stack(below, number))
+    for number, value in Record(applier.record(customer), f"Customer {customer}'s record").identifiers:
+        applier.identifiers[struct.pack(">H", number) + value] = 0
+    restored = []
+    for image in before.images:
+        put_back(applier, image)
+        if image.customer != customer:
+            applier.identifiers[joined_key(image.customer)] = 0
+            restored.append(image.customer)
+    reapplied = dropped = 0
+    for message in messages:
+        # A handler that raises may have left half of its changes here, for it relies on `apply` to drop them.
+        tables = (
+            applier.records, applier.contacts, applier.events, applier.origins, applier.identifiers, applier.metas,
+            applier.programs, applier.touched,
+        )
+        kept = [dict(table) for table in tables]
+        next_customer = applier.next_customer
+        try:
+            again = _again.get(type(message), _handlers.get(type(message)))
+            again(applier, message)
+            applier.remember(message)
+            reapplied += 1
+        except RapportError:
+            applier.next_customer = next_customer
+            for table, copy in zip(tables, kept, strict=True):
+                table.clear()
+                table.update(copy)
+            dropped += 1
+    return UnmergeResult(customer, tuple(restored), reapplied, dropped)
+
+
+def put_back(Applier applier, image):
+    """Make a customer what he was."""
+    customer = image.customer
+    applier.records[customer] = image.record
+    for number, value in Record(image.record, f"Customer {customer}'s record").identifiers:
+        applier.identifiers[struct.pack(">H", number) + value] = customer
+    if applier.contact_list(customer) != image.contacts:
+        applier.contacts[customer] = image.contacts
+    if applier.event_list(customer) != image.events:
+        applier.events[customer] = image.events
+    if applier.origin_list(customer) != image.origins:
+        applier.origins[customer] = image.origins
 
 
 def check_single(Applier applier, found):
@@ -855,6 +1074,7 @@ _handlers.update({
     RecordEvents: _record_events,
     RecordOutcomes: _record_outcomes,
     Join: _join,
+    Unmerge: _unmerge,
     SetConsent: _set_consent,
     OpenCase: _open_case,
     CloseCase: _close_case,

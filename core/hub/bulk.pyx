@@ -42,9 +42,11 @@ from core.hub.record cimport (
 
 import struct
 
+import msgspec
 import numpy as np
 
 from core.errors import BadValue, EngineFault, StoreCorrupt, TooLarge, UnknownName
+from core.hub.apply import LETTERS
 from core.hub.record import members
 
 # How a column's values lie in a mutation, by the schema's type: letters for the kinds below.
@@ -648,6 +650,7 @@ def apply_columns(Applier applier not None, mutation):
     identifiers = [(catalog.namespace(column.namespace), column.ends, column.texts) for column in mutation.identifiers]
     columns = []
     if not mutation.event:
+        remember_rows(applier, mutation, catalog)
         if any([catalog.attribute(column.name).sources for column in mutation.columns]):
             return upsert_sourced(applier, mutation, catalog)
         for column in mutation.columns:
@@ -657,6 +660,7 @@ def apply_columns(Applier applier not None, mutation):
         applier.direct()
         rows.upsert(applier.layout, mutation.at_us, mutation.clear_missing)
     else:
+        remember_rows(applier, mutation, catalog)
         event = catalog.event(mutation.event)
         given = {column.name: column for column in mutation.columns}
         for name in given:
@@ -675,7 +679,91 @@ def apply_columns(Applier applier not None, mutation):
     return rows.result()
 
 
-def upsert_sourced(Applier applier, mutation, catalog):
+def remember_rows(Applier applier, mutation, catalog):
+    """Keep each row that concerns a customer whose join can be undone, as an import of its own."""
+    if not applier.undoable:
+        return
+    texts = []
+    for column in mutation.identifiers:
+        check_ends(mutation.rows, column.ends, column.texts)
+        texts.append((catalog.namespace(column.namespace), cells_of("t", column.ends, column.texts, False)))
+    gained = {}  # identifiers that earlier rows give to such customers
+    for row in range(mutation.rows):
+        keys = [struct.pack(">H", number) + column[row] for number, column in texts if column[row]]
+        owners = [gained.get(key) or applier.lookup(key) for key in keys]
+        customer = next((owner for owner in owners if owner), 0)
+        if customer in applier.undoable:
+            gained.update([(key, customer) for key, owner in zip(keys, owners, strict=True) if not owner])
+            applier.remember_one(customer, one_row(mutation, catalog, row))
+
+
+def one_row(mutation, catalog, uint32_t row):
+    """The import of one row of this import."""
+    def cut(bytes ends, bytes texts):
+        bounds = np.frombuffer(ends, np.uint32)
+        start = int(bounds[row - 1]) if row else 0
+        text = texts[start:int(bounds[row])]
+        return len(text).to_bytes(4, "little"), text
+
+    columns = []
+    fields = {} if not mutation.event else {field.name: field for field in catalog.event(mutation.event).fields}
+    for column in mutation.columns:
+        declared = fields[column.name] if mutation.event else catalog.attribute(column.name)
+        shape = SHAPES[declared.type.value]
+        if shape in "ts":
+            columns.append(type(column)(column.name, *cut(column.values, column.texts)))
+        else:
+            width = WIDTHS[shape]
+            columns.append(type(column)(column.name, column.values[row * width:(row + 1) * width]))
+    return msgspec.structs.replace(
+        mutation, rows=1, columns=tuple(columns),
+        identifiers=tuple([type(each)(each.namespace, *cut(each.ends, each.texts)) for each in mutation.identifiers]),
+        times=mutation.times[8 * row:8 * row + 8], keys=mutation.keys[8 * row:8 * row + 8],
+    )
+
+
+def apply_again(Applier applier not None, mutation):
+    """Apply rows that were remembered, inside another mutation: through its tables of changes, not beside them."""
+    cdef uint16_t number
+    cdef bytes value, key, stored
+    cdef uint64_t customer
+    catalog = applier.catalog
+    if not mutation.event:
+        upsert_sourced(applier, mutation, catalog, True)
+        return
+    texts = [(catalog.namespace(each.namespace), each.texts) for each in mutation.identifiers]
+    found = []
+    for number, value in texts:
+        if value:
+            key = struct.pack(">H", number) + value
+            found.append((0, key, number, value, applier.lookup(key)))
+    customer = next((row[4] for row in found if row[4]), 0) or applier.new_customer()
+    applier.begin_record(customer)
+    applier.adopt(customer, found)
+    event = catalog.event(mutation.event)
+    given = {column.name: column for column in mutation.columns}
+    cells = []
+    for field in event.fields:
+        shape = SHAPES[field.type.value]
+        column = given.get(field.name)
+        cell = None if column is None else cells_of(shape, column.values, column.texts)[0]
+        if shape == "e" and cell is not None:
+            cell = field.labels[cell - 1]
+        cells.append((LETTERS[field.type], cell))
+    at = int.from_bytes(mutation.times, "little", signed=True)
+    applier.packer.clear()
+    applier.packer.pack(event.number, at, int.from_bytes(mutation.keys, "little"), cells)
+    stored = applier.event_list(customer)
+    merged, became = applier.packer.merge(stored, f"Customer {customer}'s event list")
+    if merged != stored:
+        applier.events[customer] = merged
+    if became[0] == MERGED_COUNTED or not all([row[4] for row in found]):
+        builder_touch(&applier.builder, at)
+    applier.finish_record(customer)
+    applier.touched.setdefault(customer, None)
+
+
+def upsert_sourced(Applier applier, mutation, catalog, bint inside=False):
     """`apply_columns` for profiles with attributes that have sources: row by row, through the same rules as `Upsert`.
 
     Several times slower than columns without sources, since each source's value is kept beside the record.
@@ -746,6 +834,8 @@ def upsert_sourced(Applier applier, mutation, catalog):
             refused.append((row, MANY_IDENTIFIERS if "identifiers" in str(error.metadata.get("what", "")) else LARGE_RECORD))
             continue
         applier.origins.update(sourced)
+        if inside:
+            applier.touched.setdefault(customer, None)
         for _, _, key in news:
             applier.identifiers[key] = customer
         if not best:

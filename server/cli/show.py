@@ -222,6 +222,26 @@ def provenance(response: profile_pb2.GetProvenanceResponse) -> None:
     out.print(table)
 
 
+def merges(response: profile_pb2.ListMergesResponse) -> None:
+    """Joins that can be undone."""
+    if not response.merges:
+        out.print("Nothing that was joined into this customer can be undone.")
+        return
+    table = _plain("", "merge", "at", "absorbed", "messages since", "until")
+    for each in response.merges:
+        absorbed = ", ".join(str(customer) for customer in each.absorbed)
+        table.add_row(str(each.merge), when(each.at), absorbed, str(each.since), when(each.until))
+    out.print(table)
+
+
+def unmerged(response: profile_pb2.UnmergeResponse) -> None:
+    """What an undo did."""
+    apart = ", ".join(str(customer) for customer in response.restored)
+    out.print(f"customers {apart} are apart from {response.customer} again; {response.reapplied} later messages assigned anew")
+    if response.dropped:
+        out.print(f"[yellow]{response.dropped} later messages no longer fit anybody and were left out[/]")
+
+
 # --- programs and models ----------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from core import limits
 from core.decision import Identifier
 from core.errors import BadValue, NotFound, TooLarge
 from core.hub.customer_profile import Profile, Provenance
+from core.hub.merges import Merge
 from core.hub.mutations import (
     Cell,
     CloseCase,
@@ -20,6 +21,8 @@ from core.hub.mutations import (
     Mutation,
     OpenCase,
     SetConsent,
+    Unmerge,
+    UnmergeResult,
     Upsert,
     cells,
 )
@@ -49,6 +52,10 @@ class Profiles(Protocol):
         """Where a customer's attributes come from, None when nobody is known."""
         ...
 
+    def merges(self, identifiers: Sequence[Identifier]) -> tuple[Merge, ...] | None:
+        """The joins into a customer that can be undone, newest first; None when nobody is known."""
+        ...
+
 
 class ProfileService:
     """The calls of rapport.v1.ProfileService over a store."""
@@ -70,6 +77,8 @@ class ProfileService:
                 "OpenCase": calls.unary(profile_pb2.OpenCaseRequest, self.open_case, most),
                 "CloseCase": calls.unary(profile_pb2.CloseCaseRequest, self.close_case, most),
                 "JoinIdentifiers": calls.unary(profile_pb2.JoinIdentifiersRequest, self.join, most),
+                "ListMerges": calls.unary(profile_pb2.ListMergesRequest, self.merges, most),
+                "Unmerge": calls.unary(profile_pb2.UnmergeRequest, self.unmerge, most),
             },
         )
 
@@ -181,7 +190,40 @@ class ProfileService:
         if len(who) < 2:
             raise BadValue("identifiers", "names one only", "Send at least two that are one person.")
         result: JoinResult = self._store.apply(Join(identifiers=who, at_us=_at(message)))
-        return profile_pb2.JoinIdentifiersResponse(customer=result.customer, merged=len(result.merged))
+        return profile_pb2.JoinIdentifiersResponse(
+            customer=result.customer, merged=len(result.merged), merge=result.merge
+        )
+
+    def merges(
+        self, message: profile_pb2.ListMergesRequest, context: calls.Context
+    ) -> profile_pb2.ListMergesResponse:
+        """Show what can be undone."""
+        who = _who(message.identifiers)
+        found = self._store.merges(who)
+        if found is None:
+            raise _unknown(who)
+        return profile_pb2.ListMergesResponse(
+            merges=[
+                profile_pb2.Merge(
+                    merge=each.merge,
+                    at=convert.instant(each.at_us),
+                    survivor=each.survivor,
+                    absorbed=each.absorbed,
+                    since=each.since,
+                    until=convert.instant(each.at_us + limits.UNDO_US),
+                )
+                for each in found
+            ]
+        )
+
+    def unmerge(self, message: profile_pb2.UnmergeRequest, context: calls.Context) -> profile_pb2.UnmergeResponse:
+        """Take a join back."""
+        result: UnmergeResult = self._store.apply(
+            Unmerge(identifiers=_who(message.identifiers), merge=message.merge, at_us=_at(message))
+        )
+        return profile_pb2.UnmergeResponse(
+            customer=result.customer, restored=result.restored, reapplied=result.reapplied, dropped=result.dropped
+        )
 
 
 _Dated = (
@@ -190,6 +232,7 @@ _Dated = (
     | profile_pb2.OpenCaseRequest
     | profile_pb2.CloseCaseRequest
     | profile_pb2.JoinIdentifiersRequest
+    | profile_pb2.UnmergeRequest
 )
 
 

@@ -62,6 +62,9 @@ class OracleSubject:
     def join(self, who: Sequence[Identifier], at_us: int) -> None:
         self.ready.join(who)
 
+    def unmerge(self, who: Sequence[Identifier], at_us: int) -> None:
+        self.ready.unmerge(who)
+
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
         return self.ready.decide(request, now_us)
 

@@ -90,6 +90,12 @@ def test_what_is_only_claimed_gives_nobody_a_verified_identifier(store: Store) -
     outcome = Outcome(identifiers=(ANA, MAIL), offer="card", outcome="shown", channel="web", at_us=3, key="o")
     store.apply(RecordOutcomes(outcomes=(outcome,)))
     assert store.customer([MAIL]) is None
+    # Nor does the address gain the cookie, or the name, of whoever sends it along.
+    store.apply(Upsert(identifiers=(Identifier("crm", "neighbour"), Identifier("email", "known@example.org")), at_us=1))
+    claim = Identifier("email", "known@example.org")
+    for one in (Identifier("cookie", "k9"), Identifier("crm", "stranger")):
+        store.apply(RecordEvents(identifiers=(one, claim), events=visit))
+        assert store.customer([one]) is None
     # With nothing else to go by, news would be lost without it: it makes a customer of its own, and of the first only.
     store.apply(RecordEvents(identifiers=(MAIL, Identifier("email", "two@example.org")), events=visit))
     assert store.customer([MAIL]) not in (None, store.customer([ANA]))

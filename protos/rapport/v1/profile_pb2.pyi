@@ -232,9 +232,61 @@ class JoinIdentifiersRequest(_message.Message):
     def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class JoinIdentifiersResponse(_message.Message):
-    __slots__ = ("customer", "merged")
+    __slots__ = ("customer", "merged", "merge")
     CUSTOMER_FIELD_NUMBER: _ClassVar[int]
     MERGED_FIELD_NUMBER: _ClassVar[int]
+    MERGE_FIELD_NUMBER: _ClassVar[int]
     customer: int
     merged: int
-    def __init__(self, customer: _Optional[int] = ..., merged: _Optional[int] = ...) -> None: ...
+    merge: int
+    def __init__(self, customer: _Optional[int] = ..., merged: _Optional[int] = ..., merge: _Optional[int] = ...) -> None: ...
+
+class ListMergesRequest(_message.Message):
+    __slots__ = ("identifiers",)
+    IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ...) -> None: ...
+
+class Merge(_message.Message):
+    __slots__ = ("merge", "at", "survivor", "absorbed", "since", "until")
+    MERGE_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    SURVIVOR_FIELD_NUMBER: _ClassVar[int]
+    ABSORBED_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    merge: int
+    at: _timestamp_pb2.Timestamp
+    survivor: int
+    absorbed: _containers.RepeatedScalarFieldContainer[int]
+    since: int
+    until: _timestamp_pb2.Timestamp
+    def __init__(self, merge: _Optional[int] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., survivor: _Optional[int] = ..., absorbed: _Optional[_Iterable[int]] = ..., since: _Optional[int] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ListMergesResponse(_message.Message):
+    __slots__ = ("merges",)
+    MERGES_FIELD_NUMBER: _ClassVar[int]
+    merges: _containers.RepeatedCompositeFieldContainer[Merge]
+    def __init__(self, merges: _Optional[_Iterable[_Union[Merge, _Mapping]]] = ...) -> None: ...
+
+class UnmergeRequest(_message.Message):
+    __slots__ = ("identifiers", "merge", "at")
+    IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    MERGE_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    merge: int
+    at: _timestamp_pb2.Timestamp
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., merge: _Optional[int] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class UnmergeResponse(_message.Message):
+    __slots__ = ("customer", "restored", "reapplied", "dropped")
+    CUSTOMER_FIELD_NUMBER: _ClassVar[int]
+    RESTORED_FIELD_NUMBER: _ClassVar[int]
+    REAPPLIED_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    customer: int
+    restored: _containers.RepeatedScalarFieldContainer[int]
+    reapplied: int
+    dropped: int
+    def __init__(self, customer: _Optional[int] = ..., restored: _Optional[_Iterable[int]] = ..., reapplied: _Optional[int] = ..., dropped: _Optional[int] = ...) -> None: ...

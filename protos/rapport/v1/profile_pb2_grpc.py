@@ -70,6 +70,16 @@ class ProfileServiceStub:
                 request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.JoinIdentifiersRequest.SerializeToString,
                 response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.JoinIdentifiersResponse.FromString,
                 _registered_method=True)
+        self.ListMerges = channel.unary_unary(
+                '/rapport.v1.ProfileService/ListMerges',
+                request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListMergesRequest.SerializeToString,
+                response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListMergesResponse.FromString,
+                _registered_method=True)
+        self.Unmerge = channel.unary_unary(
+                '/rapport.v1.ProfileService/Unmerge',
+                request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeRequest.SerializeToString,
+                response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeResponse.FromString,
+                _registered_method=True)
 
 
 class ProfileServiceServicer:
@@ -132,6 +142,22 @@ class ProfileServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListMerges(self, request, context):
+        """Shows the joins into a customer that can be undone. NOT_FOUND when no identifier is known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unmerge(self, request, context):
+        """Takes the newest join of a customer back: everybody is as before, and what came since is assigned anew by its
+        own identifiers. NOT_FOUND when there is none, FAILED_PRECONDITION when another join came after the one named
+        or 30 days have passed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProfileServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -169,6 +195,16 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     servicer.JoinIdentifiers,
                     request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.JoinIdentifiersRequest.FromString,
                     response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.JoinIdentifiersResponse.SerializeToString,
+            ),
+            'ListMerges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMerges,
+                    request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListMergesRequest.FromString,
+                    response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListMergesResponse.SerializeToString,
+            ),
+            'Unmerge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unmerge,
+                    request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeRequest.FromString,
+                    response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -361,6 +397,60 @@ class ProfileService:
             '/rapport.v1.ProfileService/JoinIdentifiers',
             protos_dot_rapport_dot_v1_dot_profile__pb2.JoinIdentifiersRequest.SerializeToString,
             protos_dot_rapport_dot_v1_dot_profile__pb2.JoinIdentifiersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMerges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.ProfileService/ListMerges',
+            protos_dot_rapport_dot_v1_dot_profile__pb2.ListMergesRequest.SerializeToString,
+            protos_dot_rapport_dot_v1_dot_profile__pb2.ListMergesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unmerge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.ProfileService/Unmerge',
+            protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeRequest.SerializeToString,
+            protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeResponse.FromString,
             options,
             channel_credentials,
             insecure,
