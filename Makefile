@@ -91,12 +91,15 @@ sanitize: ready ## the unit and property tests, and those of the data plane, und
 
 # --- measuring and generating ---------------------------------------------------------------------------------
 
-.PHONY: bench load real protos
-bench: ready ## decisions in process and over gRPC for the workloads; tables here, JSON under build/bench/
+.PHONY: bench load figures real protos
+bench: ready ## decisions in process and over gRPC, and the cost model; tables here, JSON under build/bench/
 	@$(PY) -m loadtest.inprocess $(ARGS)
 
 load: ready ## a short load test of shop, served here: throughput against p99; the report lies under build/load/
 	@$(PY) -m loadtest steps --serve shop --customers 20000 --into build/load $(ARGS)
+
+figures: ready ## the README's figures and pictures from the newest results of bench and load
+	@$(PY) -m loadtest.readme $(ARGS)
 
 real: ready ## decide over published data sets and compare with pandas and scikit-learn (data: RAPPORT_SHARED_DATA)
 	@$(PY) -m loadtest.realdata $(ARGS)

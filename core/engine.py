@@ -28,8 +28,11 @@ from core.errors import (
     NoProgram,
     NotFound,
     Overloaded,
+    Problem,
+    ProgramError,
     RapportError,
     RequestError,
+    SchemaConflict,
     StoreCorrupt,
     StoreError,
     TooLarge,
@@ -282,8 +285,13 @@ class Engine:
         value_minor = 0
         if outcome.value is not None:
             currency = self.plan.program.currency
+            if currency and not outcome.value.currency:
+                raise BadValue("outcome.value", "has no currency", f"The program counts in {currency}.")
             if currency and outcome.value.currency != currency:
-                raise BadValue("outcome.value", f"is in {outcome.value.currency}; the program counts in {currency}")
+                raise BadValue(
+                    "outcome.value", f"is in {outcome.value.currency}; the program counts in {currency}",
+                    "Convert it before it is sent.",
+                )
             value_minor = outcome.value.minor
             if value_minor == limits.NO_AMOUNT:
                 raise BadValue("outcome.value", "is the one amount that stands for none", "Leave it out instead.")
@@ -291,7 +299,8 @@ class Engine:
         if issued.customer == 0:
             if not issued.namespace:
                 raise NotFound(
-                    "Customer", "nobody", "The decision was asked for without an identifier, so nothing can be kept of it."
+                    "Customer", "", "Ask for decisions with an identifier when their outcomes are to count.",
+                    "The decision was asked for without an identifier, so nothing can be kept of it.",
                 )
             namespace = name_of({name: entry.number for name, entry in catalog.namespaces.items()}, issued.namespace, "namespace")
             identifiers = (Identifier(namespace, issued.identifier.decode()),)
@@ -374,11 +383,17 @@ class Engine:
     # --- programs ---------------------------------------------------------------------------------------------
 
     def validate_program(self, sources: Mapping[str, bytes]) -> Program:
-        """Checks a program as loading would, against the models that are live. Raises ProgramError, NotFound."""
-        from core.programs.source import check, read
+        """Checks a program as loading would, against the models that are live and the stored names. ProgramError, NotFound."""
+        from core.programs.source import check, declared_at, read
 
-        program = check(read(sources))
+        found = read(sources)
+        program = check(found)
         _tables(program, self.registry.live())
+        try:
+            self.store.catalog.declared(program.schema)
+        except SchemaConflict as error:
+            place = declared_at(found, error.path)
+            raise ProgramError([Problem(place, error.message, error.hint)]) from error
         return program
 
     def load_program(self, sources: Mapping[str, bytes], at_us: int) -> str:
@@ -387,14 +402,17 @@ class Engine:
         Whatever is refused leaves the program before it serving. Raises ProgramError, NotFound (a model),
         SchemaConflict, StoreError.
         """
-        from core.programs.source import check, read
+        from core.programs.source import check, declared_at, read
 
         found = read(sources)
         program = check(found)
         with self._changing:
             models = self.registry.live()
             tables = _tables(program, models)
-            self.store.declare(program.schema, [offer.name for offer in program.offers], program.channels)
+            try:
+                self.store.declare(program.schema, [offer.name for offer in program.offers], program.channels)
+            except SchemaConflict as error:
+                raise error.at(declared_at(found, error.path)) from error
             # Bound once before it is kept, so that a model which does not fit refuses the program and leaves no version.
             self._bind(tables, program.name, 0, models)
             number = self.store.apply(
@@ -447,7 +465,10 @@ class Engine:
             if saved.name == active.program.name and saved.version < active.version_number
         ]
         if not earlier:
-            raise NotFound("Program version", f"before {active.version}", "List what is kept: rapport program list.")
+            raise NotFound(
+                "Program version", f"before {active.version}", "List what is kept: rapport program list.",
+                f"There is no version of the program before {active.version}.",
+            )
         return active.program.name, max(earlier)
 
     def _restored(self, name: str, number: int, models: Mapping[str, LiveModel]) -> Plan:
@@ -534,19 +555,19 @@ def _replaced(request: DecideRequest, explain: ExplainLevel) -> DecideRequest:
 
 def _check_events(plan: Plan, events: Sequence[Event], now_us: int) -> None:
     if len(events) > limits.EVENTS_PER_REQUEST:
-        raise TooLarge("events", len(events), limits.EVENTS_PER_REQUEST)
+        raise TooLarge("events", len(events), limits.EVENTS_PER_REQUEST, field="events")
     declared = plan.program.schema.events
-    for event in events:
+    for position, event in enumerate(events):
+        path = f"events[{position}]"
         if event.type not in declared:
-            raise UnknownName("event type", event.type, declared)
+            raise UnknownName("event type", event.type, declared, field=f"{path}.type")
         if not event.key:
-            raise BadValue(
-                f"events.{event.type}.key", "is empty", "Give each event a key that stays the same when it is sent again."
-            )
+            raise BadValue(f"{path}.key", "is empty", "Give each event a key that stays the same when it is sent again.")
         if len(event.key) > limits.KEY_BYTES or len(event.key.encode(errors="replace")) > limits.KEY_BYTES:
-            raise TooLarge(f"events.{event.type}.key in bytes", len(event.key.encode(errors="replace")), limits.KEY_BYTES)
+            size = len(event.key.encode(errors="replace"))
+            raise TooLarge(f"{path}.key in bytes", size, limits.KEY_BYTES, field=f"{path}.key")
         if event.at_us is not None and event.at_us > now_us + limits.AHEAD_US:
-            raise BadValue(f"events.{event.type}.at", "lies in the future", "Send the time it happened, in UTC.")
+            raise BadValue(f"{path}.at", "lies in the future", "Send the time it happened, in UTC.")
 
 
 def _recorded(events: Sequence[Event], now_us: int) -> tuple[RecordedEvent, ...]:

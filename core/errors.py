@@ -14,7 +14,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePath
-from typing import ClassVar
+from typing import ClassVar, Final
+
+# Declared names that an error lists where none is near; more would hide the rest of it.
+NAMES_TOLD: Final = 12
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -71,15 +74,29 @@ class RequestError(RapportError):
 
 
 class UnknownName(RequestError):
-    """A name (channel, placement, fact, attribute, namespace, offer, outcome, event type) nobody declared."""
+    """A name (channel, placement, fact, attribute, namespace, offer, outcome, event type) nobody declared.
+
+    ``field`` is where the name stands in the request, as in ``placements[1].name``; '' where nobody knows.
+    """
 
     reason = "UNKNOWN_NAME"
 
-    def __init__(self, kind: str, name: str, known: Iterable[str] = (), where: str = "") -> None:
-        close = nearest(name, known)
+    def __init__(self, kind: str, name: str, known: Iterable[str] = (), where: str = "", field: str = "") -> None:
+        declared = list(known)
+        close = nearest(name, declared)
         hint = f"Did you mean '{close}'?" if close else ""
+        if not close and declared:
+            more = "..." if len(declared) > NAMES_TOLD else "."
+            hint = f"Declared: {', '.join(declared[:NAMES_TOLD])}{more}"
         at = f" in {where}" if where else ""
-        super().__init__(f"There is no {kind} '{name}'{at}.", hint=hint, kind=kind, name=name, nearest=close)
+        told = f"There is no {kind} '{name}'{at}." if name else f"The name of a {kind} is empty{at}."
+        super().__init__(told, hint=hint, kind=kind, name=name, nearest=close)
+        self.field = field or kind
+
+    def under(self, path: str) -> UnknownName:
+        """The same where its place is a part of ``path``. It is changed, not copied: whoever caught it raises it again."""
+        self.field = f"{path}.{self.field}"
+        return self
 
 
 class BadValue(RequestError):
@@ -89,6 +106,14 @@ class BadValue(RequestError):
 
     def __init__(self, field: str, problem: str, hint: str = "") -> None:
         super().__init__(f"{field}: {problem}.", hint=hint, field=field, problem=problem)
+
+    def under(self, path: str) -> BadValue:
+        """The same where its field is a part of ``path``.
+
+        >>> str(BadValue("at", "lies in the future").under("events[2]"))
+        'events[2].at: lies in the future.'
+        """
+        return BadValue(f"{path}.{self.metadata['field']}", self.metadata["problem"], self.hint)
 
 
 class IdentityConflict(RequestError):
@@ -127,21 +152,39 @@ class SourceNotAllowed(RequestError):
 
 
 class TooLarge(RequestError):
-    """More of something than its limit allows."""
+    """More of something than its limit allows. ``field`` is where it stands in the request; '' where nobody knows."""
 
     reason = "TOO_LARGE"
 
-    def __init__(self, what: str, count: int, limit: int) -> None:
-        super().__init__(f"{what}: {count} is more than the limit of {limit}.", what=what, count=count, limit=limit)
+    def __init__(self, what: str, count: int, limit: int, hint: str = "", field: str = "") -> None:
+        super().__init__(
+            f"{what}: {count} is more than the limit of {limit}.", hint=hint, what=what, count=count, limit=limit
+        )
+        self.field = field
+
+    def under(self, path: str) -> TooLarge:
+        """The same where its place is ``path``, or a part of it. It is changed, not copied."""
+        self.field = f"{path}.{self.field}" if self.field else path
+        return self
+
+
+class CustomerFull(TooLarge):
+    """A customer has no room for more of something: identifiers, open cases, bytes of the record. Nothing was changed."""
+
+    reason = "CUSTOMER_FULL"
 
 
 class NotFound(RequestError):
-    """The thing asked for is not there: a customer, a program version, a model, an instance."""
+    """The thing asked for is not there: a customer, a program version, a model, an instance.
+
+    ``told`` says it where "<kind> '<name>' is not known here" would be no sentence that helps.
+    """
 
     reason = "NOT_FOUND"
 
-    def __init__(self, kind: str, name: str, hint: str = "") -> None:
-        super().__init__(f"{kind} '{name}' is not known here.", hint=hint, kind=kind, name=name)
+    def __init__(self, kind: str, name: str, hint: str = "", told: str = "") -> None:
+        text = told or f"{kind[:1].upper()}{kind[1:]} '{name}' is not known here."
+        super().__init__(text, hint=hint, kind=kind, name=name)
 
 
 class HistoryFull(RequestError):
@@ -323,16 +366,27 @@ class StoreCorrupt(StoreError):
 
 
 class SchemaConflict(StoreError):
-    """A program wants an attribute in a way that the stored data contradicts."""
+    """A program wants a namespace, an attribute or an event's field in a way that the stored data contradicts.
+
+    ``path`` leads to the declaration in the schema, as in ("attributes", "age"); ``where`` is its place in a file, once known.
+    """
 
     reason = "SCHEMA_CONFLICT"
 
-    def __init__(self, name: str, stored: str, wanted: str) -> None:
+    def __init__(self, path: Sequence[str], stored: str, wanted: str, where: str = "") -> None:
+        kind = {"namespaces": "Namespace", "events": "Event field"}.get(path[0], "Attribute")
+        name = ".".join(path[1:])
+        at = f"{where}: " if where else ""
+        facts = {"name": name, "stored": stored, "wanted": wanted} | ({"where": where} if where else {})
         super().__init__(
-            f"Attribute '{name}' is stored as {stored}; the program declares {wanted}.",
-            hint="Give the new meaning a new name; stored values keep their type.",
-            name=name, stored=stored, wanted=wanted,
+            f"{at}{kind} '{name}' is stored as {stored}; the program declares {wanted}.",
+            hint="Give the new meaning a new name; stored values keep their type.", **facts,
         )
+        self.path = tuple(path)
+
+    def at(self, where: Where) -> SchemaConflict:
+        """The same with the declaration's place."""
+        return SchemaConflict(self.path, self.metadata["stored"], self.metadata["wanted"], str(where))
 
 
 class ImportRefused(RapportError):

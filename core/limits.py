@@ -40,6 +40,9 @@ EVENTS_PER_REQUEST: Final = 64
 EVENT_FIELDS: Final = 32
 # Reasons of one FULL explanation (placements x offers): each becomes a message, and 100,000 take about a second.
 REASONS_PER_REQUEST: Final = 200_000
+# Full explanations that wait for the one thread that makes them: a burst of four connections' calls, which a small program makes
+# in a second. For the largest, at a second each, it is the deadline that ends the wait.
+EXPLANATIONS_WAITING: Final = 1024
 # DecideMany: bounded so that one call cannot hold a handler thread for long (100 x ~20 us = 2 ms).
 DECISIONS_PER_CALL: Final = 100
 # One gRPC message. The largest legal DecideMany is far below it.
@@ -91,10 +94,12 @@ CONTACTS_PER_CUSTOMER: Final = 4096
 EVENTS_PER_CUSTOMER: Final = 32_768
 # One event as stored, its texts with it: 32 fields, a few of them sentences.
 EVENT_BYTES: Final = 8192
-# A customer's event list: rewritten whole with every event and checked whole at every read (about 7 GB/s).
+# A customer's event list: rewritten whole with every event and checked whole at every read (about 25 GB/s from the cache).
 EVENT_LIST_BYTES: Final = 8 << 20
 # Sources (billing, web...) a store may know: named by configuration and imports, so a small number; stored in 16 bits.
 SOURCES: Final = 4096
+# As many of them may be named by calls; the others are kept for programs, which could not be loaded without.
+SOURCES_FREE: Final = 3072
 # How far a caller's clock may run ahead of ours; a later date is refused. A consent, once dated, only yields to a later
 # one, so a wrong date in the future could never be withdrawn.
 AHEAD_US: Final = 5 * 60 * 1_000_000
@@ -173,5 +178,6 @@ assert EVENT_BYTES * 64 <= EVENT_LIST_BYTES, "one request's events must fit the 
 assert RESETS >= 2 * STREAMS_PER_CONNECTION
 assert UNSENT_BYTES + REQUESTED_BYTES <= HELD_BYTES // 16, "one connection takes a small share of a loop's memory"
 assert MESSAGE_BYTES <= REQUESTED_BYTES
+assert SOURCES_FREE < SOURCES
 assert EVENTS_PER_REQUEST <= EVENTS_PER_CUSTOMER
 assert PLACEMENTS_PER_REQUEST * SLOTS_PER_PLACEMENT <= 65_536, "ranks in an answer are 16 bit"

@@ -112,6 +112,21 @@ def time_calls(engine: Engine, requests: Sequence[DecideRequest], seconds: float
     return taken
 
 
+def bill(engine: Engine, asked: Asked, left: float) -> dict[str, float]:
+    """What a decision takes of each unit of the cost model, when so many offers compete."""
+    from loadtest import cost_model
+
+    plan = engine.plan
+    made = cost_model.parts(plan.source)
+    return cost_model.bill(
+        made,
+        competing=left,
+        slots=asked.placements * asked.slots,
+        placements=asked.placements,
+        pruned=not made["models"] and left >= plan.prune_from,
+    )
+
+
 def measure(asked: Asked, store: Path, models: Path, sample: int, spawned_ns: int) -> dict[str, object]:
     """Opens, decides, measures. ``spawned_ns`` is the monotonic clock when this process was started."""
     with installation.opened(store, models) as engine:
@@ -123,11 +138,13 @@ def measure(asked: Asked, store: Path, models: Path, sample: int, spawned_ns: in
         numbers.extend(generator.randrange(asked.customers) for _ in range(sample + WARM - 1))
         requests = [request(asked, number) for number in numbers]
         answered = [engine.decide(each) for each in requests[:WARM]]
+        left = competing(engine, asked, numbers[:WARM])
         result: dict[str, object] = {
             "workload": asked.workload,
             "start_s": started / 1e9,
             "filled_share": sum(len(each.placements[0].offers) for each in answered) / (WARM * asked.slots),
-            "competing": competing(engine, asked, numbers[:WARM]),
+            "competing": left,
+            "bill": bill(engine, asked, left),
         }
         called = time_calls(engine, requests[WARM:], SECONDS)
         result["call"] = summary(called)

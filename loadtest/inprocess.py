@@ -1,9 +1,11 @@
-"""``make bench``, or ``python -m loadtest.inprocess [WORKLOAD ...]``: what a decision costs, in process and over gRPC.
+"""``make bench``, or ``python -m loadtest.inprocess [WORKLOAD | cost ...]``: what a decision costs, in process and over gRPC.
 
 For each workload: the program and the customer base are generated (or reused from build/bench/), customers are imported
 and the program is loaded once, then a fresh process opens the store, decides for customers drawn at random, and its
-figures are read. At the end the `shop` store is served over gRPC beside an empty handler. Prints tables with the
-machine they were measured on, and writes everything unrounded to build/bench/results-<moment>.json.
+figures are read. ``cost`` measures the cost model (see `loadtest.cost_model`) over `shop`'s customers and holds it against
+the workloads measured with it; alone, in two minutes, against CHECKED. At the end the `shop` store is served over gRPC
+beside an empty handler. Prints tables with the machine they were measured on, and writes everything unrounded to
+build/bench/results-<moment>.json.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core.errors import RapportError
-from loadtest import capacity, generate, installation, machine, prepare, report, workload
+from loadtest import capacity, cost_model, cost_programs, generate, installation, machine, prepare, report, workload
 from loadtest.workload import Workload
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_ORDER = ("shop", "shop-10k", "shop-100k", "shop-100k-dense", "bank")
+COST = "cost"
+CHECKED = ("shop", "shop-10k", "page")
 
 Figures = dict[str, object]
 
@@ -32,18 +36,20 @@ Figures = dict[str, object]
 def main() -> int:
     """Measures; 0 when every figure was taken."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.inprocess", description="Measure decisions.")
-    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"of: {', '.join(IN_ORDER)} (default: all)")
+    known = ", ".join((*workload.names(), COST))
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"of: {known} (default: all but mixed and page)")
     parser.add_argument("--customers", type=int, help="so many customers instead of the workload's number")
-    parser.add_argument("--sample", type=int, default=20_000, help="decisions measured a workload (default 20,000)")
+    sample = "decisions measured a workload (default 20,000); a fifth of them a program of the cost model"
+    parser.add_argument("--sample", type=int, default=20_000, help=sample)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the comparison over gRPC (default 5)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each round (default 3)")
     parser.add_argument("--no-grpc", action="store_true", help="leave the comparison over gRPC out")
     parser.add_argument("--into", type=Path, default=generate.INTO, help=f"folder for data (default {generate.INTO})")
     given = parser.parse_args()
     try:
-        names = given.workloads or IN_ORDER
+        names = _names(given.workloads)
         wanted = [_resized(workload.load(name), given.customers) for name in names]
-        figures = _measure(wanted, given)
+        figures = _measure(wanted, given, cost=not given.workloads or COST in given.workloads)
     except (ValueError, OSError, RuntimeError, RapportError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -54,11 +60,17 @@ def main() -> int:
     return 0
 
 
+def _names(asked: list[str]) -> list[str]:
+    """The workloads to measure: all those of `make bench`, or those named; for the cost model alone a few to check it with."""
+    named = [name for name in asked if name != COST]
+    return named or list(CHECKED if asked else IN_ORDER)
+
+
 def _resized(wanted: Workload, customers: int | None) -> Workload:
     return dataclasses.replace(wanted, customers=customers) if customers else wanted
 
 
-def _measure(wanted: list[Workload], given: argparse.Namespace) -> Figures:
+def _measure(wanted: list[Workload], given: argparse.Namespace, *, cost: bool) -> Figures:
     on = machine.describe()
     print(f"{on}\n", flush=True)
     measured: list[Figures] = []
@@ -76,8 +88,10 @@ def _measure(wanted: list[Workload], given: argparse.Namespace) -> Figures:
         measured.append({**_in_own_process(each, store, models, given.sample), **loaded})
     _print_imports(imported)
     _print_decisions(measured)
+    if cost:
+        figures["cost"] = _cost(measured, given)
     served = next((each for each in wanted if each.name == "shop"), None)
-    if served and not given.no_grpc:
+    if served and not given.no_grpc and COST not in given.workloads:
         figures["grpc"] = _over_grpc(served, models, given)
     return figures
 
@@ -94,6 +108,50 @@ def _in_own_process(wanted: Workload, store: Path, models: Path, sample: int) ->
         raise RuntimeError(f"measuring {wanted.name} failed; its message is above")
     figures: Figures = json.loads(done.stdout.splitlines()[-1])
     return figures
+
+
+def _cost(workloads: list[Figures], given: argparse.Namespace) -> Figures:
+    _say("cost model: preparing")
+    base = _resized(cost_programs.base(), given.customers)
+    store, _ = prepare.customers(base, given.into)
+    models = prepare.models([cost_programs.with_model()], given.into)
+    _say("cost model: measuring")
+    command = [
+        sys.executable, "-m", "loadtest.costing", "--customers", str(base.customers), "--store", str(store.resolve()),
+        "--models", str(models.resolve()), "--sample", str(given.sample // 5),
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError("measuring the cost model failed; its message is above")
+    series = json.loads(done.stdout.splitlines()[-1])
+    measured = cost_model.measured(series)
+    found = cost_model.costs(measured)
+    lines = cost_model.lines_of(measured)
+    checked = cost_model.checks(found, workloads)
+    rounds = len(next(iter(measured.values())).medians_ns)
+    print(
+        f"\nCost model, {base.customers:,} customers: slopes over programs in turn, {rounds} rounds of "
+        f"{cost_programs.BLOCK} decisions each\n"
+    )
+    rows = [[cost_model.UNITS[unit], each.ns, each.low, each.high] for unit, each in found.items()]
+    print(report.table(["unit", "ns", "95 % from", "to"], rows))
+    print("\nSeries: the farthest median from its line\n")
+    print(report.table(["series", "from", "to", "off by"], [
+        [name, each.x[0], each.x[-1], f"{lines[name].off:.1%}"] for name, each in measured.items()
+    ]))
+    print(f"\nPredicted by the model and measured, kernel p50 (it holds within {cost_model.BOUND:.0%})\n")
+    print(report.table(
+        ["workload", "predicted us", "measured us", "off by", ""],
+        [[each.workload, each.predicted_us, each.measured_us, f"{each.off:+.1%}", each.verdict] for each in checked],
+    ), flush=True)
+    return {
+        "series": series,
+        "costs": {unit: dataclasses.asdict(each) for unit, each in found.items()},
+        "lines": {name: dataclasses.asdict(each) for name, each in lines.items()},
+        "checks": [dataclasses.asdict(each) for each in checked],
+        "rounds": rounds,
+        "customers": base.customers,
+    }
 
 
 def _over_grpc(wanted: Workload, models: Path, given: argparse.Namespace) -> Figures:

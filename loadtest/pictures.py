@@ -30,7 +30,7 @@ from loadtest.results import Session
 # Told apart also by readers who see fewer colours, and in this order also in grey.
 COLOURS = ("#0b5fa5", "#d1495b", "#3c9d6b", "#e09f3e", "#6a4c93", "#5b6770")
 SIDES = {"A": COLOURS[0], "B": COLOURS[1]}
-_STYLE: Any = {  # the stubs know each name; a dictionary of their type would say nothing more here
+STYLE: Any = {  # the stubs know each name; a dictionary of their type would say nothing more here
     "font.size": 10,
     "axes.titlesize": 12,
     "axes.titleweight": "bold",
@@ -50,7 +50,7 @@ _NINES = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 
 def draw(session: Session, compared: Sequence[Comparison] = ()) -> dict[str, bytes]:
     """PNG files by name, those that make sense for the session's kind."""
-    with pyplot.rc_context(_STYLE):
+    with pyplot.rc_context(STYLE):
         made: dict[str, Figure] = {"percentiles": _percentiles(session)}
         if session.kind in ("steps", "capacity") and len(session.rounds) > 1:
             made["throughput"] = _throughput(session)
@@ -109,7 +109,7 @@ def _percentiles(session: Session) -> Figure:
     axes.set_xlim(0, furthest * 1.02)
     if np.isfinite(lowest):
         axes.set_ylim(bottom=lowest / 2)  # a lag of microseconds would squeeze what one came for
-    _milliseconds(axes)
+    milliseconds(axes)
     axes.set_xlabel("share of the answers that were at least as quick")
     axes.set_ylabel("latency, ms")
     axes.set_title(f"Latency by percentile: {_what(session)}")
@@ -158,7 +158,7 @@ def _share(share: float) -> str:
     return "0 %" if share == 0 else f"{share * 100:.10g} %"
 
 
-def _milliseconds(axes: Axes) -> None:
+def milliseconds(axes: Axes) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -188,7 +188,7 @@ def _throughput(session: Session) -> Figure:
     late.set_xlabel("answers a second")
     late.set_ylabel("latency from the schedule, ms")
     late.set_title(f"Throughput against latency: {session.workload}")
-    _milliseconds(late)
+    milliseconds(late)
     late.legend(loc="best")
     offered = [each.taken.pace.rate for each in rounds]
     kept.plot([0, max(offered)], [0, max(offered)], color="#9aa3ad", linestyle=":", label="all that was asked for")
@@ -211,15 +211,15 @@ def _throughput(session: Session) -> Figure:
     cost.legend(loc="best")
     for axes in (late, kept, cost):
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        axes.xaxis.set_major_formatter(FuncFormatter(thousands))
     for axes in (kept, cost):
         axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
+        axes.yaxis.set_major_formatter(FuncFormatter(thousands))
     cost.set_ylim(top=max(105.0, cost.get_ylim()[1]))
     return figure
 
 
-def _thousands(value: float, _: object) -> str:
+def thousands(value: float, _: object) -> str:
     return f"{value:,.10g}"
 
 
@@ -272,10 +272,10 @@ def _timeline(rounds: Sequence[Round]) -> Figure:
     length = rounds[0].taken.timeline.interval_s
     late.set_title(f"Latency by the moment a request was scheduled for, in steps of {length:g} s")
     late.set_ylabel("latency, ms")
-    _milliseconds(late)
+    milliseconds(late)
     rate.set_ylabel("requests a second")
     rate.set_ylim(bottom=0)
-    rate.yaxis.set_major_formatter(FuncFormatter(_thousands))
+    rate.yaxis.set_major_formatter(FuncFormatter(thousands))
     cost.set_ylabel("CPU, % of a core")
     cost.set_ylim(0, max(105, cost.get_ylim()[1]))
     cost.set_xlabel("seconds")

@@ -17,7 +17,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
+def significant(number: float) -> str:
+    """Three significant digits at least; two of what is under a tenth."""
+    size = abs(number)
+    if size >= 10:
+        return f"{number:,.0f}" if size >= 100 else f"{number:.1f}"
+    return f"{number:.2f}" if size >= 0.1 or not size else f"{number:.2g}"
+
+
 def _text(cell: object) -> str:
     if isinstance(cell, float):
-        return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.1f}" if abs(cell) >= 10 else f"{cell:.2f}"
+        return significant(cell)
     return f"{cell:,}" if isinstance(cell, int) else str(cell)

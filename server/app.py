@@ -37,6 +37,7 @@ def run(config: Config) -> None:
     log = logs.get("app")
     begun = time.monotonic()
     _plaintext(config)
+    _repository(config)
     with contextlib.ExitStack() as opened:
         store = Store.open(config.store_path, map_bytes=config.store_map_bytes)
         opened.callback(store.close)
@@ -107,6 +108,19 @@ def _plaintext(config: Config) -> None:
         logs.get("app").warning(
             "listen.control speaks no TLS", address=config.control_address, hint="Keep it on this machine: 127.0.0.1:7401."
         )
+
+
+def _repository(config: Config) -> None:
+    """A models.path that somebody set has to be there: a server without its models would serve fallbacks. The default need not,
+    for many programs use no model."""
+    folder = Path(config.models_path)
+    if folder.is_dir() or (config.origins.get("models.path", "default") == "default" and not folder.exists()):
+        return
+    raise ConfigError(
+        "models.path",
+        f"{folder} is not a folder" if folder.exists() else f"there is no folder {folder}",
+        hint="Correct the path, or make the folder; it may be empty.",
+    )
 
 
 def _give_way() -> None:

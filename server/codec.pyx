@@ -55,21 +55,29 @@ cdef enum:
     FIXED64 = 1
     BYTES = 2
 
+# A varint's last digit's shift: of a number, and of a tag or a length, which the library takes in five bytes at most.
+cdef enum:
+    NUMBER_SHIFT = 63
+    PREFIX_SHIFT = 28
+
 
 cdef struct Reader:
     const uint8_t *at  # the next byte; inside the request's bytes, which the caller holds
     const uint8_t *end  # one past the message's last byte
 
 
-cdef inline int varint(Reader *reader, uint64_t *value) except -1:
+cdef inline int varint(Reader *reader, uint64_t *value, int most) except -1:
+    """A number of at most 64 bits whose last digit's shift is at most ``most``."""
     cdef uint64_t result = 0
     cdef int shift = 0
     cdef uint8_t byte
-    while shift < 64:
+    while shift <= most:
         if reader.at == reader.end:
             raise _unusual
         byte = reader.at[0]
         reader.at += 1
+        if shift == NUMBER_SHIFT and byte > 1:
+            raise _unusual
         result |= <uint64_t>(byte & 0x7F) << shift
         if byte < 0x80:
             value[0] = result
@@ -80,7 +88,7 @@ cdef inline int varint(Reader *reader, uint64_t *value) except -1:
 
 cdef inline int tag(Reader *reader, uint32_t *field, uint32_t *kind) except -1:
     cdef uint64_t value = 0
-    varint(reader, &value)
+    varint(reader, &value, PREFIX_SHIFT)
     if value >> 32:
         raise _unusual
     field[0] = <uint32_t>value >> 3
@@ -93,7 +101,7 @@ cdef inline int sub(Reader *reader, uint32_t kind, Reader *inner) except -1:
     cdef uint64_t size = 0
     if kind != BYTES:
         raise _unusual
-    varint(reader, &size)
+    varint(reader, &size, PREFIX_SHIFT)
     if size > <uint64_t>(reader.end - reader.at):
         raise _unusual
     inner.at = reader.at
@@ -115,7 +123,7 @@ cdef inline uint64_t number(Reader *reader, uint32_t kind) except? 0xFFFFFFFFFFF
     cdef uint64_t value = 0
     if kind != VARINT:
         raise _unusual
-    varint(reader, &value)
+    varint(reader, &value, NUMBER_SHIFT)
     return value
 
 

@@ -13,17 +13,22 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from core import limits
 from core.errors import ConfigError, nearest
 from server import logs
+
+if TYPE_CHECKING:
+    import yaml
 
 # Where `rapport serve` looks when it is not told; made by `rapport init`.
 FILE: Final = "rapport.yaml"
 SAME: Final = "same"
 LAST_PORT: Final = 65_535
 FILE_ENVIRONMENT: Final = "RAPPORT_CONFIG"
+# Sections inside each other: one, in what there is; an alias of what is around it has no end.
+_SECTIONS_DEEP: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,10 @@ class Config:
     models_path: str = dataclasses.field(
         default="models",
         metadata=_row(
-            "models.path", "Folder of the model repository: <name>/<version>/model.onnx and model.yaml.", path=True
+            "models.path",
+            "Folder of the model repository: <name>/<version>/model.onnx and model.yaml. Once set it must be there; it may be "
+            "empty.",
+            path=True,
         ),
     )
     models_poll_seconds: float = dataclasses.field(
@@ -154,7 +162,7 @@ class Config:
         default=4,
         metadata=_row(
             "threads.handlers",
-            "Python threads behind DecisionService: reports, events, explanations, and every decision "
+            "Python threads behind DecisionService: reports, events, and every decision "
             "where listen.control is 'same'. They share one lock, so more help only while they wait.",
             low=1,
             high=256,
@@ -369,9 +377,44 @@ def _read(file: Path) -> object:
     import yaml
 
     try:
-        return yaml.safe_load(text) or {}
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return {}
+        _refuse_twice(node, str(file))
+        return loader.construct_document(node) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(str(file), f"is not YAML: {error}") from error
+
+
+def _refuse_twice(root: yaml.Node, file: str) -> None:
+    """Raise ConfigError for a key or a section that a YAML file has twice: YAML keeps the last in silence."""
+    import yaml
+
+    settings: dict[str, yaml.Mark] = {}
+    sections: list[tuple[str, yaml.Node]] = [("", root)]
+    for prefix, section in sections:
+        here: dict[str, yaml.Mark] = {}
+        if not isinstance(section, yaml.MappingNode):
+            continue
+        if prefix.count(".") > _SECTIONS_DEEP:
+            raise ConfigError(prefix.rstrip("."), f"is a section too deep in others (in {file})")
+        for name, value in section.value:
+            # Of another mapping's keys that are merged in, those written here hold.
+            if not isinstance(name, yaml.ScalarNode) or name.value == "<<":
+                continue
+            key = f"{prefix}{name.value}"
+            nested = isinstance(value, yaml.MappingNode)
+            before = here.get(key) or (None if nested else settings.get(key))
+            if before is not None:
+                marks = sorted((before, name.start_mark), key=lambda mark: mark.index)
+                places = " and ".join(f"{file}:{mark.line + 1}:{mark.column + 1}" for mark in marks)
+                raise ConfigError(key, f"is set twice, at {places}", hint="Keep one of them.")
+            here[key] = name.start_mark
+            if nested:
+                sections.append((f"{key}.", value))
+            else:
+                settings[key] = name.start_mark
 
 
 def _flatten(document: object, file: str, prefix: str = "") -> dict[str, object]:

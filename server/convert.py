@@ -123,7 +123,7 @@ def money_to(money: Money) -> values_pb2.Money:
 
 def _bound(what: str, count: int, limit: int) -> None:
     if count > limit:
-        raise TooLarge(what, count, limit)
+        raise TooLarge(what, count, limit, field=what)
 
 
 def identifiers_from(messages: Sequence[values_pb2.Identifier]) -> tuple[Identifier, ...]:
@@ -176,7 +176,7 @@ def request_from(
         deadline_us = left_us if deadline_us is None else min(deadline_us, left_us)
     explain = _EXPLAIN.get(message.explain)
     if explain is None:
-        raise UnknownName("explain level", str(int(message.explain)))
+        raise UnknownName("explain level", str(int(message.explain)), field="explain")
     return DecideRequest(
         message.channel,
         tuple([PlacementRequest(each.name, each.slots or None) for each in message.placements]),

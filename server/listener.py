@@ -125,17 +125,34 @@ def clear_stale(key: str, path: str) -> None:
 
 
 def unavailable(key: str, address: str) -> AddressUnavailable:
-    """Why ``address``, the value of setting ``key``, could not be bound, in words."""
-    return AddressUnavailable(key, f"cannot listen on {address}: {_why(address)}", hint=_what_to_do(key))
+    """Why ``address``, the value of setting ``key``, could not be bound, and what helps, in words."""
+    cause, code = _why(address)
+    setting = f"{key} (environment: RAPPORT_{key.upper().replace('.', '_')})"
+    unix = address.startswith("unix:")
+    if code == errno.EADDRNOTAVAIL:
+        hint = f"Set {setting} to an address that this machine has, such as 127.0.0.1, or 0.0.0.0 for all of them."
+    elif code in (errno.EACCES, errno.EPERM) and not unix:
+        hint = f"Ports below 1024 want a privilege. Set {setting} to a higher one."
+    elif code == _UNRESOLVED:
+        hint = f"Correct the name in {setting}, or write the address in digits."
+    elif unix and code in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = f"Set {setting} to a path in a folder that is there and that this user may write to."
+    else:
+        hint = _what_to_do(key)
+    return AddressUnavailable(key, f"cannot listen on {address}: {cause}", hint=hint)
 
 
-def _why(address: str) -> str:
-    """grpcio says only that binding failed: bind once more by hand to learn the cause."""
+# Stands beside errno's numbers: the host's name leads to no address.
+_UNRESOLVED = -1
+
+
+def _why(address: str) -> tuple[str, int]:
+    """The cause and its errno. grpcio says only that binding failed: bind once more by hand to learn it."""
     try:
         if address.startswith("unix:"):
             with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
                 probe.bind(address.removeprefix("unix:"))
-            return "the socket could not be bound"
+            return "the socket could not be bound", 0
         host, _, port = address.rpartition(":")
         for family, kind, protocol, _, place in socket.getaddrinfo(
             host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -144,14 +161,15 @@ def _why(address: str) -> str:
                 probe.bind(place)
                 probe.listen()
     except socket.gaierror as error:
-        return f"the host's name does not resolve ({error.strerror})"
+        return f"the host's name does not resolve ({error.strerror})", _UNRESOLVED
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return "another process listens there"
-        if error.errno == errno.EADDRNOTAVAIL:
-            return "this machine has no such address"
-        return error.strerror or str(error)
-    return "the address could not be bound"
+        code = error.errno or 0
+        if code == errno.EADDRINUSE:
+            return "another process listens there", code
+        if code == errno.EADDRNOTAVAIL:
+            return "this machine has no such address", code
+        return error.strerror or str(error), code
+    return "the address could not be bound", 0
 
 
 def _what_to_do(key: str) -> str:

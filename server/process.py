@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from types import FrameType
 from typing import Final
 
 import grpc
@@ -30,10 +30,11 @@ from server.config import Config
 from server.door import Door
 from server.front import Front
 from server.listener import Listener
-from server.services import decisions
+from server.services import calls, decisions
 
 # Beyond drain.seconds, for what was cut off to be settled and threads to end.
 END_SECONDS: Final = 5.0
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -64,6 +65,7 @@ class Process:
         self._door = Door()
         self._ended = threading.Event()
         self._ready = False
+        self._wakeup: socket.socket | None = None  # Python writes to it as long as the process lives
         both = [*channels, *control]
         self._front = front
         self._listeners: list[Listener | Front] = []
@@ -120,6 +122,8 @@ class Process:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, listener.server)
         names = [*(served.name for served in services), health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, listener.server)
+        # grpcio asks in the order in which they were given.
+        listener.server.add_generic_rpc_handlers((calls.Nowhere(),))
         self._listeners.append(listener)
 
     @property
@@ -141,18 +145,28 @@ class Process:
             self._tell_front(True)
 
     def take_signals(self) -> None:
-        """From here on SIGTERM and SIGINT drain. To be called from the main thread."""
+        """From here on SIGTERM and SIGINT drain, and a second one ends the process. To be called from the main thread.
 
-        def once(number: int, frame: FrameType | None) -> None:
-            signal.signal(signal.SIGTERM, twice)
-            signal.signal(signal.SIGINT, twice)
-            self._ended.set()
+        A signal may be taken by any thread, and then nothing wakes the main one, which runs Python's handlers. So they do
+        nothing: Python writes the signal's number to a socket as it is taken, whoever takes it, and a thread reads it there.
+        """
+        heard, self._wakeup = socket.socketpair()
+        self._wakeup.setblocking(False)
+        for number in _SIGNALS:
+            signal.signal(number, lambda number, frame: None)
+        signal.set_wakeup_fd(self._wakeup.fileno())
+        threading.Thread(target=self._listen, args=(heard,), name="signals", daemon=True).start()
 
-        def twice(number: int, frame: FrameType | None) -> None:
-            os._exit(128 + number)
-
-        signal.signal(signal.SIGTERM, once)
-        signal.signal(signal.SIGINT, once)
+    def _listen(self, heard: socket.socket) -> None:
+        taken = False
+        while True:
+            for number in heard.recv(64):
+                if number not in _SIGNALS:
+                    continue
+                if taken:
+                    os._exit(128 + number)
+                taken = True
+                self._ended.set()
 
     def end(self) -> None:
         """As SIGTERM does: makes `wait` drain and return."""

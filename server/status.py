@@ -36,6 +36,8 @@ CODES: Final[dict[type[errors.RapportError], grpc.StatusCode]] = {
     errors.IdentityConflict: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotUndoable: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SourceNotAllowed: grpc.StatusCode.INVALID_ARGUMENT,
+    # The request is fine, the customer is full: somebody has to look at him first.
+    errors.CustomerFull: grpc.StatusCode.FAILED_PRECONDITION,
     errors.HistoryFull: grpc.StatusCode.INVALID_ARGUMENT,
     errors.BadToken: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
@@ -183,8 +185,10 @@ def _violations(error: errors.RapportError) -> error_details_pb2.BadRequest | No
         return found
     if isinstance(error, errors.BadValue):
         field, wrong = error.metadata["field"], error.metadata["problem"]
-    elif isinstance(error, errors.UnknownName):
-        field, wrong = error.metadata["kind"], error.message
+    elif isinstance(error, errors.UnknownName | errors.TooLarge) and error.field:
+        field, wrong = error.field, error.message
+    elif isinstance(error, errors.SchemaConflict) and "where" in error.metadata:
+        field, wrong = error.metadata["where"], error.message
     else:
         return None
     violation = error_details_pb2.BadRequest.FieldViolation(

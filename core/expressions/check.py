@@ -138,6 +138,18 @@ def check(
     return known
 
 
+def check_form(text: str, where: Where, *, offer: bool) -> None:
+    """Checks of a CEL text what needs no schema: that it is CEL, its functions, its literals, and what its names begin with.
+
+    ``where`` is the place of its first character; ``offer`` says whether an offer will be at hand. Raises `ProgramError`
+    with every problem found.
+    """
+    checker = _Checker(text, Scope(Schema(), offer_fields={} if offer else None), where)
+    checker.form(checker.tree)
+    if checker.problems:
+        raise ProgramError(checker.problems)
+
+
 def check_segments(
     texts: Mapping[str, tuple[str, Where]], scope: Scope
 ) -> tuple[dict[str, Expression], list[Problem]]:
@@ -240,6 +252,38 @@ class _Checker:
                 Kind.TIMESTAMP: "Compare it, for example < now.",
             }.get(kind, "Compare it with a value, for example > 0.")
         self.refuse(self.tree, f"This is {_plain(root.type)}, where {names} is needed.", hint)
+
+    # --- without a schema ---------------------------------------------------------------------------------
+
+    def form(self, syntax: Syntax) -> None:
+        """Notes what is wrong with a part whatever its names mean."""
+        try:
+            match syntax.form:
+                case "literal":
+                    self.literal(syntax)
+                case "name" | "select":
+                    self.root(syntax)
+                    return
+                case "call" if self.source.tokens[syntax.token] not in _FUNCTIONS:
+                    self.unknown_function(syntax, self.source.tokens[syntax.token])
+                case "method":
+                    self.method_name(syntax)
+                case "index" | "global" | "map" | "object":
+                    self.node(syntax)
+        except _Refused:
+            return
+        for part in syntax.parts:
+            self.form(part)
+
+    def root(self, syntax: Syntax) -> None:
+        names = self.spelled(syntax)
+        if names[0] == "offer" and self.scope.offer_fields is None:
+            self.unknown(syntax, names)
+        if names[0] not in _ROOTS:
+            close = nearest(names[0], _ROOTS)
+            hint = f"Did you mean '{'.'.join((close, *names[1:]))}'?" if close else (
+                f"Names begin with {', '.join(_ROOTS[:-1])} or {_ROOTS[-1]}.")
+            self.refuse(syntax, f"There is no name '{'.'.join(names)}'.", hint)
 
     # --- the tree -----------------------------------------------------------------------------------------
 
@@ -770,7 +814,7 @@ class _Checker:
             self.refuse(syntax.parts[0], f"'{text}' is no {what} as it must be written.", f"Write {example}.")
         return Literal(value, TIMESTAMP if name == "timestamp" else DURATION)
 
-    def method(self, syntax: Syntax) -> Node:
+    def method_name(self, syntax: Syntax) -> str:
         name = self.source.tokens[syntax.token]
         if name in _COMPREHENSIONS:
             self.refuse(syntax, f"{name}() is not used here: how long it takes would depend on the data.",
@@ -780,6 +824,10 @@ class _Checker:
                         "Use startsWith, endsWith, contains or ==.")
         if name not in _METHODS:
             self.unknown_function(syntax, name)
+        return name
+
+    def method(self, syntax: Syntax) -> Node:
+        name = self.method_name(syntax)
         receiver, *arguments = self.parts(syntax.parts)
         kind = receiver.type.kind
         if name.startswith("get"):

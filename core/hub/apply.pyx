@@ -104,6 +104,8 @@ def checked(str path, int kind, value, entry, codes):
     if kind == VALUE_MONEY:
         if not isinstance(value, Money):
             raise BadValue(path, f"{value!r} is not an amount of money", f"Give minor units in {entry.currency}.")
+        if not value.currency:
+            raise BadValue(path, "it has no currency", f"It is declared in {entry.currency}.")
         if value.currency != entry.currency:
             raise BadValue(path, f"its currency is {value.currency}; the attribute's is {entry.currency}",
                            "Convert it first, or declare another attribute.")
@@ -121,7 +123,7 @@ def checked(str path, int kind, value, entry, codes):
             raise BadValue(path, f"{value!r} is not a label")
         code = codes.get(value)
         if code is None:
-            raise UnknownName(f"label of {path}", value, codes)
+            raise UnknownName("label", value, codes, path, path)
         return code
     text_bytes(path, value)
     return value
@@ -135,7 +137,7 @@ cdef bytes text_bytes(str path, value):
     except UnicodeEncodeError:
         raise BadValue(path, "it holds half of a surrogate pair", "Send it as UTF-8.") from None
     if len(raw) > limits.STRING_BYTES:
-        raise TooLarge(f"{path}: bytes", len(raw), limits.STRING_BYTES)
+        raise TooLarge(f"{path}: bytes", len(raw), limits.STRING_BYTES, field=path)
     return raw
 
 
@@ -211,7 +213,7 @@ cdef class Applier:
         self.setters = {
             name: (
                 entry.offset, KINDS[entry.type], entry,
-                {label: code for code, label in enumerate(entry.labels, 1)}, f"attribute {name}",
+                {label: code for code, label in enumerate(entry.labels, 1)}, f"attributes['{name}']",
             )
             for name, entry in catalog.attributes.items()
         }
@@ -220,7 +222,7 @@ cdef class Applier:
                 entry.number,
                 tuple([
                     (
-                        field, LETTERS[field.type], KINDS[field.type], f"event {name}.{field.name}",
+                        field, LETTERS[field.type], KINDS[field.type], f"fields['{field.name}']",
                         {label: label for label in field.labels},
                     )
                     for field in entry.fields
@@ -549,13 +551,16 @@ cdef class Applier:
         if not given:
             raise BadValue("identifiers", "there is none", "Name the customer by at least one identifier.")
         if len(given) > limits.IDENTIFIERS_PER_REQUEST:
-            raise TooLarge("identifiers", len(given), limits.IDENTIFIERS_PER_REQUEST)
+            raise TooLarge("identifiers", len(given), limits.IDENTIFIERS_PER_REQUEST, field="identifiers")
         best_trust = 0
         found = []
-        for identifier in given:
-            entry = self.catalog.namespace_entry(identifier.namespace)
+        for place, identifier in enumerate(given):
+            try:
+                entry = self.catalog.namespace_entry(identifier.namespace)
+                value = normalised(entry.normaliser, identifier.value, entry.name)
+            except (UnknownName, BadValue, TooLarge) as error:
+                raise error.under(f"identifiers[{place}]") from None
             number = entry.number
-            value = normalised(entry.normaliser, identifier.value, entry.name)
             key = struct.pack(">H", number) + value
             customer = self.lookup(key)
             trust = entry.trust
@@ -662,7 +667,7 @@ def _upsert(Applier applier, mutation):
     for name, value in mutation.attributes.items():
         setter = applier.setters.get(name)
         if setter is None:
-            applier.catalog.attribute(name)
+            raise UnknownName("attribute", name, applier.setters, field=f"attributes['{name}']")
         offset, kind, entry, codes, path = setter
         value = checked(path, kind, value, entry, codes)
         if entry.sources:
@@ -675,6 +680,29 @@ def _upsert(Applier applier, mutation):
     return CustomerResult(customer, created)
 
 
+cdef int _pack_event(Applier applier, event) except -1:
+    """Adds an event to the packer; errors name its parts."""
+    check_time("at", event.at_us)
+    described = applier.event_kinds.get(event.type)
+    if described is None:
+        raise UnknownName("event type", event.type, applier.event_kinds, field="type")
+    number, fields = described
+    given = event.fields
+    cells = []
+    used = 0
+    for field, letter, kind, path, codes in fields:
+        value = given.get(field.name)
+        if value is not None or field.name in given:
+            used += 1
+        cells.append((letter, checked(path, kind, value, field, codes)))
+    if used != len(given):
+        known = [row[0].name for row in fields]
+        name = next(name for name in given if name not in known)
+        raise UnknownName("field", name, known, f"event '{event.type}'", f"fields['{name}']")
+    applier.packer.pack(number, event.at_us, hashed("key", event.key), cells)
+    return 0
+
+
 def _record_events(Applier applier, mutation):
     cdef uint64_t customer
     if not mutation.events:
@@ -682,25 +710,11 @@ def _record_events(Applier applier, mutation):
     if len(mutation.events) > limits.EVENTS_PER_CUSTOMER:
         raise TooLarge("events", len(mutation.events), limits.EVENTS_PER_CUSTOMER)
     applier.packer.clear()
-    for event in mutation.events:
-        check_time(f"event {event.type}: at", event.at_us)
-        described = applier.event_kinds.get(event.type)
-        if described is None:
-            applier.catalog.event(event.type)
-        number, fields = described
-        given = event.fields
-        cells = []
-        used = 0
-        for field, letter, kind, path, codes in fields:
-            value = given.get(field.name)
-            if value is not None or field.name in given:
-                used += 1
-            cells.append((letter, checked(path, kind, value, field, codes)))
-        if used != len(given):
-            known = [row[0].name for row in fields]
-            name = next(name for name in given if name not in known)
-            raise UnknownName(f"field of event type {event.type}", name, known)
-        applier.packer.pack(number, event.at_us, hashed(f"event {event.type}: key", event.key), cells)
+    for place, event in enumerate(mutation.events):
+        try:
+            _pack_event(applier, event)
+        except (UnknownName, BadValue, TooLarge) as error:
+            raise error.under(f"events[{place}]") from None
     customer, created = applier.opened(mutation.identifiers, INT64_MIN, True)
     stored = applier.event_list(customer)
     merged, counted = applier.packer.merge(stored, f"Customer {customer}'s event list")

@@ -163,9 +163,18 @@ class Catalog(msgspec.Struct, frozen=True):
         return self if _same(self, grown) else msgspec.structs.replace(grown, version=self.version + 1)
 
     def with_source(self, name: str) -> Catalog:
-        """This catalog with a source that may be new; '' is no source."""
+        """This catalog with a source that may be new; '' is no source.
+
+        Raises TooLarge before free names could take the numbers that programs need for the sources they declare.
+        """
         if not name or name in self.sources:
             return self
+        _check_name("source", name)
+        if len(self.sources) >= limits.SOURCES_FREE:
+            raise TooLarge(
+                "sources ever named in this store", len(self.sources) + 1, limits.SOURCES_FREE, field="source",
+                hint="A source names a system, such as web, not a person or a request. Send one that is known, or none.",
+            )
         sources = _numbered(self.sources, (name,), "sources", limits.SOURCES)
         return msgspec.structs.replace(self, sources=sources, version=self.version + 1)
 
@@ -261,7 +270,7 @@ def _same(one: Catalog, two: Catalog) -> bool:
 
 def _check_name(kind: str, name: str) -> None:
     if not name:
-        raise BadValue(kind, "a name is empty")
+        raise BadValue(kind, "a name is empty", "Write a name, or leave it out.")
     if len(name) > limits.NAME_LENGTH:
         raise TooLarge(f"{kind}: characters of the name '{name[:32]}...'", len(name), limits.NAME_LENGTH)
 
@@ -299,7 +308,7 @@ def _namespaces(
             number = entry.number
             if entry.normaliser is not namespace.normaliser:
                 raise SchemaConflict(
-                    namespace.name,
+                    ("namespaces", namespace.name),
                     f"a namespace with normaliser {entry.normaliser.value}",
                     f"normaliser {namespace.normaliser.value}",
                 )
@@ -328,7 +337,7 @@ def _attributes(
             end += WIDTHS[field.type]
             continue
         if (entry.type, entry.currency) != (field.type, field.currency):
-            raise SchemaConflict(field.name, describe(entry), describe(field))
+            raise SchemaConflict(("attributes", field.name), describe(entry), describe(field))
         labels = _labels(entry.labels, field.labels, field.name)
         if (labels, sources, field.rule) != (entry.labels, entry.sources, entry.rule):
             grown[field.name] = msgspec.structs.replace(entry, labels=labels, sources=sources, rule=field.rule)
@@ -353,7 +362,7 @@ def _events(known: Mapping[str, EventEntry], wanted: Iterable[EventType]) -> Map
             if stored is None:
                 _check_name("event fields", field.name)
             elif (stored.type, stored.currency) != (field.type, field.currency):
-                raise SchemaConflict(path, describe(stored), describe(field))
+                raise SchemaConflict(("events", event.name, field.name), describe(stored), describe(field))
             labels = _labels(stored.labels if stored else (), field.labels, path)
             fields[field.name] = EventField(field.name, field.type, field.currency, labels)
         if len(fields) > limits.EVENT_FIELDS:

@@ -39,6 +39,7 @@ cdef enum Cause:
     LARGE_RECORD = 26
     MANY_IDENTIFIERS = 27
     SKIPPED = 28
+    IN_FUTURE = 29
 
 cdef struct Span:
     uint32_t start  # offset in the table's bytes
@@ -120,6 +121,7 @@ cdef class Column:
     cdef Buffer suffix  # removed from identifiers; the text `starts_with` looks for
     cdef Buffer prefix  # put before identifiers and row numbers
     cdef int normaliser  # of identifiers
+    cdef int64_t latest  # a timestamp after it is refused; INT64_MAX: none is
     cdef readonly object zone  # LocalZone for texts that name no offset; None: UTC
     cdef int64_t* values  # [row] int, money, timestamp, bool, label code, bits of a double, or key hash; owned
     cdef Span* spans  # [row] texts in heap; owned
@@ -129,6 +131,7 @@ cdef class Column:
     cdef uint32_t capacity  # rows the arrays hold
 
     cdef int run_rows(self, Table table) noexcept nogil
+    cdef int refuse_later(self, Table table) except -1
     cdef int convert(self, Table table, uint32_t row, const Span* cell) noexcept nogil
     cdef int set_text(self, uint32_t row, const uint8_t* text, uint32_t length) noexcept nogil
     cdef int set_members(self, uint32_t row, const uint8_t* text, uint32_t length) noexcept nogil

@@ -92,7 +92,9 @@ class Column:
         prefix: bytes = b"",
         normaliser: int = 0,
         zone: LocalZone | None = None,
-    ) -> Self: ...
+        latest: int = ...,
+    ) -> Self:
+        """``latest`` is the last time, in microseconds since 1970, that a timestamp may say."""
     @property
     def kind(self) -> int:
         """What values it makes."""

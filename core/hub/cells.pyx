@@ -93,7 +93,7 @@ CAUSES = {
     NOT_A_NUMBER: ("NOT_A_NUMBER", "not a number"),
     NOT_WHOLE: ("NOT_WHOLE", "not a whole number, and the mapping does not say round: true"),
     TOO_PRECISE: ("TOO_PRECISE", "more decimals than the currency has, and the mapping does not say round: true"),
-    OUT_OF_RANGE: ("OUT_OF_RANGE", "too large to be stored"),
+    OUT_OF_RANGE: ("OUT_OF_RANGE", "too large to be stored: whole numbers and amounts in minor units end at 64 bits"),
     NOT_A_BOOL: ("NOT_A_BOOL", "neither true nor false"),
     NOT_A_LABEL: ("NOT_A_LABEL", "not one of the attribute's labels"),
     NOT_A_TIME: ("NOT_A_TIME", "does not have the format that the mapping declares"),
@@ -111,6 +111,7 @@ CAUSES = {
     NO_MEMORY: ("NO_MEMORY", "no memory for this row"),
     LARGE_RECORD: ("RECORD_TOO_LARGE", "the customer's record would be too large"),
     MANY_IDENTIFIERS: ("TOO_MANY_IDENTIFIERS", "the customer would have too many identifiers"),
+    IN_FUTURE: ("IN_THE_FUTURE", "lies in the future: is the mapping's zone or format right?"),
     SKIPPED: ("SKIPPED_WITHOUT_IDENTIFIER", "no identifier: skipped, as the mapping says"),
 }
 
@@ -313,7 +314,8 @@ cdef int to_whole(
                 return NOT_WHOLE
             if remainder >= divisor - remainder:
                 mantissa += sign
-    elif inexact and not rounded:
+    elif inexact and not rounded and INT64_MIN < mantissa <= INT64_MAX:
+        # What was left out is a fraction; of a number beyond 64 bits it may be whole digits.
         return NOT_WHOLE
     if mantissa > <rapport_wide>INT64_MAX or mantissa <= <rapport_wide>INT64_MIN:
         return OUT_OF_RANGE
@@ -940,7 +942,7 @@ cdef class Column:
         self, int kind, int place, slots, uint32_t capacity, *, missing=(), labels=None, bint required=False,
         bint rounded=False, int64_t scale_mantissa=1, int32_t scale_exponent=0, double scale=1.0, str decimal=".",
         str thousands="", str separator=",", str format="iso", bytes suffix=b"", bytes prefix=b"", int normaliser=0,
-        zone=None,
+        zone=None, int64_t latest=INT64_MAX,
     ):
         cdef int i
         self.kind = kind
@@ -972,6 +974,7 @@ cdef class Column:
         keep(&self.prefix, prefix)
         self.normaliser = normaliser
         self.zone = zone
+        self.latest = latest
         self.capacity = capacity
 
     def __dealloc__(self):
@@ -1000,6 +1003,21 @@ cdef class Column:
             raise MemoryError("no memory for an import's column")
         if self.kind == TIMESTAMP and self.zone is not None:
             self.place_in_zone(table)
+        if self.kind == TIMESTAMP and self.latest != INT64_MAX:
+            self.refuse_later(table)
+
+    cdef int refuse_later(self, Table table) except -1:
+        """Reject the rows whose time lies after `latest`."""
+        cdef uint32_t row
+        cdef Span shown
+        for row in range(table.rows):
+            if self.values[row] <= self.latest:
+                continue
+            self.values[row] = INT64_MIN
+            shown = table.cells[<size_t>self.first * table.capacity + row]
+            if table.reject(row, self.place, IN_FUTURE, &shown, 0):
+                raise MemoryError("no memory for an import's rejects")
+        return 0
 
     cdef int run_rows(self, Table table) noexcept nogil:
         cdef uint32_t row

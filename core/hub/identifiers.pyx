@@ -109,26 +109,29 @@ cdef int normalise(int rule, const char* value, size_t size, char* normal, size_
 
 
 def normalised(rule, str value not None, str namespace not None) -> bytes:
-    """The identifier's bytes as stored; BadValue or TooLarge when it cannot be one. `namespace` is for the message."""
+    """The identifier's bytes as stored; BadValue or TooLarge when it cannot be one, with the field "value".
+
+    `namespace` is for the message.
+    """
     cdef char normal[IDENTIFIER_BYTES]
     cdef size_t size
     cdef bytes raw
     cdef int fault
-    cdef str field = f"identifier {namespace}"
+    cdef str what = f"the identifier of '{namespace}'"
     if rule not in RULES:
         raise EngineFault(f"there is no normaliser {rule!r}")
     try:
         raw = value.encode()
     except UnicodeEncodeError:
-        raise BadValue(field, "it holds half of a surrogate pair", "Send it as UTF-8.") from None
+        raise BadValue("value", f"{what} holds half of a surrogate pair", "Send it as UTF-8.") from None
     fault = normalise(RULES[rule], raw, len(raw), normal, &size)
     if fault == IDENTIFIER_EMPTY:
-        raise BadValue(field, "it is empty", "Leave out identifiers that are not known.")
+        raise BadValue("value", f"{what} is empty", "Leave out identifiers that are not known.")
     if fault == IDENTIFIER_LONG:
-        raise TooLarge(f"{field}: bytes", len(raw), IDENTIFIER_BYTES)
+        raise TooLarge(f"bytes of {what}", len(raw), IDENTIFIER_BYTES, field="value")
     if fault == IDENTIFIER_NUMBER:
-        raise BadValue(field, "it is not a telephone number with its country code",
+        raise BadValue("value", f"{what} is not a telephone number with its country code",
                        "Write it as +351 912 345 678 or 00351 912345678, at most 15 digits.")
     if fault:
-        raise BadValue(field, "it is not UTF-8", "Send it as UTF-8.")
+        raise BadValue("value", f"{what} is not UTF-8", "Send it as UTF-8.")
     return normal[:size]

@@ -30,6 +30,7 @@ from typing import IO, Final, Protocol
 
 import msgspec
 
+from core import limits
 from core.errors import ImportRefused, Overloaded, nearest
 from core.hub.catalog import AttributeEntry, Catalog, EventField
 from core.hub.cells import CAUSE_NUMBERS, CAUSES, KINDS, Column, Table
@@ -51,6 +52,8 @@ LINE_BYTES: Final = 1 << 20
 LINES_BYTES: Final = 16 << 20
 # A value is shown in the rejects file up to here.
 SHOWN_CHARACTERS: Final = 80
+# A last moment that no time of a file reaches.
+_NEVER: Final = 2**63 - 1
 # Between members of a JSON array on its way to a set.
 _JOIN: Final = "\x1f"
 
@@ -251,7 +254,10 @@ class _Run:
             assert mapping.event is not None
             assert mapping.at is not None
             fields = {each.name: each for each in catalog.event(mapping.event.name).fields}
-            self.when = self._column(Field("at", ValueType.TIMESTAMP), mapping.at, (), required=True)
+            # As late as a call may date an event: one from the future would count in every window until its time has passed.
+            self.when = self._column(
+                Field("at", ValueType.TIMESTAMP), mapping.at, (), required=True, latest=self.at + limits.AHEAD_US
+            )
             name = self.path.name.removesuffix(self.path.suffix) if self.path.suffix in _PACKED else self.path.name
             keyed = [each.name for each in mapping.key]
             self.key = Column(
@@ -282,7 +288,9 @@ class _Run:
             normaliser=RULES[entry.normaliser],
         )
 
-    def _column(self, field: Field, cell: Cell, labels: Sequence[str], *, required: bool = False) -> Column:
+    def _column(
+        self, field: Field, cell: Cell, labels: Sequence[str], *, required: bool = False, latest: int = _NEVER
+    ) -> Column:
         kind = field.type.value
         words: dict[str, int] = {}
         suffix = b""
@@ -325,6 +333,7 @@ class _Run:
             format=cell.format,
             suffix=suffix,
             zone=None if cell.zone.key == "UTC" else LocalZone(cell.zone),
+            latest=latest,
         )
 
     # --- rows ---
@@ -520,7 +529,10 @@ class _Run:
             if cause == CAUSE_NUMBERS["SKIPPED_WITHOUT_IDENTIFIER"]:
                 continue
             name = self.names[place] if place >= 0 else ""
-            written.append((line, name, _shortened(shown), CAUSES[cause][1].format(count=count)))
+            reason = CAUSES[cause][1].format(count=count)
+            if cause == CAUSE_NUMBERS["MISSING"] and self.when is not None and place == self.when.place:
+                reason = "missing: every event has a time"
+            written.append((line, name, _shortened(shown), reason))
         for cause in rows.values():
             if cause == CAUSE_NUMBERS["SKIPPED_WITHOUT_IDENTIFIER"]:
                 self.report.skipped += 1

@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memmove, memset
 from core.hub.buffer cimport buffer_append, buffer_free, buffer_reserve
 
 from core import limits
-from core.errors import BadValue, EngineFault, StoreCorrupt, TooLarge
+from core.errors import BadValue, CustomerFull, EngineFault, StoreCorrupt
 from core.schema import ValueType
 
 cdef uint32_t STRING_BYTES = limits.STRING_BYTES
@@ -56,11 +56,21 @@ cdef object refused(int refusal, str what):
     if refusal == REFUSED_LONG:
         return BadValue(what, f"longer than {STRING_BYTES} bytes, or a set of more than {SET_MEMBERS} members")
     if refusal == REFUSED_IDENTIFIERS:
-        return TooLarge(f"{what}: identifiers", IDENTIFIERS + 1, IDENTIFIERS)
+        return CustomerFull(
+            f"{what}: identifiers", IDENTIFIERS + 1, IDENTIFIERS, field="identifiers",
+            hint="Nothing was kept. Send it again with identifiers that are known only, and look why one customer has so many: "
+                 "a session is no identifier, and a shared address joins people.",
+        )
     if refusal == REFUSED_CASES:
-        return TooLarge(f"{what}: open cases", CASES + 1, CASES)
+        return CustomerFull(
+            f"{what}: open cases", CASES + 1, CASES,
+            hint="Nothing was kept. Close cases that are over: rapport profile close-case.",
+        )
     if refusal == REFUSED_SIZE:
-        return TooLarge(f"{what}: bytes of the record", RECORD_BYTES + 1, RECORD_BYTES)
+        return CustomerFull(
+            f"{what}: bytes of the record", RECORD_BYTES + 1, RECORD_BYTES,
+            hint="Nothing was kept. Clear attributes that are not needed, or shorten texts and sets.",
+        )
     if refusal == REFUSED_DAMAGED:
         return StoreCorrupt(what, "its stored record fails its checks")
     return EngineFault(f"{what}: the record's layout has no such slot (refusal {refusal})")

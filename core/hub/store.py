@@ -19,7 +19,7 @@ import msgspec
 import core.hub.imports  # noqa: F401 - for what it registers: its mutation is one that a log may hold
 from core import limits
 from core.decision import Identifier
-from core.errors import EngineFault, NotFound, StoreCorrupt, StoreReadOnly
+from core.errors import BadValue, EngineFault, NotFound, StoreCorrupt, StoreReadOnly, TooLarge, UnknownName
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
 from core.hub import merges, saved
@@ -267,9 +267,12 @@ class Store:
     def _customer(self, reader: Reader, identifiers: Sequence[Identifier]) -> int | None:
         best: tuple[int, int] | None = None
         catalog = self._catalog_of(reader)
-        for identifier in identifiers:
-            entry = catalog.namespace_entry(identifier.namespace)
-            value = normalised(entry.normaliser, identifier.value, entry.name)
+        for position, identifier in enumerate(identifiers):
+            try:
+                entry = catalog.namespace_entry(identifier.namespace)
+                value = normalised(entry.normaliser, identifier.value, entry.name)
+            except (UnknownName, BadValue, TooLarge) as error:
+                raise error.under(f"identifiers[{position}]") from None
             customer = reader.customer(entry.number, value)
             if customer is not None and (best is None or entry.trust > best[0]):
                 best = (entry.trust, customer)

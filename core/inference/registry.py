@@ -201,7 +201,10 @@ class Registry:
         with self._changing:
             previous = self._previous.get(name)
             if previous is None:
-                raise NotFound("earlier version of model", name, "Activate a version by its number.")
+                raise NotFound(
+                    "earlier version of model", name, "Name the version: rapport model list shows those there are.",
+                    f"No version of model '{name}' served before the one that serves now.",
+                )
             return self.activate(name, previous.version)
 
     def retire(self, name: str) -> None:
@@ -212,7 +215,7 @@ class Registry:
         with self._changing:
             live = self._live.get(name)
             if live is None:
-                raise NotFound("live model", name)
+                raise NotFound("live model", name, told=f"No version of model '{name}' serves.")
             remaining = {key: model for key, model in self._live.items() if key != name}
             self._tell(remaining)
             self._live = MappingProxyType(remaining)

@@ -25,8 +25,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from core.errors import ModelError, nearest
-from core.inference.repository import Description, Package, Scope, describe
+from core.errors import ModelError, Problem, ProgramError, nearest
+from core.inference.repository import DESCRIPTION_FILE, Description, Package, Scope, describe
 from core.inference.runner import Runner
 
 # Address space of the child. The interpreter, numpy, onnx and the runtime take about 1 GiB of it, mostly untouched.
@@ -169,6 +169,7 @@ def examine(package: Package) -> Verdict:
 
     label = package.label
     description = describe(package)
+    _check_columns(package, description)
     parsed = validation.parse(label, package.model)
     structure = validation.inspect(label, parsed)
     _check_inputs(label, [entry.name for entry in parsed.graph.input
@@ -183,6 +184,23 @@ def examine(package: Package) -> Verdict:
         opsets=structure.opsets, nodes=structure.nodes, tensor_bytes=structure.tensor_bytes,
         operators=structure.operators, producer=structure.producer,
     )
+
+
+def _check_columns(package: Package, description: Description) -> None:
+    """Refuses expressions that no program could use; what its schema declares is known only once one names the model."""
+    from core.expressions.check import check_form  # with the parser, which a server that restarts needs not
+
+    problems: dict[Problem, None] = {}
+    for columns in description.inputs.values():
+        for column in columns:
+            try:
+                check_form(column.text, column.where, offer=description.scope is Scope.OFFER)
+            except ProgramError as error:
+                problems |= dict.fromkeys(error.problems)
+    if problems:
+        told = "\n".join(map(str, problems)).rstrip(".")
+        plural = "s" if len(problems) > 1 else ""
+        raise ModelError(package.label, f"{DESCRIPTION_FILE} has {len(problems)} problem{plural}:\n{told}")
 
 
 def _check_inputs(label: str, names: list[str], description: Description) -> None:

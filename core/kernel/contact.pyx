@@ -9,6 +9,7 @@ identifiers and channels, so a cap cannot be dodged by either.
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from core.hub.contacts cimport ContactEntry, ContactList, contacts_after, contacts_read
+from core.kernel.arena cimport arena_take
 from core.kernel.plan cimport CapRule, SuppressionRule, Tables
 from core.kernel.workspace cimport Work
 
@@ -16,7 +17,12 @@ cdef extern from "core/kernel/native/vector.h" nogil:
     void rapport_clear(uint64_t* alive, const uint64_t* mask, long words)
 
 
-cdef inline void _count(Work* work, uint32_t cap, const ContactEntry* contact) noexcept nogil:
+cdef struct Counted:
+    uint32_t* caps  # caps that counted a contact, each once; room for all, in the arena
+    uint32_t count  # of them
+
+
+cdef inline void _count(Work* work, uint32_t cap, const ContactEntry* contact, Counted* counted) noexcept nogil:
     cdef const CapRule* rule = &work.plan.cap_rules[cap]
     if contact.outcome != rule.outcome or (rule.channel and contact.channel != rule.channel):
         return
@@ -25,6 +31,8 @@ cdef inline void _count(Work* work, uint32_t cap, const ContactEntry* contact) n
     if work.cap_stamp[cap] != work.epoch:
         work.cap_stamp[cap] = work.epoch
         work.cap_count[cap] = 0
+        counted.caps[counted.count] = cap
+        counted.count += 1
     work.cap_count[cap] += 1
 
 
@@ -91,51 +99,39 @@ cdef void filter_contacts(Work* work) noexcept nogil:
     cdef int32_t offer
     cdef int64_t now = work.request.as_of_us
     cdef ContactEntry contact
+    cdef Counted counted
     cdef const SuppressionRule* rule
     work.triggered_count = 0
     if plan.contact_horizon_us == 0 or contacts.count == 0:
+        return
+    counted.count = 0
+    counted.caps = <uint32_t*> arena_take(&work.arena, plan.caps * sizeof(uint32_t))
+    if counted.caps == NULL:
+        work.out_of_memory = 1
         return
     first = contacts_after(contacts, now - plan.contact_horizon_us)
     end = contacts_after(contacts, now)
     for i in range(first, end):
         contacts_read(contacts, i, &contact)
         for j in range(plan.program_cap_count):
-            _count(work, plan.program_caps[j], &contact)
+            _count(work, plan.program_caps[j], &contact, &counted)
         offer = plan.offer_of_number[contact.offer] if contact.offer < plan.offer_numbers else -1
         if offer < 0:
             continue
         group = plan.group_of[offer]
         for j in range(plan.offer_cap_starts[offer], plan.offer_cap_starts[offer + 1]):
-            _count(work, plan.offer_caps[j], &contact)
+            _count(work, plan.offer_caps[j], &contact, &counted)
         for j in range(plan.group_cap_starts[group], plan.group_cap_starts[group + 1]):
-            _count(work, plan.group_caps[j], &contact)
+            _count(work, plan.group_caps[j], &contact, &counted)
         for j in range(plan.offer_suppression_starts[offer], plan.offer_suppression_starts[offer + 1]):
             _note(work, plan.offer_suppressions[j], &contact)
         for j in range(plan.group_suppression_starts[group], plan.group_suppression_starts[group + 1]):
             _note(work, plan.group_suppressions[j], &contact)
-    _apply_caps(work, first, end)
+    # A cap that counted nothing stands at zero, below any limit.
+    for i in range(counted.count):
+        _apply_cap(work, counted.caps[i])
     for i in range(work.triggered_count):
         rule = &plan.suppression_rules[work.triggered[i]]
         _clear_scope(work, rule.offer, rule.group)
         for j in range(rule.related_start, rule.related_start + rule.related_count):
             _clear_offer(work, plan.related[j])
-
-
-cdef void _apply_caps(Work* work, uint32_t first, uint32_t end) noexcept nogil:
-    """Applies every cap that a contact of the history touched; caps nobody touched stand at zero, below any limit."""
-    cdef const Tables* plan = work.plan
-    cdef uint32_t i, j, group
-    cdef int32_t offer
-    cdef ContactEntry contact
-    for j in range(plan.program_cap_count):
-        _apply_cap(work, plan.program_caps[j])
-    for i in range(first, end):
-        contacts_read(&work.customer.contacts, i, &contact)
-        offer = plan.offer_of_number[contact.offer] if contact.offer < plan.offer_numbers else -1
-        if offer < 0:
-            continue
-        group = plan.group_of[offer]
-        for j in range(plan.offer_cap_starts[offer], plan.offer_cap_starts[offer + 1]):
-            _apply_cap(work, plan.offer_caps[j])
-        for j in range(plan.group_cap_starts[group], plan.group_cap_starts[group + 1]):
-            _apply_cap(work, plan.group_caps[j])

@@ -245,21 +245,27 @@ cdef struct Reader:
     const uint8_t* end  # one past the message's last byte
 
 
-cdef bint _long_varint(Reader* reader, uint64_t* value) noexcept nogil:
+# The last digit's shift: of a number, and of a tag or a length, which the library takes in five bytes at most.
+cdef enum:
+    NUMBER_SHIFT = 63
+    PREFIX_SHIFT = 28
+
+
+cdef bint _long_varint(Reader* reader, uint64_t* value, int most) noexcept nogil:
     cdef uint64_t result = 0
     cdef int shift = 0
     cdef uint8_t byte
     while reader.at < reader.end:
         byte = reader.at[0]
         reader.at += 1
-        if shift == 63 and byte > 1:
+        if shift == NUMBER_SHIFT and byte > 1:
             return False
         result |= <uint64_t> (byte & 0x7F) << shift
         if byte < 0x80:
             value[0] = result
             return True
         shift += 7
-        if shift > 63:
+        if shift > most:
             return False
     return False
 
@@ -269,13 +275,22 @@ cdef inline bint _varint(Reader* reader, uint64_t* value) noexcept nogil:
         value[0] = reader.at[0]
         reader.at += 1
         return True
-    return _long_varint(reader, value)
+    return _long_varint(reader, value, NUMBER_SHIFT)
+
+
+cdef inline bint _prefix(Reader* reader, uint64_t* value) noexcept nogil:
+    """The number that a tag or a length is."""
+    if reader.at < reader.end and reader.at[0] < 0x80:
+        value[0] = reader.at[0]
+        reader.at += 1
+        return True
+    return _long_varint(reader, value, PREFIX_SHIFT)
 
 
 cdef inline bint _tag(Reader* reader, uint32_t* tag) noexcept nogil:
     """Field number and wire type in one; False also for a tag of more than 32 bits. The number 0 is no message's: see _skip."""
     cdef uint64_t value = 0
-    if not _varint(reader, &value) or value >> 32:
+    if not _prefix(reader, &value) or value >> 32:
         return False
     tag[0] = <uint32_t> value
     return True
@@ -284,7 +299,7 @@ cdef inline bint _tag(Reader* reader, uint32_t* tag) noexcept nogil:
 cdef inline bint _inside(Reader* reader, Reader* inner) noexcept nogil:
     """A length-delimited field's bytes as a reader of their own."""
     cdef uint64_t size = 0
-    if not _varint(reader, &size) or size > <uint64_t> (reader.end - reader.at):
+    if not _prefix(reader, &size) or size > <uint64_t> (reader.end - reader.at):
         return False
     inner.at = reader.at
     inner.end = reader.at + size

@@ -112,14 +112,21 @@ cdef class Asked:
         value.state = PRESENT
 
 
+# What was sent, in words of the contract.
+cdef dict _SENT = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "a text", Money: "an amount of money",
+    datetime: "an instant", frozenset: "a set of texts",
+}
+
+
 cdef _wrong(str where, field, value):
-    return BadValue(where, f"wants {_TYPE_NAMES[field.type]}, not {type(value).__name__}")
+    return BadValue(where, f"wants {_TYPE_NAMES[field.type]}, not {_SENT.get(type(value), type(value).__name__)}")
 
 
 cdef bytes _encoded(str where, value):
     text = value.encode("utf-8", "surrogatepass")
     if len(text) > limits.STRING_BYTES:
-        raise TooLarge(f"bytes in {where}", len(text), limits.STRING_BYTES)
+        raise TooLarge(f"bytes in {where}", len(text), limits.STRING_BYTES, field=where)
     return text
 
 
@@ -135,7 +142,7 @@ cdef _fill_value(Asked asked, Value* out, field, value, str where):
         if type(value) is not int:
             raise _wrong(where, field, value)
         if not -(2**63) < value < 2**63:
-            raise BadValue(where, "does not fit 64 bits")
+            raise BadValue(where, "does not fit 64 bits", "Send it as a text or a double if it is no number to count with.")
         out.i = value
     elif kind is ValueType.DOUBLE:
         if type(value) is not float and type(value) is not int:
@@ -146,8 +153,10 @@ cdef _fill_value(Asked asked, Value* out, field, value, str where):
     elif kind is ValueType.MONEY:
         if not isinstance(value, Money):
             raise _wrong(where, field, value)
+        if not value.currency:
+            raise BadValue(where, "has no currency", f"It is declared in {field.currency}.")
         if value.currency != field.currency:
-            raise BadValue(where, f"is declared in {field.currency}, not {value.currency}")
+            raise BadValue(where, f"is declared in {field.currency}, not {value.currency}", "Convert it before it is sent.")
         if value.minor == limits.NO_AMOUNT:
             raise BadValue(where, "is the one amount that stands for none", "Leave it out instead.")
         out.i = value.minor
@@ -164,14 +173,14 @@ cdef _fill_value(Asked asked, Value* out, field, value, str where):
         if type(value) is not str:
             raise _wrong(where, field, value)
         if kind is ValueType.ENUM and value not in field.labels:
-            raise UnknownName("label", value, field.labels, where)
+            raise UnknownName("label", value, field.labels, where, where)
         asked._text(out, _encoded(where, value))
 
 
 cdef bytes _set_bytes(str where, members):
     """A set as a record's heap holds it: count, then each member's length and bytes, in byte order."""
     if len(members) > limits.SET_MEMBERS:
-        raise TooLarge(f"members of {where}", len(members), limits.SET_MEMBERS)
+        raise TooLarge(f"members of {where}", len(members), limits.SET_MEMBERS, field=where)
     for member in members:
         if type(member) is not str:
             raise BadValue(where, f"wants texts only, not {type(member).__name__}")
@@ -186,14 +195,19 @@ cdef bytes _set_bytes(str where, members):
 cdef _read_identities(Asked asked, Plan plan, identifiers):
     cdef uint32_t i
     if len(identifiers) > limits.IDENTIFIERS_PER_REQUEST:
-        raise TooLarge("identifiers", len(identifiers), limits.IDENTIFIERS_PER_REQUEST)
+        raise TooLarge("identifiers", len(identifiers), limits.IDENTIFIERS_PER_REQUEST, field="identifiers")
     found = []
-    for identifier in identifiers:
+    for i, identifier in enumerate(identifiers):
         namespace = plan.namespace_numbers.get(identifier.namespace)
         if namespace is None:
-            raise UnknownName("identifier namespace", identifier.namespace, plan.namespace_numbers)
+            raise UnknownName(
+                "identifier namespace", identifier.namespace, plan.namespace_numbers, field=f"identifiers[{i}].namespace"
+            )
         number, rule, trust = namespace
-        found.append((-trust, number, normalised(rule, identifier.value, identifier.namespace)))
+        try:
+            found.append((-trust, number, normalised(rule, identifier.value, identifier.namespace)))
+        except (BadValue, TooLarge) as error:
+            raise error.under(f"identifiers[{i}]") from None
     if len(found) > 1:
         # The sort is stable: of two namespaces with the same trust the one sent first wins.
         found.sort(key=_trust)
@@ -217,22 +231,22 @@ cdef _read_facts(Asked asked, Plan plan, facts):
     cdef uint32_t count = 0
     cdef Value unused
     if len(facts) > limits.FACTS_PER_REQUEST:
-        raise TooLarge("facts", len(facts), limits.FACTS_PER_REQUEST)
+        raise TooLarge("facts", len(facts), limits.FACTS_PER_REQUEST, field="facts")
     asked.facts = <Fact*> PyMem_Malloc((len(facts) + 1) * sizeof(Fact))
     if asked.facts == NULL:
         raise MemoryError("a request")
     for name, value in facts.items():
         declared = plan.fact_slots.get(name)
         if declared is None:
-            raise UnknownName("fact", name, plan.fact_slots)
+            raise UnknownName("fact", name, plan.fact_slots, field=f"facts['{name}']")
         slot, field = declared
         memset(&unused, 0, sizeof(Value))
         if slot < 0:
             # Declared, and read by nothing: still checked, so that a program that begins to read it finds it right.
-            _fill_value(asked, &unused, field, value, f"facts.{name}")
+            _fill_value(asked, &unused, field, value, f"facts['{name}']")
             continue
         memset(&asked.facts[count].value, 0, sizeof(Value))
-        _fill_value(asked, &asked.facts[count].value, field, value, f"facts.{name}")
+        _fill_value(asked, &asked.facts[count].value, field, value, f"facts['{name}']")
         asked.facts[count].slot = slot
         count += 1
     asked.request.facts = asked.facts
@@ -244,7 +258,7 @@ cdef _read_wanted(Asked asked, Plan plan, channel, placements):
     if not placements:
         raise BadValue("placements", "is empty", "Name at least one placement to fill.")
     if len(placements) > limits.PLACEMENTS_PER_REQUEST:
-        raise TooLarge("placements", len(placements), limits.PLACEMENTS_PER_REQUEST)
+        raise TooLarge("placements", len(placements), limits.PLACEMENTS_PER_REQUEST, field="placements")
     asked.wanted = <Wanted*> PyMem_Malloc(len(placements) * sizeof(Wanted))
     if asked.wanted == NULL:
         raise MemoryError("a request")
@@ -255,18 +269,20 @@ cdef _read_wanted(Asked asked, Plan plan, channel, placements):
             prefix = f"{channel}."
             raise UnknownName(
                 "placement", name, [p[len(prefix):] for p in plan.placement_rows if p.startswith(prefix)],
-                f"channel '{channel}'"
+                f"channel '{channel}'", f"placements[{i}].name"
             )
         if name in asked.names:
-            raise BadValue("placements", f"names '{name}' twice", "Ask for more slots instead.")
+            raise BadValue(f"placements[{i}].name", f"names '{name}' a second time", "Ask for more slots instead.")
         asked.names.append(name)
         slots = placement.slots
         if slots is None:
             slots = plan.tables.placements[<int> row].slots
         elif slots < 1:
-            raise BadValue(f"placements.{name}.slots", f"is {slots}", "Ask for at least one, or leave it out.")
+            raise BadValue(f"placements[{i}].slots", f"is {slots}", "Ask for at least one, or leave it out.")
         if slots > limits.SLOTS_PER_PLACEMENT:
-            raise TooLarge(f"slots of placement '{name}'", slots, limits.SLOTS_PER_PLACEMENT)
+            raise TooLarge(
+                f"slots of placement '{name}'", slots, limits.SLOTS_PER_PLACEMENT, field=f"placements[{i}].slots"
+            )
         asked.wanted[i].placement = row
         asked.wanted[i].slots = slots
     asked.request.wanted = asked.wanted
@@ -277,25 +293,26 @@ cdef _read_events(Asked asked, Plan plan, events, int64_t now):
     """Packs the events of the moment as the store would, sorted by time."""
     cdef bytes key
     if len(events) > limits.EVENTS_PER_REQUEST:
-        raise TooLarge("events", len(events), limits.EVENTS_PER_REQUEST)
-    timed = sorted(((now if event.at_us is None else event.at_us, event) for event in events), key=_at)
+        raise TooLarge("events", len(events), limits.EVENTS_PER_REQUEST, field="events")
+    timed = sorted(
+        ((now if event.at_us is None else event.at_us, place, event) for place, event in enumerate(events)), key=_at
+    )
     seen = set()
     count = 0
-    for at, event in timed:
+    for at, place, event in timed:
         declared = plan.event_types.get(event.type)
         if declared is None:
-            raise UnknownName("event type", event.type, plan.event_types)
+            raise UnknownName("event type", event.type, plan.event_types, field=f"events[{place}].type")
         if not event.key:
             raise BadValue(
-                f"events.{event.type}.key", "is empty",
-                "Give each event a key that stays the same when it is sent again."
+                f"events[{place}].key", "is empty", "Give each event a key that stays the same when it is sent again."
             )
         if (event.type, event.key) in seen:
             continue
         seen.add((event.type, event.key))
         stored = plan.catalog.event(event.type)
         key = event.key.encode()
-        _pack_event(asked, plan, declared, stored, event, at, rapport_siphash(<const uint8_t*> <char*> key, len(key)))
+        _pack_event(asked, plan, declared, stored, event, place, at, rapport_siphash(<const uint8_t*> <char*> key, len(key)))
         count += 1
     asked.request.events.entries = asked.events.entries.data
     asked.request.events.size = asked.events.entries.size
@@ -306,14 +323,14 @@ def _at(entry):
     return entry[0]
 
 
-cdef _pack_event(Asked asked, Plan plan, declared, stored, event, int64_t at, uint64_t key):
+cdef _pack_event(Asked asked, Plan plan, declared, stored, event, int place, int64_t at, uint64_t key):
     cdef EventBuilder* builder = &asked.events
     cdef uint32_t index
     cdef Value value
     fields = {field.name: field for field in declared.fields}
     for name in event.fields:
         if name not in fields:
-            raise UnknownName("field", name, fields, f"event '{event.type}'")
+            raise UnknownName("field", name, fields, f"event '{event.type}'", f"events[{place}].fields['{name}']")
     if event_begin(builder, stored.number, at, key, <uint16_t> len(stored.fields)) != EVENT_BUILT:
         raise MemoryError("an event")
     for index, cell in enumerate(stored.fields):
@@ -325,7 +342,7 @@ cdef _pack_event(Asked asked, Plan plan, declared, stored, event, int64_t at, ui
                 event_clear_text(builder, index)
             else:
                 memset(&value, 0, sizeof(Value))
-                _fill_value(asked, &value, field, given, f"events.{event.type}.{name}")
+                _fill_value(asked, &value, field, given, f"events[{place}].fields['{name}']")
                 if event_set_text(builder, index, <const uint8_t*> value.text, value.length) != EVENT_BUILT:
                     raise MemoryError("an event")
         elif kind is ValueType.DOUBLE:
@@ -333,23 +350,23 @@ cdef _pack_event(Asked asked, Plan plan, declared, stored, event, int64_t at, ui
                 event_set_f64(builder, index, float("nan"))
             else:
                 memset(&value, 0, sizeof(Value))
-                _fill_value(asked, &value, field, given, f"events.{event.type}.{name}")
+                _fill_value(asked, &value, field, given, f"events[{place}].fields['{name}']")
                 event_set_f64(builder, index, value.f)
         elif given is None:
             event_set_i64(builder, index, 0 if kind is ValueType.BOOL else INT64_MIN)
         else:
             memset(&value, 0, sizeof(Value))
-            _fill_value(asked, &value, field, given, f"events.{event.type}.{name}")
+            _fill_value(asked, &value, field, given, f"events[{place}].fields['{name}']")
             event_set_i64(builder, index, value.i + 1 if kind is ValueType.BOOL else value.i)
     if event_finish(builder) != EVENT_BUILT:
-        raise TooLarge(f"bytes of event '{event.type}'", builder.entries.size, limits.EVENT_BYTES)
+        raise TooLarge(f"bytes of event '{event.type}'", builder.entries.size, limits.EVENT_BYTES, field=f"events[{place}]")
 
 
 cdef Asked _ask(Plan plan, request, int64_t now_us, uint64_t seed, int64_t deadline_ns):
     cdef Asked asked = Asked()
     channel = plan.channel_numbers.get(request.channel)
     if channel is None:
-        raise UnknownName("channel", request.channel, plan.channel_numbers)
+        raise UnknownName("channel", request.channel, plan.channel_numbers, field="channel")
     asked.request.channel = channel[1]
     asked._text(&asked.request.channel_text, request.channel.encode())
     asked.request.as_of_us = now_us
@@ -361,7 +378,7 @@ cdef Asked _ask(Plan plan, request, int64_t now_us, uint64_t seed, int64_t deadl
     if asked.request.explain == 3 and len(request.placements) * plan.tables.offers > limits.REASONS_PER_REQUEST:
         raise TooLarge(
             "reasons of a full explanation (placements times offers)", len(request.placements) * plan.tables.offers,
-            limits.REASONS_PER_REQUEST
+            limits.REASONS_PER_REQUEST, "Ask for fewer placements at once, or for the summary.", "explain"
         )
     _read_identities(asked, plan, request.identifiers)
     _read_facts(asked, plan, request.facts)

@@ -259,7 +259,7 @@ cdef struct Tables:
 
     const BoundAttribute* attributes
     uint32_t attribute_count
-    const BoundAggregate* aggregates
+    const BoundAggregate* aggregates  # by event type, field, and window, the longest first
     uint32_t aggregate_count
     const BoundConsent* consents
     uint32_t consent_count

@@ -35,6 +35,12 @@ ORDINARY_MOST = 1e30
 SPREAD_MOST = 1e6
 
 
+def _aggregate_order(wanted, stored):
+    """Sorts aggregates by event type, field, and window, the longest first; without one everything counts."""
+    cell = -1 if wanted.field in ("", "at") else stored.field_names.index(wanted.field)
+    return stored.number, cell, -(wanted.window_us or INT64_MAX)
+
+
 cdef double _log_of(const OfferTerms* terms) noexcept:
     """The logarithm of what an offer's propensity is multiplied by: -INFINITY when that is 0 or less, INFINITY when it is
     not known well enough to say."""
@@ -233,6 +239,8 @@ cdef class Plan:
 
         found = by_kind[InputKind.AGGREGATE]
         aggregates = <BoundAggregate*> self._block(len(found), sizeof(BoundAggregate))
+        # In the order that core.kernel.aggregating walks them in.
+        found.sort(key=lambda one: _aggregate_order(one[1].aggregate, catalog.event(one[1].aggregate.event)))
         for i, (slot, read) in enumerate(found):
             wanted = read.aggregate
             stored = catalog.event(wanted.event)

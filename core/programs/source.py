@@ -12,7 +12,7 @@ only when nothing was.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -130,6 +130,14 @@ def check(sources: Sources) -> Program:
     return program
 
 
+def declared_at(sources: Sources, path: Iterable[str]) -> Where:
+    """Where the schema of a checked program declares what ``path`` leads to, as in ("attributes", "age")."""
+    problems = Problems()
+    with suppress(_Unusable):
+        return _Check(sources, problems).declared_at(tuple(path))
+    return Where("schema.yaml", 1, 1)
+
+
 class _Unusable(Exception):
     """There is nothing to check further against."""
 
@@ -168,6 +176,18 @@ class _Check:
             groups=MappingProxyType(groups), offers=ordered, arbitration=arbitration, currency=currency, caps=caps,
             instance_expiry_us=expiry_us,
         )
+
+    def declared_at(self, path: tuple[str, ...]) -> Where:
+        """The place of the key that ``path`` leads to in the schema; of the nearest one around it where it leads on nowhere."""
+        reader, node = self._section("schema", *self._program_table())
+        where = Where("schema.yaml", 1, 1) if node is None else reader.where(node)
+        for name in path:
+            table = None if node is None else reader.table(node, "the schema")
+            entry = None if table is None else next((each for each in table.items() if each[0] == name), None)
+            if entry is None:
+                break
+            where, node = reader.where(entry[1]), entry[2]
+        return where
 
     # --- files ------------------------------------------------------------------------------------------------
 

@@ -45,10 +45,10 @@ def _every_command(
 
 app.command("serve")(serving.serve)
 app.command("init")(serving.init)
-app.command("config")(serving.config)
+app.command("config", short_help="Print every setting, its value and where that came from.")(serving.config)
 app.command("import")(importing.load)
 app.command("decide")(commands.decide)
-app.command("explain")(commands.explain)
+app.command("explain", short_help="Ask why: the decision with a reason for every offer.")(commands.explain)
 app.command("record")(commands.record)
 app.command("tell")(commands.tell)
 app.add_typer(profiles.app, name="profile")

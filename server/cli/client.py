@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Final
 
 import grpc
+import typer
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from core.errors import ConfigError
 from server.cli.exits import RemoteError
-from server.config import Config
+from server.config import LAST_PORT, Config
 
 # Long enough for a program of 100,000 offers to be compiled, or a large model to be validated.
 SLOW_SECONDS: Final = 600.0
 QUICK_SECONDS: Final = 10.0
+# Of addresses that gRPC reads in a way of its own (its naming document).
+_SCHEMES: Final = ("unix:", "dns:", "ipv4:", "ipv6:")
 
 # How to speak TLS with --server; None: plaintext. Set anew by each command line.
 _credentials: grpc.ChannelCredentials | None = None
@@ -47,10 +50,36 @@ def _read(option: str, file: Path | None) -> bytes | None:
         raise ConfigError(option, f"{file} cannot be read: {error.strerror}") from error
 
 
+def _target(server: str) -> str:
+    """What ``--server`` names, when gRPC will understand it as its writer did; a usage error when not.
+
+    Without a port gRPC would try 443, of a port beyond 65535 what is left over, and neither is said by its errors.
+    """
+    if server.startswith(_SCHEMES):
+        return server
+    host, colon, port = server.rpartition(":")
+    problem = ""
+    if "://" in server:
+        problem = "is a URL, and an address is wanted"
+    elif not colon:
+        problem = "has no host" if server.isdecimal() else "has no port"
+    elif not host:
+        problem = "has no host"
+    elif ":" in host and not (host.startswith("[") and host.endswith("]")):
+        problem = "has more than one colon; an IPv6 address stands in brackets"
+    elif not (port.isascii() and port.isdecimal() and 1 <= int(port) <= LAST_PORT):
+        problem = f"has no port from 1 to {LAST_PORT} behind its colon"
+    if problem:
+        raise typer.BadParameter(
+            f"'{server}' {problem}. Write HOST:PORT, [v6]:PORT or unix:/path, such as 127.0.0.1:7400.", param_hint="--server"
+        )
+    return server
+
+
 def address(server: str | None, *, control: bool) -> str:
     """The address to call: as given, else as the configuration in the working directory says."""
     if server:
-        return server
+        return _target(server)
     if _credentials is not None:
         raise ConfigError(
             "--ca", "goes with --server", hint="Without it commands use this machine's listen.control, which speaks no TLS."

@@ -89,7 +89,7 @@ def generate_command(
             show.out.print(f"{customers} generated customers in {each}", markup=False, soft_wrap=True)
 
 
-@app.command("load")
+@app.command("load", short_help="Put generated customers into a store of no running server.")
 def load_command(
     data: Annotated[Path, typer.Argument(help="A folder that generate wrote, such as data/bank.")],
     program: Annotated[Path, typer.Argument(help="The program it belongs to, such as programs/bank.")],

@@ -3,7 +3,7 @@
 | code | name | meaning |
 | --- | --- | --- |
 | 0 | OK | done |
-| 1 | PARTLY | done, but some items were refused (rows of an import, outcomes of a report, problems of a program) |
+| 1 | PARTLY | done, but some items were refused (rows of an import, outcomes of a report) |
 | 2 | USAGE | the command line is wrong |
 | 65 | DATA | what was sent is wrong: a request, a program, a model, a mapping |
 | 66 | MISSING | a file, customer, version or model that is not there |
@@ -101,6 +101,7 @@ _BY_CLASS: Final[dict[type[errors.RapportError], Exit]] = {
     errors.NoProgram: Exit.MISSING,
     errors.StoreError: Exit.STORE,
     errors.StoreUnavailable: Exit.UNAVAILABLE,
+    errors.SchemaConflict: Exit.DATA,
     errors.ConfigError: Exit.CONFIG,
     errors.Draining: Exit.LATER,
     errors.Overloaded: Exit.LATER,
@@ -126,6 +127,7 @@ _BY_REASON: Final[dict[str, Exit]] = {
     errors.NoProgram.reason: Exit.MISSING,
     errors.StoreFull.reason: Exit.STORE,
     errors.SchemaConflict.reason: Exit.DATA,
+    errors.CustomerFull.reason: Exit.DATA,
     errors.Draining.reason: Exit.LATER,
 }
 

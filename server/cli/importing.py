@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def load(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV or JSON Lines, .gz or not.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="CSV or JSON Lines, .gz or not.")],
     mapping: Annotated[Path, typer.Option("--mapping", "-m", help="What the columns mean: a mapping file.")],
     program: Annotated[
         Path | None,

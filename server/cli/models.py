@@ -16,7 +16,7 @@ app = typer.Typer(help="Models: what model owners deploy.", no_args_is_help=True
 Name = Annotated[str, typer.Argument(help="The model's name, as programs write it.")]
 
 
-@app.command()
+@app.command(short_help="Try a version on the server and serve it.")
 def deploy(
     name: Name,
     folder: Annotated[

@@ -51,11 +51,11 @@ def provenance(
     show.as_json(response) if json else show.provenance(response)
 
 
-@app.command("set")
+@app.command("set", short_help="Set attributes; makes the customer when there is none.")
 def set_(
     identifier: Identifiers,
     attribute: Annotated[
-        list[str], typer.Argument(metavar="NAME=VALUE...", help='Attributes: age=44 balance="1200.00 EUR".')
+        list[str], typer.Argument(metavar="NAME=VALUE", help='Attributes: age=44 balance="1200.00 EUR".')
     ],
     source: Source = "",
     server: Server = None,

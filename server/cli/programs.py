@@ -19,7 +19,7 @@ app = typer.Typer(help="Programs: what marketers declare.", no_args_is_help=True
 Folder = Annotated[Path, typer.Argument(help="The program's folder.")]
 
 
-@app.command()
+@app.command(short_help="Check a folder, without a server.")
 def validate(folder: Folder, json: Json = False) -> None:
     """Check a folder, without a server: every problem with file, line and column. Exits with 65 when there are any."""
     from core.programs.source import Sources, check
@@ -52,7 +52,7 @@ def validate(folder: Folder, json: Json = False) -> None:
         raise typer.Exit(Exit.DATA)
 
 
-@app.command()
+@app.command(short_help="Send a folder to the server, which decides by it then.")
 def load(folder: Folder, server: Server = None, json: Json = False) -> None:
     """Send a folder to the server, which checks it and decides by it from then on, or refuses it and changes nothing."""
     with _placed(folder):

@@ -10,13 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from core.errors import BadValue, PastLimit
+from core.errors import BadValue, NotServed, PastLimit
 from server import status
+
+# What to do about a method that is not served, at either address.
+UNKNOWN_METHOD: Final = "Compare its name with the protos; other services have an address of their own."
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -75,6 +78,20 @@ def _handler(method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
             status.abort(context, error)
 
     return grpc.unary_unary_rpc_method_handler(call, None, None)
+
+
+class Nowhere(grpc.GenericRpcHandler):
+    """Stands behind all services of an address and refuses what none of them has, as the data plane does: grpcio's own refusal
+    carries no details."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """grpcio asks this where no service knew the method."""
+        path: object = handler_call_details.method
+
+        def call(data: bytes, context: grpc.ServicerContext) -> bytes:
+            status.abort(context, NotServed(f"The method {path}", UNKNOWN_METHOD))
+
+        return grpc.unary_unary_rpc_method_handler(call, None, None)
 
 
 def parse(request: type[Request], data: bytes) -> Request:

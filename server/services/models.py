@@ -11,7 +11,7 @@ from typing import Final
 import grpc
 
 from core import limits
-from core.errors import BadValue, NotFound, TooLarge
+from core.errors import BadValue, TooLarge
 from core.inference.registry import Registry, State, Version
 from core.inference.repository import DESCRIPTION_FILE, MODEL_FILE
 from protos.rapport.v1 import model_pb2
@@ -100,7 +100,7 @@ class ModelService:
 
 def _named(name: str) -> None:
     if not name:
-        raise NotFound("Model", "", hint="Send its name.")
+        raise BadValue("name", "is empty", "Send the model's name.")
 
 
 def _shown(version: Version) -> model_pb2.ModelVersion:

@@ -254,7 +254,13 @@ def _who(messages: Sequence[values_pb2.Identifier]) -> tuple[Identifier, ...]:
 
 def _unknown(who: Sequence[Identifier]) -> NotFound:
     # The identifier itself stays out of the error: errors are logged by callers.
-    return NotFound("Customer", ", ".join(each.namespace for each in who), hint="None of the identifiers is known.")
+    named = ", ".join(each.namespace for each in who)
+    return NotFound(
+        "Customer",
+        named,
+        hint="Compare their spelling; Tell, UpsertProfile and imports make customers.",
+        told=f"No customer has any of these identifiers ({named}).",
+    )
 
 
 def _key(key: str) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 
 import grpc
 
-from core.errors import BadValue, NotFound, ProgramError
+from core.errors import BadValue, NoProgram, NotFound, ProgramError
 from core.outcomes import ProgramVersion
 from protos.rapport.v1 import program_pb2
 from server import convert, logs
@@ -112,7 +112,9 @@ class ProgramService:
         for each in self._engine.programs():
             if each.version == version or (not version and each.active):
                 return each
-        raise NotFound("Program", version or "(active)", hint="rapport program list shows what is kept.")
+        if not version:
+            raise NoProgram
+        raise NotFound("Program version", version, hint="rapport program list shows what is kept.")
 
 
 def _files(files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -290,7 +290,7 @@ cdef void _work(Loop* loop, Call* call) noexcept nogil:
         answer_refusal(call, REFUSED_OVERLOAD)
         return
     if kind != KIND_DECIDE:
-        # Reports and news cost this thread little, and losing them costs the business: they have a queue and a limit of their own.
+        # Reports and news cost this thread little, and losing them costs the business: they have a queue and limit of their own.
         _hand(loop, call)
         return
     if loop.stands and now - call.arrived_ns > STALE_TIMES * loop.plane.limits.queue_ns:

@@ -6,6 +6,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from core import errors, limits
 from server import status
+from server.services import calls
 
 # An overloaded loop's queue is empty again in far less; clients that come back at once would only be refused again.
 RETRY_AFTER_MS = 50
@@ -14,9 +15,7 @@ RETRY_AFTER_MS = 50
 def table(message_bytes: int) -> dict[str, tuple[int, str, bytes]]:
     """For each of `plane.REFUSED`: the gRPC status, its text, and a google.rpc.Status with the details."""
     told = {
-        "method": errors.NotServed(
-            "This method", "Compare its name with the protos; other services have an address of their own."
-        ),
+        "method": errors.NotServed("This method", calls.UNKNOWN_METHOD),
         "metadata": errors.PastLimit("The call's header fields", limits.METADATA_BYTES),
         "message": errors.PastLimit("The request's message", message_bytes),
         "framing": errors.BadValue(
@@ -27,7 +26,10 @@ def table(message_bytes: int) -> dict[str, tuple[int, str, bytes]]:
         "expired": errors.DeadlineTooShort(),
         "overload": errors.Overloaded("work", RETRY_AFTER_MS),
         "memory": errors.Overloaded("memory in use", RETRY_AFTER_MS),
-        "service": errors.NotFound("Service", "asked for", "Health is known of the whole server ('') and of DecisionService."),
+        "service": errors.NotFound(
+            "Service", "", "Ask for the whole server ('') or for rapport.v1.DecisionService.",
+            "The health of this service is not known here.",
+        ),
     }
     words = {name: _packed(status.describe(error)) for name, error in told.items()}
     fault = status_pb2.Status(

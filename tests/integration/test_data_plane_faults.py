@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from core import limits
+from core.decision import DecideAnswer, DecideRequest, ExplainLevel
 from core.errors import RapportError
 from core.futures import done
-from protos.rapport.v1 import decision_pb2
+from protos.rapport.v1 import decision_pb2, values_pb2
 from server import codec, convert, status
 from server.config import Config
 from server.front import Front
@@ -25,6 +27,7 @@ from tests.front_subject import FrontSubject, decide
 from tests.raw_http2 import Client
 
 EXPLAIN = "/rapport.v1.DecisionService/Explain"
+MANY = "/rapport.v1.DecisionService/DecideMany"
 TELL = "/rapport.v1.DecisionService/Tell"
 INTERNAL, RESOURCE_EXHAUSTED = 13, 8
 
@@ -77,6 +80,43 @@ def test_a_call_that_waits_too_long_for_python_is_refused(tmp_path: Path) -> Non
         assert [each.status for each in refused] == [RESOURCE_EXHAUSTED] * 5
         assert refused[0].reason == "OVERLOADED"
         assert b"late" not in seen
+
+
+def test_explanations_leave_the_threads_that_answer_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many explanations of a large program as there are threads kept every report and all news waiting, for a second each."""
+    monkeypatch.setattr(limits, "EXPLANATIONS_WAITING", 32)
+    go = threading.Event()
+    asked = decision_pb2.DecideRequest(channel="web", placements=[decision_pb2.PlacementRequest(name="home_hero")])
+    explained = decision_pb2.ExplainRequest(request=asked).SerializeToString()
+    in_full = decision_pb2.DecideRequest(explain=decision_pb2.EXPLAIN_LEVEL_FULL)
+    in_full.MergeFrom(asked)
+    many = decision_pb2.DecideManyRequest(requests=[asked, in_full]).SerializeToString()
+    tell = decision_pb2.TellRequest(identifiers=[values_pb2.Identifier(namespace="crm", value="1")])
+    tell.attributes["age"].int_value = 44
+    with FrontSubject(tmp_path) as subject, Client(subject.address).greet() as client:
+        engine = subject.inner.engine
+        decide_now = engine._decide
+
+        def slow(request: DecideRequest, *, keep: bool, explain: ExplainLevel | None = None) -> DecideAnswer:
+            if ExplainLevel.FULL in (request.explain, explain):
+                go.wait(h2.SECONDS)
+            return decide_now(request, keep=keep, explain=explain)
+
+        monkeypatch.setattr(engine, "_decide", slow)
+        kinds = [(explained, EXPLAIN), (in_full.SerializeToString(), h2.DECIDE), (many, MANY)]
+        waiting = [client.ask(data, path, grpc_timeout="20S") for data, path in kinds * 3]
+        assert client.call(tell.SerializeToString(), TELL).status == 0
+        # One more than may wait is refused, whichever it is; what is no explanation goes on.
+        more = limits.EXPLANATIONS_WAITING + 1 - len(waiting)
+        waiting += [client.ask(explained, EXPLAIN, grpc_timeout="20S") for _ in range(more)]
+        client.until(lambda: any(client.answer(number).ended for number in waiting))
+        (refused,) = [client.answer(number) for number in waiting if client.answer(number).ended]
+        assert (refused.status, refused.reason) == (RESOURCE_EXHAUSTED, "OVERLOADED")
+        assert client.call(tell.SerializeToString(), TELL).status == 0
+        go.set()
+        told = sorted(client.wait(number).status for number in waiting)
+        assert told == [0] * limits.EXPLANATIONS_WAITING + [RESOURCE_EXHAUSTED]
+        assert client.call(explained, EXPLAIN).status == 0
 
 
 def test_a_time_budget_counts_from_the_requests_arrival() -> None:

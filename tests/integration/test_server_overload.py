@@ -31,8 +31,8 @@ def test_three_times_the_capacity_leaves_goodput_and_ends_with_it(tmp_path: Path
     closed, over, after = json.loads(done.stdout)["rounds"]
     completed = sum(over["timeline"]["completed"]) / over["pace"]["seconds"]
     print(
-        f"closed loop {closed['achieved_per_s']:,.0f}/s; of {over['pace']['rate']:,.0f}/s {completed:,.0f} answered, the others told "
-        f"after {over['failed_ms'].get('p50', 0):.1f} ms (p50); then {after['answered'] / after['scheduled']:.1%} of 20 %"
+        f"closed loop {closed['achieved_per_s']:,.0f}/s; of {over['pace']['rate']:,.0f}/s {completed:,.0f} answered, "
+        f"the others told after {over['failed_ms'].get('p50', 0):.1f} ms (p50); then {after['answered'] / after['scheduled']:.1%} of 20 %"
     )
     assert set(over["failures"]) <= {"RESOURCE_EXHAUSTED"}
     assert completed >= GOOD * closed["achieved_per_s"]

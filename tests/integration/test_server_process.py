@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import signal
 import sys
@@ -27,7 +28,9 @@ from protos.rapport.v1 import (
     program_pb2_grpc,
     values_pb2,
 )
+from server.cli import client
 from server.cli.main import main
+from tests import raw_http2 as h2
 from tests.running import BOUND_SECONDS, Server, write_starter
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -298,17 +301,26 @@ def test_a_decision_on_the_command_line_and_what_came_of_it(rapport: Callable[..
         (["decide", "-c", "web", "-p", "home_hero", "-i", "crm"], 2, "NAME=VALUE"),
         (["decide", "-c", "web", "-p", "home_hero:0"], 2, "slots"),
         (["decide", "-c", "wab", "-p", "home_hero"], 65, "Did you mean 'web'?"),
+        (["decide", "-c", "", "-p", "home_hero"], 65, "Declared: web."),
         # These two left with a traceback.
         (["decide", "-c", "web", "-p", "home_hero", "-f", "cart=99999999999999999999.99 EUR"], 2, "64 bits"),
         (["decide", "-c", "web", "-p", "home_hero", "--as-of", "0001-01-01T00:00:00+14:00"], 2, "not a time"),
         (["decide", "-c", "web", "-p", "home_hero", "--server", "127.0.0.1:1"], 69, "rapport serve"),
+        # gRPC tried port 443, or what was left of a number beyond 65535, and that no server answers there misled.
+        (["decide", "-c", "web", "-p", "home_hero", "--server", "localhost"], 2, "has no port"),
+        (["decide", "-c", "web", "-p", "home_hero", "--server", ":7400"], 2, "has no host"),
+        (["decide", "-c", "web", "-p", "home_hero", "--server", "7400"], 2, "has no host"),
+        (["decide", "-c", "web", "-p", "home_hero", "--server", "http://localhost:7400"], 2, "is a URL"),
+        (["program", "list", "--server", "localhost:99999"], 2, "1 to 65535"),
+        (["program", "list", "--server", "::1:7400"], 2, "brackets"),
+        (["program", "list", "--server", "unix:/no/such/socket"], 69, "rapport serve"),
         # A misspelt offer used to be answered with silence, as if it had no reason.
         (["explain", "-c", "web", "-p", "home_hero", "-o", "newsleter"], 65, "Did you mean 'newsletter'?"),
-        (["profile", "show", "-i", "crm=nobody-at-all"], 66, "NOT_FOUND"),
-        (["program", "rollback"], 66, "NOT_FOUND"),
-        (["program", "rollback", "starter@99"], 66, "NOT_FOUND"),
+        (["profile", "show", "-i", "crm=nobody-at-all"], 66, "No customer has any of these identifiers (crm)."),
+        (["program", "rollback"], 66, "There is no version of the program before starter@1."),
+        (["program", "rollback", "starter@99"], 66, "Program version 'starter@99' is not known here."),
         (["program", "load", "no/such/folder"], 66, "no/such/folder"),
-        (["model", "rollback", "nothing"], 66, "NOT_FOUND"),
+        (["model", "rollback", "nothing"], 66, "No version of model 'nothing' served before"),
         (["config", "--config", "no/such.yaml"], 78, "rapport init"),
         (["decides"], 2, "decide"),
         # The second file's refused cells replaced the first's.
@@ -494,6 +506,33 @@ def test_no_call_is_cancelled_by_a_server_that_drains_under_load(
         assert (grpc.StatusCode.UNAVAILABLE, "DRAINING") in bad
 
 
+def test_health_turns_while_a_draining_server_still_serves(make: Callable[..., Server], tmp_path: Path) -> None:
+    """A balancer that asks for health is told to look elsewhere, over connections whose calls are served until they have gone."""
+    server = make(write_starter(tmp_path), RAPPORT_DRAIN_SECONDS="60")
+    address = server.until("listening")["listen_decisions"]
+    server.until("ready")
+    asked = health_pb2.HealthCheckRequest(service="rapport.v1.DecisionService").SerializeToString()
+
+    def told(answer: h2.Answer) -> int:
+        return int(health_pb2.HealthCheckResponse.FromString(answer.message).status)
+
+    with h2.Client(address).greet() as client:
+        assert told(client.call(asked, h2.CHECK)) == health_pb2.HealthCheckResponse.SERVING
+        half = client.ask(None)
+        client.settle()
+        server.process.send_signal(signal.SIGTERM)
+        client.until(lambda: len(client.goaways) == 1)
+        # A client that has not read the GOAWAY yet.
+        health, late = client.ask(asked, h2.CHECK), client.ask(ask().SerializeToString())
+        assert told(client.wait(health)) == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert client.wait(late).status == 0
+        client.until(lambda: len(client.goaways) == 2)
+        client.send(h2.frame(h2.DATA, h2.END_STREAM, half, h2.message(ask().SerializeToString())))
+        assert decision_pb2.DecideResponse.FromString(client.wait(half).message).program == "starter@1"
+        client.until_closed()
+    assert server.process.wait(BOUND_SECONDS) == 0
+
+
 def test_a_second_signal_ends_it_at_once(make: Callable[..., Server], tmp_path: Path) -> None:
     server = make(write_starter(tmp_path), RAPPORT_DRAIN_SECONDS="3600")
     with grpc.insecure_channel(server.until("listening")["listen_control"]) as channel:
@@ -507,6 +546,19 @@ def test_a_second_signal_ends_it_at_once(make: Callable[..., Server], tmp_path: 
         assert next(states).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert server.process.poll() is None
         assert server.end(signal.SIGTERM) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("name", ["rapport-loop", "rapport-worker"])
+def test_a_signal_that_a_native_thread_takes_ends_the_server(make: Callable[..., Server], tmp_path: Path, name: str) -> None:
+    """The kernel gives a process's signal to whichever thread comes by first. Python's own handler runs on the main thread, which
+    slept on where a loop had taken the signal: one SIGINT of about a hundred was lost, until the supervisor killed."""
+    server = make(write_starter(tmp_path))
+    server.until("ready")
+    tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
+    thread = next(int(task.name) for task in tasks if (task / "comm").read_text().strip() == name)
+    assert ctypes.CDLL(None, use_errno=True).tgkill(server.process.pid, thread, signal.SIGTERM) == 0
+    server.until("draining")
+    assert server.process.wait(BOUND_SECONDS) == 0
 
 
 def test_two_addresses_keep_channels_from_programs(make: Callable[..., Server], tmp_path: Path) -> None:
@@ -533,6 +585,29 @@ def test_two_addresses_keep_channels_from_programs(make: Callable[..., Server], 
     assert server.end(signal.SIGINT) == 0
 
 
+def test_a_method_that_nobody_serves_is_told_alike_at_both_addresses(make: Callable[..., Server], tmp_path: Path) -> None:
+    """grpcio's own refusal at listen.control had a code and a text, and no details that a client could read."""
+    server = make(write_starter(tmp_path))
+    said = server.until("listening")
+    server.until("ready")
+    for address, path in (
+        (said["listen_control"], "/rapport.v1.DecisionService/Decode"),
+        (said["listen_control"], "/rapport.v1.NoService/Decide"),
+        (said["listen_decisions"], "/rapport.v1.ProgramService/ListPrograms"),
+    ):
+        with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary(path, bytes)(b"", timeout=BOUND_SECONDS)
+        assert isinstance(refused.value, grpc.Call)
+        told = client.told(refused.value, address)
+        assert (told.code, told.told) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_SERVED")
+        assert "protos" in told.hint
+    with grpc.insecure_channel(said["listen_control"], compression=grpc.Compression.Gzip) as channel:
+        # As the contract says: here, and not at listen.decisions.
+        listed = program_pb2_grpc.ProgramServiceStub(channel).ListPrograms(program_pb2.ListProgramsRequest())
+        assert [each.version for each in listed.programs] == ["starter@1"]
+    assert server.end(signal.SIGTERM) == 0
+
+
 @pytest.mark.parametrize(
     ("environment", "code", "word"),
     [
@@ -541,6 +616,9 @@ def test_two_addresses_keep_channels_from_programs(make: Callable[..., Server], 
         ({"RAPPORT_LISTEN_DECISION": "x"}, 78, "RAPPORT_LISTEN_DECISIONS"),
         ({"RAPPORT_STORE_PATH": "/proc/store"}, 69, "/proc/store"),
         ({"RAPPORT_STORE_PATH": "foreign"}, 69, "foreign"),
+        # It served, with every model's offers on their fallbacks, and said nothing.
+        ({"RAPPORT_MODELS_PATH": "modells"}, 78, "models.path: there is no folder modells"),
+        ({"RAPPORT_MODELS_PATH": "foreign/somebody-elses-file"}, 78, "is not a folder"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(

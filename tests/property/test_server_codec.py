@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+import pytest
 from google.protobuf import descriptor_pb2
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -138,6 +139,32 @@ def test_spoilt_bytes_read_the_same_or_not_at_all(data: st.DataObject) -> None:
     # If the short way took it, the library takes it too, and says the same.
     message = decision_pb2.DecideRequest.FromString(spoilt)
     assert plain(short) == plain(convert.request_from(message, None))
+
+
+@pytest.mark.parametrize(
+    ("raw", "short_way"),
+    [
+        (b"\x48" + b"\xff" * 9 + b"\x01", True),  # a seed of 64 bits, the most there is
+        (b"\x48" + b"\x80" * 9 + b"\x02", False),  # its 65th
+        (b"\x48" + b"\x80" * 9 + b"\x7f", False),
+        (b"\xd0\x80\x80\x80\x00\x01", True),  # a tag in five bytes
+        (b"\xd0\x80\x80\x80\x80\x00\x01", False),  # and in six
+        (b"\x12\x83\x80\x80\x80\x00web", True),  # a length in five bytes
+        (b"\x12\x83\x80\x80\x80\x80\x00web", False),  # and in six
+    ],
+)
+def test_numbers_longer_than_the_library_takes_are_left_to_it(raw: bytes, short_way: bool) -> None:
+    """The codec took tags and lengths of up to ten bytes, where the library refuses a sixth, and dropped a tenth byte's
+    bits beyond the 64th in silence. The library has them now: what it refuses is refused, what it cuts off it answers for."""
+    short = codec.decode(raw, None)
+    assert (short is not None) == short_way
+    try:
+        message = decision_pb2.DecideRequest.FromString(raw)
+    except DecodeError:
+        assert short is None
+        return
+    if short is not None:
+        assert plain(short) == plain(convert.request_from(message, None))
 
 
 def test_the_short_way_knows_every_field_of_the_request() -> None:

@@ -245,6 +245,11 @@ WIRE: dict[str, tuple[bytes, bool]] = {
     "a number said twice": (field(10, VARINT, b"\x01") + field(10, VARINT, b"\x00"), True),
     "the field number 0": (b"\x02\x00", False),
     "a tag of more than 32 bits": (varint(1 << 35 | 10 << 3) + b"\x01", False),
+    # The library takes either in five bytes and refuses a sixth, whatever its bits.
+    "a tag in five bytes": (b"\xd0\x80\x80\x80\x00\x01", True),
+    "a tag in six bytes": (b"\xd0\x80\x80\x80\x80\x00\x01", False),
+    "a length in five bytes": (b"\x62\x83\x80\x80\x80\x00web", True),
+    "a length in six bytes": (b"\x62\x83\x80\x80\x80\x80\x00web", False),
     "a group": (field(11, 3) + field(11, 4), False),
     "the end of a group": (field(11, 4), False),
     "another wire type than the field's": (field(2, VARINT, b"\x01"), False),

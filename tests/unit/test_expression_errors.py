@@ -15,7 +15,7 @@ import yaml
 from core import limits
 from core.errors import Problem, ProgramError, Where
 from core.expressions import Kind
-from core.expressions.check import RENDERABLE, Scope, check, check_segments
+from core.expressions.check import RENDERABLE, Scope, check, check_form, check_segments
 from tests.expression_world import SCHEMA, WHERE, scope
 
 CASES = yaml.safe_load((Path(__file__).parent.parent / "cases" / "expression_errors.yaml").read_text(encoding="utf-8"))
@@ -114,3 +114,31 @@ def test_places_follow_the_text_over_lines() -> None:
     with pytest.raises(ProgramError) as raised:
         check("customer.vip\n  && custmer.x", scope(), Where("offers/a.yaml", 5, 9))
     assert raised.value.problems[0].where == Where("offers/a.yaml", 6, 14)
+
+
+FORMS: dict[str, str] = {
+    "customer.age +": "",
+    "custmer.age": "p.yaml:3:5: There is no name 'custmer.age'. Did you mean 'customer.age'?",
+    "age > 3": "p.yaml:3:5: There is no name 'age'.",
+    "customer.name.matches('a*')": "p.yaml:3:5: matches() is not used here",
+    "customer.tags.all(t, t == 'x')": "p.yaml:3:5: all() is not used here",
+    "offer.margin": "p.yaml:3:5: No offer is at hand here",
+    "max(1, customer.tags[0])": "p.yaml:3:12: Values are not indexed with [ ]",
+    "customer.age > 1 ? null : 0": "p.yaml:3:24: 'null' is not used here",
+    "x(1) + y(2)": "p.yaml:3:12: There is no function 'y'.",
+}
+
+
+@pytest.mark.parametrize("text", FORMS)
+def test_what_no_schema_could_mend_is_found_without_one(text: str) -> None:
+    with pytest.raises(ProgramError) as refused:
+        check_form(text, Where("p.yaml", 3, 5), offer=False)
+    assert FORMS[text] in str(refused.value)
+
+
+@pytest.mark.parametrize("case", [
+    "customer.age", "customer.nothing == 'x' || facts.what in ['a', 'b']", "events.view.count_30d * 2", "offer.margin",
+    "has(customer.x) ? size(customer.x) : 0", "now - timestamp('2026-01-01T00:00:00Z') > duration('3d')", "channel == 'web'",
+])  # fmt: skip
+def test_what_a_schema_may_declare_passes_without_one(case: str) -> None:
+    check_form(case, Where("p.yaml", 1, 1), offer=True)

@@ -21,6 +21,8 @@ from core.hub.mutations import RecordedEvent, RecordEvents, Upsert, decode, enco
 from core.hub.store import Store
 from core.schema import EventType, Field, Money, Namespace, Normaliser, Schema, ValueType
 
+# When these imports run: 21 September 2026.
+NOW = 1_790_000_000_000_000
 SCHEMA = Schema(
     attributes={
         "age": Field("age", ValueType.INT),
@@ -73,7 +75,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def run(store: Store, text: str, path: Path, data: bytes, **options: Any) -> ImportReport:
     path.write_bytes(data)
-    return Importer(store, mapping.parse(text.encode(), "m.yaml", SCHEMA), now=lambda: 1_000).run(path, **options)
+    return Importer(store, mapping.parse(text.encode(), "m.yaml", SCHEMA), now=lambda: NOW).run(path, **options)
 
 
 def rejected(report: ImportReport) -> list[tuple[int, str, str, str]]:
@@ -246,6 +248,40 @@ EVENTS = (
 )
 
 
+def test_events_from_the_future_are_rejected_as_calls_refuse_them(store: Store, tmp_path: Path) -> None:
+    """A year typed wrong, or a day and month exchanged, put events into the future, where they counted in every window until
+    their time had passed. A call that dates an event so is refused; times of attributes may lie ahead, as due dates do."""
+    data = (
+        b"order,id,at,amount,product,tier\n"
+        b"o1,c1,2026-09-21T14:18:00Z,1.00,tea,gold\n"  # a clock that runs ahead
+        b"o2,c1,2026-09-21T14:19:00Z,2.00,tea,gold\n"
+        b"o3,c1,2062-01-01T00:00:00Z,3.00,tea,gold\n"
+        b"o4,c1,2026-09-21T16:18:00+02:00,4.00,tea,gold\n"
+        b"o5,c1,2026-09-21T16:18:20,5.00,tea,gold\n"  # in the mapping's zone
+        b"o6,c1,2026-09-21T16:18:21,6.00,tea,gold\n"
+    )
+    zoned = BUYS.replace("at: at", "at: {column: at, zone: Europe/Berlin}")
+    report = run(store, zoned, tmp_path / "buys.csv", data)
+    assert (report.applied, report.reasons) == (3, {"IN_THE_FUTURE": 3})
+    assert [(line, column) for line, column, *_ in rejected(report)] == [(3, "at"), (4, "at"), (7, "at")]
+    assert all("lies in the future" in reason for *_, reason in rejected(report))
+    people = PEOPLE.replace("age: age", "since: since")
+    report = run(store, people, tmp_path / "people.csv", b"id,since,balance,name\nc2,2062-01-01T00:00:00Z,,\n")
+    assert (report.applied, report.rejected) == (1, 0)
+
+
+def test_what_is_wrong_with_a_number_or_a_time_is_told_as_it_is(store: Store, tmp_path: Path) -> None:
+    """An event without a time was told that the mapping says required, which it does not."""
+    report = run(store, BUYS, tmp_path / "buys.csv", EVENTS)
+    assert (7, "at", "", "missing: every event has a time") in rejected(report)
+    ages = b"id,age,balance,name\nc1,99999999999999999999,1.00,\nc2,1e30,1.00,\nc3,1,92233720368547758.08,\n"
+    report = run(store, PEOPLE, tmp_path / "people.csv", ages)
+    assert report.reasons == {"OUT_OF_RANGE": 3}
+    assert {reason for *_, reason in rejected(report)} == {
+        "too large to be stored: whole numbers and amounts in minor units end at 64 bits"
+    }
+
+
 def test_events_count_once_by_their_key(store: Store, tmp_path: Path) -> None:
     report = run(store, BUYS, tmp_path / "buys.csv", EVENTS)
     assert (report.rows, report.applied, report.changed, report.unchanged, report.created) == (7, 4, 3, 1, 2)
@@ -296,7 +332,7 @@ def test_imported_rows_equal_the_same_rows_sent_one_by_one(tmp_path: Path) -> No
             if row["name"]:
                 values["name"] = row["name"]
             named = (Identifier("crm", row["id"]),)
-            two.apply(Upsert(identifiers=named, attributes=values, source="files", at_us=1_000))
+            two.apply(Upsert(identifiers=named, attributes=values, source="files", at_us=NOW))
         for row in list(csv.DictReader(EVENTS.decode().splitlines()))[:4]:
             fields: dict[str, Any] = {"amount": Money(round(float(row["amount"]) * 100), "EUR")}
             fields |= {name: row[name] for name in ("product", "tier") if row[name]}
@@ -403,7 +439,7 @@ def test_the_mutation_survives_its_form_in_a_log(store: Store, tmp_path: Path) -
 
     path = tmp_path / "buys.csv"
     path.write_bytes(EVENTS)
-    Importer(Recording(), mapping.parse(BUYS.encode(), "m.yaml", SCHEMA), now=lambda: 1).run(path)
+    Importer(Recording(), mapping.parse(BUYS.encode(), "m.yaml", SCHEMA), now=lambda: NOW).run(path)
     with Store.open(tmp_path / "replica") as replica:
         replica.declare(SCHEMA)
         for message in sent:

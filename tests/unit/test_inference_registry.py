@@ -190,6 +190,25 @@ def test_a_listener_refuses_what_its_program_cannot_use(tmp_path: Path) -> None:
     assert told == [{"uptake": 1}, {"uptake": 2}, {"uptake": 1}]
 
 
+def test_expressions_that_no_program_could_use_are_refused_when_the_model_is_deployed(tmp_path: Path) -> None:
+    """They were looked at once a program named the model: its owner had long been told that it was deployed, and whoever loaded
+    the program met problems in a file of somebody else's."""
+    found = registry(tmp_path)
+    found.deploy("uptake", 1, models.linear([1.0]), TEXT)
+    spoilt = TEXT.replace(b"[customer.age]", b"[custmer.age, \"lenght(customer.name) > 1\"]")
+    with pytest.raises(ModelError) as refused:
+        found.deploy("uptake", 2, models.linear([2.0]), spoilt)
+    assert refused.value.message == (
+        "Model 'uptake/2': model.yaml has 2 problems:\n"
+        "uptake/2/model.yaml:2:7: There is no name 'custmer.age'. Did you mean 'customer.age'?\n"
+        "uptake/2/model.yaml:2:21: There is no function 'lenght'. Did you mean size()?."
+    )
+    assert states(found) == {1: State.LIVE, 2: State.REFUSED}
+    assert answers(found) == 1.0
+    # What a schema would have to declare is the program's to say, which may come later.
+    assert found.deploy("uptake", 3, models.linear([2.0]), TEXT.replace(b"customer.age", b"customer.not_yet")).state is State.LIVE
+
+
 def test_without_a_folder_everything_is_in_memory() -> None:
     found = registry(None)
     found.deploy("uptake", 1, models.linear([1.0]), TEXT)

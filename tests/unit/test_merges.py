@@ -64,7 +64,7 @@ def test_the_newest_join_is_undone_first(store: Store) -> None:
     assert [(each.merge, each.absorbed, each.since) for each in found] == [(second, (3,), 0), (first, (2,), 0)]
     with pytest.raises(NotUndoable, match=f"Undo {second} first"):
         undoing(store, ONE, merge=first)
-    with pytest.raises(NotFound, match="merge '999'"):
+    with pytest.raises(NotFound, match="Merge '999'"):
         undoing(store, ONE, merge=999)
     undoing(store, ANA)
     undoing(store, ANA)

@@ -69,6 +69,33 @@ def test_what_is_wrong_is_refused_and_says_what_would_be_right(
     assert words in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "places"),
+    [
+        ("log:\n  level: debug\n  format: json\n  level: error\n", "log.level", ((2, 3), (4, 3))),
+        ("drain: {seconds: 1}\nlog: {level: info}\ndrain: {seconds: 2}\n", "drain", ((1, 1), (3, 1))),
+        ("log.level: debug\nlog.level: info\n", "log.level", ((1, 1), (2, 1))),
+        ("log: {level: info}\nlog.level: debug\n", "log.level", ((1, 7), (2, 1))),
+    ],
+)
+def test_a_setting_written_twice_is_refused_with_both_places(
+    tmp_path: Path, text: str, key: str, places: tuple[tuple[int, int], tuple[int, int]]
+) -> None:
+    """YAML keeps the last of two equal keys, so a second `drain:` far below switched the first off without a word."""
+    with pytest.raises(ConfigError) as refused:
+        load(tmp_path, text)
+    assert refused.value.metadata["key"] == key
+    first, second = (f"{tmp_path / 'rapport.yaml'}:{line}:{column}" for line, column in places)
+    assert refused.value.message == f"{key}: is set twice, at {first} and {second}."
+
+
+def test_two_writings_of_one_section_and_merged_keys_are_no_key_twice(tmp_path: Path) -> None:
+    config = load(tmp_path, "log.level: debug\nlog: &log {format: json}\ndrain: {seconds: 3}\n")
+    assert (config.log_level, config.log_format) == ("debug", "json")
+    with pytest.raises(ConfigError, match="too deep"):
+        load(tmp_path, "log: &log {level: *log}\n")
+
+
 def test_foreign_variables_are_none_of_our_business(tmp_path: Path) -> None:
     load(tmp_path, "", RAPPORT_SHARED_DATA="/data", RAPPORT_CASES="100")
 

@@ -572,18 +572,21 @@ def test_a_second_server_on_the_same_port_is_refused(running: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "word"),
+    ("address", "word", "hint"),
     [
-        ("127.0.0.1", "is not an address"),
-        ("127.0.0.1:99999", "is not an address"),
-        ("a b:1", "is not an address"),
-        ("192.0.2.1:7400", "no such address"),
-        ("unix:/nowhere/at/all/socket", "No such file"),
-        ("", "is not an address"),
+        ("127.0.0.1", "is not an address", "Write host:port"),
+        ("127.0.0.1:99999", "is not an address", "Write host:port"),
+        ("a b:1", "is not an address", "Write host:port"),
+        # Each was told to stop another process, which there was none of.
+        ("192.0.2.1:7400", "no such address", "that this machine has"),
+        ("unix:/nowhere/at/all/socket", "No such file", "a folder that is there"),
+        ("no-such-host.invalid:7400", "does not resolve", "Correct the name"),
+        ("", "is not an address", "Write host:port"),
     ],
 )
-def test_a_bad_address_says_what_is_wrong_with_it(address: str, word: str) -> None:
+def test_a_bad_address_says_what_is_wrong_with_it(address: str, word: str, hint: str) -> None:
     with pytest.raises(errors.ConfigError) as refused:
         Process(Config(listen_decisions=address), [], [])
-    assert word in str(refused.value)
+    assert word in refused.value.message
+    assert hint in refused.value.hint
     assert "listen.decisions" in str(refused.value)
