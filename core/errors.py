@@ -116,6 +116,41 @@ class BadValue(RequestError):
         return BadValue(f"{path}.{self.metadata['field']}", self.metadata["problem"], self.hint)
 
 
+class IdentityConflict(RequestError):
+    """Identifiers that cannot be of one person: two of a namespace in which a customer has at most one."""
+
+    reason = "IDENTITY_CONFLICT"
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(
+            f"The identifiers are not of one person: they would have two of namespace '{namespace}', which is single.",
+            hint="Look at each with rapport profile show; nothing was joined.", namespace=namespace,
+        )
+
+
+class NotUndoable(RequestError):
+    """A join that is there no more, or that another one stands on."""
+
+    reason = "NOT_UNDOABLE"
+
+    def __init__(self, merge: int, problem: str, hint: str = "") -> None:
+        super().__init__(f"Merge {merge} cannot be undone: {problem}.", hint=hint, merge=merge, problem=problem)
+
+
+class SourceNotAllowed(RequestError):
+    """A source sets an attribute that the program lets others set."""
+
+    reason = "SOURCE_NOT_ALLOWED"
+
+    def __init__(self, attribute: str, source: str, allowed: Iterable[str]) -> None:
+        named = ", ".join(allowed)
+        said = f"source '{source}' may not set it" if source else "it was sent without a source"
+        super().__init__(
+            f"Attribute {attribute}: {said}.", hint=f"Its sources are {named}.",
+            attribute=attribute, source=source, allowed=named,
+        )
+
+
 class TooLarge(RequestError):
     """More of something than its limit allows. ``field`` is where it stands in the request; '' where nobody knows."""
 

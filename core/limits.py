@@ -75,6 +75,11 @@ KEPT_TABLES_BYTES: Final = 256 << 20
 
 # Address space reserved for the store: sparse, never resized online (py-lmdb #269, #475). 1 TiB of 128 TiB.
 MAP_BYTES: Final = 1 << 40
+# How long a join can be undone, how many later messages are kept for that, and how much of what was before: past any the
+# join is final.
+UNDO_US: Final = 30 * 86_400_000_000
+MERGE_MESSAGES: Final = 4096
+MERGE_BYTES: Final = 8 << 20
 # Reader slots; the default 126 runs out with many handler threads and tools, 1024 cost one sparse page.
 READERS: Final = 1024
 # A customer's record: profile, identifiers, consents, cases. Offsets in it are 16 bit for the heap.

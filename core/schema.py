@@ -59,12 +59,23 @@ def currency_exponent(currency: str) -> int:
     return _EXPONENTS.get(currency, 2)
 
 
+class SourceRule(enum.Enum):
+    """Which of several sources' values an attribute has. Of each source the newest is kept, whatever order they came in."""
+
+    LATEST = "latest"  # the newest of all; at one microsecond that of the source named first; cleared is missing
+    PRECEDENCE = "precedence"  # of the source named first that has one
+    MAX = "max"  # the greatest
+    SUM = "sum"  # the total
+    UNION = "union"  # a set's members from all
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """A named, typed value: a customer's attribute, a fact of a request, or a field of an event.
 
     ``labels`` are an enum's values in declared order; ``currency`` is a money's; ``protected`` marks what may
-    not influence a price (age, sex, origin, health...); ``sources`` lists who may set it, best first (empty: any).
+    not influence a price (age, sex, origin, health...); ``sources`` lists who may set it, best first (empty: any,
+    and what is applied last holds); ``rule`` says which of their values it has.
     """
 
     name: str
@@ -73,6 +84,7 @@ class Field:
     currency: str = ""
     protected: bool = False
     sources: tuple[str, ...] = ()
+    rule: SourceRule = SourceRule.LATEST
 
 
 class Normaliser(enum.Enum):
@@ -85,11 +97,18 @@ class Normaliser(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A kind of identifier. ``trust`` orders them: a request's known identifier of highest trust wins."""
+    """A kind of identifier. ``trust`` orders them: a request's known identifier of highest trust wins.
+
+    ``single`` says that a person has one, so customers with different ones are never joined; ``verified`` that
+    only a profile, an import or a join gives one to a customer who has another identifier, not news or a report, and that
+    those give nothing to a customer who is known by such a one alone.
+    """
 
     name: str
     normaliser: Normaliser = Normaliser.NONE
     trust: int = 0
+    single: bool = False
+    verified: bool = False
 
 
 @dataclass(frozen=True, slots=True)

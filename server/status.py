@@ -33,6 +33,9 @@ CODES: Final[dict[type[errors.RapportError], grpc.StatusCode]] = {
     errors.UnknownName: grpc.StatusCode.INVALID_ARGUMENT,
     errors.BadValue: grpc.StatusCode.INVALID_ARGUMENT,
     errors.TooLarge: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.IdentityConflict: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NotUndoable: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.SourceNotAllowed: grpc.StatusCode.INVALID_ARGUMENT,
     # The request is fine, the customer is full: somebody has to look at him first.
     errors.CustomerFull: grpc.StatusCode.FAILED_PRECONDITION,
     errors.HistoryFull: grpc.StatusCode.INVALID_ARGUMENT,

@@ -14,6 +14,7 @@ from core.hub.store import Store
 from core.inference.registry import Registry
 from core.outcomes import Outcome, OutcomeStatus
 from core.schema import AnyValue
+from tests.scenario import Told
 
 
 class EngineSubject:
@@ -46,9 +47,17 @@ class EngineSubject:
     def load(self, sources: Mapping[str, bytes], at_us: int) -> None:
         self.engine.load_program(sources, at_us)
 
-    def upsert(self, who: Sequence[Identifier], attributes: Mapping[str, AnyValue], at_us: int) -> None:
+    def upsert(
+        self, who: Sequence[Identifier], attributes: Mapping[str, AnyValue | None], at_us: int, source: str = ""
+    ) -> None:
         cells = mutations.cells(attributes)
-        self.store.apply(mutations.Upsert(identifiers=tuple(who), attributes=cells, at_us=at_us))
+        self.store.apply(mutations.Upsert(identifiers=tuple(who), attributes=cells, at_us=at_us, source=source))
+
+    def provenance(self, who: Sequence[Identifier], attribute: str) -> Told:
+        found = self.store.provenance(who, [attribute])
+        assert found is not None, "the customer is not known"
+        (one,) = found
+        return one.value, one.rule.value, [(each.source, each.at_us, each.value) for each in one.origins]
 
     def tell(self, who: Sequence[Identifier], events: Sequence[Event], at_us: int) -> None:
         self.clock_us = at_us
@@ -67,6 +76,9 @@ class EngineSubject:
 
     def join(self, who: Sequence[Identifier], at_us: int) -> None:
         self.store.apply(mutations.Join(identifiers=tuple(who), at_us=at_us))
+
+    def unmerge(self, who: Sequence[Identifier], at_us: int) -> None:
+        self.store.apply(mutations.Unmerge(identifiers=tuple(who), at_us=at_us))
 
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
         self.clock_us = now_us

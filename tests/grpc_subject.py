@@ -46,12 +46,14 @@ from protos.rapport.v1 import (
     program_pb2_grpc,
     values_pb2,
 )
+from server import convert
 from server.config import Config
 from server.front import Front
 from server.services.decisions import DecisionService
 from server.services.profiles import ProfileService
 from server.services.programs import ProgramService
 from tests.engine_subject import EngineSubject
+from tests.scenario import Told
 
 SECONDS = 30  # bound on every call; none should come near it
 
@@ -117,9 +119,31 @@ class GrpcSubject:
                 raise
             raise ProgramError(problems) from error
 
-    def upsert(self, who: Sequence[Identifier], attributes: Mapping[str, AnyValue], at_us: int) -> None:
-        request = profile_pb2.UpsertProfileRequest(identifiers=_who(who), attributes=_values(attributes), at=_instant(at_us))
+    def upsert(
+        self, who: Sequence[Identifier], attributes: Mapping[str, AnyValue | None], at_us: int, source: str = ""
+    ) -> None:
+        request = profile_pb2.UpsertProfileRequest(
+            identifiers=_who(who),
+            attributes=_values({name: value for name, value in attributes.items() if value is not None}),
+            clear=[name for name, value in attributes.items() if value is None],
+            source=source,
+            at=_instant(at_us),
+        )
         profile_pb2_grpc.ProfileServiceStub(self.channel).UpsertProfile(request, timeout=SECONDS)
+
+    def provenance(self, who: Sequence[Identifier], attribute: str) -> Told:
+        request = profile_pb2.GetProvenanceRequest(identifiers=_who(who), attributes=[attribute])
+        answer = profile_pb2_grpc.ProfileServiceStub(self.channel).GetProvenance(request, timeout=SECONDS)
+        (one,) = answer.attributes
+        told = [
+            (
+                each.source,
+                convert.micros(each.at, "at"),
+                convert.value_from(each.value, "value") if each.HasField("value") else None,
+            )
+            for each in one.origins
+        ]
+        return convert.value_from(one.value, "value") if one.HasField("value") else None, one.rule, told
 
     def tell(self, who: Sequence[Identifier], events: Sequence[Event], at_us: int) -> None:
         self.inner.clock_us = at_us
@@ -143,6 +167,14 @@ class GrpcSubject:
     def join(self, who: Sequence[Identifier], at_us: int) -> None:
         request = profile_pb2.JoinIdentifiersRequest(identifiers=_who(who), at=_instant(at_us))
         profile_pb2_grpc.ProfileServiceStub(self.channel).JoinIdentifiers(request, timeout=SECONDS)
+
+    def unmerge(self, who: Sequence[Identifier], at_us: int) -> None:
+        stub = profile_pb2_grpc.ProfileServiceStub(self.channel)
+        listed = stub.ListMerges(profile_pb2.ListMergesRequest(identifiers=_who(who)), timeout=SECONDS).merges
+        request = profile_pb2.UnmergeRequest(identifiers=_who(who), merge=listed[0].merge, at=_instant(at_us))
+        answer = stub.Unmerge(request, timeout=SECONDS)
+        assert list(answer.restored) == list(listed[0].absorbed)
+        assert answer.reapplied == listed[0].since
 
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
         self.inner.clock_us = now_us

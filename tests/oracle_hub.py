@@ -6,16 +6,18 @@ decide, report outcomes. A test drives it and the engine with the same steps and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from msgspec.structs import replace
 
 from core.decision import DecideAnswer, DecidedOffer, DecideRequest, Event, Identifier
-from core.errors import UnknownName
+from core.errors import IdentityConflict, SourceNotAllowed, UnknownName
 from core.outcomes import Outcome, OutcomeStatus
 from core.programs.program import Program
-from core.schema import STANDARD_OUTCOMES, AnyValue, Namespace, Normaliser
+from core.schema import STANDARD_OUTCOMES, AnyValue, Money, Namespace, Normaliser, SourceRule
 from tests.oracle import Case, Contact, OracleCustomer, OracleModel, decide
 
 # How wrong a caller's clock may be, and how long after its expiry an instance's late reports are taken.
@@ -28,6 +30,7 @@ class _Person:
     """One customer, by everything that may change."""
 
     attributes: dict[str, AnyValue] = field(default_factory=dict)
+    said: dict[str, dict[str, tuple[int, AnyValue | None]]] = field(default_factory=dict)  # attribute, source: the newest
     consents: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
     cases: dict[tuple[str, str], Case] = field(default_factory=dict)
     contacts: dict[tuple[object, ...], Contact] = field(default_factory=dict)
@@ -78,6 +81,8 @@ class OracleHub:
     models: Mapping[str, OracleModel] = field(default_factory=dict)
     _people: dict[int, _Person] = field(default_factory=dict)
     _index: dict[tuple[str, str], int] = field(default_factory=dict)
+    _since: list[Callable[[], None]] = field(default_factory=list)  # all that was told
+    _joins: list[tuple[dict[int, _Person], dict[tuple[str, str], int], int]] = field(default_factory=list)  # before each
     _instances: dict[str, _Instance] = field(default_factory=dict)
 
     def find(self, identifiers: Iterable[Identifier]) -> int:
@@ -94,9 +99,20 @@ class OracleHub:
         number = self.find(identifiers)
         return self._people[number].profile() if number else None
 
-    def _ensure(self, identifiers: Sequence[Identifier]) -> _Person:
-        """The customer meant, made when nobody is known; identifiers that nobody has are added."""
+    def _ensure(self, identifiers: Sequence[Identifier], *, claimed: bool = False) -> _Person:
+        """The customer meant, made when nobody is known; identifiers that nobody has are added.
+
+        Of what is only claimed, those whose claims must be verified are not, unless he would have none; nor is any when
+        only such a claim says who he is.
+        """
         number = self.find(identifiers) or len(self._people) + 1
+        if claimed:
+            spaces = self.program.schema.namespaces
+            plain = [one for one in identifiers if not spaces[one.namespace].verified]
+            if number not in self._people:
+                identifiers = plain or identifiers[:1]
+            elif any(spaces[one.namespace].verified for one in identifiers):
+                identifiers = plain if any(self.find([one]) == number for one in plain) else []
         for one in identifiers:
             key = (one.namespace, normalise(self.program.schema.namespaces[one.namespace], one.value))
             self._index.setdefault(key, number)
@@ -104,18 +120,68 @@ class OracleHub:
 
     # --- what is told ---
 
-    def upsert(self, identifiers: Sequence[Identifier], attributes: Mapping[str, AnyValue]) -> None:
-        self._ensure(identifiers).attributes.update(attributes)
+    def upsert(
+        self, identifiers: Sequence[Identifier], attributes: Mapping[str, AnyValue | None], at_us: int = 0, source: str = ""
+    ) -> None:
+        self._since.append(lambda: self.upsert(identifiers, attributes, at_us, source))
+        for name in attributes:
+            allowed = self.program.schema.attributes[name].sources
+            if allowed and source not in allowed:
+                raise SourceNotAllowed(name, source, allowed)
+        person = self._ensure(identifiers)
+        for name, value in attributes.items():
+            if self.program.schema.attributes[name].sources:
+                newest, _ = person.said.setdefault(name, {}).get(source, (at_us, None))
+                if at_us >= newest:
+                    person.said[name][source] = (at_us, value)
+            held = self._holds(person, name) if name in person.said else value
+            person.attributes.pop(name, None)
+            if held is not None:
+                person.attributes[name] = held
+
+    def _holds(self, person: _Person, name: str) -> AnyValue | None:
+        """What the sources of an attribute come to."""
+        declared = self.program.schema.attributes[name]
+        said = [(source, *person.said[name][source]) for source in declared.sources if source in person.said[name]]
+        if declared.rule is SourceRule.LATEST:
+            newest = max(at for _, at, _ in said)
+            return next(value for _, at, value in said if at == newest)
+        values: list[Any] = [value for _, _, value in said if value is not None]
+        if not values:
+            return None
+        match declared.rule:
+            case SourceRule.PRECEDENCE:
+                found = values[0]
+            case SourceRule.UNION:
+                found = frozenset().union(*values)
+            case SourceRule.MAX:
+                found = Money(max(one.minor for one in values), declared.currency) if declared.currency else max(values)
+            case SourceRule.SUM:
+                found = Money(sum(one.minor for one in values), declared.currency) if declared.currency else sum(values)
+        return cast(AnyValue, found)
+
+    def provenance(
+        self, identifiers: Sequence[Identifier], attribute: str
+    ) -> tuple[AnyValue | None, str, list[tuple[str, int, AnyValue | None]]]:
+        """What holds, the rule, and what each source says."""
+        person = self._people[self.find(identifiers)]
+        declared = self.program.schema.attributes[attribute]
+        said = person.said.get(attribute, {})
+        told = [(source, *said[source]) for source in declared.sources if source in said]
+        return person.attributes.get(attribute), declared.rule.value, told
 
     def tell(self, identifiers: Sequence[Identifier], events: Iterable[Event], at_us: int) -> None:
-        person = self._ensure(identifiers)
-        for event in events:
+        told = tuple(events)
+        self._since.append(lambda: self.tell(identifiers, told, at_us))
+        person = self._ensure(identifiers, claimed=True)
+        for event in told:
             when = at_us if event.at_us is None else event.at_us
             person.events.setdefault((event.type, event.key), Event(event.type, event.key, when, event.fields))
 
     def set_consent(
         self, identifiers: Sequence[Identifier], purpose: str, channel: str, granted: bool, at_us: int
     ) -> None:
+        self._since.append(lambda: self.set_consent(identifiers, purpose, channel, granted, at_us))
         consents = self._ensure(identifiers).consents
         newest, stands = consents.get((purpose, channel), (at_us, granted))
         if at_us > newest:
@@ -125,9 +191,11 @@ class OracleHub:
             consents[purpose, channel] = (newest, stands and (granted or at_us < newest))
 
     def open_case(self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
+        self._since.append(lambda: self.open_case(identifiers, kind, key, at_us))
         self._ensure(identifiers).cases.setdefault((kind, key), Case(kind, at_us))
 
     def close_case(self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
+        self._since.append(lambda: self.close_case(identifiers, kind, key, at_us))
         cases = self._ensure(identifiers).cases
         case = cases[kind, key]
         if case.closed_us is None or at_us < case.closed_us:
@@ -140,11 +208,27 @@ class OracleHub:
     def join(self, identifiers: Sequence[Identifier]) -> None:
         """Make one of all customers that these identifiers name: the most trusted one's survives."""
         survivor = self.find(identifiers)
+        named = {(one.namespace, normalise(self.program.schema.namespaces[one.namespace], one.value)) for one in identifiers}
+        theirs = {self.find([one]) for one in identifiers} - {0}
+        named |= {key for key, number in self._index.items() if number in theirs}
+        for space in self.program.schema.namespaces.values():
+            if space.single and sum(namespace == space.name for namespace, _ in named) > 1:
+                raise IdentityConflict(space.name)
+        self._joins.append((deepcopy(self._people), dict(self._index), len(self._since)))
         self._ensure(identifiers)
         others = {self.find([one]) for one in identifiers} - {survivor}
         for other in sorted(others):
             kept, gone = self._people[survivor], self._people[other]
             kept.attributes = gone.attributes | kept.attributes
+            for name, told in gone.said.items():
+                for source, (at, value) in told.items():
+                    mine = kept.said.setdefault(name, {})
+                    if source not in mine or mine[source][0] < at:
+                        mine[source] = (at, value)
+            for name in kept.said:
+                kept.attributes.pop(name, None)
+                if (held := self._holds(kept, name)) is not None:
+                    kept.attributes[name] = held
             for where, entry in gone.consents.items():
                 if where not in kept.consents or kept.consents[where][0] < entry[0]:
                     kept.consents[where] = entry
@@ -152,6 +236,14 @@ class OracleHub:
             kept.contacts = gone.contacts | kept.contacts
             kept.events = gone.events | kept.events
             self._index = {key: survivor if number == other else number for key, number in self._index.items()}
+
+    def unmerge(self, identifiers: Sequence[Identifier]) -> None:
+        """Take the newest join back: as if it had never been."""
+        self._people, self._index, length = self._joins.pop()
+        later = self._since[length:]
+        del self._since[length:]
+        for tell in later:
+            tell()
 
     # --- deciding and what comes of it ---
 
@@ -187,7 +279,7 @@ class OracleHub:
             return OutcomeStatus.REFUSED
         if at_us > instance.expires_us or now_us > instance.expires_us + LATE_US:
             return OutcomeStatus.UNKNOWN
-        contacts = self._ensure(instance.identifiers).contacts
+        contacts = self._ensure(instance.identifiers, claimed=True).contacts
         key = (outcome.token, outcome.outcome, outcome.key)
         if key in contacts:
             return OutcomeStatus.DUPLICATE

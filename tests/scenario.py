@@ -34,16 +34,24 @@ FOLDER = Path(__file__).parent / "cases" / "scenarios"
 UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
 
+# What holds of an attribute, its rule, and (source, time, value) of each source, the best first.
+Told = tuple[AnyValue | None, str, list[tuple[str, int, AnyValue | None]]]
+
+
 class Subject(Protocol):
     """What a scenario is taken with. All times are microseconds; a refused program raises `ProgramError`."""
 
     def load(self, sources: Mapping[str, bytes], at_us: int) -> None: ...
-    def upsert(self, who: Sequence[Identifier], attributes: Mapping[str, AnyValue], at_us: int) -> None: ...
+    def upsert(
+        self, who: Sequence[Identifier], attributes: Mapping[str, AnyValue | None], at_us: int, source: str = ""
+    ) -> None: ...
+    def provenance(self, who: Sequence[Identifier], attribute: str) -> Told: ...
     def tell(self, who: Sequence[Identifier], events: Sequence[Event], at_us: int) -> None: ...
     def consent(self, who: Sequence[Identifier], purpose: str, channel: str, granted: bool, at_us: int) -> None: ...
     def open_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None: ...
     def close_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None: ...
     def join(self, who: Sequence[Identifier], at_us: int) -> None: ...
+    def unmerge(self, who: Sequence[Identifier], at_us: int) -> None: ...
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer: ...
     def record(self, outcome: Outcome, now_us: int) -> OutcomeStatus: ...
 
@@ -145,8 +153,25 @@ class Run:
 
     def _upsert(self, step: Mapping[str, Any], expect: None) -> None:
         fields = self.program.schema.attributes
-        attributes = {name: value_of(fields[name], value) for name, value in step["attributes"].items()}
-        self.subject.upsert(_identifiers(step["who"]), attributes, self.now_us)
+        attributes = {
+            name: None if value is None else value_of(fields[name], value) for name, value in step["attributes"].items()
+        }
+        at_us = self.now_us - duration_us(step["ago"]) if "ago" in step else self.now_us
+        self.subject.upsert(_identifiers(step["who"]), attributes, at_us, step.get("source", ""))
+
+    def _provenance(self, step: Mapping[str, Any], expect: Mapping[str, Any]) -> None:
+        field = self.program.schema.attributes[step["attribute"]]
+
+        def read(written: Any) -> AnyValue | None:
+            return None if written is None else value_of(field, written)
+
+        value, rule, told = self.subject.provenance(_identifiers(step["who"]), field.name)
+        assert value == read(expect["value"]), f"{field.name} is {value!r}"
+        assert rule == expect["rule"], f"the rule of {field.name} is {rule}"
+        wanted = [
+            (source, self.now_us - duration_us(ago), read(written)) for source, ago, written in expect["sources"]
+        ]
+        assert told == wanted, f"{field.name}: {told}"
 
     def _events(self, written: Sequence[Mapping[str, Any]]) -> tuple[Event, ...]:
         events = []
@@ -173,6 +198,9 @@ class Run:
 
     def _join(self, step: Mapping[str, Any], expect: None) -> None:
         self.subject.join(_identifiers(step["who"]), self.now_us)
+
+    def _unmerge(self, step: Mapping[str, Any], expect: None) -> None:
+        self.subject.unmerge(_identifiers(step["who"]), self.now_us)
 
     def _record(self, step: Mapping[str, Any], expect: str) -> None:
         token = step["token"] if "token" in step else self._token(step["of"], step["offer"])

@@ -28,8 +28,14 @@ cdef class Applier:
     cdef dict records  # changes of the mutation at hand: customer -> record, None deletes
     cdef dict contacts  # customer -> contact list, None deletes
     cdef dict events  # customer -> event list, None deletes
+    cdef dict origins  # customer -> what sources say of him, None deletes
     cdef dict identifiers  # key -> customer
     cdef dict programs  # key -> bytes
+    cdef dict metas  # key -> bytes, None deletes: what `core.hub.merges` keeps
+    cdef readonly dict undoable  # survivor -> `merges.Stack`, in the transaction
+    cdef dict changed_stacks  # what `undoable` held before the mutation at hand, None for nothing
+    cdef dict uncommitted_stacks  # the same before the transaction
+    cdef dict touched  # customers whom the mutation at hand concerns -> positions of his outcomes, or None
     cdef uint64_t first_new  # customers from this id on were made by the mutation at hand
     cdef dict setters  # attribute name -> (offset, kind, entry, codes, path), of `catalog`
     cdef dict event_kinds  # event type name -> (number, ((field, letter, labels), ...)), of `catalog`
@@ -47,6 +53,15 @@ cdef class Applier:
     cdef bytes record(self, uint64_t customer)
     cdef bytes contact_list(self, uint64_t customer)
     cdef bytes event_list(self, uint64_t customer)
+    cdef int set_stack(self, uint64_t customer, object stack) except -1
+    # Keeps the message for each undoable survivor whom it concerned, and forgets whom it concerned.
+    cdef int remember(self, object mutation) except -1
+    # Deletes what is kept for a survivor: his joins are final.
+    cdef int finalise(self, uint64_t customer) except -1
+    cdef bytes origin_list(self, uint64_t customer)
+    # Into `sourced`, {customer: origins} of what changed: `given` holds (setter, checked value) of one source at one time.
+    # Values that take effect are set in the builder, which must hold the customer.
+    cdef int settle(self, uint64_t customer, str source, int64_t at, list given, dict sourced) except -1
     cdef uint64_t lookup(self, bytes key) except? 0
     cdef int begin_record(self, uint64_t customer) except -1
     cdef int finish_record(self, uint64_t customer) except -1

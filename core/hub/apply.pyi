@@ -32,5 +32,7 @@ class Applier:
     def resolve(self, given: Sequence[Identifier]) -> tuple[int, list[tuple[int, bytes, int, bytes, int]]]:
         """(customer or 0, [(trust, key, namespace number, value, customer or 0)]); the most trusted known one wins."""
 
-def register(mutation_type: type[_M], function: Callable[[Applier, _M], Any]) -> None:
+def register(
+    mutation_type: type[_M], function: Callable[[Applier, _M], Any], again: Callable[[Applier, _M], Any] | None = None
+) -> None:
     """Apply this kind of mutation with ``function(applier, mutation)``; makes it decodable as well."""

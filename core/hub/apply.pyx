@@ -27,13 +27,16 @@ from core.hub.record cimport (
 )
 
 from core import limits
-from core.errors import BadValue, EngineFault, NotFound, TooLarge, UnknownName
+from core.errors import (
+    BadValue, EngineFault, IdentityConflict, NotFound, NotUndoable, RapportError, SourceNotAllowed, TooLarge, UnknownName,
+)
 from core.hub import catalog as catalogs
-from core.hub import mutations
+from core.hub import merges, mutations, sources
+from core.hub.catalog import name_of
 from core.hub.identifiers import normalised
 from core.hub.mutations import (
     ActivateProgram, CloseCase, CustomerResult, DeclareSchema, EventsResult, Join, JoinResult, OpenCase, OutcomeStatus,
-    RecordEvents, RecordOutcomes, SaveProgram, SetConsent, Upsert,
+    RecordEvents, RecordOutcomes, SaveProgram, SetConsent, Unmerge, UnmergeResult, Upsert,
 )
 from core.hub.record import KINDS, Record
 from core.hub.saved import ACTIVE, ActiveProgram, SavedProgram, image_key, program_key, sources_key
@@ -46,14 +49,21 @@ LETTERS = {
 }
 
 _handlers = {}
+# How an import's rows, whose own handler writes beside the tables of changes, are applied again inside an undo.
+_again = {}
 
 _STATUSES = {
     MERGED_COUNTED: OutcomeStatus.APPLIED, MERGED_DUPLICATE: OutcomeStatus.DUPLICATE, MERGED_PAST: OutcomeStatus.TOO_OLD,
 }
 
 
-def register(mutation_type, function) -> None:
-    """Apply this kind of mutation with `function(applier, mutation)`; makes it decodable as well."""
+def register(mutation_type, function, again=None) -> None:
+    """Apply this kind of mutation with `function(applier, mutation)`; makes it decodable as well.
+
+    `again` applies it inside another's handler, where `function` writes to the transaction itself.
+    """
+    if again is not None:
+        _again[mutation_type] = again
     known = _handlers.get(mutation_type, function)
     if known is not function:
         raise EngineFault(f"{mutation_type.__name__} has a handler already")
@@ -166,12 +176,29 @@ cdef class Applier:
         self.records = {}
         self.contacts = {}
         self.events = {}
+        self.origins = {}
         self.identifiers = {}
         self.programs = {}
+        self.metas = {}
+        self.undoable = {}
+        self.changed_stacks = {}
+        self.uncommitted_stacks = {}
+        self.touched = {}
         with environment.reader() as reader:
             self.set_catalog(catalogs.loaded(reader.items("catalog")))
             self.applied = msgspec.msgpack.decode(reader.get("meta", b"applied") or b"\x00", type=int)
             self.next_customer = msgspec.msgpack.decode(reader.get("meta", b"next_customer") or b"\x01", type=int)
+            for key, value in reader.items("meta", merges.PREFIX):
+                if not key.startswith(merges.PREFIX):
+                    break
+                survivor, merge, number = merges.parts(key)
+                stack = self.undoable.get(survivor, merges.Stack(()))
+                if number == 0:
+                    before = msgspec.msgpack.decode(value, type=merges.Before)
+                    stack = merges.Stack((*stack.joins, (merge, before.at_us)))
+                else:
+                    stack = merges.Stack(stack.joins, number)
+                self.undoable[survivor] = stack
         self.committed = (self.catalog, self.layout, self.applied, self.next_customer)
 
     def __dealloc__(self):
@@ -223,19 +250,27 @@ cdef class Applier:
         self.writing = False
         try:
             result = handler(self, mutation)
+            self.remember(mutation)
             self.writing = True
             self.flush()
         except BaseException:
             self.poisoned = self.writing
             self.next_customer = self.first_new
             self.catalog, self.layout, self.setters, self.event_kinds = before
+            self.restore_stacks(self.changed_stacks)
             raise
         finally:
             self.records.clear()
             self.contacts.clear()
             self.events.clear()
+            self.origins.clear()
             self.identifiers.clear()
             self.programs.clear()
+            self.metas.clear()
+            self.touched.clear()
+        for customer, stack in self.changed_stacks.items():
+            self.uncommitted_stacks.setdefault(customer, stack)
+        self.changed_stacks.clear()
         self.writing = False
         self.applied += 1
         return result
@@ -256,6 +291,7 @@ cdef class Applier:
             self.abort()
             raise
         self.transaction = None
+        self.uncommitted_stacks.clear()
         self.committed = (self.catalog, self.layout, self.applied, self.next_customer)
 
     def abort(self) -> None:
@@ -263,6 +299,7 @@ cdef class Applier:
         if self.transaction is not None:
             self.transaction.abort()
             self.transaction = None
+        self.restore_stacks(self.uncommitted_stacks)
         catalog, self.layout, self.applied, self.next_customer = self.committed
         if catalog is not self.catalog:
             self.set_catalog(catalog)
@@ -297,11 +334,105 @@ cdef class Applier:
             else:
                 data = value
                 txn.put(self.environment.handles.events, &customer, 8, <const char*>data, len(data), 0)
+        for customer, value in self.origins.items():
+            if value is None:
+                txn.delete(self.environment.handles.origins, &customer, 8)
+            else:
+                data = value
+                txn.put(self.environment.handles.origins, &customer, 8, <const char*>data, len(data), 0)
         for key, customer in self.identifiers.items():
-            txn.put(self.environment.handles.identifiers, <const char*>key, len(key), &customer, 8, 0)
+            if customer == 0:
+                txn.delete(self.environment.handles.identifiers, <const char*>key, len(key))
+            else:
+                txn.put(self.environment.handles.identifiers, <const char*>key, len(key), &customer, 8, 0)
+        for key, value in self.metas.items():
+            if value is None:
+                txn.delete(self.environment.handles.meta, <const char*>key, len(key))
+            else:
+                data = value
+                txn.put(self.environment.handles.meta, <const char*>key, len(key), <const char*>data, len(data), 0)
         for key, data in self.programs.items():
             txn.put(self.environment.handles.programs, <const char*>key, len(key), <const char*>data, len(data), 0)
         return 0
+
+    # --- joins that can be undone
+
+    cdef int set_stack(self, uint64_t customer, object stack) except -1:
+        self.changed_stacks.setdefault(customer, self.undoable.get(customer))
+        if stack is None:
+            self.undoable.pop(customer, None)
+        else:
+            self.undoable[customer] = stack
+        return 0
+
+    def restore_stacks(self, before) -> None:
+        """Put `undoable` back to what `before` says, and forget that."""
+        for customer, stack in before.items():
+            if stack is None:
+                self.undoable.pop(customer, None)
+            else:
+                self.undoable[customer] = stack
+        before.clear()
+
+    cdef int remember(self, object mutation) except -1:
+        if self.undoable and self.touched:
+            for customer, places in self.touched.items():
+                stack = self.undoable.get(customer)
+                if stack is None:
+                    continue
+                message = mutation
+                if isinstance(mutation, Join):
+                    # Applied again it would join them again. What it did was to add identifiers.
+                    message = Upsert(identifiers=mutation.identifiers, at_us=mutation.at_us)
+                elif places is not None:
+                    message = RecordOutcomes(outcomes=tuple([mutation.outcomes[place] for place in places]))
+                self.remember_one(customer, message)
+        self.touched.clear()
+        return 0
+
+    def remember_one(self, customer, message) -> None:
+        """Keep a message for an undoable survivor whom it concerned."""
+        stack = self.undoable[customer]
+        at_us = getattr(message, "at_us", None)
+        past = at_us is not None and at_us - stack.joins[len(stack.joins) - 1][1] > limits.UNDO_US
+        if past or stack.messages >= limits.MERGE_MESSAGES:
+            self.finalise(customer)
+            return
+        number = stack.messages + 1
+        self.metas[merges.key(customer, stack.joins[len(stack.joins) - 1][0], number)] = mutations.encode(message)
+        self.set_stack(customer, merges.Stack(stack.joins, number))
+
+    cdef int finalise(self, uint64_t customer) except -1:
+        stack = self.undoable.get(customer)
+        if stack is not None:
+            for merge, _ in stack.joins:
+                self.forget(customer, merge)
+            self.set_stack(customer, None)
+        return 0
+
+    def forget(self, customer, merge) -> int:
+        """Delete what is kept of a join; how many messages there were."""
+        number = 0
+        while True:
+            key = merges.key(customer, merge, number)
+            if key in self.metas:
+                if self.metas[key] is None:
+                    break
+            elif self.stored(self.environment.handles.meta, key) is None:
+                break
+            self.metas[key] = None
+            number += 1
+        return number - 1
+
+    def kept(self, key):
+        """A value of `meta` as the mutation at hand sees it, or None."""
+        return self.metas[key] if key in self.metas else self.stored(self.environment.handles.meta, key)
+
+    def image(self, customer):
+        """A customer as he is."""
+        return merges.Image(
+            customer, self.record(customer), self.contact_list(customer), self.event_list(customer),
+            self.origin_list(customer))
 
     # --- what handlers read
 
@@ -349,6 +480,40 @@ cdef class Applier:
         if self.transaction.get(self.environment.handles.events, &customer, 8, &data, &size) == MDB_NOTFOUND:
             return None
         return data[:size]
+
+    cdef bytes origin_list(self, uint64_t customer):
+        """What sources say of a customer, or None."""
+        cdef const uint8_t* data
+        cdef size_t size
+        if customer in self.origins:
+            return self.origins[customer]
+        if self.transaction.get(self.environment.handles.origins, &customer, 8, &data, &size) == MDB_NOTFOUND:
+            return None
+        return data[:size]
+
+    cdef int settle(self, uint64_t customer, str source, int64_t at, list given, dict sourced) except -1:
+        cdef bytes stored = self.origin_list(customer)
+        cdef bytes existing = self.record(customer)
+        cdef uint32_t offset
+        cdef int kind
+        number = self.catalog.sources.get(source, 0)
+        said = sources.decode(stored, customer)
+        for setter, value in given:
+            offset, kind, entry, _, _ = setter
+            if number not in entry.sources:
+                raise SourceNotAllowed(
+                    entry.name, source, [name_of(self.catalog.sources, each, "source") for each in entry.sources])
+            if entry.number not in said and existing is not None:
+                # What the attribute had before it got sources, or the first of them spoke.
+                record = Record(existing, f"Customer {customer}'s record")
+                sources.found(said, entry.number, record.updated_us, record.value(entry.offset, entry.type))
+            if sources.note(said, entry.number, number, at, value):
+                effective = sources.effective(entry, said[entry.number])
+                self.answer(set_value(&self.builder, offset, kind, effective), customer)
+        built = sources.encode(said)
+        if built != stored:
+            sourced[customer] = built
+        return 0
 
     cdef uint64_t lookup(self, bytes key) except? 0:
         """The customer of an identifier's key; 0 when unknown."""
@@ -434,10 +599,25 @@ cdef class Applier:
             self.records[customer] = built
         return 0
 
-    def adopt(self, uint64_t customer, found) -> None:
-        """Give the customer in the builder those identifiers that nobody has."""
+    def adopt(self, uint64_t customer, found, bint claimed=False) -> None:
+        """Give the customer in the builder those identifiers that nobody has.
+
+        What is only `claimed`, in news or a report, gives none of a namespace with verified claims, and none at all to a
+        customer known only by such a claim: whoever knows a neighbour's address must not thereby become him. A new
+        customer gets one such if there is nothing else, for he would be lost.
+        """
         cdef bytes value, key
         cdef uint16_t number
+        if claimed:
+            verified = {entry.number for entry in self.catalog.namespaces.values() if entry.verified}
+            if verified:
+                plain = [row for row in found if row[2] not in verified]
+                if not self.builder.identifier_count:
+                    found = plain or found[:1]
+                elif any([row[4] == customer for row in plain]):
+                    found = plain
+                else:
+                    found = []
         for _, key, number, value, owner in found:
             if owner:
                 continue
@@ -446,13 +626,14 @@ cdef class Applier:
             )
             self.identifiers[key] = customer
 
-    def opened(self, given, at_us):
+    def opened(self, given, at_us, bint claimed=False):
         """(customer, created): the customer of these identifiers, in the builder, made when none is known."""
         cdef uint64_t customer
         best, found = self.resolve(given)
         customer = best if best else self.new_customer()
         self.begin_record(customer)
-        self.adopt(customer, found)
+        self.adopt(customer, found, claimed)
+        self.touched.setdefault(customer, None)
         builder_touch(&self.builder, at_us)
         return customer, not best
 
@@ -480,15 +661,21 @@ def _upsert(Applier applier, mutation):
     cdef uint32_t offset
     cdef int kind
     check_time("at", mutation.at_us)
-    # The source is not numbered: a record keeps none of it, and numbers given to whatever callers send would run out.
+    # The source is not numbered here: declared ones are, and numbers given to whatever callers send would run out.
     customer, created = applier.opened(mutation.identifiers, mutation.at_us)
+    sourced = []
     for name, value in mutation.attributes.items():
         setter = applier.setters.get(name)
         if setter is None:
             raise UnknownName("attribute", name, applier.setters, field=f"attributes['{name}']")
         offset, kind, entry, codes, path = setter
         value = checked(path, kind, value, entry, codes)
+        if entry.sources:
+            sourced.append((setter, value))
+            continue
         applier.answer(set_value(&applier.builder, offset, kind, value), customer)
+    if sourced:
+        applier.settle(customer, mutation.source, mutation.at_us, sourced, applier.origins)
     applier.finish_record(customer)
     return CustomerResult(customer, created)
 
@@ -528,7 +715,7 @@ def _record_events(Applier applier, mutation):
             _pack_event(applier, event)
         except (UnknownName, BadValue, TooLarge) as error:
             raise error.under(f"events[{place}]") from None
-    customer, created = applier.opened(mutation.identifiers, INT64_MIN)
+    customer, created = applier.opened(mutation.identifiers, INT64_MIN, True)
     stored = applier.event_list(customer)
     merged, counted = applier.packer.merge(stored, f"Customer {customer}'s event list")
     if merged != stored:
@@ -566,12 +753,15 @@ def _record_outcomes(Applier applier, mutation):
             if not customer:
                 continue
         elif outcome.identifiers:
-            customer, _ = applier.opened(outcome.identifiers, outcome.at_us)
+            customer, _ = applier.opened(outcome.identifiers, outcome.at_us, True)
             applier.finish_record(customer)
         else:
             continue
         raw = struct.pack("<QH", outcome.instance, kind) + text_bytes("outcome: key", outcome.key)
         dedup = rapport_siphash(<const uint8_t*><const char*>raw, len(raw))
+        if applier.touched.get(customer) is None:
+            applier.touched[customer] = []
+        applier.touched[customer].append(position)
         by_customer.setdefault(customer, []).append(
             (position, outcome.at_us, dedup, outcome.instance, outcome.value_minor, offer, kind, channel))
     for customer, rows in by_customer.items():
@@ -624,7 +814,10 @@ def _join(Applier applier, mutation):
     best, found = applier.resolve(mutation.identifiers)
     customer = best if best else applier.new_customer()
     applier.begin_record(customer)
+    check_single(applier, found)
     merged = []
+    images = [applier.image(customer)] if best else []
+    said = sources.decode(applier.origin_list(customer), customer)
     # Better trusted customers fill first; equally trusted ones in the order given.
     for _, _, _, _, owner in sorted(found, key=lambda row: -row[0]):
         if not owner or owner == customer or owner in merged:
@@ -637,6 +830,7 @@ def _join(Applier applier, mutation):
         code = record_open(<const uint8_t*><const char*>data, len(data), &view)
         if code:
             raise damaged(code, f"Customer {other}'s record")
+        images.append(applier.image(other))
         applier.answer(builder_fill_from(&applier.builder, &view), customer)
         at = 0
         for _ in range(view.identifier_count):
@@ -646,6 +840,9 @@ def _join(Applier applier, mutation):
             applier.identifiers[key] = customer
             at += 4 + <uint32_t>length
         applier.identifiers[joined_key(other)] = customer
+        sources.unite(said, sources.decode(applier.origin_list(other), other))
+        if applier.origin_list(other) is not None:
+            applier.origins[other] = None
         unite_contacts(applier, customer, other)
         data = applier.event_list(other)
         if data is not None:
@@ -654,10 +851,121 @@ def _join(Applier applier, mutation):
                 data if stored is None else applier.packer.unite(stored, data, f"Customer {customer}'s event list"))
             applier.events[other] = None
         applier.records[other] = None
+    if merged and said:
+        for _, kind, entry, _, _ in applier.setters.values():
+            if entry.sources and entry.number in said:
+                applier.answer(
+                    set_value(&applier.builder, entry.offset, kind, sources.effective(entry, said[entry.number])), customer)
+        applier.origins[customer] = sources.encode(said)
     applier.adopt(customer, found)
     builder_touch(&applier.builder, mutation.at_us)
     applier.finish_record(customer)
-    return JoinResult(customer, tuple(merged))
+    if not merged:
+        applier.touched[customer] = None
+        return JoinResult(customer, ())
+    before = msgspec.msgpack.encode(merges.Before(mutation.at_us, tuple(images)))
+    if len(before) > limits.MERGE_BYTES:
+        # Nor can what lies under it be undone without it.
+        applier.finalise(customer)
+        return JoinResult(customer, tuple(merged))
+    merge = applier.applied + 1
+    stack = applier.undoable.get(customer, merges.Stack(()))
+    applier.metas[merges.key(customer, merge, 0)] = before
+    applier.set_stack(customer, merges.Stack((*stack.joins, (merge, mutation.at_us))))
+    return JoinResult(customer, tuple(merged), merge)
+
+
+def _unmerge(Applier applier, mutation):
+    cdef uint64_t customer
+    check_time("at", mutation.at_us)
+    best, _ = applier.resolve(mutation.identifiers)
+    customer = best
+    stack = applier.undoable.get(customer)
+    if stack is None:
+        raise NotFound("merge", str(mutation.merge or "newest"), "Nothing that was joined into this customer can be undone.")
+    newest, at_us = stack.joins[len(stack.joins) - 1]
+    merge = mutation.merge or newest
+    if merge not in [each for each, _ in stack.joins]:
+        raise NotFound("merge", str(merge), "List those that can be undone: rapport profile merges.")
+    if merge != newest:
+        raise NotUndoable(merge, f"merge {newest} came after it", f"Undo {newest} first.")
+    if mutation.at_us - at_us > limits.UNDO_US:
+        raise NotUndoable(merge, f"it is older than {limits.UNDO_US // 86_400_000_000} days")
+    before = msgspec.msgpack.decode(applier.kept(merges.key(customer, merge, 0)), type=merges.Before)
+    messages = [
+        mutations.decode(applier.kept(merges.key(customer, merge, number))) for number in range(1, stack.messages + 1)
+    ]
+    applier.forget(customer, merge)
+    below = stack.joins[:len(stack.joins) - 1] if len(stack.joins) > 1 else None
+    if below is None:
+        applier.set_stack(customer, None)
+    else:
+        number = 0
+        while applier.kept(merges.key(customer, below[len(below) - 1][0], number + 1)) is not None:
+            number += 1
+        applier.set_stack(customer, merges.Stack(below, number))
+    for number, value in Record(applier.record(customer), f"Customer {customer}'s record").identifiers:
+        applier.identifiers[struct.pack(">H", number) + value] = 0
+    restored = []
+    for image in before.images:
+        put_back(applier, image)
+        if image.customer != customer:
+            applier.identifiers[joined_key(image.customer)] = 0
+            restored.append(image.customer)
+    reapplied = dropped = 0
+    for message in messages:
+        # A handler that raises may have left half of its changes here, for it relies on `apply` to drop them.
+        tables = (
+            applier.records, applier.contacts, applier.events, applier.origins, applier.identifiers, applier.metas,
+            applier.programs, applier.touched,
+        )
+        kept = [dict(table) for table in tables]
+        next_customer = applier.next_customer
+        try:
+            again = _again.get(type(message), _handlers.get(type(message)))
+            again(applier, message)
+            applier.remember(message)
+            reapplied += 1
+        except RapportError:
+            applier.next_customer = next_customer
+            for table, copy in zip(tables, kept, strict=True):
+                table.clear()
+                table.update(copy)
+            dropped += 1
+    return UnmergeResult(customer, tuple(restored), reapplied, dropped)
+
+
+def put_back(Applier applier, image):
+    """Make a customer what he was."""
+    customer = image.customer
+    applier.records[customer] = image.record
+    for number, value in Record(image.record, f"Customer {customer}'s record").identifiers:
+        applier.identifiers[struct.pack(">H", number) + value] = customer
+    if applier.contact_list(customer) != image.contacts:
+        applier.contacts[customer] = image.contacts
+    if applier.event_list(customer) != image.events:
+        applier.events[customer] = image.events
+    if applier.origin_list(customer) != image.origins:
+        applier.origins[customer] = image.origins
+
+
+def check_single(Applier applier, found):
+    """Refuse to make one of customers with different identifiers of a namespace in which a person has one."""
+    cdef bytes stored
+    single = {entry.number: entry.name for entry in applier.catalog.namespaces.values() if entry.single}
+    if not single:
+        return
+    has = {}
+    for _, _, number, value, _ in found:
+        has.setdefault(number, set()).add(value)
+    for owner in {row[4] for row in found if row[4]}:
+        stored = applier.record(owner)
+        if stored is not None:
+            for number, value in Record(stored, f"Customer {owner}'s record").identifiers:
+                has.setdefault(number, set()).add(value)
+    for number, name in single.items():
+        if len(has.get(number, ())) > 1:
+            raise IdentityConflict(name)
 
 
 cdef int unite_contacts(Applier applier, uint64_t customer, uint64_t other) except -1:
@@ -780,6 +1088,7 @@ _handlers.update({
     RecordEvents: _record_events,
     RecordOutcomes: _record_outcomes,
     Join: _join,
+    Unmerge: _unmerge,
     SetConsent: _set_consent,
     OpenCase: _open_case,
     CloseCase: _close_case,

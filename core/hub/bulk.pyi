@@ -53,3 +53,6 @@ def absent(shape: str, rows: int) -> bytes:
 
 def check_ends(rows: int, ends: bytes, texts: bytes) -> None:
     """Raise EngineFault unless ``ends`` holds one u32 a row, never falling, and the last is the length of ``texts``."""
+
+def apply_again(applier: Applier, mutation: ImportColumns) -> None:
+    """Apply one remembered row inside another mutation's handler, through the applier's tables of changes."""

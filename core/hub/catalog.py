@@ -19,7 +19,7 @@ import msgspec
 from core import limits
 from core.errors import BadValue, SchemaConflict, StoreCorrupt, TooLarge, UnknownName
 from core.hub.record import WIDTHS, RecordLayout
-from core.schema import STANDARD_OUTCOMES, EventType, Field, Namespace, Normaliser, Schema, ValueType
+from core.schema import STANDARD_OUTCOMES, EventType, Field, Namespace, Normaliser, Schema, SourceRule, ValueType
 
 OFFERS_PER_CHUNK = 4096
 
@@ -33,6 +33,8 @@ class AttributeEntry(msgspec.Struct, frozen=True, array_like=True):
     offset: int  # in the record's fixed area
     currency: str = ""
     labels: tuple[str, ...] = ()  # of an enum; the code is the position, from 1
+    sources: tuple[int, ...] = ()  # numbers of those that may set it, best first; empty: any. The last declared hold
+    rule: SourceRule = SourceRule.LATEST
 
 
 class EventField(msgspec.Struct, frozen=True, array_like=True):
@@ -58,12 +60,14 @@ class EventEntry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class NamespaceEntry(msgspec.Struct, frozen=True, array_like=True):
-    """A namespace as stored. The normaliser is fixed, because keys are stored normalised; trust may change."""
+    """A namespace as stored. The normaliser is fixed, because keys are stored normalised; all else may change."""
 
     number: int
     name: str
     normaliser: Normaliser
     trust: int = 0
+    single: bool = False
+    verified: bool = False
 
 
 def describe(field: Field | EventField | AttributeEntry) -> str:
@@ -139,21 +143,22 @@ class Catalog(msgspec.Struct, frozen=True):
 
         Raises SchemaConflict where the declaration contradicts what is stored, TooLarge past a limit.
         """
+        sources = _numbered(
+            self.sources,
+            (source for field in schema.attributes.values() for source in field.sources),
+            "sources", limits.SOURCES,
+        )
         grown = msgspec.structs.replace(
             self,
             namespaces=_namespaces(self.namespaces, schema.namespaces.values()),
-            attributes=_attributes(self.attributes, schema.attributes.values()),
+            attributes=_attributes(self.attributes, schema.attributes.values(), sources),
             events=_events(self.events, schema.events.values()),
             offers=_numbered(self.offers, offers, "offers", limits.OFFERS),
             outcomes=_numbered(self.outcomes, (*STANDARD_OUTCOMES, *schema.outcomes), "outcomes", 0xFFFF),
             channels=_numbered(self.channels, channels, "channels", 0xFFFF),
             purposes=_numbered(self.purposes, schema.purposes, "purposes", 0xFFFF),
             case_kinds=_numbered(self.case_kinds, schema.case_kinds, "case kinds", 0xFFFF),
-            sources=_numbered(
-                self.sources,
-                (source for field in schema.attributes.values() for source in field.sources),
-                "sources", limits.SOURCES,
-            ),
+            sources=sources,
         )
         return self if _same(self, grown) else msgspec.structs.replace(grown, version=self.version + 1)
 
@@ -307,30 +312,35 @@ def _namespaces(
                     f"a namespace with normaliser {entry.normaliser.value}",
                     f"normaliser {namespace.normaliser.value}",
                 )
-        grown[namespace.name] = NamespaceEntry(number, namespace.name, namespace.normaliser, namespace.trust)
+        grown[namespace.name] = NamespaceEntry(
+            number, namespace.name, namespace.normaliser, namespace.trust, namespace.single, namespace.verified
+        )
     if len(grown) > 0xFFFF:
         raise TooLarge("namespaces ever declared in this store", len(grown), 0xFFFF)
     return known if grown == known else grown
 
 
-def _attributes(known: Mapping[str, AttributeEntry], wanted: Iterable[Field]) -> Mapping[str, AttributeEntry]:
+def _attributes(
+    known: Mapping[str, AttributeEntry], wanted: Iterable[Field], numbers: Mapping[str, int]
+) -> Mapping[str, AttributeEntry]:
     grown = dict(known)
     end = max((entry.offset + WIDTHS[entry.type] for entry in known.values()), default=0)
     for field in wanted:
         entry = known.get(field.name)
+        sources = tuple(numbers[source] for source in field.sources)
         if entry is None:
             _check_name("attributes", field.name)
             labels = _labels((), field.labels, field.name)
             grown[field.name] = AttributeEntry(
-                len(grown) + 1, field.name, field.type, end, field.currency, labels
+                len(grown) + 1, field.name, field.type, end, field.currency, labels, sources, field.rule
             )
             end += WIDTHS[field.type]
             continue
         if (entry.type, entry.currency) != (field.type, field.currency):
             raise SchemaConflict(("attributes", field.name), describe(entry), describe(field))
         labels = _labels(entry.labels, field.labels, field.name)
-        if labels != entry.labels:
-            grown[field.name] = msgspec.structs.replace(entry, labels=labels)
+        if (labels, sources, field.rule) != (entry.labels, entry.sources, entry.rule):
+            grown[field.name] = msgspec.structs.replace(entry, labels=labels, sources=sources, rule=field.rule)
     if len(grown) > limits.ATTRIBUTES:
         raise TooLarge("attributes ever declared in this store", len(grown), limits.ATTRIBUTES)
     return known if grown == known else grown

@@ -1,9 +1,10 @@
 """The structural check: whether everything in a store fits together, beyond each page and record being whole.
 
 Pages and checksums are walked first. Then each customer is read as a profile (so every number must have a name in the
-catalog), each of his identifiers must lead back to him, every list must have a record, and ids that were joined must end
-at a record. Where there are as many identifiers as records name, and all of those lead back, none is left over; only
-where the numbers differ is each looked at. All of it reads one snapshot, beside a running server.
+catalog), each of his identifiers must lead back to him, every list must have a record, and ids that were joined must
+end at a record, as must those whose joins can be undone. Where there are as many identifiers as records name, and all
+of those lead back, none is left over; only where the numbers differ is each looked at. All of it reads one snapshot,
+beside a running server.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 from core.errors import RapportError, StoreCorrupt
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
+from core.hub import merges, mutations
 from core.hub.catalog import Catalog
 from core.hub.environment import Environment, Reader
 from core.hub.erasing import JOINED
@@ -82,12 +84,13 @@ class _Check:
             self._add("The store's signing key", "it is missing")
         catalog = catalogs.loaded(reader.items("catalog"))
         named = self._profiles(reader, catalog, next_customer)
-        for database in ("contacts", "events"):
+        for database in ("contacts", "events", "origins"):
             for key, _ in reader.items(database):
                 customer = int.from_bytes(key, "little")
                 if reader.get_customer("profiles", customer) is None:
                     self._add(f"Customer {customer}'s entry in {database}", "there is no record to it")
         joined = self._joined(reader)
+        self._merges(reader)
         self.identifiers = reader.count("identifiers") - joined
         if self.identifiers != named:
             self._left_over(reader)
@@ -142,6 +145,32 @@ class _Check:
             if reader.get_customer("profiles", survivor) is None:
                 self._add(f"Customer {absorbed}, who was joined,", f"leads to customer {survivor}, who is not there")
         return len(following)
+
+    def _merges(self, reader: Reader) -> None:
+        """What is kept of joins must be readable, in order from 0, and of a customer who is there or was joined."""
+        expected: dict[tuple[int, int], int] = {}
+        for key, value in reader.items("meta", merges.PREFIX):
+            if not key.startswith(merges.PREFIX):
+                break
+            try:
+                survivor, merge, number = merges.parts(key)
+                if number:
+                    mutations.decode(value)
+                else:
+                    msgspec.msgpack.decode(value, type=merges.Before)
+            except (ValueError, msgspec.DecodeError, RapportError) as error:
+                self._add("What is kept of a join", f"it cannot be read: {error}")
+                continue
+            what = f"What is kept of join {merge} into customer {survivor}"
+            if number != expected.get((survivor, merge), 0):
+                self._add(what, f"entry {expected.get((survivor, merge), 0)} is missing")
+            elif (
+                not number
+                and reader.get_customer("profiles", survivor) is None
+                and reader.get("identifiers", JOINED + struct.pack(">Q", survivor)) is None
+            ):
+                self._add(what, "that customer is not there")
+            expected[survivor, merge] = number + 1
 
     def _left_over(self, reader: Reader) -> None:
         """Name the identifiers that lead to a customer whose record does not have them."""

@@ -5,18 +5,19 @@ For the command line, services and tests; decisions read the same bytes through 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from core.decision import Identifier
-from core.errors import StoreCorrupt
+from core.errors import BadValue, StoreCorrupt
 from core.hub import contacts as contact_lists
 from core.hub import events as event_lists
+from core.hub import sources
 from core.hub.catalog import AttributeEntry, Catalog, EventField, name_of
 from core.hub.environment import Reader
 from core.hub.record import Record
-from core.schema import AnyValue, Money, ValueType
+from core.schema import AnyValue, Money, SourceRule, ValueType
 
 # A value as a record or an event holds it: money's minor units, microseconds and enum codes are int.
 _Stored = bool | int | float | str | frozenset[str] | None
@@ -83,6 +84,73 @@ class Profile:
     cases: tuple[Case, ...]
     contacts: tuple[Contact, ...]
     events: tuple[StoredEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OriginValue:
+    """What a source says of an attribute. ``value`` None: it was cleared. ``source`` '': set before sources were kept."""
+
+    source: str
+    at_us: int
+    value: AnyValue | None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where an attribute's value comes from: what holds, by which rule, and what each source says, the newest of each.
+
+    ``value`` None is missing. ``origins`` are in the rule's order, the best first, those that are listed no more at the end.
+    """
+
+    attribute: str
+    rule: SourceRule
+    value: AnyValue | None
+    origins: tuple[OriginValue, ...]
+
+
+def provenance(
+    reader: Reader, catalog: Catalog, customer: int, attributes: Sequence[str] = ()
+) -> tuple[Provenance, ...] | None:
+    """Of these attributes, or of all that declare sources and have a value or an origin; None when there is no customer.
+
+    Raises UnknownName, StoreCorrupt, and BadValue for an attribute of which no sources are kept.
+    """
+    data = reader.get_customer("profiles", customer)
+    if data is None:
+        return None
+    record = Record(data, f"Customer {customer}'s record")
+    kept = sources.decode(reader.get_customer("origins", customer), customer)
+    wanted = [catalog.attribute(name) for name in attributes] or [
+        entry for entry in catalog.attributes.values() if entry.sources
+    ]
+    found = []
+    for entry in wanted:
+        if not entry.sources:
+            raise BadValue(f"attribute {entry.name}", "the program declares no sources for it, so none are kept",
+                           "Add sources: [a, b] to it in schema.yaml.")
+        stored = record.value(entry.offset, entry.type)
+        said = dict(kept.get(entry.number, {}))
+        if not said and stored is not None:
+            sources.found(kept, entry.number, record.updated_us, stored)
+            said = kept[entry.number]
+        if not said and not attributes:
+            continue
+        ranked = sorted(said, key=lambda number: (
+            entry.sources.index(number) if number in entry.sources else len(entry.sources), number))
+        found.append(Provenance(
+            attribute=entry.name,
+            rule=entry.rule,
+            value=None if stored is None else _attribute(entry, stored),
+            origins=tuple(
+                OriginValue(
+                    name_of(catalog.sources, number, "source") if number else "",
+                    said[number][0],
+                    None if (value := said[number][1]) is None else _attribute(entry, value),
+                )
+                for number in ranked
+            ),
+        ))
+    return tuple(found)
 
 
 def read(reader: Reader, catalog: Catalog, customer: int) -> Profile | None:

@@ -8,6 +8,9 @@ A store is created in a sub-folder `making` and moved into place when its first 
 holds a whole store or none; leftovers of a creation that was cut off are removed by the next one. A folder with
 anything else in it is never touched.
 
+A store of an earlier format is brought to this one by its first writing open, in one transaction, so it is of one format or
+the other whatever happens meanwhile; a process that only reads is told to have that done first.
+
 LMDB is opened without WRITEMAP (a stray pointer cannot damage the file), with NOTLS (a snapshot belongs to its
 owner, not to a thread) and without read-ahead (profiles are read at random). Commits are synchronous.
 """
@@ -25,6 +28,7 @@ import msgspec
 
 from core import limits
 from core.errors import EngineFault, StoreCorrupt, StoreReadOnly, StoreUnavailable
+from core.hub import sources
 from core.hub.lmdb cimport (
     MDB_CREATE, MDB_INTEGERKEY, MDB_INVALID, MDB_NEXT, MDB_NOLOCK, MDB_NORDAHEAD, MDB_NOTLS, MDB_SET_RANGE,
     MDB_envinfo, MDB_stat, error_for,
@@ -33,9 +37,10 @@ from core.hub.contacts cimport ContactList, contacts_open
 from core.hub.events cimport EventHeader, EventList, event_read, events_open
 from core.hub.record cimport FAULT_BOUNDS, FAULT_NONE, RecordView, damaged, record_open
 
-FORMAT_VERSION = 1
-DATABASES = ("profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs")
-BY_CUSTOMER = ("profiles", "contacts", "events")
+FORMAT_VERSION = 2
+OLDEST_FORMAT = 1  # had no `origins`, and is this one otherwise
+DATABASES = ("profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs", "origins")
+BY_CUSTOMER = ("profiles", "contacts", "events", "origins")
 # LMDB begins with two pages that say what the file holds, in turn; no page is smaller than this.
 BEGINNING_BYTES = 2 * 4096
 # A process that looks whether anybody writes holds rapport.lock for microseconds; a server that starts tries so often.
@@ -64,6 +69,8 @@ cdef MDB_dbi* handle(Handles* handles, str name) except NULL:
         return &handles.meta
     if name == "programs":
         return &handles.programs
+    if name == "origins":
+        return &handles.origins
     raise EngineFault(f"there is no database '{name}'")
 
 
@@ -114,8 +121,8 @@ cdef int open_databases(
     return 0
 
 
-cdef int check_format(MDB_env* env, str shown) except -1:
-    """Whether this is a store of ours and of this version."""
+cdef int check_format(MDB_env* env, str shown, bint read_only) except -1:
+    """The format of this store of ours: this release's, or one that a writing open may bring to it."""
     cdef MDB_txn* txn
     cdef MDB_dbi meta
     cdef MDB_val key, value
@@ -141,11 +148,56 @@ cdef int check_format(MDB_env* env, str shown) except -1:
     if not isinstance(found, int):
         raise StoreUnavailable(shown, "it holds an LMDB environment that Rapport did not make",
                                "Choose an empty or new folder.")
-    if found != FORMAT_VERSION:
+    if not OLDEST_FORMAT <= found <= FORMAT_VERSION:
         raise StoreUnavailable(
-            shown, f"its format is {found}; this Rapport reads format {FORMAT_VERSION}",
+            shown, f"its format is {found}; this Rapport reads formats {OLDEST_FORMAT} to {FORMAT_VERSION}",
             "Use the release that made it, or import the data into a new store.",
         )
+    if found != FORMAT_VERSION and read_only:
+        raise StoreUnavailable(
+            shown, f"its format is {found}, and opened for reading only it cannot be brought to format {FORMAT_VERSION}",
+            "Start the server on it once.",
+        )
+    return found
+
+
+cdef int upgrade(MDB_env* env, str shown) except -1:
+    """Bring a store to this format: what is missing is added, and the format noted, in one transaction.
+
+    Nothing that is there is written anew, so it takes no time however many customers there are, and a failure leaves the
+    store as it was.
+    """
+    cdef MDB_txn* txn
+    cdef MDB_dbi database
+    cdef MDB_dbi meta = 0
+    cdef MDB_val key, value
+    cdef bytes data = msgspec.msgpack.encode(FORMAT_VERSION)
+    cdef int code = api.txn_begin(env, NULL, 0, &txn)
+    if code:
+        raise error_for(code, "bringing it to this format", shown, True)
+    for name in DATABASES:
+        raw = name.encode()
+        code = api.dbi_open(
+            txn, raw, (MDB_CREATE if name == "origins" else 0) | (MDB_INTEGERKEY if name in BY_CUSTOMER else 0), &database)
+        if code:
+            break
+        if name == "meta":
+            meta = database
+    if not code:
+        key.mv_data = <void*><const char*>b"format"
+        key.mv_size = 6
+        value.mv_data = <void*><const char*>data
+        value.mv_size = len(data)
+        code = api.put(txn, meta, &key, &value, 0)
+    if code:
+        api.txn_abort(txn)
+    else:
+        with nogil:
+            code = api.txn_commit(txn)
+    if code == MDB_NOTFOUND:
+        raise StoreCorrupt(f"The store at {shown}", "one of its databases is missing")
+    if code:
+        raise error_for(code, "bringing it to this format", shown, True)
     return 0
 
 
@@ -231,7 +283,9 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
     if key.mv_size != sizeof(uint64_t):
         raise StoreCorrupt(f"A key of {name}", f"it has {key.mv_size} bytes")
     memcpy(&customer, key.mv_data, sizeof(uint64_t))
-    if name == "profiles":
+    if name == "origins":
+        sources.decode((<const char*>value.mv_data)[:value.mv_size], customer)
+    elif name == "profiles":
         fault = record_open(<const uint8_t*>value.mv_data, value.mv_size, &record)
         if fault == FAULT_NONE and record.customer != customer:
             raise StoreCorrupt(f"Customer {customer}'s record", f"it is that of customer {record.customer}")
@@ -266,6 +320,9 @@ cdef object walk(MDB_env* env, str path):
             if name:
                 raw = name.encode()
                 code = api.dbi_open(txn, raw, MDB_INTEGERKEY if name in BY_CUSTOMER else 0, &database)
+            if code == MDB_NOTFOUND and name == "origins":
+                code = 0  # a store of format 1; that one of ours has it is seen when it is opened
+                continue
             if not code:
                 code = api.cursor_open(txn, database, &cursor)
             if code:
@@ -450,7 +507,7 @@ def open_environment(
             check_length(path, map_bytes, True if environment.lock < 0 else read_only)
             probe = open_env(path, path, map_bytes, MDB_RDONLY | MDB_NOLOCK)
             try:
-                check_format(probe, path)
+                check_format(probe, path, read_only)
             finally:
                 api.env_close(probe)
         if not read_only and environment.lock < 0:
@@ -459,7 +516,8 @@ def open_environment(
             # Left by a compaction that was cut off: a second copy of everybody.
             shutil.rmtree(os.path.join(path, "making"), ignore_errors=True)
         environment.handles.env = open_env(path, path, map_bytes, MDB_RDONLY if read_only else 0)
-        check_format(environment.handles.env, path)
+        if check_format(environment.handles.env, path, read_only) != FORMAT_VERSION:
+            upgrade(environment.handles.env, path)
         if open_databases(environment.handles.env, &environment.handles, path, MDB_RDONLY, 0):
             raise StoreCorrupt(f"The store at {path}", "one of its databases is missing")
         if not read_only:

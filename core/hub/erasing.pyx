@@ -2,7 +2,8 @@
 
 Record, lists, identifiers and the ids that were joined into him go; from the commit on he is unknown. His bytes are
 still in pages that nothing refers to: they leave the files with the next compaction (core/hub/copying.pyx). The audit
-entry says when and for which request, never who.
+entry says when and for which request, never who. What sources said of him goes too, and every join that could be
+taken back and holds him becomes final (core/hub/merges.py): an undo would bring him back, and its images are readable.
 """
 
 from libc.stdint cimport uint64_t
@@ -14,10 +15,13 @@ import msgspec
 
 from core.errors import BadValue, NotFound, StoreCorrupt, TooLarge
 from core.hub.apply cimport Applier
+from core.hub import merges, mutations
 from core.hub.apply import register
 from core.hub.environment cimport Transaction
 from core.hub.lmdb cimport MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE, MDB_cursor, MDB_val, api
-from core.hub.mutations import Erase
+from core.hub.identifiers import normalised
+from core.hub.imports import ImportColumns
+from core.hub.mutations import Erase, RecordOutcomes
 from core.hub.record import Record
 from core.hub.saved import AUDIT, AuditEntry
 from core import limits
@@ -45,7 +49,14 @@ def _erase(Applier applier, mutation):
     if data is None:
         raise StoreCorrupt(f"Customer {customer}, to whom an identifier leads,", "there is no record")
     keys = [struct.pack(">H", number) + value for number, value in Record(data, f"Customer {customer}'s record").identifiers]
-    keys += _joined_into(txn, customer)
+    joined = _joined_into(txn, customer)
+    held = {customer, *[struct.unpack(">Q", key[2:])[0] for key in joined]}
+    # Joins are ended in the tables of changes, so before the first write beside them.
+    own = set(keys)
+    for survivor, stack in list(applier.undoable.items()):
+        if survivor in held or _holds(applier, survivor, stack, own, held):
+            applier.finalise(survivor)
+    keys += joined
     entry = msgspec.msgpack.encode(AuditEntry("erase", mutation.at_us, mutation.request))
     place = AUDIT + f"{applier.applied + 1:020}".encode()
     applier.direct()
@@ -53,11 +64,50 @@ def _erase(Applier applier, mutation):
         txn.delete(applier.environment.handles.identifiers, <const char*>key, len(key))
     txn.delete(applier.environment.handles.contacts, &customer, 8)
     txn.delete(applier.environment.handles.events, &customer, 8)
+    txn.delete(applier.environment.handles.origins, &customer, 8)
     txn.delete(applier.environment.handles.profiles, &customer, 8)
     key = place
     data = entry
     txn.put(applier.environment.handles.meta, <const char*>key, len(key), <const char*>data, len(data), 0)
     return None
+
+
+def _holds(Applier applier, survivor, stack, keys, held):
+    """Whether what is kept for an undo of another customer's joins names the one with these identifiers and ids.
+
+    A message may: one that claimed an identifier of his for somebody else.
+    """
+    for merge, _ in stack.joins:
+        before = msgspec.msgpack.decode(applier.kept(merges.key(survivor, merge, 0)), type=merges.Before)
+        for image in before.images:
+            named = Record(image.record, f"Customer {image.customer}'s record").identifiers
+            if image.customer in held or any([struct.pack(">H", number) + value in keys for number, value in named]):
+                return True
+        number = 1
+        while (data := applier.kept(merges.key(survivor, merge, number))) is not None:
+            if _names(applier, mutations.decode(data), keys, held):
+                return True
+            number += 1
+    return False
+
+
+def _names(Applier applier, message, keys, held):
+    """Whether a kept message names one of these identifiers or ids."""
+    if isinstance(message, ImportColumns):
+        # One row, whose identifiers are normalised already.
+        return any([
+            struct.pack(">H", applier.catalog.namespace(each.namespace)) + each.texts in keys for each in message.identifiers])
+    if isinstance(message, RecordOutcomes):
+        if any([each.customer in held for each in message.outcomes]):
+            return True
+        given = [identifier for each in message.outcomes for identifier in each.identifiers]
+    else:
+        given = message.identifiers
+    for identifier in given:
+        entry = applier.catalog.namespace_entry(identifier.namespace)
+        if struct.pack(">H", entry.number) + normalised(entry.normaliser, identifier.value, entry.name) in keys:
+            return True
+    return False
 
 
 cdef list _joined_into(Transaction txn, uint64_t customer):

@@ -78,4 +78,10 @@ def _apply(applier: Applier, mutation: ImportColumns) -> ImportResult:
     return ImportResult(created, changed, unchanged, contested, tuple(refused))
 
 
-register(ImportColumns, _apply)
+def _again(applier: Applier, mutation: ImportColumns) -> None:
+    from core.hub.bulk import apply_again
+
+    apply_again(applier, mutation)
+
+
+register(ImportColumns, _apply, _again)

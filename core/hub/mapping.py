@@ -744,10 +744,12 @@ class _Reader:
         """Notes attributes which this mapping's source may not set."""
         for target in mapping.targets:
             allowed = target.field.sources
-            if mapping.row is Row.PROFILE and mapping.source and allowed and mapping.source not in allowed:
+            if mapping.row is Row.PROFILE and allowed and mapping.source not in allowed:
                 self.problems.append(
                     Problem(
-                        target.where, f"Source '{mapping.source}' may not set attribute '{target.field.name}'.",
+                        target.where,
+                        f"Source '{mapping.source}' may not set attribute '{target.field.name}'."
+                        if mapping.source else f"Attribute '{target.field.name}' needs a source, and the mapping names none.",
                         f"Its sources are {', '.join(allowed)}.",
                     )
                 )

@@ -131,10 +131,25 @@ class Join(Mutation, frozen=True, kw_only=True, tag="join"):
 
     The customer of the most trusted identifier survives; another's attributes fill what is missing, contacts, events,
     consents (the newest wins) and cases are united, and identifiers and customer id lead to the survivor from then on.
+    What each was before is kept for `limits.UNDO_US`, with what is said of the survivor since, so that `Unmerge` can part them.
     Again: they already lead to one customer, so nothing changes.
     """
 
     identifiers: tuple[Identifier, ...]
+    at_us: int
+
+
+class Unmerge(Mutation, frozen=True, kw_only=True, tag="unmerge"):
+    """Takes the newest join of a customer back. Result: `UnmergeResult`.
+
+    Everybody is as before it, and what came since is applied again in its order: each message then finds its customer by
+    its own identifiers. One that names the survivor's id (a token given out while they were one) stays with the survivor.
+    NotFound when the customer was never joined, NotUndoable when ``merge`` (0: the newest) is not the newest or is final.
+    Again: that join is gone, so NotFound, or with ``merge`` 0 the one before it.
+    """
+
+    identifiers: tuple[Identifier, ...]
+    merge: int = 0
     at_us: int
 
 
@@ -246,6 +261,19 @@ class JoinResult(msgspec.Struct, frozen=True):
 
     customer: int
     merged: tuple[int, ...]
+    merge: int = 0  # what `Unmerge` names it by; 0 when nobody was joined, or it cannot be undone
+
+
+class UnmergeResult(msgspec.Struct, frozen=True):
+    """The survivor, those who are customers of their own again, and how many later messages were applied again.
+
+    ``dropped`` counts those that the parted customers refuse, because they no longer fit.
+    """
+
+    customer: int
+    restored: tuple[int, ...]
+    reapplied: int
+    dropped: int
 
 
 def _convert_times(message: msgspec.Struct, field: str) -> None:
@@ -257,7 +285,7 @@ def _convert_times(message: msgspec.Struct, field: str) -> None:
 
 
 _types: list[type[Mutation]] = [
-    DeclareSchema, Upsert, RecordEvents, RecordOutcomes, Join, SetConsent, OpenCase, CloseCase, Erase,
+    DeclareSchema, Upsert, RecordEvents, RecordOutcomes, Join, Unmerge, SetConsent, OpenCase, CloseCase, Erase,
     SaveProgram, ActivateProgram,
 ]
 _encoder = msgspec.msgpack.Encoder()

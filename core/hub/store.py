@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -22,13 +23,14 @@ from core.decision import Identifier
 from core.errors import BadValue, EngineFault, NotFound, StoreCorrupt, StoreReadOnly, TooLarge, UnknownName
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
-from core.hub import saved
+from core.hub import merges, saved
 from core.hub.catalog import Catalog
 from core.hub.checking import Checked, check
 from core.hub.committer import Committer
-from core.hub.customer_profile import Profile
+from core.hub.customer_profile import Profile, Provenance
 from core.hub.environment import Environment, Reader, open_environment
 from core.hub.identifiers import normalised
+from core.hub.merges import Merge
 from core.hub.mutations import DeclareSchema, Mutation
 from core.hub.saved import ActiveProgram, AuditEntry, SavedProgram
 from core.schema import Schema
@@ -149,6 +151,39 @@ class Store:
         with self.environment.reader() as reader:
             customer = self._customer(reader, identifiers)
             return None if customer is None else profiles.read(reader, self._catalog_of(reader), customer)
+
+    def provenance(
+        self, identifiers: Sequence[Identifier], attributes: Sequence[str] = ()
+    ) -> tuple[Provenance, ...] | None:
+        """Where a customer's attributes come from (all that declare sources, or those named); None when none is known.
+
+        Raises UnknownName, BadValue for an attribute without sources.
+        """
+        with self.environment.reader() as reader:
+            customer = self._customer(reader, identifiers)
+            if customer is None:
+                return None
+            return profiles.provenance(reader, self._catalog_of(reader), customer, attributes)
+
+    def merges(self, identifiers: Sequence[Identifier]) -> tuple[Merge, ...] | None:
+        """The joins into a customer that are kept for an undo, the newest first; None when none is known."""
+        with self.environment.reader() as reader:
+            survivor = self._customer(reader, identifiers)
+            if survivor is None:
+                return None
+            found: dict[int, Merge] = {}
+            start = merges.of_survivor(survivor)
+            for key, value in reader.items("meta", start):
+                if not key.startswith(start):
+                    break
+                _, merge, number = merges.parts(key)
+                if number:
+                    found[merge] = replace(found[merge], since=number)
+                else:
+                    before = msgspec.msgpack.decode(value, type=merges.Before)
+                    absorbed = tuple(image.customer for image in before.images if image.customer != survivor)
+                    found[merge] = Merge(merge, before.at_us, survivor, absorbed, 0)
+            return tuple(reversed(found.values()))
 
     def profile_of(self, customer: int) -> Profile | None:
         """Everything kept about a customer id; None when there is none (or it was joined into another)."""

@@ -57,6 +57,7 @@ from core.schema import (
     Namespace,
     Normaliser,
     Schema,
+    SourceRule,
     ValueType,
 )
 
@@ -296,7 +297,8 @@ def _pack_cap(cap: Cap) -> _Packed:
 
 
 def _pack_field(field: Field) -> _Packed:
-    return [field.name, field.type.value, field.labels, field.currency, field.protected, field.sources]
+    return [field.name, field.type.value, field.labels, field.currency, field.protected, field.sources,
+            field.rule.value]
 
 
 def _pack_schema(schema: Schema) -> _Packed:
@@ -304,7 +306,7 @@ def _pack_schema(schema: Schema) -> _Packed:
         [_pack_field(each) for each in schema.attributes.values()],
         [_pack_field(each) for each in schema.facts.values()],
         [[each.name, [_pack_field(field) for field in each.fields]] for each in schema.events.values()],
-        [[each.name, each.normaliser.value, each.trust] for each in schema.namespaces.values()],
+        [[each.name, each.normaliser.value, each.trust, each.single, each.verified] for each in schema.namespaces.values()],
         schema.purposes, schema.outcomes, schema.case_kinds,
     ]
 
@@ -424,7 +426,7 @@ class _Unpacker:
 
 
 def _unpack_field(row: _Packed) -> Field:
-    return Field(row[0], ValueType(row[1]), tuple(row[2]), row[3], row[4], tuple(row[5]))
+    return Field(row[0], ValueType(row[1]), tuple(row[2]), row[3], row[4], tuple(row[5]), SourceRule(row[6]))
 
 
 def _by_name(rows: list[_Packed], build: Callable[[_Packed], _V]) -> Mapping[str, _V]:
@@ -436,6 +438,6 @@ def _unpack_schema(row: _Packed) -> Schema:
     return Schema(
         attributes=_by_name(attributes, _unpack_field), facts=_by_name(facts, _unpack_field),
         events=_by_name(events, lambda each: EventType(each[0], tuple(_unpack_field(field) for field in each[1]))),
-        namespaces=_by_name(namespaces, lambda each: Namespace(each[0], Normaliser(each[1]), each[2])),
+        namespaces=_by_name(namespaces, lambda each: Namespace(each[0], Normaliser(each[1]), *each[2:])),
         purposes=tuple(purposes), outcomes=tuple(outcomes), case_kinds=tuple(case_kinds),
     )

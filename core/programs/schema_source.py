@@ -14,14 +14,20 @@ from typing import Final
 from core import limits
 from core.programs.document import Mapping, Node, Scalar
 from core.programs.reading import Reader, shorten
-from core.schema import STANDARD_OUTCOMES, EventType, Field, Namespace, Normaliser, Schema, ValueType
+from core.schema import STANDARD_OUTCOMES, EventType, Field, Namespace, Normaliser, Schema, SourceRule, ValueType
 
 KEYS: Final = (
     "namespaces", "attributes", "facts", "events", "offer_fields", "purposes", "outcomes", "cases", "description",
 )
-_FIELD_KEYS: Final = ("type", "labels", "currency", "protected", "sources", "description")
+_FIELD_KEYS: Final = ("type", "labels", "currency", "protected", "sources", "rule", "description")
 _TYPES: Final = {type_.value: type_ for type_ in ValueType}
 _OFFER_TYPES: Final = (ValueType.BOOL, ValueType.INT, ValueType.DOUBLE, ValueType.STRING)
+# The types that a rule can be about; the others are about any.
+_RULE_TYPES: Final = {
+    SourceRule.MAX: (ValueType.INT, ValueType.DOUBLE, ValueType.MONEY, ValueType.TIMESTAMP),
+    SourceRule.SUM: (ValueType.INT, ValueType.DOUBLE, ValueType.MONEY),
+    SourceRule.UNION: (ValueType.STRING_SET,),
+}
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
 # What CEL's grammar keeps for itself, even after a dot.
 _CEL_WORDS: Final = frozenset({"true", "false", "null", "in"})
@@ -99,7 +105,7 @@ def _namespaces(reader: Reader, node: Node | None) -> dict[str, Namespace]:
         return found
     for _, key, value in table.items():
         name = reader.name(key, "the name of a namespace")
-        body = reader.table(value, f"namespace '{name}'", ("normaliser", "trust", "description"))
+        body = reader.table(value, f"namespace '{name}'", ("normaliser", "trust", "single", "claims", "description"))
         if name is None or body is None:
             continue
         normaliser = Normaliser.NONE
@@ -109,7 +115,11 @@ def _namespaces(reader: Reader, node: Node | None) -> dict[str, Namespace]:
         trust = 0
         if (written := body.get("trust")) is not None:
             trust = reader.integer(written, "trust", 0, 1000) or 0
-        found[name] = Namespace(name, normaliser, trust)
+        single = reader.boolean(body.get("single"), "single", default=False)
+        verified = False
+        if (written := body.get("claims")) is not None:
+            verified = reader.known(written, "kind of claims", ("any", "verified")) == "verified"
+        found[name] = Namespace(name, normaliser, trust, single, verified)
     return found
 
 
@@ -182,7 +192,25 @@ def _field(reader: Reader, name: str, node: Node, what: str, currency: str, *, a
         else:
             reader.problem(written, f"Only attributes have sources; '{name}' is a {what}.")
     protected = reader.boolean(body.get("protected"), "protected", default=False)
-    return Field(name, type_, labels, own, protected, sources)
+    return Field(name, type_, labels, own, protected, sources, _rule(reader, body.get("rule"), name, type_, sources))
+
+
+def _rule(reader: Reader, node: Node | None, name: str, type_: ValueType, sources: tuple[str, ...]) -> SourceRule:
+    """The rule as written, or the one that goes without saying: the order of the sources, or the newest without any."""
+    if node is None:
+        return SourceRule.PRECEDENCE if sources else SourceRule.LATEST
+    chosen = reader.known(node, "rule", tuple(each.value for each in SourceRule))
+    if chosen is None:
+        return SourceRule.LATEST
+    rule = SourceRule(chosen)
+    if not sources:
+        reader.problem(node, f"'{name}' has a rule but no sources that it could be about.",
+                       "Add sources: [a, b], the best first.")
+    elif type_ not in _RULE_TYPES.get(rule, tuple(ValueType)):
+        allowed = ", ".join(each.value for each in _RULE_TYPES[rule])
+        reader.problem(node, f"The rule '{rule.value}' does not fit '{name}', which is of type {type_.value}.",
+                       f"It is for: {allowed}.")
+    return rule
 
 
 def _type(reader: Reader, node: Node) -> ValueType | None:

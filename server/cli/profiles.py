@@ -34,6 +34,24 @@ def show_(
     show.as_json(response) if json else show.profile(response)
 
 
+@app.command()
+def provenance(
+    identifier: Identifiers,
+    attribute: Annotated[
+        list[str] | None, typer.Argument(metavar="[ATTRIBUTE...]", help="Which. Default: all with sources.", show_default=False)
+    ] = None,
+    server: Server = None,
+    json: Json = False,
+) -> None:
+    """Where attributes come from: what holds, by which rule, and what each source says."""
+    request = profile_pb2.GetProvenanceRequest(
+        identifiers=arguments.identifiers(identifier), attributes=attribute or []
+    )
+    with client.connected(client.address(server, control=True)) as link:
+        response = profile_pb2_grpc.ProfileServiceStub(link).GetProvenance(request, timeout=client.QUICK_SECONDS)
+    show.as_json(response) if json else show.provenance(response)
+
+
 @app.command("set", short_help="Set attributes; makes the customer when there is none.")
 def set_(
     identifier: Identifiers,
@@ -105,6 +123,7 @@ def join(identifier: Identifiers, server: Server = None, json: Json = False) -> 
         response = profile_pb2_grpc.ProfileServiceStub(link).JoinIdentifiers(request, timeout=client.QUICK_SECONDS)
     show.as_json(response) if json else show.out.print(
         f"customer {response.customer}, {response.merged} merged into it"
+        + (f"; undo it with rapport profile unmerge -i ... --merge {response.merge}" if response.merge else "")
     )
 
 
@@ -144,3 +163,26 @@ def erase(
     with client.connected(client.address(server, control=True)) as link:
         profile_pb2_grpc.ProfileServiceStub(link).EraseProfile(asked, timeout=client.QUICK_SECONDS)
     show.out.print("erased; to remove the bytes from the files, stop the server and run rapport store compact")
+
+
+@app.command()
+def merges(identifier: Identifiers, server: Server = None, json: Json = False) -> None:
+    """The joins into a customer that can be undone, the newest first."""
+    request = profile_pb2.ListMergesRequest(identifiers=arguments.identifiers(identifier))
+    with client.connected(client.address(server, control=True)) as link:
+        response = profile_pb2_grpc.ProfileServiceStub(link).ListMerges(request, timeout=client.QUICK_SECONDS)
+    show.as_json(response) if json else show.merges(response)
+
+
+@app.command()
+def unmerge(
+    identifier: Identifiers,
+    merge: Annotated[int, typer.Option("--merge", min=0, help="Its number. Default: the newest.")] = 0,
+    server: Server = None,
+    json: Json = False,
+) -> None:
+    """Take a join back: everybody is as before, and what came since goes to whom its identifiers name."""
+    request = profile_pb2.UnmergeRequest(identifiers=arguments.identifiers(identifier), merge=merge)
+    with client.connected(client.address(server, control=True)) as link:
+        response = profile_pb2_grpc.ProfileServiceStub(link).Unmerge(request, timeout=client.QUICK_SECONDS)
+    show.as_json(response) if json else show.unmerged(response)

@@ -207,6 +207,41 @@ def profile(response: profile_pb2.GetProfileResponse) -> None:
         out.print(table)
 
 
+def provenance(response: profile_pb2.GetProvenanceResponse) -> None:
+    """What holds of each attribute, and under it what each source says."""
+    if not response.attributes:
+        out.print("No attribute with declared sources has a value.")
+        return
+    table = _plain("", "attribute", "value", "source", "at")
+    for each in response.attributes:
+        held = text(each.value) if each.HasField("value") else "missing"
+        table.add_row(f"[bold]{escape(each.attribute)}[/]", f"[bold]{escape(held)}[/]", f"[dim]{each.rule}[/]", "")
+        for one in each.origins:
+            said = text(one.value) if one.HasField("value") else "cleared"
+            table.add_row("", escape(said), escape(one.source or "before sources"), when(one.at))
+    out.print(table)
+
+
+def merges(response: profile_pb2.ListMergesResponse) -> None:
+    """Joins that can be undone."""
+    if not response.merges:
+        out.print("Nothing that was joined into this customer can be undone.")
+        return
+    table = _plain("", "merge", "at", "absorbed", "messages since", "until")
+    for each in response.merges:
+        absorbed = ", ".join(str(customer) for customer in each.absorbed)
+        table.add_row(str(each.merge), when(each.at), absorbed, str(each.since), when(each.until))
+    out.print(table)
+
+
+def unmerged(response: profile_pb2.UnmergeResponse) -> None:
+    """What an undo did."""
+    apart = ", ".join(str(customer) for customer in response.restored)
+    out.print(f"customers {apart} are apart from {response.customer} again; {response.reapplied} later messages assigned anew")
+    if response.dropped:
+        out.print(f"[yellow]{response.dropped} later messages no longer fit anybody and were left out[/]")
+
+
 # --- programs and models ----------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,8 @@ import grpc
 from core import limits
 from core.decision import Identifier
 from core.errors import BadValue, NotFound, TooLarge
-from core.hub.customer_profile import Profile
+from core.hub.customer_profile import Profile, Provenance
+from core.hub.merges import Merge
 from core.hub.mutations import (
     Cell,
     CloseCase,
@@ -21,6 +22,8 @@ from core.hub.mutations import (
     Mutation,
     OpenCase,
     SetConsent,
+    Unmerge,
+    UnmergeResult,
     Upsert,
     cells,
 )
@@ -44,6 +47,16 @@ class Profiles(Protocol):
         """What is known of a customer, None when nobody is."""
         ...
 
+    def provenance(
+        self, identifiers: Sequence[Identifier], attributes: Sequence[str] = ()
+    ) -> tuple[Provenance, ...] | None:
+        """Where a customer's attributes come from, None when nobody is known."""
+        ...
+
+    def merges(self, identifiers: Sequence[Identifier]) -> tuple[Merge, ...] | None:
+        """The joins into a customer that can be undone, newest first; None when nobody is known."""
+        ...
+
 
 class ProfileService:
     """The calls of rapport.v1.ProfileService over a store."""
@@ -60,11 +73,14 @@ class ProfileService:
             {
                 "UpsertProfile": calls.unary(profile_pb2.UpsertProfileRequest, self.upsert, most),
                 "GetProfile": calls.unary(profile_pb2.GetProfileRequest, self.get, most),
+                "GetProvenance": calls.unary(profile_pb2.GetProvenanceRequest, self.provenance, most),
                 "SetConsent": calls.unary(profile_pb2.SetConsentRequest, self.set_consent, most),
                 "OpenCase": calls.unary(profile_pb2.OpenCaseRequest, self.open_case, most),
                 "CloseCase": calls.unary(profile_pb2.CloseCaseRequest, self.close_case, most),
                 "JoinIdentifiers": calls.unary(profile_pb2.JoinIdentifiersRequest, self.join, most),
                 "EraseProfile": calls.unary(profile_pb2.EraseProfileRequest, self.erase, most),
+                "ListMerges": calls.unary(profile_pb2.ListMergesRequest, self.merges, most),
+                "Unmerge": calls.unary(profile_pb2.UnmergeRequest, self.unmerge, most),
             },
         )
 
@@ -100,14 +116,35 @@ class ProfileService:
             raise TooLarge("events", message.events, limits.EVENTS_PER_CUSTOMER)
         found = self._store.profile(who)
         if found is None:
-            # The identifier itself stays out of the error: errors are logged by callers.
-            raise NotFound(
-                "Customer",
-                ", ".join(each.namespace for each in who),
-                hint="Compare their spelling; Tell, UpsertProfile and imports make customers.",
-                told=f"No customer has any of these identifiers ({', '.join(each.namespace for each in who)}).",
-            )
+            raise _unknown(who)
         return _shown(found, message.contacts or SHOWN, message.events or SHOWN)
+
+    def provenance(
+        self, message: profile_pb2.GetProvenanceRequest, context: calls.Context
+    ) -> profile_pb2.GetProvenanceResponse:
+        """Show where attributes come from."""
+        who = _who(message.identifiers)
+        if len(message.attributes) > limits.ATTRIBUTES:
+            raise TooLarge("attributes", len(message.attributes), limits.ATTRIBUTES)
+        found = self._store.provenance(who, tuple(message.attributes))
+        if found is None:
+            raise _unknown(who)
+        response = profile_pb2.GetProvenanceResponse()
+        for each in found:
+            response.attributes.add(
+                attribute=each.attribute,
+                rule=each.rule.value,
+                value=None if each.value is None else convert.value_to(each.value),
+                origins=[
+                    profile_pb2.OriginValue(
+                        source=one.source,
+                        at=convert.instant(one.at_us),
+                        value=None if one.value is None else convert.value_to(one.value),
+                    )
+                    for one in each.origins
+                ],
+            )
+        return response
 
     def set_consent(
         self, message: profile_pb2.SetConsentRequest, context: calls.Context
@@ -155,7 +192,40 @@ class ProfileService:
         if len(who) < 2:
             raise BadValue("identifiers", "names one only", "Send at least two that are one person.")
         result: JoinResult = self._store.apply(Join(identifiers=who, at_us=_at(message)))
-        return profile_pb2.JoinIdentifiersResponse(customer=result.customer, merged=len(result.merged))
+        return profile_pb2.JoinIdentifiersResponse(
+            customer=result.customer, merged=len(result.merged), merge=result.merge
+        )
+
+    def merges(
+        self, message: profile_pb2.ListMergesRequest, context: calls.Context
+    ) -> profile_pb2.ListMergesResponse:
+        """Show what can be undone."""
+        who = _who(message.identifiers)
+        found = self._store.merges(who)
+        if found is None:
+            raise _unknown(who)
+        return profile_pb2.ListMergesResponse(
+            merges=[
+                profile_pb2.Merge(
+                    merge=each.merge,
+                    at=convert.instant(each.at_us),
+                    survivor=each.survivor,
+                    absorbed=each.absorbed,
+                    since=each.since,
+                    until=convert.instant(each.at_us + limits.UNDO_US),
+                )
+                for each in found
+            ]
+        )
+
+    def unmerge(self, message: profile_pb2.UnmergeRequest, context: calls.Context) -> profile_pb2.UnmergeResponse:
+        """Take a join back."""
+        result: UnmergeResult = self._store.apply(
+            Unmerge(identifiers=_who(message.identifiers), merge=message.merge, at_us=_at(message))
+        )
+        return profile_pb2.UnmergeResponse(
+            customer=result.customer, restored=result.restored, reapplied=result.reapplied, dropped=result.dropped
+        )
 
     def erase(
         self, message: profile_pb2.EraseProfileRequest, context: calls.Context
@@ -174,6 +244,7 @@ _Dated = (
     | profile_pb2.OpenCaseRequest
     | profile_pb2.CloseCaseRequest
     | profile_pb2.JoinIdentifiersRequest
+    | profile_pb2.UnmergeRequest
 )
 
 
@@ -191,6 +262,17 @@ def _who(messages: Sequence[values_pb2.Identifier]) -> tuple[Identifier, ...]:
     if not messages:
         raise BadValue("identifiers", "is empty", "Name the customer that it is about.")
     return convert.identifiers_from(messages)
+
+
+def _unknown(who: Sequence[Identifier]) -> NotFound:
+    # The identifier itself stays out of the error: errors are logged by callers.
+    named = ", ".join(each.namespace for each in who)
+    return NotFound(
+        "Customer",
+        named,
+        hint="Compare their spelling; Tell, UpsertProfile and imports make customers.",
+        told=f"No customer has any of these identifiers ({named}).",
+    )
 
 
 def _key(key: str) -> str:

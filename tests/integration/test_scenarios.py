@@ -18,7 +18,7 @@ from core.schema import AnyValue
 from tests.engine_subject import EngineSubject
 from tests.grpc_subject import GrpcSubject
 from tests.oracle_hub import OracleHub
-from tests.scenario import Run, Scenario, scenarios
+from tests.scenario import Run, Scenario, Told, scenarios
 
 
 class OracleSubject:
@@ -39,8 +39,13 @@ class OracleSubject:
         else:
             self.hub.program = program
 
-    def upsert(self, who: Sequence[Identifier], attributes: Mapping[str, AnyValue], at_us: int) -> None:
-        self.ready.upsert(who, attributes)
+    def upsert(
+        self, who: Sequence[Identifier], attributes: Mapping[str, AnyValue | None], at_us: int, source: str = ""
+    ) -> None:
+        self.ready.upsert(who, attributes, at_us, source)
+
+    def provenance(self, who: Sequence[Identifier], attribute: str) -> Told:
+        return self.ready.provenance(who, attribute)
 
     def tell(self, who: Sequence[Identifier], events: Sequence[Event], at_us: int) -> None:
         self.ready.tell(who, events, at_us)
@@ -56,6 +61,9 @@ class OracleSubject:
 
     def join(self, who: Sequence[Identifier], at_us: int) -> None:
         self.ready.join(who)
+
+    def unmerge(self, who: Sequence[Identifier], at_us: int) -> None:
+        self.ready.unmerge(who)
 
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
         return self.ready.decide(request, now_us)

@@ -423,7 +423,7 @@ def test_a_damaged_record_is_not_answered_from(tmp_path: Path) -> None:
     subprocess.run(
         [
             sys.executable, "-c",
-            "import lmdb, sys; e = lmdb.open(sys.argv[1], max_dbs=7); t = e.begin(write=True)\n"
+            "import lmdb, sys; e = lmdb.open(sys.argv[1], max_dbs=8); t = e.begin(write=True)\n"
             "d = e.open_db(b'profiles', t, integerkey=True, create=False); k, v = next(iter(t.cursor(d)))\n"
             "t.put(k, v[:-1] + bytes([v[-1] ^ 1]), db=d); t.commit(); e.close()",
             str(tmp_path / "store"),

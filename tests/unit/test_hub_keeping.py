@@ -26,6 +26,7 @@ from core.hub.mutations import (
     RecordEvents,
     RecordOutcomes,
     SetConsent,
+    Unmerge,
     Upsert,
 )
 from core.hub.saved import AuditEntry
@@ -101,14 +102,15 @@ def test_a_backup_taken_beside_the_writer_is_the_store_and_is_restored_whole(tmp
         )
         assert done.returncode == 0, done.stderr
         seq = store.applied
-        store.apply(Upsert(identifiers=who(0), attributes={"note": "later"}, at_us=9))
+        # Of one without a join: it adds no entry, as a message that an undo would need does.
+        store.apply(Upsert(identifiers=who(1), attributes={"note": "later"}, at_us=9))
     saved = tmp_path / "b" / done.stdout.strip()
     assert saved.name == f"20260921T141320Z-{seq}"
     assert sorted(path.name for path in saved.iterdir()) == ["backup.json", "data.mdb"]
     assert keeping.restore(str(saved), str(tmp_path / "r")).seq == seq
     with Store.open(tmp_path / "r") as store:
         assert store.applied == seq
-        profile = store.profile(who(0))
+        profile = store.profile(who(1))
         assert profile is not None
         assert profile.attributes["note"] != "later"
     original, restored = everything(tmp_path / "s"), everything(tmp_path / "r")
@@ -278,3 +280,28 @@ def test_a_store_that_is_not_there_is_told(tmp_path: Path) -> None:
     for act in (keeping.compact, lambda path: keeping.backup(path, str(tmp_path / "b"), now_us=NOW)):
         with pytest.raises(StoreError):
             act(str(tmp_path / "none" / "s"))
+
+
+def test_sources_and_joins_that_can_be_undone_are_in_a_backup(tmp_path: Path) -> None:
+    schema = Schema(
+        attributes={"age": Field("age", ValueType.INT, sources=("bank", "web"))},
+        namespaces={"crm": Namespace("crm", trust=100)},
+    )
+    with Store.open(tmp_path / "s") as store:
+        store.declare(schema)
+        for n, source in enumerate(("bank", "web")):
+            store.apply(Upsert(identifiers=who(n), attributes={"age": n}, source=source, at_us=1))
+        store.apply(Join(identifiers=who(0) + who(1), at_us=2))
+        store.apply(Upsert(identifiers=who(1), attributes={"age": 7}, source="web", at_us=3))
+    assert checked(tmp_path / "s").faults == ()
+    made, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    keeping.restore(str(made), str(tmp_path / "r"))
+    assert everything(tmp_path / "r")["origins"]
+    assert everything(tmp_path / "r") == everything(tmp_path / "s")
+    assert checked(tmp_path / "r").faults == ()
+    with Store.open(tmp_path / "r") as store:
+        assert store.apply(Unmerge(identifiers=who(0), at_us=4)).reapplied == 1
+        found = store.provenance(who(1))
+        assert found is not None
+        assert [(one.source, one.value) for one in found[0].origins] == [("web", 7)]
+        assert store.check().faults == ()

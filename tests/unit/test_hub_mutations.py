@@ -228,7 +228,7 @@ def test_joining_unites_two_customers_and_every_way_to_them(store: Store) -> Non
     for who, granted, at in ((COOKIE, False, 8), (CRM, True, 7)):
         store.apply(SetConsent(identifiers=(who,), purpose="advertising", granted=granted, source="web", at_us=at))
     join = Join(identifiers=(COOKIE, CRM, EMAIL), at_us=21)
-    assert store.apply(join) == JoinResult(2, (1,))
+    assert store.apply(join) == JoinResult(2, (1,), store.applied)
     for identifier in (COOKIE, CRM, EMAIL):
         profile = seen(store, identifier)
         assert profile.customer == 2
@@ -250,8 +250,8 @@ def test_joining_unites_two_customers_and_every_way_to_them(store: Store) -> Non
 def test_joining_follows_trust_and_a_chain_of_joins_leads_to_the_last_survivor(store: Store) -> None:
     for identifier in (COOKIE, EMAIL, CRM):
         store.apply(upsert(identifier, name=identifier.namespace))
-    assert store.apply(Join(identifiers=(COOKIE, EMAIL), at_us=1)) == JoinResult(2, (1,))
-    assert store.apply(Join(identifiers=(EMAIL, CRM), at_us=2)) == JoinResult(3, (2,))
+    assert store.apply(Join(identifiers=(COOKIE, EMAIL), at_us=1)) == JoinResult(2, (1,), store.applied)
+    assert store.apply(Join(identifiers=(EMAIL, CRM), at_us=2)) == JoinResult(3, (2,), store.applied)
     assert seen(store, COOKIE).customer == 3
     assert store.apply(shown(1, 5)) == (OutcomeStatus.APPLIED,)
     assert len(seen(store, CRM).contacts) == 1

@@ -159,7 +159,7 @@ def test_py_lmdb_reads_the_same_data_as_an_independent_witness(tmp_path: Path) -
         """
         import json, struct, sys
         import lmdb
-        env = lmdb.open(sys.argv[1], max_dbs=7, readonly=True, lock=False)
+        env = lmdb.open(sys.argv[1], max_dbs=8, readonly=True, lock=False)
         with env.begin() as txn:
             found = txn.get(b"\\x00\\x01" + b"1", db=env.open_db(b"identifiers", txn, create=False))
             customer = struct.unpack("<Q", found)[0]
@@ -219,13 +219,37 @@ def test_a_store_is_not_created_for_reading(tmp_path: Path) -> None:
 def test_another_format_is_refused_by_number(tmp_path: Path) -> None:
     Store.open(tmp_path / "s").close()
     in_another_process(
-        "import lmdb, sys; e = lmdb.open(sys.argv[1], max_dbs=7); t = e.begin(write=True);"
-        "t.put(b'format', b'\\x02', db=e.open_db(b'meta', t)); t.commit(); e.close()",
+        "import lmdb, sys; e = lmdb.open(sys.argv[1], max_dbs=8); t = e.begin(write=True);"
+        "t.put(b'format', b'\\x03', db=e.open_db(b'meta', t)); t.commit(); e.close()",
         tmp_path / "s",
     )
     for read_only in (False, True):
-        with pytest.raises(StoreUnavailable, match="its format is 2; this Rapport reads format 1"):
+        with pytest.raises(StoreUnavailable, match="its format is 3; this Rapport reads formats 1 to 2"):
             Store.open(tmp_path / "s", read_only=read_only)
+
+
+def test_a_store_of_the_first_format_is_brought_to_this_one_by_the_server(tmp_path: Path) -> None:
+    """Format 1 had no `origins`. Its first writing open adds it; a reader before that is told what to do."""
+    who = [Identifier("crm", "1")]
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        store.apply(Upsert(identifiers=tuple(who), attributes={"age": 44}, at_us=1))
+        before = store.profile(who)
+    in_another_process(
+        "import lmdb, sys; e = lmdb.open(sys.argv[1], max_dbs=8); t = e.begin(write=True);"
+        "t.put(b'format', b'\\x01', db=e.open_db(b'meta', t)); t.drop(e.open_db(b'origins', t, integerkey=True)); t.commit();"
+        "e.close()",
+        tmp_path / "s",
+    )
+    with pytest.raises(StoreUnavailable, match=r"its format is 1.*Start the server on it once"):
+        Store.open(tmp_path / "s", read_only=True)
+    for _ in range(2):
+        with Store.open(tmp_path / "s") as store:
+            assert store.profile(who) == before
+            assert store.provenance(who) == ()
+            store.verify()
+    with Store.open(tmp_path / "s", read_only=True) as store:
+        assert store.profile(who) == before
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system on which nobody may write: /proc")

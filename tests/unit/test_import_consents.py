@@ -11,7 +11,7 @@ from core.decision import Identifier
 from core.errors import ImportRefused
 from core.hub import mapping
 from core.hub.importer import Importer, ImportReport, schema_of
-from core.hub.mutations import SetConsent
+from core.hub.mutations import Join, SetConsent, Unmerge, Upsert
 from core.hub.store import Store
 from core.schema import Field, Namespace, Schema, ValueType
 
@@ -89,3 +89,32 @@ def test_a_channel_that_the_store_does_not_know_refuses_the_file(store: Store, t
     with pytest.raises(ImportRefused, match=r"m\.yaml:9:7: consent 'marketing' names channel 'emial'"):
         bring(store, tmp_path / "p.csv", "", MAPPING.replace("channel: email", "channel: emial"))
     assert schema_of(store.catalog).purposes == ("marketing", "profiling")
+
+
+def test_a_file_with_sources_and_consents_applies_both_and_again_after_an_undo(tmp_path: Path) -> None:
+    """Rows whose attributes have sources go by another way, which forgot the consents; so did rows kept for an undo."""
+    schema = Schema(
+        attributes={"age": Field("age", ValueType.INT, sources=("crm_export", "web"))},
+        namespaces={"crm": Namespace("crm", trust=100)}, purposes=("marketing", "profiling"),
+    )
+    path = tmp_path / "people.csv"
+    how = mapping.parse(MAPPING.encode(), "m.yaml", schema)
+    with Store.open(tmp_path / "store") as opened:
+        opened.declare(schema, channels=("email", "sms"))
+        for who in "ab":
+            opened.apply(Upsert(identifiers=(Identifier("crm", who),), attributes={"age": 1}, source="web", at_us=1))
+        opened.apply(Join(identifiers=(Identifier("crm", "a"), Identifier("crm", "b")), at_us=NOW - 2))
+        text = "b,2,opt-out,yes,2026-01-02\nc,3,?,,\nd,4,opt-in,,2026-01-03\n"
+        path.write_text("id,age,mail,all,day\n" + text)
+        report = Importer(opened, how, now=lambda: NOW).run(path)
+        assert (report.applied, report.created, report.rejected) == (3, 2, 0)
+        mine = {("marketing", "email", False), ("marketing", "", True), ("profiling", "", True)}
+        assert consents(opened, "a") == mine
+        assert consents(opened, "c") == set()
+        assert consents(opened, "d") == {("marketing", "email", True)}
+        found = opened.provenance([Identifier("crm", "d")])
+        assert found is not None
+        assert [(one.source, one.value) for one in found[0].origins] == [("crm_export", 4)]
+        assert Importer(opened, how, now=lambda: NOW).run(path).unchanged == 3
+        opened.apply(Unmerge(identifiers=(Identifier("crm", "a"),), at_us=NOW))
+        assert (consents(opened, "a"), consents(opened, "b")) == (set(), mine)

@@ -135,6 +135,42 @@ class GetProfileResponse(_message.Message):
     events: _containers.RepeatedCompositeFieldContainer[KeptEvent]
     def __init__(self, customer: _Optional[int] = ..., updated: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, _values_pb2.Value]] = ..., consents: _Optional[_Iterable[_Union[Consent, _Mapping]]] = ..., cases: _Optional[_Iterable[_Union[Case, _Mapping]]] = ..., contacts: _Optional[_Iterable[_Union[Contact, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[KeptEvent, _Mapping]]] = ...) -> None: ...
 
+class GetProvenanceRequest(_message.Message):
+    __slots__ = ("identifiers", "attributes")
+    IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    attributes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., attributes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class OriginValue(_message.Message):
+    __slots__ = ("source", "at", "value")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    at: _timestamp_pb2.Timestamp
+    value: _values_pb2.Value
+    def __init__(self, source: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., value: _Optional[_Union[_values_pb2.Value, _Mapping]] = ...) -> None: ...
+
+class Provenance(_message.Message):
+    __slots__ = ("attribute", "rule", "value", "origins")
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    ORIGINS_FIELD_NUMBER: _ClassVar[int]
+    attribute: str
+    rule: str
+    value: _values_pb2.Value
+    origins: _containers.RepeatedCompositeFieldContainer[OriginValue]
+    def __init__(self, attribute: _Optional[str] = ..., rule: _Optional[str] = ..., value: _Optional[_Union[_values_pb2.Value, _Mapping]] = ..., origins: _Optional[_Iterable[_Union[OriginValue, _Mapping]]] = ...) -> None: ...
+
+class GetProvenanceResponse(_message.Message):
+    __slots__ = ("attributes",)
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    attributes: _containers.RepeatedCompositeFieldContainer[Provenance]
+    def __init__(self, attributes: _Optional[_Iterable[_Union[Provenance, _Mapping]]] = ...) -> None: ...
+
 class SetConsentRequest(_message.Message):
     __slots__ = ("identifiers", "purpose", "channel", "granted", "source", "at")
     IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
@@ -196,12 +232,64 @@ class JoinIdentifiersRequest(_message.Message):
     def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class JoinIdentifiersResponse(_message.Message):
-    __slots__ = ("customer", "merged")
+    __slots__ = ("customer", "merged", "merge")
     CUSTOMER_FIELD_NUMBER: _ClassVar[int]
     MERGED_FIELD_NUMBER: _ClassVar[int]
+    MERGE_FIELD_NUMBER: _ClassVar[int]
     customer: int
     merged: int
-    def __init__(self, customer: _Optional[int] = ..., merged: _Optional[int] = ...) -> None: ...
+    merge: int
+    def __init__(self, customer: _Optional[int] = ..., merged: _Optional[int] = ..., merge: _Optional[int] = ...) -> None: ...
+
+class ListMergesRequest(_message.Message):
+    __slots__ = ("identifiers",)
+    IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ...) -> None: ...
+
+class Merge(_message.Message):
+    __slots__ = ("merge", "at", "survivor", "absorbed", "since", "until")
+    MERGE_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    SURVIVOR_FIELD_NUMBER: _ClassVar[int]
+    ABSORBED_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    merge: int
+    at: _timestamp_pb2.Timestamp
+    survivor: int
+    absorbed: _containers.RepeatedScalarFieldContainer[int]
+    since: int
+    until: _timestamp_pb2.Timestamp
+    def __init__(self, merge: _Optional[int] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., survivor: _Optional[int] = ..., absorbed: _Optional[_Iterable[int]] = ..., since: _Optional[int] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ListMergesResponse(_message.Message):
+    __slots__ = ("merges",)
+    MERGES_FIELD_NUMBER: _ClassVar[int]
+    merges: _containers.RepeatedCompositeFieldContainer[Merge]
+    def __init__(self, merges: _Optional[_Iterable[_Union[Merge, _Mapping]]] = ...) -> None: ...
+
+class UnmergeRequest(_message.Message):
+    __slots__ = ("identifiers", "merge", "at")
+    IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    MERGE_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    merge: int
+    at: _timestamp_pb2.Timestamp
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., merge: _Optional[int] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class UnmergeResponse(_message.Message):
+    __slots__ = ("customer", "restored", "reapplied", "dropped")
+    CUSTOMER_FIELD_NUMBER: _ClassVar[int]
+    RESTORED_FIELD_NUMBER: _ClassVar[int]
+    REAPPLIED_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    customer: int
+    restored: _containers.RepeatedScalarFieldContainer[int]
+    reapplied: int
+    dropped: int
+    def __init__(self, customer: _Optional[int] = ..., restored: _Optional[_Iterable[int]] = ..., reapplied: _Optional[int] = ..., dropped: _Optional[int] = ...) -> None: ...
 
 class EraseProfileRequest(_message.Message):
     __slots__ = ("identifiers", "request")

@@ -45,6 +45,11 @@ class ProfileServiceStub:
                 request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProfileRequest.SerializeToString,
                 response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProfileResponse.FromString,
                 _registered_method=True)
+        self.GetProvenance = channel.unary_unary(
+                '/rapport.v1.ProfileService/GetProvenance',
+                request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProvenanceRequest.SerializeToString,
+                response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProvenanceResponse.FromString,
+                _registered_method=True)
         self.SetConsent = channel.unary_unary(
                 '/rapport.v1.ProfileService/SetConsent',
                 request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.SetConsentRequest.SerializeToString,
@@ -70,6 +75,16 @@ class ProfileServiceStub:
                 request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.EraseProfileRequest.SerializeToString,
                 response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.EraseProfileResponse.FromString,
                 _registered_method=True)
+        self.ListMerges = channel.unary_unary(
+                '/rapport.v1.ProfileService/ListMerges',
+                request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListMergesRequest.SerializeToString,
+                response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListMergesResponse.FromString,
+                _registered_method=True)
+        self.Unmerge = channel.unary_unary(
+                '/rapport.v1.ProfileService/Unmerge',
+                request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeRequest.SerializeToString,
+                response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeResponse.FromString,
+                _registered_method=True)
 
 
 class ProfileServiceServicer:
@@ -85,6 +100,14 @@ class ProfileServiceServicer:
 
     def GetProfile(self, request, context):
         """Shows what is known. NOT_FOUND when no identifier is known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProvenance(self, request, context):
+        """Shows where attributes come from: which source's value holds by which rule, and what the others say.
+        NOT_FOUND when no identifier is known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,8 +139,9 @@ class ProfileServiceServicer:
 
     def JoinIdentifiers(self, request, context):
         """Says that identifiers are one person, after a verified login. Customers that stood apart are merged: the
-        one of the most trusted identifier survives, history, consents and cases are united, the other
-        identifiers point to it from then on.
+        one of the most trusted identifier survives, history, consents, cases and what sources say are united, the
+        other identifiers point to it from then on. FAILED_PRECONDITION when they would have two identifiers of a
+        namespace that is declared single.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,6 +151,22 @@ class ProfileServiceServicer:
         """Removes all that is known of a customer: unknown to every decision that begins afterwards. The audit trail keeps
         that it happened and for which request. The bytes leave the store's files with the next compaction (rapport store
         compact). NOT_FOUND when no identifier is known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMerges(self, request, context):
+        """Shows the joins into a customer that can be undone. NOT_FOUND when no identifier is known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unmerge(self, request, context):
+        """Takes the newest join of a customer back: everybody is as before, and what came since is assigned anew by its
+        own identifiers. NOT_FOUND when there is none, FAILED_PRECONDITION when another join came after the one named
+        or 30 days have passed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,6 +184,11 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     servicer.GetProfile,
                     request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProfileRequest.FromString,
                     response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProfileResponse.SerializeToString,
+            ),
+            'GetProvenance': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProvenance,
+                    request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProvenanceRequest.FromString,
+                    response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetProvenanceResponse.SerializeToString,
             ),
             'SetConsent': grpc.unary_unary_rpc_method_handler(
                     servicer.SetConsent,
@@ -169,6 +214,16 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     servicer.EraseProfile,
                     request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.EraseProfileRequest.FromString,
                     response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.EraseProfileResponse.SerializeToString,
+            ),
+            'ListMerges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMerges,
+                    request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListMergesRequest.FromString,
+                    response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListMergesResponse.SerializeToString,
+            ),
+            'Unmerge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unmerge,
+                    request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeRequest.FromString,
+                    response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -226,6 +281,33 @@ class ProfileService:
             '/rapport.v1.ProfileService/GetProfile',
             protos_dot_rapport_dot_v1_dot_profile__pb2.GetProfileRequest.SerializeToString,
             protos_dot_rapport_dot_v1_dot_profile__pb2.GetProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProvenance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.ProfileService/GetProvenance',
+            protos_dot_rapport_dot_v1_dot_profile__pb2.GetProvenanceRequest.SerializeToString,
+            protos_dot_rapport_dot_v1_dot_profile__pb2.GetProvenanceResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -361,6 +443,60 @@ class ProfileService:
             '/rapport.v1.ProfileService/EraseProfile',
             protos_dot_rapport_dot_v1_dot_profile__pb2.EraseProfileRequest.SerializeToString,
             protos_dot_rapport_dot_v1_dot_profile__pb2.EraseProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMerges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.ProfileService/ListMerges',
+            protos_dot_rapport_dot_v1_dot_profile__pb2.ListMergesRequest.SerializeToString,
+            protos_dot_rapport_dot_v1_dot_profile__pb2.ListMergesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unmerge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.ProfileService/Unmerge',
+            protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeRequest.SerializeToString,
+            protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeResponse.FromString,
             options,
             channel_credentials,
             insecure,

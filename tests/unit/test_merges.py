@@ -1,0 +1,151 @@
+"""Joins taken back: by whom, until when, in what order, and that nothing is kept for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core import limits
+from core.decision import Identifier
+from core.errors import BadValue, NotFound, NotUndoable
+from core.hub import mutations
+from core.hub.environment import DATABASES
+from core.hub.mutations import Erase, Join, RecordedEvent, RecordEvents, Unmerge, Upsert
+from core.hub.store import Store
+from core.schema import EventType, Field, Namespace, Schema, ValueType
+
+SCHEMA = Schema(
+    attributes={"age": Field("age", ValueType.INT)}, events={"visit": EventType("visit")},
+    namespaces={"crm": Namespace("crm", trust=9), "cookie": Namespace("cookie")},
+)
+ANA, ONE, TWO = Identifier("crm", "ana"), Identifier("cookie", "one"), Identifier("cookie", "two")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "s") as opened:
+        opened.declare(SCHEMA)
+        for number, who in enumerate((ANA, ONE, TWO)):
+            opened.apply(Upsert(identifiers=(who,), attributes={"age": number}, at_us=number))
+        yield opened
+
+
+def dump(store: Store) -> list[tuple[bytes, bytes]]:
+    with store.environment.reader() as reader:
+        return [
+            pair for name in ("profiles", "contacts", "events", "origins", "identifiers") for pair in reader.items(name)
+        ]
+
+
+def undoing(store: Store, *who: Identifier, merge: int = 0, at_us: int = 50) -> mutations.UnmergeResult:
+    result: mutations.UnmergeResult = store.apply(Unmerge(identifiers=who, merge=merge, at_us=at_us))
+    return result
+
+
+def test_undoing_a_join_gives_back_the_same_bytes_and_once_only(store: Store) -> None:
+    before = dump(store)
+    joined = store.apply(Join(identifiers=(ANA, ONE), at_us=9))
+    assert store.customer([ONE]) == store.customer([ANA]) == 1
+    assert undoing(store, ONE) == mutations.UnmergeResult(1, (2,), 0, 0)
+    assert dump(store) == before
+    for merge in (0, joined.merge):
+        with pytest.raises(NotFound):
+            undoing(store, ANA, merge=merge)
+    assert dump(store) == before
+
+
+def test_the_newest_join_is_undone_first(store: Store) -> None:
+    before = dump(store)
+    first = store.apply(Join(identifiers=(ANA, ONE), at_us=9)).merge
+    second = store.apply(Join(identifiers=(ANA, TWO), at_us=10)).merge
+    found = store.merges([TWO])
+    assert found is not None
+    assert [(each.merge, each.absorbed, each.since) for each in found] == [(second, (3,), 0), (first, (2,), 0)]
+    with pytest.raises(NotUndoable, match=f"Undo {second} first"):
+        undoing(store, ONE, merge=first)
+    with pytest.raises(NotFound, match="Merge '999'"):
+        undoing(store, ONE, merge=999)
+    undoing(store, ANA)
+    undoing(store, ANA)
+    assert dump(store) == before
+    assert store.merges([ANA]) == ()
+
+
+def test_a_join_is_final_after_its_time(store: Store) -> None:
+    store.apply(Join(identifiers=(ANA, ONE), at_us=9))
+    with pytest.raises(NotUndoable, match="older than 30 days"):
+        undoing(store, ANA, at_us=10 + limits.UNDO_US)
+    # The next thing said of the customer then ends it, so that what is kept does not grow for ever.
+    store.apply(Upsert(identifiers=(ANA,), attributes={"age": 8}, at_us=10 + limits.UNDO_US))
+    with pytest.raises(NotFound):
+        undoing(store, ANA)
+    assert store.merges([ANA]) == ()
+
+
+@pytest.mark.parametrize("limit", ["MERGE_MESSAGES", "MERGE_BYTES"])
+def test_a_join_that_would_need_too_much_is_final(store: Store, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, limit, 3)
+    joined = store.apply(Join(identifiers=(ANA, ONE), at_us=9))
+    assert bool(joined.merge) == (limit == "MERGE_MESSAGES")
+    for number in range(4):
+        store.apply(RecordEvents(identifiers=(ONE,), events=(RecordedEvent(type="visit", key=f"{number}", at_us=20),)))
+    with pytest.raises(NotFound):
+        undoing(store, ANA)
+    assert store.merges([ANA]) == ()
+    assert store.customer([ONE]) == 1
+
+
+def test_a_refused_message_is_not_kept_and_a_kept_one_survives_a_restart(store: Store, tmp_path: Path) -> None:
+    store.apply(Join(identifiers=(ANA, ONE), at_us=9))
+    with pytest.raises(BadValue):
+        store.apply(Upsert(identifiers=(ONE,), attributes={"age": "x"}, at_us=10))
+    store.apply(Upsert(identifiers=(ONE,), attributes={"age": 7}, at_us=10))
+    store.close()
+    with Store.open(tmp_path / "s") as again:
+        assert undoing(again, ANA).reapplied == 1
+        ages = []
+        for who in (ANA, ONE):
+            profile = again.profile([who])
+            assert profile is not None
+            ages.append(profile.attributes["age"])
+        assert ages == [0, 7]
+
+
+@pytest.mark.parametrize("erased", [ANA, TWO], ids=["the survivor", "one whom a message claims"])
+def test_erasing_leaves_nothing_of_a_person_in_what_an_undo_would_need(tmp_path: Path, erased: Identifier) -> None:
+    """An erased customer could be read in the images of his joins and in the messages kept since, and an undo of the join
+    would have made him again: his own joins, those of whom he absorbed, and any whose messages name him become final."""
+    schema = Schema(
+        attributes={"note": Field("note", ValueType.STRING, sources=("billing", "web"))},
+        namespaces=SCHEMA.namespaces, events={"visit": EventType("visit", (Field("page", ValueType.STRING),))},
+    )
+    with Store.open(tmp_path / "s") as store:
+        store.declare(schema)
+        for who in (ANA, ONE, TWO):
+            store.apply(Upsert(identifiers=(who,), attributes={"note": f"text-of-{who.value}"}, source="web", at_us=1))
+        store.apply(Join(identifiers=(ANA, ONE), at_us=2))
+        event = RecordedEvent(type="visit", key="1", at_us=3, fields={"page": "text-of-ana-seen"})
+        store.apply(RecordEvents(identifiers=(ANA, TWO), events=(event,)))
+        if erased == ANA:
+            store.apply(Join(identifiers=(Identifier("crm", "older"), ANA), at_us=4))
+        texts = [f"text-of-{each.value}".encode() for each in ((ANA, ONE) if erased == ANA else (TWO,))]
+        for text in texts:
+            assert any(text in value for _, value in every_entry(store)), "nothing to remove: the test proves nothing"
+        store.apply(Erase(identifiers=(erased,), at_us=5))
+        for text in (*texts, *((b"ana", b"\xa3one") if erased == ANA else (b"two",))):
+            assert [key for key, value in every_entry(store) if text in key or text in value] == []
+        assert store.profile([erased]) is None
+        with pytest.raises(NotFound):
+            undoing(store, erased)
+        if erased == TWO:
+            assert store.merges([ANA]) == ()
+            with pytest.raises(NotFound):
+                undoing(store, ANA)
+        assert store.check().faults == ()
+
+
+def every_entry(store: Store) -> list[tuple[bytes, bytes]]:
+    with store.environment.reader() as reader:
+        return [pair for name in DATABASES for pair in reader.items(name)]
