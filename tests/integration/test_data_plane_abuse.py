@@ -209,7 +209,9 @@ def test_a_flood_of(server: FrontProcess, name: str) -> None:
     before = server.counters()
     withstands(server, name, flood(server, FLOODS[name]()))
     after = server.counters()
-    assert after["connections_abused"] + after["handshakes_failed"] > before["connections_abused"] + before["handshakes_failed"]
+    # Whoever says GOAWAY in a first piece smaller than a budget is let go as it asked, and what it sends on is dropped unread.
+    thrown_out = ("connections_abused", "handshakes_failed")
+    assert name == "GOAWAY" or sum(after[each] - before[each] for each in thrown_out) > 0
 
 
 @pytest.mark.parametrize("name", UNREAD)

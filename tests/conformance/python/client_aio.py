@@ -107,8 +107,9 @@ async def answers(decisions: grpc.aio.Channel, control: grpc.aio.Channel, who: s
     seen["too_large"] = {key: said[key] for key in ("code", "reason")}
 
     seen["deadline_met"] = (await failed(stub.Decide(ask(who), timeout=SECONDS)))["code"]
-    late = await failed(stub.Explain(d.ExplainRequest(request=wall(who)), timeout=0.00001))
-    seen["deadline_exceeded"] = late["code"]
+    # More at once than can be explained within the millisecond that the library makes of it: the first may be in time.
+    hasty = [failed(stub.Explain(d.ExplainRequest(request=wall(who)), timeout=0.00001)) for _ in range(IN_FLIGHT)]
+    seen["deadline_exceeded"] = max(str(said["code"]) for said in await asyncio.gather(*hasty) if said["code"] != "OK")
 
     flying = asyncio.Semaphore(IN_FLIGHT)
 

@@ -173,10 +173,11 @@ def answers(decisions: grpc.Channel, control: grpc.Channel, who: str) -> dict[st
     seen["too_large"] = {key: failed(lambda: stub.Decide(large, timeout=SECONDS))[key] for key in ("code", "reason")}
 
     seen["deadline_met"] = failed(lambda: stub.Decide(ask(who), timeout=SECONDS))["code"]
-    late = failed(lambda: stub.Explain(d.ExplainRequest(request=wall(who)), timeout=0.00001))
-    seen["deadline_exceeded"] = late["code"]
-
     with futures.ThreadPoolExecutor(IN_FLIGHT) as pool:
+        # More at once than can be explained within the millisecond that the library makes of it: the first may be in time.
+        hasty = d.ExplainRequest(request=wall(who))
+        late = pool.map(lambda _: failed(lambda: stub.Explain(hasty, timeout=0.00001))["code"], range(IN_FLIGHT))
+        seen["deadline_exceeded"] = max(str(code) for code in late if code != "OK")
         codes = pool.map(lambda _: failed(lambda: stub.Decide(ask(who), timeout=SECONDS))["code"], range(CALLS))
         seen["concurrent"] = dict(Counter(codes))
     seen["large"] = walled(stub.Decide(wall(who), timeout=SECONDS))
