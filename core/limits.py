@@ -75,6 +75,9 @@ KEPT_TABLES_BYTES: Final = 256 << 20
 
 # Address space reserved for the store: sparse, never resized online (py-lmdb #269, #475). 1 TiB of 128 TiB.
 MAP_BYTES: Final = 1 << 40
+# What the journal beside the store keeps, by age and by size.
+JOURNAL_SECONDS: Final = 7 * 86_400
+JOURNAL_BYTES: Final = 16 << 30
 # How long a join can be undone, how many later messages are kept for that, and how much of what was before: past any the
 # join is final.
 UNDO_US: Final = 30 * 86_400_000_000
