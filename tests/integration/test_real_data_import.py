@@ -122,48 +122,59 @@ def test_online_retail_events_equal_the_file(tmp_path: Path) -> None:
     table = pd.read_csv(path, dtype={"InvoiceNo": str, "StockCode": str}, parse_dates=["InvoiceDate"])
     with Store.open(tmp_path / "store") as store:
         report = import_file(store, "online_retail", "purchases", path, tmp_path / "rejects.csv")
-        assert (report.rows, report.rejected, report.skipped) == (541_909, 0, 135_080)
-        assert (report.applied, report.created, report.changed) == (406_829, 4_372, 406_829)
-        held = {profile.identifiers[0].value: profile.events for profile in profiles(store)}
+        assert (report.rows, report.rejected, report.skipped, report.contested) == (541_909, 0, 0, 0)
+        assert (report.applied, report.created, report.changed) == (541_909, 4_372 + 3_710, 541_909)
+        known = list(profiles(store))
+        held = {profile.identifiers[0].value: profile.events for profile in known}
+        # Nobody has two: the visitor made of an invoice stands only where no customer is named.
+        named = [each.namespace for profile in known for each in profile.identifiers]
+        assert (named.count("customer"), named.count("visit")) == (4_372, 3_710)
         before = stored(store)
         again = import_file(store, "online_retail", "purchases", path, tmp_path / "rejects.csv")
-        assert (again.created, again.changed, again.unchanged) == (0, 0, 406_829)
+        assert (again.created, again.changed, again.unchanged) == (0, 0, 541_909)
         assert stored(store) == before
 
-    # The file's totals, anonymous rows included, are the published ones; what follows leaves those rows out.
+    # The file's totals are the published ones, anonymous rows included.
     assert int(table.Quantity.sum()) == 5_176_450
     assert round(float((table.Quantity * table.UnitPrice).sum()), 3) == 9_747_747.934
-    known = table[table.CustomerID.notna()].copy()
-    known["customer"] = known.CustomerID.astype("int64").astype(str)
-    known["value"] = known.Quantity * known.UnitPrice
+    lines = table.copy()
+    anonymous = lines.CustomerID.isna()
+    assert int(anonymous.sum()) == 135_080
+    numbers = lines.CustomerID.fillna(0).astype("int64").astype(str)
+    lines["customer"] = numbers.where(~anonymous, "anon-" + lines.InvoiceNo)
+    lines["value"] = lines.Quantity * lines.UnitPrice
     # The shop's clocks are London's; pandas places them in UTC on its own.
-    utc = known.InvoiceDate.dt.tz_localize("Europe/London").dt.tz_convert("UTC")
-    known["at"] = utc.dt.as_unit("us").astype("int64")
+    utc = lines.InvoiceDate.dt.tz_localize("Europe/London").dt.tz_convert("UTC")
+    lines["at"] = utc.dt.as_unit("us").astype("int64")
     # To the nearest penny, halves away from zero.
-    sign = known.value.ge(0).map({True: 1, False: -1})
-    known["minor"] = (known.value.abs() * 100 + 0.5 + 1e-6).astype("int64") * sign
+    sign = lines.value.ge(0).map({True: 1, False: -1})
+    lines["minor"] = (lines.value.abs() * 100 + 0.5 + 1e-6).astype("int64") * sign
 
     events = [event for found in held.values() for event in found]
-    assert len(held) == 4_372
-    assert len(events) == len(known)
+    assert len(held) == 4_372 + 3_710
+    assert len(events) == len(lines)
     fields: list[dict[str, Any]] = [dict(event.fields) for event in events]
-    assert sum(each["quantity"] for each in fields) == int(known.Quantity.sum())
+    assert sum(each["quantity"] for each in fields) == int(lines.Quantity.sum())
     # fsum is exact, so equal products in another order have the same sum to the last bit.
-    assert math.fsum(each["quantity"] * each["unit_price"] for each in fields) == math.fsum(known.value)
-    assert sum(each["amount"].minor for each in fields) == int(known.minor.sum())
-    assert sum(each["cancelled"] for each in fields) == int(known.InvoiceNo.str.startswith("C").sum())
-    assert {each["country"] for each in fields} == set(known.Country)
+    assert math.fsum(each["quantity"] * each["unit_price"] for each in fields) == math.fsum(lines.value)
+    assert sum(each["amount"].minor for each in fields) == int(lines.minor.sum())
+    assert sum(each["cancelled"] for each in fields) == int(lines.InvoiceNo.str.startswith("C").sum())
+    assert {each["country"] for each in fields} == set(lines.Country)
 
-    grouped = known.groupby("customer")
+    grouped = lines.groupby("customer")
     recency, frequency = grouped["at"].max().to_dict(), grouped["InvoiceNo"].nunique().to_dict()
-    monetary, lines = grouped["minor"].sum().to_dict(), grouped.size().to_dict()
+    monetary, counts = grouped["minor"].sum().to_dict(), grouped.size().to_dict()
+    cancelled = lines[lines.InvoiceNo.str.startswith("C")].groupby("customer")["minor"].sum().to_dict()
+    assert all(value <= 0 for value in cancelled.values())
     assert held.keys() == recency.keys()
     for customer, found in held.items():
-        assert len(found) == lines[customer]
+        assert len(found) == counts[customer]
         assert max(event.at_us for event in found) == recency[customer]
         assert len({event.fields["invoice"] for event in found}) == frequency[customer]
-        paid = [event.fields["amount"] for event in found]
-        assert sum(amount.minor for amount in paid if isinstance(amount, Money)) == monetary[customer]
+        paid = [(event.fields["amount"], event.fields["cancelled"]) for event in found]
+        assert sum(amount.minor for amount, _ in paid if isinstance(amount, Money)) == monetary[customer]
+        taken_back = [amount.minor for amount, off in paid if off and isinstance(amount, Money)]
+        assert sum(taken_back) == cancelled.get(customer, 0)
 
 
 def test_a_bank_file_with_the_wrong_mapping_is_refused_by_its_columns(tmp_path: Path) -> None:
