@@ -39,9 +39,14 @@ def run(config: Config) -> None:
     _plaintext(config)
     _repository(config)
     with contextlib.ExitStack() as opened:
-        store = Store.open(config.store_path, map_bytes=config.store_map_bytes)
+        store = Store.open(config.store_path, **config.store_bounds)
         opened.callback(store.close)
         log.info("store open", path=config.store_path, customers=store.customer_count())
+        if store.journal_gap:
+            log.warning(
+                "the journal has a gap", problem=store.journal_gap,
+                hint="Take a backup now: a restore to a moment begins with it.",
+            )
 
         with paused():
             registry = _registry(config)

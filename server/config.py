@@ -103,6 +103,25 @@ class Config:
             high=1 << 46,
         ),
     )
+    store_journal_seconds: int = dataclasses.field(
+        default=limits.JOURNAL_SECONDS,
+        metadata=_row(
+            "store.journal_seconds",
+            "How long the journal beside the store is kept: so far back a backup can be brought to any moment after it.",
+            low=0,
+            high=10 * 365 * 86_400,
+        ),
+    )
+    store_journal_bytes: int = dataclasses.field(
+        default=limits.JOURNAL_BYTES,
+        metadata=_row(
+            "store.journal_bytes",
+            "What the journal may take, in bytes: the oldest of it goes first. 0: none is kept, and a backup restores to its own "
+            "moment only.",
+            low=0,
+            high=1 << 46,
+        ),
+    )
     programs_path: str = dataclasses.field(
         default="",
         metadata=_row(
@@ -319,6 +338,15 @@ class Config:
         """Every setting with its value in effect and where that came from, in declared order."""
         for field, row in rows():
             yield row, getattr(self, field.name), self.origins.get(row.key, "default")
+
+    @property
+    def store_bounds(self) -> dict[str, int]:
+        """What every opening of the store is given: how large it and its journal may grow."""
+        return {
+            "map_bytes": self.store_map_bytes,
+            "journal_seconds": self.store_journal_seconds,
+            "journal_bytes": self.store_journal_bytes,
+        }
 
     @property
     def shared(self) -> bool:

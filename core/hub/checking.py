@@ -4,7 +4,7 @@ Pages and checksums are walked first. Then each customer is read as a profile (s
 catalog), each of his identifiers must lead back to him, every list must have a record, and ids that were joined must
 end at a record, as must those whose joins can be undone. Where there are as many identifiers as records name, and all
 of those lead back, none is left over; only where the numbers differ is each looked at. All of it reads one snapshot,
-beside a running server.
+beside a running server. The files of the journal beside it must lead from one to the next and up to the store.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from core.errors import RapportError, StoreCorrupt
 from core.hub import catalog as catalogs
+from core.hub import journal
 from core.hub import customer_profile as profiles
 from core.hub import merges, mutations
 from core.hub.catalog import Catalog
@@ -27,6 +29,8 @@ from core.hub.erasing import JOINED
 FAULTS = 100
 TOLD_EVERY = 10_000
 _REPAIR = "Restore the store from a backup (rapport store restore); the damaged folder stays as it is."
+
+_BACKUP = "The store is whole. Take a backup now: a restore to a moment after it does not need what is damaged."
 
 Progress = Callable[[str, int], object]
 
@@ -72,6 +76,8 @@ class _Check:
         try:
             with self._environment.reader() as reader:
                 self._all(reader)
+            for path, problem in journal.faults(Path(self._environment.path, journal.FOLDER), self.applied):
+                self._add(f"The journal {path}", problem, _BACKUP)
         except StoreCorrupt as error:
             self._fault(error)
         except _Full:

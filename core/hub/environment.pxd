@@ -171,7 +171,7 @@ cdef enum ChangeKind:
     CHANGE_ERASE = 4  # no key; u32 customers, u32 keys, the customers' ids, then (u16 size, bytes) of each of their identifiers' keys
 
 cdef enum:
-    FRAME_MAGIC = 0x46504A52  # "RJPF"
+    FRAME_MAGIC = 0x464A5052  # "RJPF"
 
 cdef struct FrameHead:
     uint32_t checksum  # CRC-32C of everything behind it

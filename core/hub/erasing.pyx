@@ -114,9 +114,10 @@ def erase_from(Transaction txn not None, customers):
                 found = True
                 for key, _ in kept:
                     txn.delete(txn.environment.handles.meta, <const char*>key, len(key))
-    for customer in held:
-        key = JOINED + struct.pack(">Q", customer)
-        txn.delete(identifiers, <const char*>key, len(key))
+    for customer in sorted(held):
+        # Also those who, at this moment, are one with him and were parted from him before he was erased.
+        for key in [JOINED + struct.pack(">Q", customer), *_joined_into(txn, customer)]:
+            txn.delete(identifiers, <const char*>key, len(key))
         for name in BY_CUSTOMER:
             txn.delete(handle(&txn.environment.handles, name)[0], &customer, 8)
     return found

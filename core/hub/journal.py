@@ -117,7 +117,8 @@ def _segment(path: Path, data: bytes) -> Segment | None:
     return Segment(path, lineage, first, made_us, bool(flags & _BEGINS), tuple(listed), head_bytes)
 
 
-def _head(first: int, made_us: int, begins: bool, lineage: bytes) -> bytes:
+def head(first: int, made_us: int, begins: bool, lineage: bytes) -> bytes:
+    """The head of a file whose changes are those of this release's databases."""
     names = "\n".join(DATABASES).encode()
     head_bytes = -(-(_HEAD.size + len(names)) // 64) * 64
     rest = _HEAD.pack(_MAGIC, 0, head_bytes, first, made_us, _BEGINS if begins else 0, lineage, len(names)) + names
@@ -247,11 +248,11 @@ class Journal:
         """Make the file for the mutations from ``first`` on."""
         path = self.folder / f"{first:020}{SUFFIX}"
         made_us = time.time_ns() // 1000
-        head = _head(first, made_us, begins, self._lineage)
+        written = head(first, made_us, begins, self._lineage)
         part = path.with_name(path.name + ".part")
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            _write(descriptor, head, 0)
+            _write(descriptor, written, 0)
             os.fsync(descriptor)
             part.rename(path)
             sync_folder(self.folder)
@@ -261,9 +262,12 @@ class Journal:
                 part.unlink()
             raise
         if self._file >= 0:
+            # The zeros ahead are of no more use.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._end)
             os.close(self._file)
         self._file, self._path, self._made_us = descriptor, path, made_us
-        self._end = self._filled = len(head)
+        self._end = self._filled = len(written)
         self._frames = 0
 
     def append(self, txn: Transaction) -> None:

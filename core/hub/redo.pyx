@@ -190,7 +190,8 @@ def redo(Transaction txn not None, const uint8_t[::1] data not None, size_t at, 
             place = end
         if reached != after:
             put_number(txn, b"applied", reached)
-            put_number(txn, b"next_customer", next_customer)
+            if next_customer > 1:
+                put_number(txn, b"next_customer", next_customer)
     finally:
         buffer_free(&whole)
     return reached

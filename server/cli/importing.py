@@ -104,7 +104,7 @@ def load(
         if not dry_run or (folder / "data.mdb").exists():
             try:
                 opened = stack.enter_context(
-                    Store.open(folder, map_bytes=settings.store_map_bytes, read_only=dry_run)
+                    Store.open(folder, read_only=dry_run, **settings.store_bounds)
                 )
             except StoreUnavailable as error:
                 if not dry_run:

@@ -9,7 +9,7 @@ import dataclasses
 import json as json_text
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -104,45 +104,89 @@ def backup(
         )
 
 
+def _until(text: str) -> tuple[int | None, int | None]:
+    """(change, None) or (None, microseconds) of what --until was given."""
+    if not text:
+        return None, None
+    if text.isascii() and text.isdigit():
+        return int(text), None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither a change's number nor a time such as 2026-11-26T21:00:00Z", param_hint="--until") from None
+    if at.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} has no time zone: write {text}Z for UTC", param_hint="--until")
+    return None, (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
 @app.command()
 def restore(
     backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="The folder of one backup.")],
     into: Annotated[Path, typer.Option("--into", metavar="NEW", help="The new store's folder.")],
+    journal: Annotated[
+        Path | None,
+        typer.Option("--journal", metavar="DIR", help="The folder journal of the store that was saved: do again what came since."),
+    ] = None,
+    until: Annotated[
+        str, typer.Option("--until", metavar="TIME|NUMBER", help="With --journal: the last moment, or change, to do again.")
+    ] = "",
+    erasures: Annotated[
+        Path | None,
+        typer.Option("--erasures", metavar="STORE", help="A store whose erasures are applied again: the one this replaces."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make a store of a backup, in a folder that is not there yet; nothing is overwritten.
 
-    Erase again whom you erased after the backup was taken: rapport store audit lists the requests.
+    Whoever was erased after the backup was taken is taken out again, as far as --journal or --erasures tell; else erase
+    again: rapport store audit lists the requests.
     """
-    from core.hub import keeping
+    from core.hub import keeping, replaying
 
-    manifest = keeping.restore(str(backup), str(into))
+    until_seq, until_us = _until(until)
+    if until and journal is None:
+        raise typer.BadParameter("a backup alone leads to its own moment only: give --journal as well", param_hint="--until")
+    manifest, reached = keeping.restore(
+        str(backup), str(into), journal_folder=str(journal or ""), until_seq=until_seq, until_us=until_us,
+        erasures=str(erasures or ""), progress=lambda change: show.err.print(f"change {change:,}", markup=False),
+    )
     if json:
         import msgspec
 
-        _print_json({"store": str(into), **msgspec.to_builtins(manifest)})
-    else:
-        show.out.print(
-            f"{into}: as of {manifest.at}, change {manifest.seq}. Point store.path at it and start the server.", markup=False
-        )
+        _print_json({
+            "store": str(into), **msgspec.to_builtins(manifest), "reached": reached.seq, "reached_at": replaying.told(reached.at_us),
+            "erasures_again": reached.erasures, "note": reached.note,
+        })
+        return
+    moment = replaying.told(reached.at_us) if journal else manifest.at
+    show.out.print(f"{into}: as of {moment}, change {reached.seq}. Point store.path at it and start the server.", markup=False)
+    if reached.erasures:
+        show.out.print(f"{reached.erasures} erasures applied again", markup=False)
+    if reached.note:
+        show.err.print(f"Behind that: {reached.note}", markup=False)
+    if journal is None and erasures is None:
+        show.err.print("Who was erased since the backup is in it again: give --journal or --erasures, or erase again.")
 
 
 @app.command()
 def compact(store: Folder = None, config: File = None, json: Json = False) -> None:
-    """Rewrite the store so that nothing erased or overwritten is left in its files. The server must be stopped.
+    """Rewrite the store so that nothing erased is left in its files, nor in its journal. The server must be stopped.
 
     Needs room for a second copy until it is done.
     """
     from core.hub import keeping
 
     path = _path(store, config)
-    before, after = keeping.compact(
+    before, after, anew = keeping.compact(
         path, map_bytes=Config.load(config).store_map_bytes, progress=lambda count: _told("entries", count)
     )
     if json:
-        _print_json({"store": path, "bytes_before": before, "bytes": after})
+        _print_json({"store": path, "bytes_before": before, "bytes": after, "journal_anew": anew})
     else:
         show.out.print(f"{path}: {before:,} bytes before, {after:,} now", markup=False)
+        if anew:
+            show.err.print(f"The journal begins anew: {anew}. Take a backup now: a restore to a moment begins with it.", markup=False)
 
 
 @app.command()
