@@ -5,6 +5,8 @@ The library sees only calls of processes that it is loaded into, so the test its
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import shutil
 import subprocess
@@ -51,19 +53,27 @@ class FaultyDisk:
         return self.acks.read_text().splitlines() if self.acks.exists() else []
 
 
-def faulty_disk(base: Path) -> FaultyDisk:
-    """Compile the library below ``base`` and make a disk there; the test is skipped where nothing compiles C."""
+@functools.cache
+def _library() -> Path:
+    """Compile it, once a process; the test is skipped where nothing compiles C."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler (cc) to make a failing disk with")
-    base = base.resolve()
-    library = base / "faultdisk.so"
+    folder = Path(tempfile.mkdtemp(prefix="rapport-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    made = folder / "faultdisk.so"
     command = [compiler, "-shared", "-fPIC", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread"]
-    made = subprocess.run([*command, "-o", str(library), str(SOURCE)], capture_output=True, text=True, timeout=120, check=False)
-    assert made.returncode == 0, made.stderr
+    done = subprocess.run([*command, "-o", str(made), str(SOURCE)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+def faulty_disk(base: Path) -> FaultyDisk:
+    """A disk below ``base``, without faults yet."""
+    base = base.resolve()
     folder = base / "disk"
     folder.mkdir()
-    disk = FaultyDisk(library, folder, base / "acks", base / "rule", base / "trace")
+    disk = FaultyDisk(_library(), folder, base / "acks", base / "rule", base / "trace")
     disk.rule()
     return disk
 

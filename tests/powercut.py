@@ -1,8 +1,8 @@
 """What a disk may hold after its power went, made from the trace that tests/native/faultdisk.c keeps.
 
-The model is the strict one of the standard: a file's bytes are sure after its fsync, or at once where its descriptor is O_DSYNC; a name is
-sure after the fsync of its folder. Everything else may be there or not, page by page and name by name, in any
-combination. File systems promise more; a store that is right here is right on them.
+The model is the strict one of the standard: a file's bytes are sure after its fsync, or at once where its descriptor is
+O_DSYNC; a name is sure after the fsync of its folder. Everything else may be there or not, page by page and name by name, in
+any combination. File systems promise more; a store that is right here is right on them.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def cookie(number: int) -> tuple[Identifier, ...]:
 
 
 def visit(number: int, at: int, who: tuple[Identifier, ...]) -> RecordEvents:
-    return RecordEvents(identifiers=who, events=(RecordedEvent(type="visit", key=str(number), at_us=NOW + at, fields={"pages": number}),))
+    event = RecordedEvent(type="visit", key=str(number), at_us=NOW + at, fields={"pages": number})
+    return RecordEvents(identifiers=who, events=(event,))
 
 
 def first_changes() -> Iterator[Mutation]:
@@ -83,7 +85,8 @@ def first_changes() -> Iterator[Mutation]:
         yield Upsert(identifiers=crm(number), attributes={"n": number, "note": f"{number} " * 40 * number}, at_us=NOW + number)
     for number in range(4):
         yield visit(number, 100 + number, cookie(number))
-        shown = Outcome(identifiers=crm(number), offer="card", outcome="shown", channel="web", at_us=NOW + 200, instance=number + 1)
+        shown = Outcome(
+            identifiers=crm(number), offer="card", outcome="shown", channel="web", at_us=NOW + 200, instance=number + 1)
         yield RecordOutcomes(outcomes=(shown,))
     yield Upsert(identifiers=crm(1), attributes={"points": 3}, source="a", at_us=NOW + 300)
     yield Upsert(identifiers=cookie(1), attributes={"points": 4}, source="b", at_us=NOW + 301)
@@ -168,13 +171,13 @@ def reference(folder: Path, table: Path) -> dict[int, str]:
     states: dict[int, str] = {}
     submit = Store.submit
 
-    def alone(store: Store, mutation: Mutation) -> Any:
+    def alone(store: Store, mutation: Mutation) -> Future[Any]:
         future = submit(store, mutation)
         future.exception()
         states[store.applied] = _digest(store.environment)
         return future
 
-    Store.submit = alone  # type: ignore[method-assign]
+    Store.submit = alone  # type: ignore[method-assign, assignment]
     try:
         with Store.open(folder / "empty") as store:
             states[0] = _digest(store.environment)
@@ -225,14 +228,18 @@ def look(folder: Path, told: list[str], states: dict[int, str], scratch: Path) -
 
 
 def serve(table: Path, acks: Path) -> None:
-    """For each folder on the input, a life in it, in a child of its own: its exit status, negative for a signal, and its error."""
+    """For each folder on the input, a life in it, in a child of its own: its exit status, negative for a signal, its error."""
+
+    def acknowledge(told: str) -> None:
+        os.write(file, f"{told}\n".encode())
+
     for line in sys.stdin:
         told, tell = os.pipe()
         child = os.fork()
         if child == 0:
             file = os.open(acks, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
             try:
-                live(Path(line.rstrip("\n")), table, lambda told: os.write(file, f"{told}\n".encode()) and None)
+                live(Path(line.rstrip("\n")), table, acknowledge)
             except BaseException as error:
                 reason = getattr(error, "reason", "")
                 os.write(tell, f"{reason or type(error).__name__}: {error}".replace("\n", " ").encode()[:4000])

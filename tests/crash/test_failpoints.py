@@ -84,7 +84,7 @@ def counted(lives: Lives) -> int:
     low, high = 1, 4096
     while low < high:
         middle = (low + high) // 2
-        folder, ended, problem = lives.live("count", f"kill-before * {middle}")
+        folder, ended, _ = lives.live("count", f"kill-before * {middle}")
         shutil.rmtree(folder)
         if ended == 0:
             high = middle
@@ -95,7 +95,7 @@ def counted(lives: Lives) -> int:
 
 
 def test_a_life_without_faults_is_as_the_reference(lives: Lives) -> None:
-    folder, ended, problem = lives.live("whole", "")
+    folder, ended, _ = lives.live("whole", "")
     assert ended == 0
     told = lives.disk.acknowledged()
     assert told[-1] == "restored"
@@ -156,7 +156,7 @@ def test_where_any_call_fails_it_is_told_and_what_was_acknowledged_is_there(live
 def test_killed_between_a_commit_and_its_acknowledgement_the_change_is_there(lives: Lives) -> None:
     """The moment that no call on the disk marks: the write by which the child says that it is done."""
     for number in (1, 2, 7, 20):
-        folder, ended, problem = lives.live(f"ack-{number}", f"kill-before ack {number}")
+        folder, ended, _ = lives.live(f"ack-{number}", f"kill-before ack {number}")
         assert ended == -9
         told = lives.disk.acknowledged()
         assert len(told) == number - 1

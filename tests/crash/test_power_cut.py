@@ -1,4 +1,4 @@
-"""The power goes at any moment of a store's short life: what was acknowledged is on the disk, whatever the disk had not written yet.
+"""The power goes at any moment of a store's short life: what was acknowledged is there, whatever was not written yet.
 
 One life is recorded below the product (tests/native/faultdisk.c), then the disk is built as it may be after each call
 (tests/powercut.py), and the store in it is opened, checked and compared with what had been acknowledged by then. A seeded
