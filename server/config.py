@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
 from core import limits
 from core.errors import ConfigError, nearest
@@ -58,6 +58,14 @@ def _row(
     path: bool = False,
 ) -> dict[str, Row]:
     return {"row": Row(key, when, low, high, choices, path)}
+
+
+class StoreBounds(TypedDict):
+    """How large a store and its journal may grow: what `Store.open` is given."""
+
+    map_bytes: int
+    journal_seconds: int
+    journal_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,8 +348,8 @@ class Config:
             yield row, getattr(self, field.name), self.origins.get(row.key, "default")
 
     @property
-    def store_bounds(self) -> dict[str, int]:
-        """What every opening of the store is given: how large it and its journal may grow."""
+    def store_bounds(self) -> StoreBounds:
+        """What every opening of the store for writing is given."""
         return {
             "map_bytes": self.store_map_bytes,
             "journal_seconds": self.store_journal_seconds,

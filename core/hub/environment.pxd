@@ -168,7 +168,7 @@ cdef enum ChangeKind:
     CHANGE_PUT = 1  # the value
     CHANGE_DELETE = 2  # nothing
     CHANGE_PATCH = 3  # a PatchHead, the new beginning, the new middle: the value, told by the one before it
-    CHANGE_ERASE = 4  # no key; u32 customers, u32 keys, the customers' ids, then (u16 size, bytes) of each of their identifiers' keys
+    CHANGE_ERASE = 4  # no key; u32 customers, u32 keys, the customers' ids, (u16 size, bytes) of each of their identifiers' keys
 
 cdef enum:
     FRAME_MAGIC = 0x464A5052  # "RJPF"

@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import struct
 import time
@@ -48,7 +49,8 @@ RECOVERED_FRAMES: Final = 2
 LINEAGE: Final = b"lineage"
 
 _MAGIC: Final = b"RAPJRNL1"
-_HEAD: Final = struct.Struct("<8sIIQqI16sI")  # magic, checksum of the rest, bytes of the head, first, made_us, flags, lineage, names
+# Magic, CRC-32 of the rest, bytes of the head, first, made_us, flags, lineage, bytes of the names behind it.
+_HEAD: Final = struct.Struct("<8sIIQqI16sI")
 _HEAD_MOST: Final = 4096
 _BEGINS: Final = 1  # nothing before this file leads up to it
 
@@ -82,7 +84,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What a journal reaches: from change ``first`` on, made at ``from_us``, to ``last``, committed at ``until_us``, in ``bytes``."""
+    """What a journal reaches: from ``first``, made after ``from_us``, to ``last``, committed at ``until_us``; its bytes."""
 
     first: int
     from_us: int
@@ -202,7 +204,10 @@ class Journal:
         folder = Path(environment.path, FOLDER)
         journal = cls(folder, lineage, keep_seconds, keep_bytes)
         try:
-            folder.mkdir(mode=0o700, exist_ok=True)
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700)
+                # Without it a power cut may take the folder with every change in it.
+                sync_folder(folder.parent)
         except OSError as error:
             raise _failed(error, folder) from error
         end = recover(environment)
@@ -330,7 +335,7 @@ class Journal:
         sizes = {path: path.stat().st_size for path in listed}
         total = sum(sizes.values())
         removed = 0
-        for path, following in zip(listed, listed[1:], strict=False):
+        for path, following in itertools.pairwise(listed):
             # A file is as old as its newest change, which is not newer than the next file.
             after = _head_of(following)
             old = after is not None and now_us - after.made_us > self._keep_seconds * 1_000_000

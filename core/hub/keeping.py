@@ -80,6 +80,14 @@ def taken(store: str) -> list[Taken]:
     return [each for each in listed if Path(each.folder, MANIFEST).is_file()]
 
 
+def restorable(store: str) -> Taken | None:
+    """The oldest backup of a store that is still there and from which its journal leads on: so far back a moment can be had."""
+    found = journal.extent(Path(store, journal.FOLDER))
+    if found is None:
+        return None
+    return next((each for each in taken(store) if each.seq + 1 >= found.first), None)
+
+
 def backup(store: str, into: str, *, now_us: int, progress: Progress | None = None) -> tuple[Path, Backup]:
     """Copy the store folder ``store`` as of now into a new folder under ``into``, which is made where its parent exists.
 

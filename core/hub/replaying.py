@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from core.errors import RestoreRefused, StoreCorrupt
+from core.errors import RestoreRefused
 from core.hub import catalog as catalogs
 from core.hub import erasing, journal, merges, redo, saved
 from core.hub.environment import Environment
@@ -172,7 +172,6 @@ def blank(environment: Environment) -> str:
     with environment.reader() as reader:
         lineage = journal.lineage_of(reader)
         catalog = catalogs.loaded(reader.items("catalog"))
-    listed: list[tuple[Segment, bytes, list[Frame]]] = []
     pending: list[tuple[int, list[int], list[bytes]]] = []
     for path in journal.files(folder):
         segment, data, frames, whole = journal.read(path)

@@ -126,7 +126,7 @@ def restore(
     into: Annotated[Path, typer.Option("--into", metavar="NEW", help="The new store's folder.")],
     journal: Annotated[
         Path | None,
-        typer.Option("--journal", metavar="DIR", help="The folder journal of the store that was saved: do again what came since."),
+        typer.Option("--journal", metavar="DIR", help="The saved store's folder journal: do again what came since."),
     ] = None,
     until: Annotated[
         str, typer.Option("--until", metavar="TIME|NUMBER", help="With --journal: the last moment, or change, to do again.")
@@ -155,8 +155,8 @@ def restore(
         import msgspec
 
         _print_json({
-            "store": str(into), **msgspec.to_builtins(manifest), "reached": reached.seq, "reached_at": replaying.told(reached.at_us),
-            "erasures_again": reached.erasures, "note": reached.note,
+            "store": str(into), **msgspec.to_builtins(manifest), "reached": reached.seq,
+            "reached_at": replaying.told(reached.at_us), "erasures_again": reached.erasures, "note": reached.note,
         })
         return
     moment = replaying.told(reached.at_us) if journal else manifest.at
@@ -186,12 +186,17 @@ def compact(store: Folder = None, config: File = None, json: Json = False) -> No
     else:
         show.out.print(f"{path}: {before:,} bytes before, {after:,} now", markup=False)
         if anew:
-            show.err.print(f"The journal begins anew: {anew}. Take a backup now: a restore to a moment begins with it.", markup=False)
+            show.err.print(f"The journal begins anew: {anew}. Take a backup now: it begins with it.", markup=False)
 
 
 @app.command()
 def status(store: Folder = None, config: File = None, json: Json = False) -> None:
-    """How full a store is and who reads it; frees what killed readers held. Exits with 1 above 85 % of its map."""
+    """How full a store is, who reads it, and how far back it can be restored; frees what killed readers held.
+
+    Exits with 1 above 85 % of its map.
+    """
+    from core.hub import journal as journals
+    from core.hub import keeping
     from core.hub.environment import open_environment
 
     path = _path(store, config)
@@ -215,6 +220,14 @@ def status(store: Folder = None, config: File = None, json: Json = False) -> Non
         "free_pages": free, "customers": found["profiles_entries"], "readers": len(readers), "readers_cleared": cleared,
         "oldest_reader_behind": behind, "alarm": alarm,
     }
+    extent = journals.extent(Path(path, journals.FOLDER))
+    if extent is not None:
+        oldest = keeping.restorable(path)
+        document |= {
+            "journal_bytes": extent.bytes, "journal_first": extent.first, "journal_last": extent.last,
+            # Empty: no backup that is known and still there leads to any moment. Take one.
+            "restorable_from": oldest.at if oldest is not None else "",
+        }
     if json:
         _print_json(document)
     else:
