@@ -146,6 +146,22 @@ class Aggregate:
     window_us: int
 
 
+class CaseScope(enum.Enum):
+    """Whom or what a case is about."""
+
+    CUSTOMER = "customer"  # the customer: it speaks in all that names its kind
+    HOUSEHOLD = "household"  # everybody in the customer's household
+    PRODUCT = "product"  # one product of the customer's: it speaks in what names that product, or only the kind
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRule:
+    """What a kind of case declares. ``due_us`` after its opening a case should be closed; 0: no such time."""
+
+    scopes: tuple[CaseScope, ...] = tuple(CaseScope)
+    due_us: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Schema:
     """Everything a program's expressions may name, except offers.
@@ -160,6 +176,7 @@ class Schema:
     purposes: tuple[str, ...] = ()  # consent purposes
     outcomes: tuple[str, ...] = ()  # served, shown, clicked, accepted, rejected, converted and a program's own
     case_kinds: tuple[str, ...] = ()  # complaint, fault, dispute...
+    case_rules: Mapping[str, CaseRule] = field(default_factory=dict)  # of kinds that declare more than their name
 
 
 # Outcomes every installation has; a program may declare more.

@@ -1017,7 +1017,7 @@ def _open_case(Applier applier, mutation):
     cdef uint64_t key = hashed("case: key", mutation.key)
     check_time("at", mutation.at_us)
     customer, created = applier.opened(mutation.identifiers, mutation.at_us)
-    applier.answer(builder_add_case(&applier.builder, kind, key, mutation.at_us, INT64_MIN), customer)
+    applier.answer(builder_add_case(&applier.builder, kind, key, mutation.at_us, INT64_MIN, 0), customer)
     applier.finish_record(customer)
     return CustomerResult(customer, created)
 
@@ -1032,14 +1032,14 @@ def _close_case(Applier applier, mutation):
     data = applier.record(best) if best else None
     opened = None
     if data is not None:
-        for known_kind, known_key, at, _ in Record(data, f"Customer {best}'s record").cases:
+        for known_kind, known_key, at, _, _ in Record(data, f"Customer {best}'s record").cases:
             if known_kind == kind and known_key == key:
                 opened = at
     if opened is None:
         raise NotFound("case", mutation.key, f"The customer has no case of kind '{mutation.kind}' with this key.")
     customer, created = applier.opened(mutation.identifiers, mutation.at_us)
     applier.answer(
-        builder_add_case(&applier.builder, kind, key, opened, max(opened, mutation.at_us)), customer)
+        builder_add_case(&applier.builder, kind, key, opened, max(opened, mutation.at_us), 0), customer)
     applier.finish_record(customer)
     return CustomerResult(customer, created)
 
