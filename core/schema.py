@@ -15,6 +15,8 @@ from types import MappingProxyType
 
 import msgspec
 
+from core import limits
+
 
 class Money(msgspec.Struct, frozen=True, gc=False):
     """An amount in integer minor units (cents) of an ISO 4217 currency."""
@@ -181,3 +183,13 @@ class Schema:
 
 # Outcomes every installation has; a program may declare more.
 STANDARD_OUTCOMES = ("served", "shown", "clicked", "accepted", "rejected", "converted")
+
+
+def wrong_product(product: str) -> tuple[str, str] | None:
+    """What is wrong with the name of a product that cases are about, and what to do; None when it is right."""
+    if not product:
+        return "The product's name is empty.", "Leave the brackets out to ask for a case about anything."
+    if len(product) > limits.NAME_LENGTH or not product.isprintable() or "'" in product or "\\" in product:
+        return (f"'{product[:32]}' cannot be a product's name.",
+                f"It has at most {limits.NAME_LENGTH} characters that can be printed, without quotes and backslashes.")
+    return None

@@ -22,7 +22,7 @@ from core.errors import Problem, ProgramError, Where, nearest
 from core.expressions.expression import Call, Expression, Input, InputKind, Kind, Literal, Node, Read, Type
 from core.expressions.fold import INT_LEAST, INT_MOST, AlwaysFails, constant, duration_us, fold, timestamp_us
 from core.expressions.parse import Syntax, parse
-from core.schema import Aggregate, AggregateFunction, EventType, Field, Schema, ValueType
+from core.schema import Aggregate, AggregateFunction, EventType, Field, Schema, ValueType, wrong_product
 
 BOOL: Final = Type(Kind.BOOL)
 INT: Final = Type(Kind.INT)
@@ -197,16 +197,6 @@ def check_segments(
     for name in texts:
         visit(name)
     return {name: done[name] for name in texts if name in done}, problems
-
-
-def wrong_product(product: str) -> tuple[str, str] | None:
-    """What is wrong with a product's name in a program, and what to do; None when it is right."""
-    if not product:
-        return "The product's name is empty.", "Leave the brackets out to ask for a case about anything."
-    if len(product) > limits.NAME_LENGTH or not product.isprintable() or "'" in product or "\\" in product:
-        return (f"'{product[:32]}' cannot be a product's name.",
-                f"It has at most {limits.NAME_LENGTH} characters that can be printed, without quotes and backslashes.")
-    return None
 
 
 class _Refused(Exception):

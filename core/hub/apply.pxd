@@ -3,6 +3,8 @@
 Used by the committer's thread alone. A handler reads through the applier (which knows what was written before), makes
 all its changes in memory, and returns; then they are written. A handler that raises has therefore changed nothing.
 Bulk handlers may instead write to `transaction` themselves, after `direct`.
+
+Handlers live in files of one noun each, which bind them by `register` (core/hub/handlers.py names the files).
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
@@ -11,6 +13,10 @@ from core.hub.buffer cimport Buffer
 from core.hub.environment cimport Environment, Transaction
 from core.hub.events cimport Packer
 from core.hub.record cimport RecordBuilder, RecordLayout
+
+
+# Key under which a joined customer's id leads to the survivor.
+cdef bytes joined_key(uint64_t customer)
 
 
 cdef class Applier:
@@ -29,13 +35,14 @@ cdef class Applier:
     cdef dict contacts  # customer -> contact list, None deletes
     cdef dict events  # customer -> event list, None deletes
     cdef dict origins  # customer -> what sources say of him, None deletes
+    cdef dict cases  # customer -> details of his cases, None deletes
     cdef dict identifiers  # key -> customer
     cdef dict programs  # key -> bytes
     cdef dict metas  # key -> bytes, None deletes: what `core.hub.merges` keeps
     cdef readonly dict undoable  # survivor -> `merges.Stack`, in the transaction
     cdef dict changed_stacks  # what `undoable` held before the mutation at hand, None for nothing
     cdef dict uncommitted_stacks  # the same before the transaction
-    cdef dict touched  # customers whom the mutation at hand concerns -> positions of his outcomes, or None
+    cdef dict touched  # customers whom the mutation at hand concerns -> positions of what concerns him in it, None: all
     cdef uint64_t first_new  # customers from this id on were made by the mutation at hand
     cdef dict setters  # attribute name -> (offset, kind, entry, codes, path), of `catalog`
     cdef dict event_kinds  # event type name -> (number, ((field, letter, labels), ...)), of `catalog`
@@ -59,6 +66,7 @@ cdef class Applier:
     # Deletes what is kept for a survivor: his joins are final.
     cdef int finalise(self, uint64_t customer) except -1
     cdef bytes origin_list(self, uint64_t customer)
+    cdef bytes case_list(self, uint64_t customer)
     # Into `sourced`, {customer: origins} of what changed: `given` holds (setter, checked value) of one source at one time.
     # Values that take effect are set in the builder, which must hold the customer.
     cdef int settle(self, uint64_t customer, str source, int64_t at, list given, dict sourced) except -1

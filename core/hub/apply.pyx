@@ -6,55 +6,33 @@ full, disk error) spoils the transaction; the committer then undoes it and appli
 
 Namespace number 0 is the store's own: its keys are ids of customers who were joined into another.
 """
-
-from libc.math cimport isfinite
-from libc.stdint cimport INT64_MIN, uint32_t
+from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
 import struct
 
 import msgspec
 
-from core.hub.buffer cimport buffer_append, buffer_free, buffer_reserve
-from core.hub.contacts cimport (
-    CONTACT_BYTES, MERGED_COUNTED, MERGED_DUPLICATE, MERGED_PAST, ContactEntry, ContactList, contacts_merge, contacts_open,
-)
+from core.hub.buffer cimport buffer_free
 from core.hub.lmdb cimport MDB_APPEND, MDB_NOTFOUND
 from core.hub.record cimport (
-    VALUE_BOOL, VALUE_DOUBLE, VALUE_ENUM, VALUE_INT, VALUE_MONEY, VALUE_SET, VALUE_TIMESTAMP,
-    RecordView, builder_add_case, builder_add_identifier, builder_begin, builder_fill_from, builder_finish,
-    builder_free, builder_set_consent, builder_touch, damaged, rapport_siphash, record_open, refused, set_value,
+    builder_add_identifier, builder_begin, builder_finish, builder_free, builder_touch, refused, set_value,
 )
 
 from core import limits
-from core.errors import (
-    BadValue, EngineFault, IdentityConflict, NotFound, NotUndoable, RapportError, SourceNotAllowed, TooLarge, UnknownName,
-)
+from core.errors import BadValue, EngineFault, SourceNotAllowed, TooLarge, UnknownName
 from core.hub import catalog as catalogs
 from core.hub import merges, mutations, sources
 from core.hub.catalog import name_of
 from core.hub.identifiers import normalised
-from core.hub.mutations import (
-    ActivateProgram, CloseCase, CustomerResult, DeclareSchema, EventsResult, Join, JoinResult, OpenCase, OutcomeStatus,
-    RecordEvents, RecordOutcomes, SaveProgram, SetConsent, Unmerge, UnmergeResult, Upsert,
-)
+from core.hub.mutations import Join, RecordOutcomes, Upsert
 from core.hub.record import KINDS, Record
-from core.hub.saved import ACTIVE, ActiveProgram, SavedProgram, image_key, program_key, sources_key
-from core.schema import Money, ValueType
+from core.hub.values import LETTERS
 
-
-LETTERS = {
-    ValueType.BOOL: "b", ValueType.INT: "i", ValueType.DOUBLE: "f", ValueType.MONEY: "i", ValueType.TIMESTAMP: "i",
-    ValueType.ENUM: "t", ValueType.STRING: "t",
-}
 
 _handlers = {}
 # How an import's rows, whose own handler writes beside the tables of changes, are applied again inside an undo.
 _again = {}
-
-_STATUSES = {
-    MERGED_COUNTED: OutcomeStatus.APPLIED, MERGED_DUPLICATE: OutcomeStatus.DUPLICATE, MERGED_PAST: OutcomeStatus.TOO_OLD,
-}
 
 
 def register(mutation_type, function, again=None) -> None:
@@ -71,95 +49,13 @@ def register(mutation_type, function, again=None) -> None:
     _handlers[mutation_type] = function
 
 
-def checked(str path, int kind, value, entry, codes):
-    """The value as the record holds it; BadValue, naming `path`, when it is not one of the attribute's.
-
-    `codes` maps an enum's labels to what is stored for them.
-    """
-    if value is None:
-        return None
-    if kind == VALUE_BOOL:
-        if isinstance(value, bool):
-            return value
-        raise BadValue(path, f"{value!r} is not true or false")
-    if kind == VALUE_INT:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise BadValue(path, f"{value!r} is not an integer")
-        if -0x8000_0000_0000_0000 < value <= 0x7FFF_FFFF_FFFF_FFFF:
-            return value
-        raise BadValue(path, f"{value} is outside 64 bits")
-    if kind == VALUE_TIMESTAMP:
-        check_time(path, value)
-        return value
-    if kind == VALUE_DOUBLE:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            try:
-                real = float(value)
-            except OverflowError:
-                real = float("inf")
-            if isfinite(real):
-                return real
-            raise BadValue(path, f"{value!r} is not a finite number", "Leave it out when it is not known.")
-        raise BadValue(path, f"{value!r} is not a number")
-    if kind == VALUE_MONEY:
-        if not isinstance(value, Money):
-            raise BadValue(path, f"{value!r} is not an amount of money", f"Give minor units in {entry.currency}.")
-        if not value.currency:
-            raise BadValue(path, "it has no currency", f"It is declared in {entry.currency}.")
-        if value.currency != entry.currency:
-            raise BadValue(path, f"its currency is {value.currency}; the attribute's is {entry.currency}",
-                           "Convert it first, or declare another attribute.")
-        if -0x8000_0000_0000_0000 < value.minor <= 0x7FFF_FFFF_FFFF_FFFF:
-            return value.minor
-        raise BadValue(path, f"{value.minor} minor units are outside 64 bits")
-    if kind == VALUE_SET:
-        if not isinstance(value, (frozenset, set)):
-            raise BadValue(path, f"{value!r} is not a set of texts")
-        for member in value:
-            text_bytes(path, member)
-        return value
-    if kind == VALUE_ENUM:
-        if not isinstance(value, str):
-            raise BadValue(path, f"{value!r} is not a label")
-        code = codes.get(value)
-        if code is None:
-            raise UnknownName("label", value, codes, path, path)
-        return code
-    text_bytes(path, value)
-    return value
-
-
-cdef bytes text_bytes(str path, value):
-    if not isinstance(value, str):
-        raise BadValue(path, f"{value!r} is not a text")
-    try:
-        raw = value.encode()
-    except UnicodeEncodeError:
-        raise BadValue(path, "it holds half of a surrogate pair", "Send it as UTF-8.") from None
-    if len(raw) > limits.STRING_BYTES:
-        raise TooLarge(f"{path}: bytes", len(raw), limits.STRING_BYTES, field=path)
-    return raw
-
-
-cdef uint64_t hashed(str what, str key) except? 0:
-    """The stored form of an idempotency key."""
-    cdef bytes raw = text_bytes(what, key)
-    cdef const char* start = raw
-    if not raw:
-        raise BadValue(what, "it is empty", "Give a key, so that sending it again counts once.")
-    return rapport_siphash(<const uint8_t*>start, len(raw))
-
-
-cdef int check_time(str what, at_us) except -1:
-    """Times far outside history are mistakes of unit, and would make windows overflow."""
-    if not isinstance(at_us, int) or isinstance(at_us, bool) or not -62_135_596_800_000_000 <= at_us <= 253_402_300_799_999_999:
-        raise BadValue(what, f"{at_us!r} is not a time between the years 1 and 9999",
-                       "Give microseconds since 1970-01-01T00:00:00Z.")
-    return 0
+def apply_inside(applier, mutation):
+    """Apply a mutation inside the handler of another, whose changes its own join."""
+    again = _again.get(type(mutation), _handlers.get(type(mutation)))
+    return again(applier, mutation)
 
 
 cdef bytes joined_key(uint64_t customer):
-    """Key under which a joined customer's id leads to the survivor."""
     return b"\x00\x00" + struct.pack(">Q", customer)
 
 
@@ -177,6 +73,7 @@ cdef class Applier:
         self.contacts = {}
         self.events = {}
         self.origins = {}
+        self.cases = {}
         self.identifiers = {}
         self.programs = {}
         self.metas = {}
@@ -264,6 +161,7 @@ cdef class Applier:
             self.contacts.clear()
             self.events.clear()
             self.origins.clear()
+            self.cases.clear()
             self.identifiers.clear()
             self.programs.clear()
             self.metas.clear()
@@ -340,6 +238,12 @@ cdef class Applier:
             else:
                 data = value
                 txn.put(self.environment.handles.origins, &customer, 8, <const char*>data, len(data), 0)
+        for customer, value in self.cases.items():
+            if value is None:
+                txn.delete(self.environment.handles.cases, &customer, 8)
+            else:
+                data = value
+                txn.put(self.environment.handles.cases, &customer, 8, <const char*>data, len(data), 0)
         for key, customer in self.identifiers.items():
             if customer == 0:
                 txn.delete(self.environment.handles.identifiers, <const char*>key, len(key))
@@ -385,7 +289,7 @@ cdef class Applier:
                     # Applied again it would join them again. What it did was to add identifiers.
                     message = Upsert(identifiers=mutation.identifiers, at_us=mutation.at_us)
                 elif places is not None:
-                    message = RecordOutcomes(outcomes=tuple([mutation.outcomes[place] for place in places]))
+                    message = mutation.part(places)
                 self.remember_one(customer, message)
         self.touched.clear()
         return 0
@@ -432,7 +336,7 @@ cdef class Applier:
         """A customer as he is."""
         return merges.Image(
             customer, self.record(customer), self.contact_list(customer), self.event_list(customer),
-            self.origin_list(customer))
+            self.origin_list(customer), self.case_list(customer))
 
     # --- what handlers read
 
@@ -488,6 +392,16 @@ cdef class Applier:
         if customer in self.origins:
             return self.origins[customer]
         if self.transaction.get(self.environment.handles.origins, &customer, 8, &data, &size) == MDB_NOTFOUND:
+            return None
+        return data[:size]
+
+    cdef bytes case_list(self, uint64_t customer):
+        """What is known of a customer's cases beside the record, or None."""
+        cdef const uint8_t* data
+        cdef size_t size
+        if customer in self.cases:
+            return self.cases[customer]
+        if self.transaction.get(self.environment.handles.cases, &customer, 8, &data, &size) == MDB_NOTFOUND:
             return None
         return data[:size]
 
@@ -636,462 +550,3 @@ cdef class Applier:
         self.touched.setdefault(customer, None)
         builder_touch(&self.builder, at_us)
         return customer, not best
-
-
-# --- one handler a mutation ----------------------------------------------------------------------------------
-
-
-def _declare_schema(Applier applier, mutation):
-    grown = applier.catalog.declared(mutation.schema, mutation.offers, mutation.channels)
-    if grown is not applier.catalog:
-        applier.set_catalog(grown)
-    return grown
-
-
-cdef int source_number(Applier applier, str source) except -1:
-    """The source's number, given now when it is new; 0 without one."""
-    grown = applier.catalog.with_source(source)
-    if grown is not applier.catalog:
-        applier.set_catalog(grown)
-    return grown.sources[source] if source else 0
-
-
-def _upsert(Applier applier, mutation):
-    cdef uint64_t customer
-    cdef uint32_t offset
-    cdef int kind
-    check_time("at", mutation.at_us)
-    # The source is not numbered here: declared ones are, and numbers given to whatever callers send would run out.
-    customer, created = applier.opened(mutation.identifiers, mutation.at_us)
-    sourced = []
-    for name, value in mutation.attributes.items():
-        setter = applier.setters.get(name)
-        if setter is None:
-            raise UnknownName("attribute", name, applier.setters, field=f"attributes['{name}']")
-        offset, kind, entry, codes, path = setter
-        value = checked(path, kind, value, entry, codes)
-        if entry.sources:
-            sourced.append((setter, value))
-            continue
-        applier.answer(set_value(&applier.builder, offset, kind, value), customer)
-    if sourced:
-        applier.settle(customer, mutation.source, mutation.at_us, sourced, applier.origins)
-    applier.finish_record(customer)
-    return CustomerResult(customer, created)
-
-
-cdef int _pack_event(Applier applier, event) except -1:
-    """Adds an event to the packer; errors name its parts."""
-    check_time("at", event.at_us)
-    described = applier.event_kinds.get(event.type)
-    if described is None:
-        raise UnknownName("event type", event.type, applier.event_kinds, field="type")
-    number, fields = described
-    given = event.fields
-    cells = []
-    used = 0
-    for field, letter, kind, path, codes in fields:
-        value = given.get(field.name)
-        if value is not None or field.name in given:
-            used += 1
-        cells.append((letter, checked(path, kind, value, field, codes)))
-    if used != len(given):
-        known = [row[0].name for row in fields]
-        name = next(name for name in given if name not in known)
-        raise UnknownName("field", name, known, f"event '{event.type}'", f"fields['{name}']")
-    applier.packer.pack(number, event.at_us, hashed("key", event.key), cells)
-    return 0
-
-
-def _record_events(Applier applier, mutation):
-    cdef uint64_t customer
-    if not mutation.events:
-        raise BadValue("events", "there is none")
-    if len(mutation.events) > limits.EVENTS_PER_CUSTOMER:
-        raise TooLarge("events", len(mutation.events), limits.EVENTS_PER_CUSTOMER)
-    applier.packer.clear()
-    for place, event in enumerate(mutation.events):
-        try:
-            _pack_event(applier, event)
-        except (UnknownName, BadValue, TooLarge) as error:
-            raise error.under(f"events[{place}]") from None
-    customer, created = applier.opened(mutation.identifiers, INT64_MIN, True)
-    stored = applier.event_list(customer)
-    merged, counted = applier.packer.merge(stored, f"Customer {customer}'s event list")
-    if merged != stored:
-        applier.events[customer] = merged
-    for event, became in zip(mutation.events, counted, strict=True):
-        if became != MERGED_PAST:
-            builder_touch(&applier.builder, event.at_us)
-    applier.finish_record(customer)
-    return EventsResult(
-        customer, created, tuple([became == MERGED_COUNTED for became in counted]), counted.count(MERGED_PAST))
-
-
-def _record_outcomes(Applier applier, mutation):
-    """Contacts are merged a customer at a time, since a batch is mostly one customer's page."""
-    cdef uint64_t customer
-    cdef ContactEntry entry
-    cdef bytes raw, stored
-    cdef const uint8_t* start
-    cdef size_t size
-    cdef int code
-    cdef uint32_t count
-    cdef object dedup
-    statuses = [OutcomeStatus.UNKNOWN_CUSTOMER] * len(mutation.outcomes)
-    by_customer = {}
-    for position, outcome in enumerate(mutation.outcomes):
-        check_time(f"outcome {outcome.outcome}: at", outcome.at_us)
-        offer = applier.catalog.offer(outcome.offer)
-        kind = applier.catalog.outcome(outcome.outcome)
-        channel = applier.catalog.channel(outcome.channel) if outcome.channel else 0
-        if not outcome.instance and not outcome.key:
-            raise BadValue(f"outcome {outcome.outcome}: key", "there is neither an instance nor a key",
-                           "Send the token, or a key, so that sending it again counts once.")
-        if outcome.customer:
-            customer = applier.survivor(outcome.customer)
-            if not customer:
-                continue
-        elif outcome.identifiers:
-            customer, _ = applier.opened(outcome.identifiers, outcome.at_us, True)
-            applier.finish_record(customer)
-        else:
-            continue
-        raw = struct.pack("<QH", outcome.instance, kind) + text_bytes("outcome: key", outcome.key)
-        dedup = rapport_siphash(<const uint8_t*><const char*>raw, len(raw))
-        if applier.touched.get(customer) is None:
-            applier.touched[customer] = []
-        applier.touched[customer].append(position)
-        by_customer.setdefault(customer, []).append(
-            (position, outcome.at_us, dedup, outcome.instance, outcome.value_minor, offer, kind, channel))
-    for customer, rows in by_customer.items():
-        applier.entries.size = 0
-        count = <uint32_t>len(rows)
-        for _, at, dedup, instance, value, offer, kind, channel in rows:
-            entry.at = at
-            entry.dedup = dedup
-            entry.instance = instance
-            entry.value = value
-            entry.offer = offer
-            entry.outcome = kind
-            entry.channel = channel
-            if buffer_append(&applier.entries, &entry, CONTACT_BYTES):
-                raise MemoryError
-        applier.flags.size = 0
-        if buffer_reserve(&applier.flags, count):
-            raise MemoryError
-        stored = applier.contact_list(customer)
-        start = NULL
-        size = 0
-        if stored is not None:
-            start = <const uint8_t*><const char*>stored
-            size = len(stored)
-        code = contacts_merge(
-            start, size, <ContactEntry*>applier.entries.data, count, applier.flags.data, &applier.merged)
-        if code < 0:
-            raise MemoryError
-        if code:
-            raise damaged(code, f"Customer {customer}'s contact history")
-        merged = applier.merged.data[:applier.merged.size]
-        if merged != stored:
-            applier.contacts[customer] = merged
-        became = [_STATUSES[applier.flags.data[<size_t>index]] for index in range(len(rows))]
-        past = {row[2] for row, status in zip(rows, became, strict=True) if status is OutcomeStatus.TOO_OLD}
-        for row, status in zip(rows, became, strict=True):
-            # A repeat of one that was not kept repeats nothing that counts.
-            statuses[row[0]] = OutcomeStatus.TOO_OLD if row[2] in past else status
-    return tuple(statuses)
-
-
-def _join(Applier applier, mutation):
-    cdef uint64_t customer, other
-    cdef RecordView view
-    cdef bytes data, stored
-    cdef uint32_t at
-    cdef uint16_t namespace, length
-    cdef int code
-    check_time("at", mutation.at_us)
-    best, found = applier.resolve(mutation.identifiers)
-    customer = best if best else applier.new_customer()
-    applier.begin_record(customer)
-    check_single(applier, found)
-    merged = []
-    images = [applier.image(customer)] if best else []
-    said = sources.decode(applier.origin_list(customer), customer)
-    # Better trusted customers fill first; equally trusted ones in the order given.
-    for _, _, _, _, owner in sorted(found, key=lambda row: -row[0]):
-        if not owner or owner == customer or owner in merged:
-            continue
-        merged.append(owner)
-        other = owner
-        data = applier.record(other)
-        if data is None:
-            raise damaged(1, f"Customer {other}, to whom an identifier leads, has no record, so the store")
-        code = record_open(<const uint8_t*><const char*>data, len(data), &view)
-        if code:
-            raise damaged(code, f"Customer {other}'s record")
-        images.append(applier.image(other))
-        applier.answer(builder_fill_from(&applier.builder, &view), customer)
-        at = 0
-        for _ in range(view.identifier_count):
-            memcpy(&namespace, view.identifiers + at, 2)
-            memcpy(&length, view.identifiers + at + 2, 2)
-            key = struct.pack(">H", namespace) + view.identifiers[at + 4:at + 4 + length]
-            applier.identifiers[key] = customer
-            at += 4 + <uint32_t>length
-        applier.identifiers[joined_key(other)] = customer
-        sources.unite(said, sources.decode(applier.origin_list(other), other))
-        if applier.origin_list(other) is not None:
-            applier.origins[other] = None
-        unite_contacts(applier, customer, other)
-        data = applier.event_list(other)
-        if data is not None:
-            stored = applier.event_list(customer)
-            applier.events[customer] = (
-                data if stored is None else applier.packer.unite(stored, data, f"Customer {customer}'s event list"))
-            applier.events[other] = None
-        applier.records[other] = None
-    if merged and said:
-        for _, kind, entry, _, _ in applier.setters.values():
-            if entry.sources and entry.number in said:
-                applier.answer(
-                    set_value(&applier.builder, entry.offset, kind, sources.effective(entry, said[entry.number])), customer)
-        applier.origins[customer] = sources.encode(said)
-    applier.adopt(customer, found)
-    builder_touch(&applier.builder, mutation.at_us)
-    applier.finish_record(customer)
-    if not merged:
-        applier.touched[customer] = None
-        return JoinResult(customer, ())
-    before = msgspec.msgpack.encode(merges.Before(mutation.at_us, tuple(images)))
-    if len(before) > limits.MERGE_BYTES:
-        # Nor can what lies under it be undone without it.
-        applier.finalise(customer)
-        return JoinResult(customer, tuple(merged))
-    merge = applier.applied + 1
-    stack = applier.undoable.get(customer, merges.Stack(()))
-    applier.metas[merges.key(customer, merge, 0)] = before
-    applier.set_stack(customer, merges.Stack((*stack.joins, (merge, mutation.at_us))))
-    return JoinResult(customer, tuple(merged), merge)
-
-
-def _unmerge(Applier applier, mutation):
-    cdef uint64_t customer
-    check_time("at", mutation.at_us)
-    best, _ = applier.resolve(mutation.identifiers)
-    customer = best
-    stack = applier.undoable.get(customer)
-    if stack is None:
-        raise NotFound("merge", str(mutation.merge or "newest"), "Nothing that was joined into this customer can be undone.")
-    newest, at_us = stack.joins[len(stack.joins) - 1]
-    merge = mutation.merge or newest
-    if merge not in [each for each, _ in stack.joins]:
-        raise NotFound("merge", str(merge), "List those that can be undone: rapport profile merges.")
-    if merge != newest:
-        raise NotUndoable(merge, f"merge {newest} came after it", f"Undo {newest} first.")
-    if mutation.at_us - at_us > limits.UNDO_US:
-        raise NotUndoable(merge, f"it is older than {limits.UNDO_US // 86_400_000_000} days")
-    before = msgspec.msgpack.decode(applier.kept(merges.key(customer, merge, 0)), type=merges.Before)
-    messages = [
-        mutations.decode(applier.kept(merges.key(customer, merge, number))) for number in range(1, stack.messages + 1)
-    ]
-    applier.forget(customer, merge)
-    below = stack.joins[:len(stack.joins) - 1] if len(stack.joins) > 1 else None
-    if below is None:
-        applier.set_stack(customer, None)
-    else:
-        number = 0
-        while applier.kept(merges.key(customer, below[len(below) - 1][0], number + 1)) is not None:
-            number += 1
-        applier.set_stack(customer, merges.Stack(below, number))
-    for number, value in Record(applier.record(customer), f"Customer {customer}'s record").identifiers:
-        applier.identifiers[struct.pack(">H", number) + value] = 0
-    restored = []
-    for image in before.images:
-        put_back(applier, image)
-        if image.customer != customer:
-            applier.identifiers[joined_key(image.customer)] = 0
-            restored.append(image.customer)
-    reapplied = dropped = 0
-    for message in messages:
-        # A handler that raises may have left half of its changes here, for it relies on `apply` to drop them.
-        tables = (
-            applier.records, applier.contacts, applier.events, applier.origins, applier.identifiers, applier.metas,
-            applier.programs, applier.touched,
-        )
-        kept = [dict(table) for table in tables]
-        next_customer = applier.next_customer
-        try:
-            again = _again.get(type(message), _handlers.get(type(message)))
-            again(applier, message)
-            applier.remember(message)
-            reapplied += 1
-        except RapportError:
-            applier.next_customer = next_customer
-            for table, copy in zip(tables, kept, strict=True):
-                table.clear()
-                table.update(copy)
-            dropped += 1
-    return UnmergeResult(customer, tuple(restored), reapplied, dropped)
-
-
-def put_back(Applier applier, image):
-    """Make a customer what he was."""
-    customer = image.customer
-    applier.records[customer] = image.record
-    for number, value in Record(image.record, f"Customer {customer}'s record").identifiers:
-        applier.identifiers[struct.pack(">H", number) + value] = customer
-    if applier.contact_list(customer) != image.contacts:
-        applier.contacts[customer] = image.contacts
-    if applier.event_list(customer) != image.events:
-        applier.events[customer] = image.events
-    if applier.origin_list(customer) != image.origins:
-        applier.origins[customer] = image.origins
-
-
-def check_single(Applier applier, found):
-    """Refuse to make one of customers with different identifiers of a namespace in which a person has one."""
-    cdef bytes stored
-    single = {entry.number: entry.name for entry in applier.catalog.namespaces.values() if entry.single}
-    if not single:
-        return
-    has = {}
-    for _, _, number, value, _ in found:
-        has.setdefault(number, set()).add(value)
-    for owner in {row[4] for row in found if row[4]}:
-        stored = applier.record(owner)
-        if stored is not None:
-            for number, value in Record(stored, f"Customer {owner}'s record").identifiers:
-                has.setdefault(number, set()).add(value)
-    for number, name in single.items():
-        if len(has.get(number, ())) > 1:
-            raise IdentityConflict(name)
-
-
-cdef int unite_contacts(Applier applier, uint64_t customer, uint64_t other) except -1:
-    cdef bytes theirs = applier.contact_list(other)
-    cdef bytes stored = applier.contact_list(customer)
-    cdef ContactList added
-    cdef int code
-    if theirs is None:
-        return 0
-    if stored is None:
-        applier.contacts[customer] = theirs
-    else:
-        # contacts_merge checks the stored list only, and sorts what is added in place.
-        code = contacts_open(<const uint8_t*><const char*>theirs, len(theirs), &added)
-        if code:
-            raise damaged(code, f"Customer {other}'s contact history")
-        applier.entries.size = 0
-        if buffer_append(&applier.entries, added.entries, <size_t>added.count * CONTACT_BYTES):
-            raise MemoryError
-        code = contacts_merge(
-            <const uint8_t*><const char*>stored, len(stored), <ContactEntry*>applier.entries.data,
-            <uint32_t>(applier.entries.size // CONTACT_BYTES), NULL, &applier.merged,
-        )
-        if code < 0:
-            raise MemoryError
-        if code:
-            raise damaged(code, f"Customer {customer}'s contact history")
-        applier.contacts[customer] = applier.merged.data[:applier.merged.size]
-    applier.contacts[other] = None
-    return 0
-
-
-def _set_consent(Applier applier, mutation):
-    cdef uint64_t customer
-    cdef uint16_t purpose = applier.catalog.purpose(mutation.purpose)
-    cdef uint16_t channel = applier.catalog.channel(mutation.channel) if mutation.channel else 0
-    cdef uint16_t source = <uint16_t>source_number(applier, mutation.source)
-    check_time("at", mutation.at_us)
-    customer, created = applier.opened(mutation.identifiers, mutation.at_us)
-    applier.answer(
-        builder_set_consent(&applier.builder, purpose, channel, mutation.granted, source, mutation.at_us), customer)
-    applier.finish_record(customer)
-    return CustomerResult(customer, created)
-
-
-def _open_case(Applier applier, mutation):
-    cdef uint64_t customer
-    cdef uint16_t kind = applier.catalog.case_kind(mutation.kind)
-    cdef uint64_t key = hashed("case: key", mutation.key)
-    check_time("at", mutation.at_us)
-    customer, created = applier.opened(mutation.identifiers, mutation.at_us)
-    applier.answer(builder_add_case(&applier.builder, kind, key, mutation.at_us, INT64_MIN, 0), customer)
-    applier.finish_record(customer)
-    return CustomerResult(customer, created)
-
-
-def _close_case(Applier applier, mutation):
-    cdef uint64_t customer
-    cdef uint16_t kind = applier.catalog.case_kind(mutation.kind)
-    cdef uint64_t key = hashed("case: key", mutation.key)
-    cdef bytes data
-    check_time("at", mutation.at_us)
-    best, _ = applier.resolve(mutation.identifiers)
-    data = applier.record(best) if best else None
-    opened = None
-    if data is not None:
-        for known_kind, known_key, at, _, _ in Record(data, f"Customer {best}'s record").cases:
-            if known_kind == kind and known_key == key:
-                opened = at
-    if opened is None:
-        raise NotFound("case", mutation.key, f"The customer has no case of kind '{mutation.kind}' with this key.")
-    customer, created = applier.opened(mutation.identifiers, mutation.at_us)
-    applier.answer(
-        builder_add_case(&applier.builder, kind, key, opened, max(opened, mutation.at_us), 0), customer)
-    applier.finish_record(customer)
-    return CustomerResult(customer, created)
-
-
-def _save_program(Applier applier, mutation):
-    cdef unsigned int programs = applier.environment.handles.programs
-    check_time("at", mutation.at_us)
-    if not mutation.name or len(mutation.name) > limits.NAME_LENGTH or "/" in mutation.name:
-        raise BadValue("program: name", f"'{mutation.name[:80]}' is empty, longer than {limits.NAME_LENGTH} "
-                       "characters, or holds a '/'")
-    version = 1
-    while True:
-        data = applier.stored(programs, program_key(mutation.name, version))
-        if data is None:
-            break
-        header = msgspec.msgpack.decode(data, type=SavedProgram)
-        if header.digest == mutation.digest:
-            break
-        version += 1
-    if data is None:
-        total = sum([len(source) for source in mutation.sources.values()])
-        if total > limits.PROGRAM_BYTES:
-            raise TooLarge("program: bytes of its sources", total, limits.PROGRAM_BYTES)
-        header = SavedProgram(mutation.name, version, mutation.digest, mutation.at_us)
-        applier.programs[sources_key(mutation.name, version)] = msgspec.msgpack.encode(mutation.sources)
-    if mutation.image:
-        header = msgspec.structs.replace(header, compiler=mutation.compiler)
-        applier.programs[image_key(mutation.name, version)] = mutation.image
-    applier.programs[program_key(mutation.name, version)] = msgspec.msgpack.encode(header)
-    return version
-
-
-def _activate_program(Applier applier, mutation):
-    cdef unsigned int programs = applier.environment.handles.programs
-    check_time("at", mutation.at_us)
-    if applier.stored(programs, program_key(mutation.name, mutation.version)) is None:
-        raise NotFound("program version", f"{mutation.name}@{mutation.version}",
-                       "List the versions kept: rapport program list.")
-    applier.programs[ACTIVE] = msgspec.msgpack.encode(
-        ActiveProgram(mutation.name, mutation.version, mutation.at_us))
-
-
-_handlers.update({
-    DeclareSchema: _declare_schema,
-    Upsert: _upsert,
-    RecordEvents: _record_events,
-    RecordOutcomes: _record_outcomes,
-    Join: _join,
-    Unmerge: _unmerge,
-    SetConsent: _set_consent,
-    OpenCase: _open_case,
-    CloseCase: _close_case,
-    SaveProgram: _save_program,
-    ActivateProgram: _activate_program,
-})

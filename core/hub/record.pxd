@@ -286,6 +286,8 @@ cdef int builder_set_consent(
 cdef int builder_add_case(
     RecordBuilder* builder, uint16_t kind, uint64_t key, int64_t opened, int64_t closed, uint64_t product
 ) noexcept nogil
+# Says what a case is about, if there is such a case.
+cdef void builder_set_case_product(RecordBuilder* builder, uint16_t kind, uint64_t key, uint64_t product) noexcept nogil
 # Takes what the other record knows and this one does not: attributes, identifiers, newer consents, cases.
 cdef int builder_fill_from(RecordBuilder* builder, const RecordView* other) noexcept nogil
 # Writes the record. `bytes` is valid until the builder begins again or is freed.

@@ -64,7 +64,7 @@ cdef object refused(int refusal, str what):
     if refusal == REFUSED_CASES:
         return CustomerFull(
             f"{what}: open cases", CASES + 1, CASES,
-            hint="Nothing was kept. Close cases that are over: rapport profile close-case.",
+            hint="Nothing was kept. Close cases that are over: rapport case close.",
         )
     if refusal == REFUSED_SIZE:
         return CustomerFull(
@@ -372,6 +372,15 @@ cdef int builder_add_case(
     known[place] = entry
     builder.cases.size += CASE_BYTES
     return BUILT
+
+
+cdef void builder_set_case_product(RecordBuilder* builder, uint16_t kind, uint64_t key, uint64_t product) noexcept nogil:
+    cdef CaseEntry* known = <CaseEntry*>builder.cases.data
+    cdef size_t i
+    for i in range(builder.cases.size // CASE_BYTES):
+        if known[i].kind == kind and known[i].key == key:
+            known[i].product_high = <uint16_t>(product >> 32)
+            known[i].product_low = <uint32_t>product
 
 
 cdef int builder_fill_from(RecordBuilder* builder, const RecordView* other) noexcept nogil:

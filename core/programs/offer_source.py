@@ -13,7 +13,6 @@ from typing import Final
 from core import limits
 from core.errors import Where, nearest
 from core.expressions import Expression, InputKind
-from core.expressions.check import wrong_product
 from core.programs import quantity, template
 from core.programs.checker import FEATURE, NUMBER, REAL, SHOWN, OfferFields
 from core.programs.document import Node, Scalar
@@ -33,7 +32,7 @@ from core.programs.program import (
     Treatment,
 )
 from core.programs.reading import Reader, Table, is_empty, shorten
-from core.schema import ValueType
+from core.schema import ValueType, wrong_product
 
 KEYS: Final = (
     "offer", "group", "schedule", *POLICY_KEYS, "value", "propensity", "price", "treatments", "fields", "product", "stopped",
