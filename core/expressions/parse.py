@@ -88,7 +88,8 @@ class Syntax:
     """A node of the untyped tree. Tokens are named by their position in the text's token list.
 
     ``form`` is literal, name, select (part.token), call (token(parts...)), method (parts[0].token(parts[1:]...)),
-    index (parts[0][parts[1]]), object, list, map, or an operator: && || ?: == != < <= > >= in + - * / % ! neg. && and || have two parts or more.
+    index (parts[0][parts[1]]), object, list, map, or an operator: && || ?: == != < <= > >= in + - * / % ! neg.
+    && and || have two parts or more.
     ``depth`` counts levels of nesting.
     """
 

@@ -25,7 +25,7 @@ from core.hub import catalog as catalogs
 from core.hub import merges, mutations, sources
 from core.hub.catalog import name_of
 from core.hub.identifiers import normalised
-from core.hub.mutations import Join, RecordOutcomes, Upsert
+from core.hub.mutations import Join, Upsert
 from core.hub.record import KINDS, Record
 from core.hub.values import LETTERS
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import msgspec
 
 from core.errors import RapportError, StoreCorrupt
+from core.hub import case_details, merges, mutations
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
-from core.hub import case_details, merges, mutations
 from core.hub.catalog import Catalog
 from core.hub.environment import Environment, Reader
 from core.hub.erasing import JOINED

@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 from core.decision import Identifier
 from core.errors import BadValue, StoreCorrupt
+from core.hub import case_details, sources
 from core.hub import contacts as contact_lists
 from core.hub import events as event_lists
-from core.hub import case_details, sources
 from core.hub.catalog import AttributeEntry, Catalog, EventField, name_of
 from core.hub.environment import Reader
 from core.hub.record import Record

@@ -8,9 +8,8 @@ opening, the earliest close, the newest telling of the rest.
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint64_t
 
 from core.hub.apply cimport Applier
-from core.hub.cells cimport CASE_INVALID, LARGE_RECORD, MANY_CASES, MANY_IDENTIFIERS
 from core.hub.record cimport (
-    builder_add_case, builder_add_identifier, builder_set_case_product, builder_set_consent, builder_touch,
+    builder_add_case, builder_add_identifier, builder_set_case_product, builder_set_consent,
 )
 from core.hub.values cimport check_time, hashed, text_bytes
 
@@ -97,6 +96,8 @@ cdef int check_scope(Applier applier, str kind, scope, str product) except -1:
     if scope not in allowed:
         raise BadValue("scope", f"a case of kind '{kind}' is not about a {scope.value}",
                        f"The program's schema declares: {', '.join([each.value for each in allowed])}.")
+    if scope is CaseScope.HOUSEHOLD:
+        raise BadValue("scope", "households are not kept yet", "Open it for each customer.")
     return 0
 
 
@@ -165,6 +166,8 @@ def _assign_case(Applier applier, mutation):
 
 def _import_cases(Applier applier, mutation):
     """Row by row: a row is refused before it has changed anything."""
+    from core.hub.cells import CAUSE_NUMBERS as causes  # brings numpy, and only imports need it
+
     cdef uint64_t customer
     cdef uint64_t key
     cdef uint16_t kind, number
@@ -182,7 +185,7 @@ def _import_cases(Applier applier, mutation):
             check_scope(applier, row.kind, None, row.product)
             best, found = applier.resolve(row.identifiers)
         except (BadValue, TooLarge):
-            refused.append((place, CASE_INVALID))
+            refused.append((place, causes["CASE_INVALID"]))
             continue
         customer = best if best else applier.next_customer
         existing = applier.record(customer) if best else None
@@ -199,8 +202,8 @@ def _import_cases(Applier applier, mutation):
             _take_in(applier, customer, kind, key, row, min(times), closed, row.product)
         except CustomerFull as error:
             what = error.metadata["what"]
-            refused.append((
-                place, MANY_IDENTIFIERS if "identifiers" in what else MANY_CASES if "open cases" in what else LARGE_RECORD))
+            cause = "TOO_MANY_IDENTIFIERS" if "identifiers" in what else "TOO_MANY_CASES" if "open cases" in what else ""
+            refused.append((place, causes[cause or "RECORD_TOO_LARGE"]))
             continue
         for _, identifier, _, _, owner in found:
             if not owner:
