@@ -88,6 +88,8 @@ RECORD_BYTES: Final = 65_536
 IDENTIFIERS_PER_CUSTOMER: Final = 256
 # Cases one customer may have: open ones past it are refused, closed ones go, the first opened first.
 CASES_PER_CUSTOMER: Final = 256
+# Customers with cases looked at for one list of overdue ones: a tenth of a second.
+CASES_WALKED: Final = 10_000
 # Contacts kept for a customer; the oldest go first. 4096 x 40 bytes is 160 KiB, and a cap window rarely holds 100.
 CONTACTS_PER_CUSTOMER: Final = 4096
 # Events kept for a customer; the oldest go first. The busiest of 4,372 real wholesalers has 7,983 invoice lines.

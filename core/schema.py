@@ -15,6 +15,8 @@ from types import MappingProxyType
 
 import msgspec
 
+from core import limits
+
 
 class Money(msgspec.Struct, frozen=True, gc=False):
     """An amount in integer minor units (cents) of an ISO 4217 currency."""
@@ -146,6 +148,22 @@ class Aggregate:
     window_us: int
 
 
+class CaseScope(enum.Enum):
+    """Whom or what a case is about."""
+
+    CUSTOMER = "customer"  # the customer: it speaks in all that names its kind
+    HOUSEHOLD = "household"  # everybody in the customer's household
+    PRODUCT = "product"  # one product of the customer's: it speaks in what names that product, or only the kind
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRule:
+    """What a kind of case declares. ``due_us`` after its opening a case should be closed; 0: no such time."""
+
+    scopes: tuple[CaseScope, ...] = tuple(CaseScope)
+    due_us: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Schema:
     """Everything a program's expressions may name, except offers.
@@ -160,7 +178,18 @@ class Schema:
     purposes: tuple[str, ...] = ()  # consent purposes
     outcomes: tuple[str, ...] = ()  # served, shown, clicked, accepted, rejected, converted and a program's own
     case_kinds: tuple[str, ...] = ()  # complaint, fault, dispute...
+    case_rules: Mapping[str, CaseRule] = field(default_factory=dict)  # of kinds that declare more than their name
 
 
 # Outcomes every installation has; a program may declare more.
 STANDARD_OUTCOMES = ("served", "shown", "clicked", "accepted", "rejected", "converted")
+
+
+def wrong_product(product: str) -> tuple[str, str] | None:
+    """What is wrong with the name of a product that cases are about, and what to do; None when it is right."""
+    if not product:
+        return "The product's name is empty.", "Leave the brackets out to ask for a case about anything."
+    if len(product) > limits.NAME_LENGTH or not product.isprintable() or "'" in product or "\\" in product:
+        return (f"'{product[:32]}' cannot be a product's name.",
+                f"It has at most {limits.NAME_LENGTH} characters that can be printed, without quotes and backslashes.")
+    return None

@@ -68,11 +68,12 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A service matter; open until ``closed_us``."""
+    """A service matter; open until ``closed_us``. About a product, or ('') about the customer in general."""
 
     kind: str
     opened_us: int
     closed_us: int | None = None
+    product: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ def _read(moment: Moment, source: Input) -> Value:
             granted = consent(customer, source.name, request.channel)
             return MISSING if granted is None else granted
         case InputKind.CASE:
-            return case_open(moment, source.name)
+            return case_open(moment, source.name, source.product)
         case InputKind.KNOWN:
             return moment.known
         case InputKind.TERM:
@@ -243,11 +244,12 @@ def consent(customer: OracleCustomer, purpose: str, channel: str) -> bool | None
     return own if own is not None else customer.consents.get((purpose, ""))
 
 
-def case_open(moment: Moment, kind: str) -> bool:
-    """Whether a case of this kind is open at the decision's time."""
+def case_open(moment: Moment, kind: str, product: str = "") -> bool:
+    """Whether a case of this kind is open at the decision's time; of a product: one about it, or about none in particular."""
     for case in moment.customer.cases:
         still = case.closed_us is None or case.closed_us > moment.now_us
-        if case.kind == kind and case.opened_us <= moment.now_us and still:
+        about = not product or case.product in ("", product)
+        if case.kind == kind and about and case.opened_us <= moment.now_us and still:
             return True
     return False
 
@@ -318,9 +320,10 @@ def filter_offer(moment: Moment, offer: Offer, placement: Placement) -> Rejectio
             return Rejection(offer.name, Reason.CONSENT, purpose, Detail.VALUE_MISSING, "consent." + purpose)
         if not granted:
             return Rejection(offer.name, Reason.CONSENT, purpose, Detail.FALSE)
-    for kind in (*group.paused_by_cases, *offer.paused_by_cases):
-        if case_open(moment, kind):
-            return Rejection(offer.name, Reason.CASE_OPEN, kind)
+    for pause in (*group.paused_by_cases, *offer.paused_by_cases):
+        product = offer.product if pause.of_product else ""
+        if case_open(moment, pause.kind, product):
+            return Rejection(offer.name, Reason.CASE_OPEN, f"{pause.kind}['{product}']" if product else pause.kind)
     return None
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NoReturn
 
 from core import limits
@@ -22,7 +22,7 @@ from core.errors import Problem, ProgramError, Where, nearest
 from core.expressions.expression import Call, Expression, Input, InputKind, Kind, Literal, Node, Read, Type
 from core.expressions.fold import INT_LEAST, INT_MOST, AlwaysFails, constant, duration_us, fold, timestamp_us
 from core.expressions.parse import Syntax, parse
-from core.schema import Aggregate, AggregateFunction, EventType, Field, Schema, ValueType
+from core.schema import Aggregate, AggregateFunction, EventType, Field, Schema, ValueType, wrong_product
 
 BOOL: Final = Type(Kind.BOOL)
 INT: Final = Type(Kind.INT)
@@ -268,7 +268,10 @@ class _Checker:
                     self.unknown_function(syntax, self.source.tokens[syntax.token])
                 case "method":
                     self.method_name(syntax)
-                case "index" | "global" | "map" | "object":
+                case "index":
+                    self.case_of_product(syntax)
+                    return
+                case "global" | "map" | "object":
                     self.node(syntax)
         except _Refused:
             return
@@ -293,6 +296,8 @@ class _Checker:
             return self.literal(syntax)
         if form in ("select", "name"):
             return self.path(syntax)
+        if form == "index":
+            return self.of_product(syntax)
         if form in ("&&", "||"):
             return self.logic(syntax)
         if form in ("==", "!="):
@@ -309,12 +314,30 @@ class _Checker:
             return handler(syntax)
         if form == "list":
             self.refuse(syntax, "A list stands only to the right of 'in'.", 'Write x in ["a", "b"].')
-        if form == "index":
-            self.refuse(syntax, "Values are not indexed with [ ].",
-                        "Write customer.age for a named value, x in [...] to ask for a member.")
         if form == "global":
             self.refuse(syntax, "A name does not begin with a dot.")
         self.refuse(syntax, "Maps and messages are not used in expressions.", "Compare single values.")
+
+    def case_of_product(self, syntax: Syntax) -> tuple[Syntax, tuple[str, ...], str]:
+        """The path before the brackets, its names, and the product: cases are the one thing written with brackets."""
+        base, index = syntax.parts
+        names = self.spelled(base) if base.form in ("select", "name") else ()
+        if names[:1] != ("cases",):
+            self.refuse(syntax, "Values are not indexed with [ ].",
+                        "Write customer.age for a named value, x in [...] to ask for a member.")
+        product = self.literal(index).value if index.form == "literal" else None
+        if not isinstance(product, str):
+            self.refuse(index, "The product of a case must be a text.", "Write cases.fault['dsl'].")
+        if (wrong := wrong_product(product)) is not None:
+            self.refuse(index, *wrong)
+        return base, names, product
+
+    def of_product(self, syntax: Syntax) -> Node:
+        base, names, product = self.case_of_product(syntax)
+        named = self.named(base, names)
+        if not isinstance(named, _Named):
+            self.unknown(base, names)
+        return Read(replace(named.read.input, product=product))
 
     def parts(self, parts: Sequence[Syntax]) -> list[Node]:
         """Checks all parts even when one is refused, so that every problem is told at once."""

@@ -57,7 +57,7 @@ class InputKind(enum.IntEnum):
     NOW = 4  # now: the decision's clock
     CHANNEL = 5  # channel: the request's channel
     CONSENT = 6  # consent.<purpose>: bool for the request's channel; missing when never asked
-    CASE = 7  # cases.<kind>: bool, whether one is open; never missing
+    CASE = 7  # cases.<kind>: bool, whether one is open; with `product` one that is about it or about none; never missing
     KNOWN = 8  # customer.known: bool, whether an identifier was known; never missing
     TERM = 9  # propensity, context_weight, value, levers: inside an arbitration formula only
 
@@ -71,6 +71,7 @@ class Input:
     type: Type
     aggregate: Aggregate | None = None
     protected: bool = False
+    product: str = ""  # of CASE: cases.<kind>['<product>']
 
     @property
     def path(self) -> str:
@@ -80,7 +81,7 @@ class Input:
             InputKind.CASE: "cases.",
         }.get(self.kind, "")
         fixed = {InputKind.NOW: "now", InputKind.CHANNEL: "channel", InputKind.KNOWN: "customer.known"}
-        return fixed.get(self.kind, prefix + self.name)
+        return fixed.get(self.kind, prefix + self.name) + (f"['{self.product}']" if self.product else "")
 
 
 @dataclass(frozen=True, slots=True)

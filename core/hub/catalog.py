@@ -19,7 +19,7 @@ import msgspec
 from core import limits
 from core.errors import BadValue, SchemaConflict, StoreCorrupt, TooLarge, UnknownName
 from core.hub.record import WIDTHS, RecordLayout
-from core.schema import STANDARD_OUTCOMES, EventType, Field, Namespace, Normaliser, Schema, SourceRule, ValueType
+from core.schema import STANDARD_OUTCOMES, CaseScope, EventType, Field, Namespace, Normaliser, Schema, SourceRule, ValueType
 
 OFFERS_PER_CHUNK = 4096
 
@@ -70,6 +70,14 @@ class NamespaceEntry(msgspec.Struct, frozen=True, array_like=True):
     verified: bool = False
 
 
+class CaseRuleEntry(msgspec.Struct, frozen=True, array_like=True):
+    """What a kind of case declares, as `core.schema.CaseRule`; the newest declaration holds for all of its cases."""
+
+    name: str
+    scopes: tuple[CaseScope, ...]
+    due_us: int = 0
+
+
 def describe(field: Field | EventField | AttributeEntry) -> str:
     """A field's type as people write it: ``money in EUR``."""
     return f"{field.type.value} in {field.currency}" if field.currency else field.type.value
@@ -87,6 +95,7 @@ class Catalog(msgspec.Struct, frozen=True):
     channels: Mapping[str, int] = {}
     purposes: Mapping[str, int] = {}
     case_kinds: Mapping[str, int] = {}
+    case_rules: Mapping[str, CaseRuleEntry] = {}
     sources: Mapping[str, int] = {}
 
     # --- numbers of names; all raise UnknownName with the nearest one that is known
@@ -158,6 +167,7 @@ class Catalog(msgspec.Struct, frozen=True):
             channels=_numbered(self.channels, channels, "channels", 0xFFFF),
             purposes=_numbered(self.purposes, schema.purposes, "purposes", 0xFFFF),
             case_kinds=_numbered(self.case_kinds, schema.case_kinds, "case kinds", 0xFFFF),
+            case_rules=_case_rules(self.case_rules, schema),
             sources=sources,
         )
         return self if _same(self, grown) else msgspec.structs.replace(grown, version=self.version + 1)
@@ -206,6 +216,7 @@ _ENTRIES: Mapping[str, msgspec.msgpack.Decoder[list[Any]]] = {
     "namespaces": msgspec.msgpack.Decoder(list[NamespaceEntry]),
     "attributes": msgspec.msgpack.Decoder(list[AttributeEntry]),
     "events": msgspec.msgpack.Decoder(list[EventEntry]),
+    "case_rules": msgspec.msgpack.Decoder(list[CaseRuleEntry]),
 }
 _KINDS = (*_ENTRIES, "outcomes", "channels", "purposes", "case_kinds", "sources")
 
@@ -343,6 +354,13 @@ def _attributes(
             grown[field.name] = msgspec.structs.replace(entry, labels=labels, sources=sources, rule=field.rule)
     if len(grown) > limits.ATTRIBUTES:
         raise TooLarge("attributes ever declared in this store", len(grown), limits.ATTRIBUTES)
+    return known if grown == known else grown
+
+
+def _case_rules(known: Mapping[str, CaseRuleEntry], schema: Schema) -> Mapping[str, CaseRuleEntry]:
+    grown = {name: entry for name, entry in known.items() if name not in schema.case_kinds}
+    for name, rule in schema.case_rules.items():
+        grown[name] = CaseRuleEntry(name, rule.scopes, rule.due_us)
     return known if grown == known else grown
 
 

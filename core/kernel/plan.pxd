@@ -71,6 +71,7 @@ cdef struct BoundConsent:
     uint16_t purpose  # catalog number
 
 cdef struct BoundCase:
+    uint64_t product  # `product_hash` of the product it must be about, if about any; 0: whatever it is about
     uint32_t slot  # frame slot it fills
     uint16_t kind  # catalog number
 

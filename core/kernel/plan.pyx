@@ -23,7 +23,8 @@ from core.expressions import InputKind
 from core.kernel.machine cimport RESULT_STRING, CodeHolder
 from core.kernel.names cimport NamesHolder
 from core.inference.runner cimport Runner, handle_drop, handle_hold
-from core.programs.program import ContentType, Rounding
+from core.hub.record import product_hash
+from core.programs.program import ContentType, Rounding, case_inputs, consent_input
 from core.schema import AggregateFunction, ValueType, currency_exponent
 
 cdef dict _STORAGE = {value: number for number, value in enumerate(ValueType)}
@@ -271,6 +272,7 @@ cdef class Plan:
         for i, (slot, read) in enumerate(found):
             cases[i].slot = slot
             cases[i].kind = catalog.case_kind(read.name)
+            cases[i].product = product_hash(read.product)
         tables.cases = cases
         tables.case_count = <uint32_t> len(found)
 
@@ -656,8 +658,7 @@ cdef class Plan:
         cdef uint32_t i, j
         program = source.program
         slots = {
-            (read.kind, read.name): slot for slot, read in enumerate(source.inputs)
-            if read.kind in (InputKind.CONSENT, InputKind.CASE)
+            read: slot for slot, read in enumerate(source.inputs) if read.kind in (InputKind.CONSENT, InputKind.CASE)
         }
         consents = array("i", [-1]) * tables.offers
         cases = []
@@ -668,9 +669,8 @@ cdef class Plan:
             dates[i].stopped = offer.stopped
             purpose = offer.consent or group.consent
             if purpose:
-                consents[i] = slots[InputKind.CONSENT, purpose]
-            kinds = dict.fromkeys((*group.paused_by_cases, *offer.paused_by_cases))
-            cases.append([slots[InputKind.CASE, kind] for kind in kinds])
+                consents[i] = slots[consent_input(purpose)]
+            cases.append([slots[read] for read in case_inputs(group, offer)])
         masks = <uint64_t*> self._block(len(program.channels) * tables.words, sizeof(uint64_t))
         for i in range(tables.placement_count):
             for j in range(tables.words):

@@ -46,6 +46,8 @@ from core.programs.program import (
     Rule,
     ScorecardPropensity,
     Weight,
+    case_inputs,
+    consent_input,
 )
 from core.programs.tables import NEVER, ModelTable, Presence, ScoreTable, Tables, Texts, Thresholds
 
@@ -240,8 +242,8 @@ class Compiler:
         purpose = offer.consent or group.consent
         if purpose:
             found.append(Atom.of(consent_input(purpose), Op.TRUE))
-        for kind in dict.fromkeys((*group.paused_by_cases, *offer.paused_by_cases)):
-            found.append(Atom.of(case_input(kind), Op.FALSE))
+        for read in case_inputs(group, offer):
+            found.append(Atom.of(read, Op.FALSE))
         return found
 
     def eligibility(self) -> None:
@@ -575,16 +577,6 @@ def compile_tables(program: Program, models: Mapping[str, ModelBinding]) -> Tabl
     assert len(program.offers) <= limits.OFFERS
     with paused():
         return Compiler(program, models).tables()
-
-
-def consent_input(purpose: str) -> Input:
-    """The consent for a purpose in the request's channel, as expressions read it too."""
-    return Input(InputKind.CONSENT, purpose, BOOL)
-
-
-def case_input(kind: str) -> Input:
-    """Whether a case of a kind is open, as expressions read it too."""
-    return Input(InputKind.CASE, kind, BOOL)
 
 
 def _column(column: Column, scope: Scope, lacking: Set[str]) -> Expression:

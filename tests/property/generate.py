@@ -84,6 +84,7 @@ WINDOWS = (("30m", 30 * MINUTE), ("12h", 12 * HOUR), ("7d", 7 * DAY), ("30d", 30
 OUTCOMES = ("served", "shown", "clicked", "accepted", "rejected", "converted", "dismissed")
 PURPOSES = ("marketing", "profiling")
 CASES = ("complaint", "fault")
+PRODUCTS = ("dsl", "mobile", "tv & film")
 CONTENT_TYPES = ("text", "html", "json", "url")
 CHANNELS: Mapping[str, tuple[str, ...]] = {
     "web": ("home", "product", "cart"),
@@ -139,9 +140,10 @@ def fill(hub: OracleHub, person: Person) -> None:
     for (purpose, channel), granted in profile.consents.items():
         hub.set_consent(who, purpose, channel, granted, LONG_AGO_US)
     for case in profile.cases:
-        hub.open_case(who, case.kind, case.kind, case.opened_us)
+        key = f"{case.kind} {case.product}"
+        hub.open_case(who, case.kind, key, case.opened_us, case.product)
         if case.closed_us is not None:
-            hub.close_case(who, case.kind, case.kind, case.closed_us)
+            hub.close_case(who, case.kind, key, case.closed_us)
     for number, contact in enumerate(profile.contacts):
         hub.add_contact(who, contact, str(number))
 
@@ -293,7 +295,10 @@ class _Writer:
         if self.chance(0.12):
             target["consent"] = self.one(PURPOSES)
         if self.chance(0.12):
-            target["paused_by_cases"] = self.some(CASES, least=1)
+            pauses: list[object] = [*self.some(CASES, least=1)]
+            if self.chance(0.5):
+                pauses[-1] = {"kind": pauses[-1], "product": "offer"}
+            target["paused_by_cases"] = pauses
         contact: Document = {}
         if self.chance(0.25):
             contact["caps"] = [self.cap() for _ in range(self.upto(1, 2))]
@@ -339,7 +344,7 @@ class _Writer:
         return suppression
 
     def offer(self, name: str) -> Document:
-        offer: Document = {"offer": name, "group": self.one(self.groups)}
+        offer: Document = {"offer": name, "group": self.one(self.groups), "product": self.one(PRODUCTS)}
         fields: Document = {}
         if self.models or self.chance(0.6):  # a model that reads it is for offers that have it
             fields["margin"] = self.random.choice(DOUBLES[3:])
@@ -533,7 +538,8 @@ class _Writer:
                 return self.boolean()
 
     def boolean(self) -> str:
-        fixed = ["customer.known", *("cases." + kind for kind in CASES), *("consent." + one for one in PURPOSES)]
+        about = self.one(("", *(f"['{each}']" for each in PRODUCTS)))
+        fixed = ["customer.known", *(f"cases.{kind}{about}" for kind in CASES), *("consent." + one for one in PURPOSES)]
         fixed.append(f"channel {self.one(('==', '!='))} '{self.one(list(self.channels))}'")
         known = self.named("bool")
         if known and self.chance(0.6):
@@ -745,9 +751,10 @@ class _Writer:
             if self.chance(0.5)
         }
         cases = tuple(
-            Case(kind, LONG_AGO_US, None if self.chance(0.6) else BASE_US - 200 * DAY)
+            Case(kind, LONG_AGO_US, None if self.chance(0.6) else BASE_US - 200 * DAY, product)
             for kind in CASES
-            if self.chance(0.3)
+            for product in ("", *PRODUCTS)
+            if self.chance(0.15)
         )
         contacts = []
         favourites = self.random.sample(self.offers, min(len(self.offers), 5))
