@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from core.decision import DecideRequest, Identifier, PlacementRequest
-from core.hub.mutations import Outcome, RecordedEvent, RecordEvents, RecordOutcomes, Upsert
+from core.hub.mutations import Cell, Outcome, RecordedEvent, RecordEvents, RecordOutcomes, Upsert
 from core.hub.store import Store
 from core.kernel.exchange import decide_one, measure
 from core.kernel.plan import Plan
@@ -96,12 +96,12 @@ def _plan(store: Store, name: str) -> Plan:
 
 def _event(generator: random.Random, at_us: int) -> RecordedEvent:
     if generator.random() < 0.3:
-        fields = {
+        fields: dict[str, Cell] = {
             "amount": Money(generator.randrange(500, 50_000), "EUR"), "category": generator.choice(_CATEGORIES),
             "items": generator.randrange(1, 6),
         }
         return RecordedEvent(type="purchase", key=str(at_us), at_us=at_us, fields=fields)
-    seen = {"product": f"product {generator.randrange(500)}", "seconds": generator.randrange(2, 300)}
+    seen: dict[str, Cell] = {"product": f"product {generator.randrange(500)}", "seconds": generator.randrange(2, 300)}
     return RecordedEvent(type="view", key=str(at_us), at_us=at_us, fields=seen)
 
 

@@ -35,7 +35,8 @@ def read_retention(reader: Reader, node: Node | None, events: dict[str, EventTyp
         name = reader.known(key, "event type", events)
         span_us = reader.duration(value, "retention")
         if span_us is not None and span_us < limits.WINDOW_LEAST_US:
-            reader.problem(value, "No window is shorter than a minute, so nothing could be counted.", "Keep events for 1m or longer.")
+            reader.problem(value, "No window is shorter than a minute, so nothing could be counted.",
+                           "Keep events for 1m or longer.")
         elif name is not None and span_us is not None:
             kept[name] = replace(kept[name], retention_us=span_us)
     return kept
@@ -83,18 +84,18 @@ def _aggregate(reader: Reader, name: str, node: Node, body: Table, events: Named
         if wanted is None:
             return None
         window_us, shown = wanted, reader.text(span, "window") or ""
-    field_name = _field(reader, written, event, function, field_name)
-    if field_name is None:
+    field = _field(reader, written, event, function, field_name)
+    if field is None:
         return None
     try:
-        aggregate_type(function, {one.name: one for one in event.fields}.get(field_name))
+        aggregate_type(function, {one.name: one for one in event.fields}.get(field))
         window_us = aggregate_window(event, window_us, shown)
     except Unfit as error:
         reader.problem(span if span is not None and " window " in error.problem else written,
                        f"The aggregate '{name}'{error.problem}", error.hint)
         return None
     where = _filter(reader, body.get("where"), event)
-    return None if where is None else Aggregate(event.name, function, field_name, window_us, where)
+    return None if where is None else Aggregate(event.name, function, field, window_us, where)
 
 
 def _field(reader: Reader, node: Node, event: EventType, function: AggregateFunction, name: str) -> str | None:

@@ -25,7 +25,8 @@ _UNITS_US: Final = {"s": SECOND_US, "m": 60 * SECOND_US, "h": 3600 * SECOND_US, 
                     "y": 365 * DAY_US}
 _UNIT_WORDS: Final = {
     "sec": "s", "secs": "s", "second": "s", "seconds": "s", "min": "m", "mins": "m", "minute": "m", "minutes": "m",
-    "hour": "h", "hours": "h", "hr": "h", "hrs": "h", "day": "d", "days": "d", "week": "w", "weeks": "w", "year": "y", "years": "y", "yr": "y",
+    "hour": "h", "hours": "h", "hr": "h", "hrs": "h", "day": "d", "days": "d", "week": "w", "weeks": "w",
+    "year": "y", "years": "y", "yr": "y",
 }
 _DURATION: Final = re.compile(r"(\d{1,9})([smhdwy])")
 _LOOSE_DURATION: Final = re.compile(r"(\d+)\s*([A-Za-z]+)")
