@@ -290,6 +290,7 @@ class _Writer:
                 for name, fields in EVENTS.items()
             },
             "namespaces": {name: {"normaliser": rule, "trust": trust} for name, (rule, trust) in NAMESPACES.items()},
+            **({"retention": {"view": "8w"}} if self.chance(0.3) else {}),
             "aggregates": {name: document for name, (_, document) in self.named_aggregates.items()},
             "purposes": list(PURPOSES),
             "cases": list(CASES),
