@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import calendar
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from core.decision import (
     Clamp,
@@ -50,7 +52,7 @@ from core.programs.program import (
     Weight,
 )
 from core.reasons import Detail, Reason, SlotStatus
-from core.schema import AggregateFunction, AnyValue, Money, ValueType, currency_exponent
+from core.schema import AggregateFunction, AnyValue, FilterTerm, Money, ValueType, currency_exponent
 from tests.oracle_expressions import FAILED, MISSING, Value, evaluate
 
 # --- what is known --------------------------------------------------------------------------------------------
@@ -173,8 +175,8 @@ def _read(moment: Moment, source: Input) -> Value:
             return case_open(moment, source.name, source.product)
         case InputKind.KNOWN:
             return moment.known
-        case InputKind.TERM:
-            raise AssertionError(f"{source.path} is read outside an arbitration formula")
+        case InputKind.TERM | InputKind.FIELD:
+            raise AssertionError(f"{source.path} is read outside an arbitration formula or a filter")
 
 
 def as_value(value: AnyValue | None) -> Value:
@@ -196,7 +198,8 @@ def _aggregate(moment: Moment, source: Input) -> Value:
     for event in moment.events:
         at_us = event.at_us or 0
         late = aggregate.window_us and at_us <= moment.now_us - aggregate.window_us
-        if event.type == aggregate.event and at_us <= moment.now_us and not late:
+        inside_window = event.type == aggregate.event and at_us <= moment.now_us and not late
+        if inside_window and all(_meets(event, term) for term in aggregate.where):
             inside.append(event)
     if aggregate.function is AggregateFunction.COUNT:
         return len(inside)
@@ -222,6 +225,23 @@ def _aggregate(moment: Moment, source: Input) -> Value:
     if aggregate.function is AggregateFunction.SUM and declared.type is ValueType.DOUBLE:
         return sum(numbers, 0.0)
     return _number(aggregate.function, numbers, None)
+
+
+def _meets(event: Event, term: FilterTerm) -> bool:
+    """Whether an event meets a term of a filter; one without the field does not."""
+    if term.field not in event.fields:
+        return False
+    value: Any = as_value(event.fields[term.field])
+    if isinstance(value, str):
+        value = value.encode()  # texts compare by their bytes, and labels only as equal or not
+    literals = [each.encode() if isinstance(each, str) else each for each in (
+        term.value if isinstance(term.value, tuple) else (term.value,)
+    )]
+    compare = {
+        "==": operator.eq, "in": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt,
+        ">=": operator.ge,
+    }[term.op]
+    return any(compare(value, literal) for literal in literals)
 
 
 def _number(function: AggregateFunction, numbers: Sequence[int | float], unit: float | None) -> Value:

@@ -53,13 +53,14 @@ class InputKind(enum.IntEnum):
 
     ATTRIBUTE = 1  # customer.<name>
     FACT = 2  # facts.<name>
-    AGGREGATE = 3  # events.<type>.<function>[_<field>][_<window>]
+    AGGREGATE = 3  # events.<type>.<function>[_<field>][_<window>], aggregate.<name>
     NOW = 4  # now: the decision's clock
     CHANNEL = 5  # channel: the request's channel
     CONSENT = 6  # consent.<purpose>: bool for the request's channel; missing when never asked
     CASE = 7  # cases.<kind>: bool, whether one is open; with `product` one that is about it or about none; never missing
     KNOWN = 8  # customer.known: bool, whether an identifier was known; never missing
     TERM = 9  # propensity, context_weight, value, levers: inside an arbitration formula only
+    FIELD = 14  # <field>: an event's, inside an aggregate's filter only
 
 
 @dataclass(frozen=True, slots=True)

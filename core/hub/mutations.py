@@ -89,11 +89,13 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class RecordEvents(Mutation, frozen=True, kw_only=True, tag="record_events"):
     """Adds events to a customer, made (anonymous) when no identifier is known. Result: `EventsResult`.
 
-    Again: an event with the same type and key counts once for a customer.
+    Again: an event with the same type and key counts once for a customer. ``received_us`` is the clock when they came: events
+    of the customer, these and stored ones, that are past their type's retention then are not kept; 0: all are.
     """
 
     identifiers: tuple[Identifier, ...]
     events: tuple[RecordedEvent, ...]
+    received_us: int = 0
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -294,7 +296,7 @@ class CustomerResult(msgspec.Struct, frozen=True):
 
 class EventsResult(msgspec.Struct, frozen=True):
     """The customer, whether he is new, for each event whether it counts now (False: duplicate, or too old), and how many
-    were older than everything that his full list keeps: nothing was written of them.
+    were older than everything that his full list or their type's retention keeps: nothing was written of them.
     """
 
     customer: int

@@ -36,10 +36,20 @@ ORDINARY_MOST = 1e30
 SPREAD_MOST = 1e6
 
 
-def _aggregate_order(wanted, stored):
-    """Sorts aggregates by event type, field, and window, the longest first; without one everything counts."""
+# Of a filter's term; the others are FILTER_IN.
+cdef dict _FILTER_OPS = {
+    "!=": FILTER_OTHER, "<": FILTER_BELOW, "<=": FILTER_UPTO, ">": FILTER_ABOVE, ">=": FILTER_FROM,
+}
+
+
+def _aggregate_order(wanted, stored, filters):
+    """Sorts aggregates by event type, filter, field, and window, the longest first; without one everything counts.
+
+    ``filters`` gives each filter of a type its number; 1, 1.0 and true are equal in Python and are not the same literal.
+    """
     cell = -1 if wanted.field in ("", "at") else stored.field_names.index(wanted.field)
-    return stored.number, cell, -(wanted.window_us or INT64_MAX)
+    number = filters.setdefault((wanted.event, repr(wanted.where)), len(filters) + 1) if wanted.where else 0
+    return stored.number, number, cell, -(wanted.window_us or INT64_MAX)
 
 
 cdef double _log_of(const OfferTerms* terms) noexcept:
@@ -241,7 +251,8 @@ cdef class Plan:
         found = by_kind[InputKind.AGGREGATE]
         aggregates = <BoundAggregate*> self._block(len(found), sizeof(BoundAggregate))
         # In the order that core.kernel.aggregating walks them in.
-        found.sort(key=lambda one: _aggregate_order(one[1].aggregate, catalog.event(one[1].aggregate.event)))
+        filters = {}
+        found.sort(key=lambda one: _aggregate_order(one[1].aggregate, catalog.event(one[1].aggregate.event), filters))
         for i, (slot, read) in enumerate(found):
             wanted = read.aggregate
             stored = catalog.event(wanted.event)
@@ -256,6 +267,13 @@ cdef class Plan:
                 aggregates[i].cell = stored.field_names.index(wanted.field)
                 aggregates[i].storage = _STORAGE[field.type]
                 aggregates[i].unit = 10.0 ** currency_exponent(field.currency)
+            if wanted.where:
+                aggregates[i].filter = filters[wanted.event, repr(wanted.where)]
+                if i and aggregates[i - 1].filter == aggregates[i].filter:
+                    aggregates[i].terms = aggregates[i - 1].terms
+                else:
+                    aggregates[i].terms = self._filter(wanted.where, schema.events[wanted.event], stored)
+                aggregates[i].term_count = <uint32_t> len(wanted.where)
         tables.aggregates = aggregates
         tables.aggregate_count = <uint32_t> len(found)
 
@@ -275,6 +293,33 @@ cdef class Plan:
             cases[i].product = product_hash(read.product)
         tables.cases = cases
         tables.case_count = <uint32_t> len(found)
+
+    cdef const FilterTerm* _filter(self, where, event, stored) except NULL:
+        """The terms of a filter over a type's events, as the catalog has their cells."""
+        cdef FilterTerm* terms = <FilterTerm*> self._block(len(where), sizeof(FilterTerm))
+        cdef Label* labels
+        cdef uint32_t i
+        fields = {field.name: field for field in event.fields}
+        for i, wanted in enumerate(where):
+            field = fields[wanted.field]
+            literals = wanted.value if wanted.op == "in" else (wanted.value,)
+            terms[i].cell = stored.field_names.index(wanted.field)
+            terms[i].storage = _STORAGE[field.type]
+            terms[i].op = _FILTER_OPS.get(wanted.op, FILTER_IN)
+            terms[i].unit = 10.0 ** currency_exponent(field.currency)
+            terms[i].count = <uint32_t> len(literals)
+            if isinstance(literals[0], str):
+                texts = [literal.encode() for literal in literals]
+                labels = <Label*> self._block(len(texts), sizeof(Label))
+                for place, text in enumerate(texts):
+                    self._label(&labels[<size_t> place], text)
+                terms[i].texts = labels
+            elif isinstance(literals[0], float) or field.type in (ValueType.DOUBLE, ValueType.MONEY):
+                terms[i].is_real = 1
+                terms[i].reals = <const double*> self._array(array("d", literals))
+            else:
+                terms[i].numbers = <const int64_t*> self._array(array("q", literals))
+        return terms
 
     def _bind_index(self, source):
         cdef Tables* tables = &self.tables

@@ -72,7 +72,7 @@ FACTS: Mapping[str, str] = {
     "labels": "set",
 }
 EVENTS: Mapping[str, Mapping[str, str]] = {
-    "purchase": {"amount": "money", "items": "int", "category": "string", "weight": "double"},
+    "purchase": {"amount": "money", "items": "int", "category": "string", "weight": "double", "gift": "bool"},
     "view": {"product": "string", "seconds": "int"},
     "overdraft": {},
 }
@@ -174,7 +174,44 @@ class _Writer:
         self.placements = [f"{channel}.{place}" for channel, places in self.channels.items() for place in places]
         self.segments: dict[str, str] = {}
         self.fields: tuple[str, ...] = ()  # of the offer being written
+        self.named_aggregates = self.declared_aggregates()
         self.told = 0  # events sent with requests so far: each has a key of its own
+
+    def declared_aggregates(self) -> dict[str, tuple[str, Document]]:
+        """Aggregates with a name, by name: the type of each and how schema.yaml has it. Some share a filter or a window."""
+        filters = [self.filter() for _ in range(3)]
+        found: dict[str, tuple[str, Document]] = {}
+        for number in range(self.upto(0, 6)):
+            kind, function, about = self.random.choice((
+                ("int", "count", "purchase"), ("int", "sum", "purchase.items"), ("int", "distinct", "purchase.category"),
+                ("int", "max", "purchase.items"), ("double", "sum", "purchase.weight"), ("double", "mean", "purchase.items"),
+                ("double", "min", "purchase.weight"), ("money", "sum", "purchase.amount"),
+                ("money", "last", "purchase.amount"),
+                ("string", "first", "purchase.category"), ("timestamp", "last", "purchase"),
+                ("timestamp", "first", "purchase.at"),
+            ))
+            document: Document = {function: about}
+            if self.chance(0.8):
+                document["where"] = self.one(filters)
+            if self.chance(0.7):
+                document["window"] = self.one(("1m", "12h", "7d", "30d", "8w", "2y"))
+            found[f"named_{number}"] = (kind, document)
+        return found
+
+    def filter(self) -> str:
+        """A filter over purchases."""
+        compare = self.one(("==", "!=", "<", "<=", ">", ">="))
+        terms = [
+            f"amount {compare} {self.random.choice(MINORS) / 100:.2f}",
+            f"{self.random.choice(INTS)} {compare} items",
+            f"items in [{', '.join(str(each) for each in self.random.sample(INTS, 3))}]",
+            f"items >= {self.random.choice(DOUBLES)}",
+            f"weight {compare} {self.random.choice(DOUBLES)}",
+            f"category {compare} {quoted(self.one(TEXTS))}",
+            f"category in [{', '.join(quoted(text) for text in self.random.sample(TEXTS, 3))}]",
+            self.one(("gift", "!gift", "gift == true", "gift != true")),
+        ]
+        return " && ".join(self.random.sample(terms, self.upto(1, 3)))
 
     # --- drawing ---
 
@@ -255,6 +292,8 @@ class _Writer:
                 for name, fields in EVENTS.items()
             },
             "namespaces": {name: {"normaliser": rule, "trust": trust} for name, (rule, trust) in NAMESPACES.items()},
+            **({"retention": {"view": "8w"}} if self.chance(0.3) else {}),
+            "aggregates": {name: document for name, (_, document) in self.named_aggregates.items()},
             "purposes": list(PURPOSES),
             "cases": list(CASES),
             "offer_fields": {"margin": "double", "family": "string"},
@@ -644,6 +683,9 @@ class _Writer:
 
     def aggregate(self, kind: str) -> str:
         """An aggregate whose value has this type."""
+        named = [name for name, (of, _) in self.named_aggregates.items() if of == kind]
+        if named and self.chance(0.5):
+            return f"aggregate.{self.one(named)}"
         window = self.random.choice(("", *("_" + text for text, _ in WINDOWS)))
         match kind:
             case "int":
