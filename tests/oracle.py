@@ -20,6 +20,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+from msgspec.structs import replace
+
 from core.decision import (
     Clamp,
     DecideAnswer,
@@ -117,6 +120,7 @@ class Moment:
     known: bool
     now_us: int
     events: tuple[Event, ...]  # stored and sent along, each (type, key) once, sorted by time
+    edges: Mapping[str, Sequence[float]] = field(default_factory=dict)  # of each band that has some
     # What was read and found in this decision. Conditions by identity: they live as long as the program.
     _values: dict[Input, Value] = field(default_factory=dict)
     _outcomes: dict[int, tuple[Detail, str]] = field(default_factory=dict)
@@ -140,7 +144,13 @@ class Moment:
         return {source: value for source, value in found.items() if value is not MISSING}
 
 
-def resolve(program: Program, customer: OracleCustomer | None, request: DecideRequest, now_us: int) -> Moment:
+def resolve(
+    program: Program,
+    customer: OracleCustomer | None,
+    request: DecideRequest,
+    now_us: int,
+    edges: Mapping[str, Sequence[float]] | None = None,
+) -> Moment:
     """The customer with the events of the moment. None is nobody known: an empty profile."""
     known = customer is not None
     person = customer or OracleCustomer()
@@ -152,7 +162,25 @@ def resolve(program: Program, customer: OracleCustomer | None, request: DecideRe
         at_us = now_us if event.at_us is None else event.at_us
         events.setdefault((event.type, event.key), Event(event.type, event.key, at_us, event.fields))
     ordered = tuple(sorted(events.values(), key=lambda event: event.at_us or 0))
-    return Moment(program, request, person, known, now_us, ordered)
+    return Moment(program, request, person, known, now_us, ordered, edges or {})
+
+
+def band_edges(
+    program: Program, customers: Sequence[OracleCustomer], now_us: int
+) -> dict[str, tuple[float, ...]]:
+    """The quantiles of each band's value over all customers who have one; a band that nobody has a value of has none."""
+    nobody = DecideRequest("", ())
+    found: dict[str, tuple[float, ...]] = {}
+    for name, band in program.bands.items():
+        values = []
+        for customer in customers:
+            moment = resolve(program, customer, nobody, now_us)
+            value = evaluate(band.of.root, moment.values(band.of))
+            if isinstance(value, int | float) and math.isfinite(value):
+                values.append(float(value))
+        if values:
+            found[name] = tuple(float(np.quantile(values, number / band.parts)) for number in range(1, band.parts))
+    return found
 
 
 def _read(moment: Moment, source: Input) -> Value:
@@ -167,7 +195,7 @@ def _read(moment: Moment, source: Input) -> Value:
         case InputKind.NOW:
             return moment.now_us
         case InputKind.CHANNEL:
-            return request.channel
+            return request.channel or MISSING  # nobody asks: a walk over all customers
         case InputKind.CONSENT:
             granted = consent(customer, source.name, request.channel)
             return MISSING if granted is None else granted
@@ -175,8 +203,19 @@ def _read(moment: Moment, source: Input) -> Value:
             return case_open(moment, source.name, source.product)
         case InputKind.KNOWN:
             return moment.known
+        case InputKind.BAND:
+            return _band(moment, source.name)
         case InputKind.TERM | InputKind.FIELD:
             raise AssertionError(f"{source.path} is read outside an arbitration formula or a filter")
+
+
+def _band(moment: Moment, name: str) -> Value:
+    """1 and how many edges the value exceeds; MISSING without a value or edges."""
+    band = moment.program.bands[name]
+    value = evaluate(band.of.root, moment.values(band.of))
+    if name not in moment.edges or not isinstance(value, int | float):
+        return MISSING
+    return 1 + sum(value > edge for edge in moment.edges[name])
 
 
 def as_value(value: AnyValue | None) -> Value:
@@ -725,13 +764,14 @@ def decide(
     request: DecideRequest,
     models: Mapping[str, OracleModel] | None = None,
     now_us: int | None = None,
+    edges: Mapping[str, Sequence[float]] | None = None,
 ) -> DecideAnswer:
     """The whole decision. ``now_us`` is the clock where the request names no time of its own."""
     clock = request.as_of_us if request.as_of_us is not None else now_us
     assert clock is not None, "a decision needs a clock"
-    moment = resolve(program, customer, request, clock)
+    moment = resolve(program, customer, request, clock, edges)
     page = Page()
-    answers = tuple(_fill(moment, asked, models or {}, page) for asked in request.placements)
+    answers = tuple(_say_edges(moment, _fill(moment, asked, models or {}, page)) for asked in request.placements)
     return DecideAnswer(
         decision="",
         placements=answers,
@@ -743,6 +783,15 @@ def decide(
         seed=request.seed or 0,
         took_ns=0,
     )
+
+
+def _say_edges(moment: Moment, answer: PlacementAnswer) -> PlacementAnswer:
+    """Reasons say it where a band is missing because nobody has edges of it yet."""
+    unknown = {f"band.{name}" for name in moment.program.bands if name not in moment.edges}
+    return replace(answer, rejections=tuple(
+        replace(one, input=f"{one.input} (no edges yet)") if one.input in unknown else one
+        for one in answer.rejections
+    ))
 
 
 def _fill(moment: Moment, asked: PlacementRequest, models: Mapping[str, OracleModel], page: Page) -> PlacementAnswer:

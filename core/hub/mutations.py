@@ -20,6 +20,7 @@ import msgspec
 
 from core.decision import Identifier
 from core.errors import BadValue
+from core.hub.saved import BandEdges
 from core.schema import AnyValue, CaseScope, Money, Schema
 
 VERSION: Final = 1
@@ -287,6 +288,15 @@ class ActivateProgram(Mutation, frozen=True, kw_only=True, tag="activate_program
     at_us: int
 
 
+class SetBands(Mutation, frozen=True, kw_only=True, tag="set_bands"):
+    """Keeps the edges of bands, in place of all that were kept. Result: None.
+
+    Again: they are kept again.
+    """
+
+    bands: dict[str, BandEdges]
+
+
 class CustomerResult(msgspec.Struct, frozen=True):
     """The customer a mutation changed, and whether it made him."""
 
@@ -345,7 +355,7 @@ def _convert_times(message: msgspec.Struct, field: str) -> None:
 _types: list[type[Mutation]] = [
     DeclareSchema, Upsert, RecordEvents, RecordOutcomes, Join, Unmerge, SetConsent, OpenCase, CloseCase,
     AssignCase, ImportCases, Erase,
-    SaveProgram, ActivateProgram,
+    SaveProgram, ActivateProgram, SetBands,
 ]
 _encoder = msgspec.msgpack.Encoder()
 

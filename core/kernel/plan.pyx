@@ -20,7 +20,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
 from core.errors import EngineFault, ModelError, NotFound
 from core.expressions import InputKind
-from core.kernel.machine cimport RESULT_STRING, CodeHolder
+from core.kernel.machine cimport RESULT_DOUBLE, RESULT_MONEY, RESULT_STRING, CodeHolder
 from core.kernel.names cimport NamesHolder
 from core.inference.runner cimport Runner, handle_drop, handle_hold
 from core.hub.record import product_hash
@@ -77,7 +77,8 @@ cdef class Plan:
     """A bound plan. Immutable once made; shared by all threads; freed when the last decision drops it.
 
     ``source`` are the tables, ``catalog`` the store's names (every name of the program must be declared in it),
-    ``models`` the deployed model of each name, ``signing_key`` the store's 16 bytes for tokens.
+    ``models`` the deployed model of each name, ``signing_key`` the store's 16 bytes for tokens, ``edges`` those of each band
+    that has some.
     """
 
     def __cinit__(self):
@@ -86,7 +87,9 @@ cdef class Plan:
         self._block_count = 0
         self.workspaces = []
 
-    def __init__(self, source, catalog, environment, models, str version, uint32_t version_number, bytes signing_key):
+    def __init__(
+        self, source, catalog, environment, models, str version, uint32_t version_number, bytes signing_key, edges=None
+    ):
         cdef Tables* tables = &self.tables
         program = source.program
         self.source = source
@@ -106,6 +109,7 @@ cdef class Plan:
         self._bind_code(source)
         self._bind_names(source, catalog)
         self._bind_inputs(source, catalog)
+        self._bind_bands(source, edges or {})
         self._bind_index(source)
         self._bind_contact(source, catalog)
         self._bind_scores(source, models)
@@ -320,6 +324,23 @@ cdef class Plan:
             else:
                 terms[i].numbers = <const int64_t*> self._array(array("q", literals))
         return terms
+    def _bind_bands(self, source, edges):
+        cdef Tables* tables = &self.tables
+        cdef BoundBand* bands = <BoundBand*> self._block(len(source.bands), sizeof(BoundBand))
+        cdef uint32_t i
+        for i, (slot, number) in enumerate(source.bands):
+            name = source.inputs[slot].name
+            bands[i].slot = slot
+            bands[i].expression = number
+            bands[i].is_double = tables.code.kinds[<size_t> number] in (RESULT_DOUBLE, RESULT_MONEY)
+            if name in edges:
+                bands[i].edge_count = <uint32_t> len(edges[name])
+                bands[i].edges = <const double*> self._array(array("d", edges[name]))
+            else:
+                # What an explanation says is missing: not the customer's value.
+                self.slot_paths[slot] += " (no edges yet)"
+        tables.bands = bands
+        tables.band_count = <uint32_t> len(source.bands)
 
     def _bind_index(self, source):
         cdef Tables* tables = &self.tables

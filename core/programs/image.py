@@ -29,6 +29,7 @@ from core.programs.model_binding import ModelBinding
 from core.programs.program import (
     Adjustment,
     Arbitration,
+    Band,
     Cap,
     CasePause,
     ConstantPropensity,
@@ -235,6 +236,9 @@ class _Packer:
                 arbitration.at_most_per_group,
             ],
             program.currency, [_pack_cap(cap) for cap in program.caps], program.instance_expiry_us,
+            {name: self._expression(each) for name, each in program.segments.items()},
+            {name: self._expression(each) for name, each in program.derived.items()},
+            {name: [self._expression(each.of), each.parts] for name, each in program.bands.items()},
         ]
 
     def _shared(self, owner: Group | Offer) -> list[_Packed]:
@@ -368,7 +372,8 @@ class _Unpacker:
         return None if number is None else self._expressions[number]
 
     def program(self, row: _Packed) -> Program:
-        name, digest, schema, channels, placements, groups, offers, arbitration, currency, caps, expiry_us = row
+        (name, digest, schema, channels, placements, groups, offers, arbitration, currency, caps, expiry_us, segments,
+         derived, bands) = row
         return Program(
             name=name, digest=digest, schema=_unpack_schema(schema), channels=tuple(channels),
             placements=MappingProxyType({
@@ -384,6 +389,11 @@ class _Unpacker:
                 arbitration[5], arbitration[6],
             ),
             currency=currency, caps=tuple(Cap(*cap) for cap in caps), instance_expiry_us=expiry_us,
+            segments=MappingProxyType({each: self._expressions[number] for each, number in segments.items()}),
+            derived=MappingProxyType({each: self._expressions[number] for each, number in derived.items()}),
+            bands=MappingProxyType({
+                each: Band(each, self._expressions[number], parts) for each, (number, parts) in bands.items()
+            }),
         )
 
     def _shared(self, row: _Packed) -> tuple[

@@ -173,6 +173,9 @@ class _Writer:
         }
         self.placements = [f"{channel}.{place}" for channel, places in self.channels.items() for place in places]
         self.segments: dict[str, str] = {}
+        self.derived: dict[str, object] = {}
+        self.bands: dict[str, Document] = {}
+        self.defined: dict[str, list[str]] = {}  # by type: derived values and bands as expressions name them
         self.fields: tuple[str, ...] = ()  # of the offer being written
         self.named_aggregates = self.declared_aggregates()
         self.told = 0  # events sent with requests so far: each has a key of its own
@@ -240,6 +243,7 @@ class _Writer:
         for name in ("alpha", "beta"):
             if self.chance(0.5):
                 self.segments[name] = self.condition(2)
+        self.definitions()
         sources = {
             "program.yaml": dump(self.head()),
             "schema.yaml": dump(self.schema()),
@@ -255,10 +259,46 @@ class _Writer:
             sources["offers/two.yaml"] = b"---\n".join(dump(offer) for offer in written[cut:])
         return sources
 
+    def definitions(self) -> None:
+        """Bands of what is kept about customers, then derived values, which may use them and segments, then a segment more."""
+        for name in ("low", "high"):
+            if self.chance(0.5):
+                self.bands[name] = {"of": self.banded(), "parts": self.upto(2, 6)}
+                self.defined.setdefault("int", []).append(f"band.{name}")
+        if self.chance(0.5):
+            self.derived["worth"] = f"{self.double_input()} + {self.double(1)}"
+            self.defined.setdefault("double", []).append("derived.worth")
+        if self.chance(0.5):
+            # The last is no constant: texts that a choice between constants cannot be are refused.
+            cases: list[Document] = [
+                {"when": self.condition(1), "then": quoted(self.one(TEXTS)) if self.chance(0.5) else self.plain_text(1)}
+                for _ in range(self.upto(1, 3))
+            ]
+            self.derived["stage"] = [*cases, {"then": self.plain_text(1)}]
+            self.defined.setdefault("string", []).append("derived.stage")
+        if self.chance(0.3):
+            self.derived["amount"] = [
+                {"when": self.condition(1), "then": str(self.upto(0, 3))}, {"then": self.money(1)}
+            ]
+            self.defined.setdefault("money", []).append("derived.amount")
+        if self.chance(0.5):
+            self.segments["gamma"] = self.condition(2)
+
+    def banded(self) -> str:
+        """A number or a time that needs no request."""
+        kind = self.one(("int", "double", "money", "timestamp"))
+        held = [f"customer.{name}" for name in self.attributes if ATTRIBUTES[name] == kind]
+        value = self.one(held) if held and self.chance(0.5) else self.aggregate(kind)
+        return f"now - {value}" if kind == "timestamp" and self.chance(0.5) else value
+
     def head(self) -> Document:
         head: Document = {"program": "random", "currency": "EUR"}
         if self.segments:
             head["segments"] = dict(self.segments)
+        if self.derived:
+            head["derived"] = dict(self.derived)
+        if self.bands:
+            head["bands"] = dict(self.bands)
         arbitration: Document = {}
         with_formula = self.chance(0.25)
         if not with_formula and self.chance(0.3):
@@ -498,6 +538,7 @@ class _Writer:
         """An input of this type, if one is declared."""
         inputs = ["customer." + name for name in self.attributes if ATTRIBUTES[name] == kind]
         inputs += ["facts." + name for name in self.facts if FACTS[name] == kind]
+        inputs += self.defined.get(kind, [])
         return self.one(inputs) if inputs else None
 
     def condition(self, depth: int) -> str:
