@@ -3,6 +3,8 @@
 Used by the committer's thread alone. A handler reads through the applier (which knows what was written before), makes
 all its changes in memory, and returns; then they are written. A handler that raises has therefore changed nothing.
 Bulk handlers may instead write to `transaction` themselves, after `direct`.
+
+Handlers live in files of one noun each, which bind them by `register` (core/hub/handlers.py names the files).
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
@@ -11,6 +13,10 @@ from core.hub.buffer cimport Buffer
 from core.hub.environment cimport Environment, Transaction
 from core.hub.events cimport Packer
 from core.hub.record cimport RecordBuilder, RecordLayout
+
+
+# Key under which a joined customer's id leads to the survivor.
+cdef bytes joined_key(uint64_t customer)
 
 
 cdef class Applier:

@@ -36,3 +36,6 @@ def register(
     mutation_type: type[_M], function: Callable[[Applier, _M], Any], again: Callable[[Applier, _M], Any] | None = None
 ) -> None:
     """Apply this kind of mutation with ``function(applier, mutation)``; makes it decodable as well."""
+
+def apply_inside(applier: Applier, mutation: Mutation) -> object:
+    """Apply a mutation inside the handler of another, whose changes its own join."""

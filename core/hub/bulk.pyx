@@ -46,8 +46,8 @@ import msgspec
 import numpy as np
 
 from core.errors import BadValue, EngineFault, StoreCorrupt, TooLarge, UnknownName
-from core.hub.apply import LETTERS
 from core.hub.record import members
+from core.hub.values import LETTERS
 
 # How a column's values lie in a mutation, by the schema's type: letters for the kinds below.
 cdef enum Shape:

@@ -16,8 +16,7 @@ from typing import Any
 
 import msgspec
 
-import core.hub.erasing
-import core.hub.imports  # noqa: F401 - for what it registers: its mutation is one that a log may hold
+import core.hub.handlers  # noqa: F401 - for what they register
 from core import limits
 from core.decision import Identifier
 from core.errors import BadValue, EngineFault, NotFound, StoreCorrupt, StoreReadOnly, TooLarge, UnknownName

@@ -1,0 +1,62 @@
+"""The names a store knows and the programs it keeps: `DeclareSchema`, `SaveProgram`, `ActivateProgram`."""
+
+import msgspec
+
+from core.hub.apply cimport Applier
+from core.hub.values cimport check_time
+
+from core import limits
+from core.errors import BadValue, NotFound, TooLarge
+from core.hub.apply import register
+from core.hub.mutations import ActivateProgram, DeclareSchema, SaveProgram
+from core.hub.saved import ACTIVE, ActiveProgram, SavedProgram, image_key, program_key, sources_key
+
+
+def _declare_schema(Applier applier, mutation):
+    grown = applier.catalog.declared(mutation.schema, mutation.offers, mutation.channels)
+    if grown is not applier.catalog:
+        applier.set_catalog(grown)
+    return grown
+
+
+def _save_program(Applier applier, mutation):
+    cdef unsigned int programs = applier.environment.handles.programs
+    check_time("at", mutation.at_us)
+    if not mutation.name or len(mutation.name) > limits.NAME_LENGTH or "/" in mutation.name:
+        raise BadValue("program: name", f"'{mutation.name[:80]}' is empty, longer than {limits.NAME_LENGTH} "
+                       "characters, or holds a '/'")
+    version = 1
+    while True:
+        data = applier.stored(programs, program_key(mutation.name, version))
+        if data is None:
+            break
+        header = msgspec.msgpack.decode(data, type=SavedProgram)
+        if header.digest == mutation.digest:
+            break
+        version += 1
+    if data is None:
+        total = sum([len(source) for source in mutation.sources.values()])
+        if total > limits.PROGRAM_BYTES:
+            raise TooLarge("program: bytes of its sources", total, limits.PROGRAM_BYTES)
+        header = SavedProgram(mutation.name, version, mutation.digest, mutation.at_us)
+        applier.programs[sources_key(mutation.name, version)] = msgspec.msgpack.encode(mutation.sources)
+    if mutation.image:
+        header = msgspec.structs.replace(header, compiler=mutation.compiler)
+        applier.programs[image_key(mutation.name, version)] = mutation.image
+    applier.programs[program_key(mutation.name, version)] = msgspec.msgpack.encode(header)
+    return version
+
+
+def _activate_program(Applier applier, mutation):
+    cdef unsigned int programs = applier.environment.handles.programs
+    check_time("at", mutation.at_us)
+    if applier.stored(programs, program_key(mutation.name, mutation.version)) is None:
+        raise NotFound("program version", f"{mutation.name}@{mutation.version}",
+                       "List the versions kept: rapport program list.")
+    applier.programs[ACTIVE] = msgspec.msgpack.encode(
+        ActiveProgram(mutation.name, mutation.version, mutation.at_us))
+
+
+register(DeclareSchema, _declare_schema)
+register(SaveProgram, _save_program)
+register(ActivateProgram, _activate_program)

@@ -1,0 +1,39 @@
+"""Attributes of customers: `Upsert`."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from core.hub.apply cimport Applier
+from core.hub.record cimport set_value
+from core.hub.values cimport check_time
+
+from core.errors import UnknownName
+from core.hub.apply import register
+from core.hub.mutations import CustomerResult, Upsert
+from core.hub.values import checked
+
+
+def _upsert(Applier applier, mutation):
+    cdef uint64_t customer
+    cdef uint32_t offset
+    cdef int kind
+    check_time("at", mutation.at_us)
+    # The source is not numbered here: declared ones are, and numbers given to whatever callers send would run out.
+    customer, created = applier.opened(mutation.identifiers, mutation.at_us)
+    sourced = []
+    for name, value in mutation.attributes.items():
+        setter = applier.setters.get(name)
+        if setter is None:
+            raise UnknownName("attribute", name, applier.setters, field=f"attributes['{name}']")
+        offset, kind, entry, codes, path = setter
+        value = checked(path, kind, value, entry, codes)
+        if entry.sources:
+            sourced.append((setter, value))
+            continue
+        applier.answer(set_value(&applier.builder, offset, kind, value), customer)
+    if sourced:
+        applier.settle(customer, mutation.source, mutation.at_us, sourced, applier.origins)
+    applier.finish_record(customer)
+    return CustomerResult(customer, created)
+
+
+register(Upsert, _upsert)
