@@ -22,6 +22,8 @@ from server import logs
 if TYPE_CHECKING:
     import yaml
 
+    from core.hub.watching import Thresholds
+
 # Where `rapport serve` looks when it is not told; made by `rapport init`.
 FILE: Final = "rapport.yaml"
 SAME: Final = "same"
@@ -128,6 +130,41 @@ class Config:
             "moment only.",
             low=0,
             high=1 << 46,
+        ),
+    )
+    store_watch_seconds: float = dataclasses.field(
+        default=10.0,
+        metadata=_row(
+            "store.watch_seconds",
+            "How often the server looks after its store and tells what will hurt, in its log and by its health 'store'. 0: never.",
+            low=0,
+            high=3600,
+        ),
+    )
+    store_alarm_percent: float = dataclasses.field(
+        default=85.0,
+        metadata=_row("store.alarm_percent", "Alarm from this much of store.map_bytes in use. 0: none.", low=0, high=100),
+    )
+    store_alarm_free_bytes: int = dataclasses.field(
+        default=1 << 30,
+        metadata=_row("store.alarm_free_bytes", "Alarm below this much room on the store's disk. 0: none.", low=0, high=1 << 46),
+    )
+    store_alarm_reader_seconds: float = dataclasses.field(
+        default=600.0,
+        metadata=_row(
+            "store.alarm_reader_seconds",
+            "Alarm when a process reads one state of the store for so long while others are written. 0: none.",
+            low=0,
+            high=86_400,
+        ),
+    )
+    store_alarm_backup_seconds: float = dataclasses.field(
+        default=7 * 86_400.0,
+        metadata=_row(
+            "store.alarm_backup_seconds",
+            "Alarm when the newest backup that rapport store backup made is older, or there is none for so long. 0: none.",
+            low=0,
+            high=10 * 365 * 86_400,
         ),
     )
     programs_path: str = dataclasses.field(
@@ -355,6 +392,14 @@ class Config:
             "journal_seconds": self.store_journal_seconds,
             "journal_bytes": self.store_journal_bytes,
         }
+
+    @property
+    def store_thresholds(self) -> Thresholds:
+        """Where the store's alarms begin."""
+        from core.hub.watching import Thresholds
+
+        return Thresholds(
+            self.store_alarm_percent, self.store_alarm_free_bytes, self.store_alarm_reader_seconds, self.store_alarm_backup_seconds)
 
     @property
     def shared(self) -> bool:

@@ -1,7 +1,8 @@
 """The running server: its addresses, its health, and how it ends.
 
 Health follows grpc.health.v1. A service that is bound is SERVING; DecisionService and the whole ("") become SERVING only
-once a program is loaded, so that a balancer sends nothing that would be refused.
+once a program is loaded, so that a balancer sends nothing that would be refused. Of `store` it says NOT_SERVING while an
+alarm of the store's watch stands, which is before decisions suffer: nothing else depends on it.
 
 The end: the first SIGTERM or SIGINT sets health to NOT_SERVING and sends clients away. The data plane goes on serving what
 reaches it until they have gone; grpcio answers new calls UNAVAILABLE with DRAINING (server/door.py says how). Running calls
@@ -34,6 +35,7 @@ from server.services import calls, decisions
 
 # Beyond drain.seconds, for what was cut off to be settled and threads to end.
 END_SECONDS: Final = 5.0
+STORE: Final = "store"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -45,6 +47,7 @@ class Served:
 
     name: str
     handlers: grpc.GenericRpcHandler
+    drain: Callable[[], None] = lambda: None  # ends calls that would go on for as long as their caller listens
 
 
 class Process:
@@ -100,9 +103,11 @@ class Process:
             for listener in self._listeners:
                 listener.stop(0).result()
             raise
+        self._served = both
         for served in both:
             self._health.set(served.name, _NOT_SERVING if served.name == decisions.NAME else _SERVING)
         self._health.set(health.OVERALL_HEALTH, _NOT_SERVING)
+        self.tell_store(sound=True)
         self._tell_front(False)
 
     def _tell_front(self, serves: bool) -> None:
@@ -135,6 +140,10 @@ class Process:
         """Begin to answer, health first of all."""
         for listener in self._listeners:
             listener.start()
+
+    def tell_store(self, *, sound: bool) -> None:
+        """What health says of the store from now on."""
+        self._health.set(STORE, _SERVING if sound else _NOT_SERVING)
 
     def ready(self) -> None:
         """A program is loaded: decisions can be asked for."""
@@ -183,6 +192,8 @@ class Process:
         until = time.monotonic() + seconds + END_SECONDS
         logs.get("process").info("draining", seconds=seconds)
         self._health.enter_graceful_shutdown()
+        for served in self._served:
+            served.drain()
         self._tell_front(False)
         stopping: list[Future[bool]] = []
         if self._front is not None:

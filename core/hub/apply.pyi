@@ -19,6 +19,7 @@ class Applier:
     transaction: Transaction
     applied: int
     poisoned: bool
+    changed: set[int] | None  # customers whose record or events changed, until it is emptied; None: nobody asks
     def __new__(cls, environment: Environment) -> Self: ...
     def begin(self) -> None:
         """Begin a transaction."""

@@ -19,7 +19,7 @@ import msgspec
 from core import limits
 from core.errors import BadValue, SchemaConflict, StoreCorrupt, TooLarge, UnknownName
 from core.hub.record import WIDTHS, RecordLayout
-from core.schema import STANDARD_OUTCOMES, EventType, Field, Namespace, Normaliser, Schema, SourceRule, ValueType
+from core.schema import STANDARD_OUTCOMES, CaseScope, EventType, Field, Namespace, Normaliser, Schema, SourceRule, ValueType
 
 OFFERS_PER_CHUNK = 4096
 
@@ -47,11 +47,12 @@ class EventField(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EventEntry(msgspec.Struct, frozen=True, array_like=True):
-    """An event type as stored; new fields are appended."""
+    """An event type as stored; new fields are appended. The last declared retention holds."""
 
     number: int
     name: str
     fields: tuple[EventField, ...] = ()
+    retention_us: int = 0  # 0: no limit
 
     @property
     def field_names(self) -> tuple[str, ...]:
@@ -68,6 +69,14 @@ class NamespaceEntry(msgspec.Struct, frozen=True, array_like=True):
     trust: int = 0
     single: bool = False
     verified: bool = False
+
+
+class CaseRuleEntry(msgspec.Struct, frozen=True, array_like=True):
+    """What a kind of case declares, as `core.schema.CaseRule`; the newest declaration holds for all of its cases."""
+
+    name: str
+    scopes: tuple[CaseScope, ...]
+    due_us: int = 0
 
 
 def describe(field: Field | EventField | AttributeEntry) -> str:
@@ -87,6 +96,7 @@ class Catalog(msgspec.Struct, frozen=True):
     channels: Mapping[str, int] = {}
     purposes: Mapping[str, int] = {}
     case_kinds: Mapping[str, int] = {}
+    case_rules: Mapping[str, CaseRuleEntry] = {}
     sources: Mapping[str, int] = {}
 
     # --- numbers of names; all raise UnknownName with the nearest one that is known
@@ -158,6 +168,7 @@ class Catalog(msgspec.Struct, frozen=True):
             channels=_numbered(self.channels, channels, "channels", 0xFFFF),
             purposes=_numbered(self.purposes, schema.purposes, "purposes", 0xFFFF),
             case_kinds=_numbered(self.case_kinds, schema.case_kinds, "case kinds", 0xFFFF),
+            case_rules=_case_rules(self.case_rules, schema),
             sources=sources,
         )
         return self if _same(self, grown) else msgspec.structs.replace(grown, version=self.version + 1)
@@ -206,6 +217,7 @@ _ENTRIES: Mapping[str, msgspec.msgpack.Decoder[list[Any]]] = {
     "namespaces": msgspec.msgpack.Decoder(list[NamespaceEntry]),
     "attributes": msgspec.msgpack.Decoder(list[AttributeEntry]),
     "events": msgspec.msgpack.Decoder(list[EventEntry]),
+    "case_rules": msgspec.msgpack.Decoder(list[CaseRuleEntry]),
 }
 _KINDS = (*_ENTRIES, "outcomes", "channels", "purposes", "case_kinds", "sources")
 
@@ -346,6 +358,13 @@ def _attributes(
     return known if grown == known else grown
 
 
+def _case_rules(known: Mapping[str, CaseRuleEntry], schema: Schema) -> Mapping[str, CaseRuleEntry]:
+    grown = {name: entry for name, entry in known.items() if name not in schema.case_kinds}
+    for name, rule in schema.case_rules.items():
+        grown[name] = CaseRuleEntry(name, rule.scopes, rule.due_us)
+    return known if grown == known else grown
+
+
 def _events(known: Mapping[str, EventEntry], wanted: Iterable[EventType]) -> Mapping[str, EventEntry]:
     grown = dict(known)
     for event in wanted:
@@ -367,7 +386,7 @@ def _events(known: Mapping[str, EventEntry], wanted: Iterable[EventType]) -> Map
             fields[field.name] = EventField(field.name, field.type, field.currency, labels)
         if len(fields) > limits.EVENT_FIELDS:
             raise TooLarge(f"fields ever declared for event type '{event.name}'", len(fields), limits.EVENT_FIELDS)
-        grown[event.name] = msgspec.structs.replace(entry, fields=tuple(fields.values()))
+        grown[event.name] = msgspec.structs.replace(entry, fields=tuple(fields.values()), retention_us=event.retention_us)
     if len(grown) > 0xFFFF:
         raise TooLarge("event types ever declared in this store", len(grown), 0xFFFF)
     return known if grown == known else grown

@@ -535,6 +535,17 @@ def extent(folder: Path) -> Extent | None:
     return Extent(first, from_us, last, until_us, size)
 
 
+def committed_us(folder: Path, commits: int) -> int:
+    """When the commit was made that so many others followed, as far back as the newest file; 0 without one."""
+    listed = files(folder)
+    if not listed:
+        return 0
+    segment, _, frames, _ = read(listed[-1])
+    if segment is None:
+        return 0
+    return frames[-commits].committed_us if commits <= len(frames) else segment.made_us
+
+
 def faults(folder: Path, applied: int) -> Iterator[tuple[Path, str]]:
     """What is wrong with the files of a journal beside a store at this change: (file, problem)."""
     last: int | None = None

@@ -27,9 +27,6 @@ app = typer.Typer(
 Folder = Annotated[
     Path | None, typer.Option("--store", metavar="FOLDER", help="The store's folder. Default: store.path.", show_default=False)
 ]
-# Where a store should be given more room, and where it must be: a full map refuses every write.
-WARN_PERCENT = 70
-ALARM_PERCENT = 85
 
 
 def _path(store: Path | None, config: Path | None) -> str:
@@ -173,70 +170,55 @@ def restore(
 def compact(store: Folder = None, config: File = None, json: Json = False) -> None:
     """Rewrite the store so that nothing erased is left in its files, nor in its journal. The server must be stopped.
 
-    Needs room for a second copy until it is done.
+    Events past their type's retention go first. Needs room for a second copy until it is done.
     """
-    from core.hub import keeping
+    from core.hub import keeping, retention
+    from core.hub.store import Store
 
     path = _path(store, config)
+    settings = Config.load(config)
+    with Store.open(path, **settings.store_bounds) as opened:
+        dropped = retention.sweep_all(opened, time.time_ns() // 1_000)
     before, after, anew = keeping.compact(
-        path, map_bytes=Config.load(config).store_map_bytes, progress=lambda count: _told("entries", count)
-    )
+        path, map_bytes=settings.store_map_bytes, progress=lambda count: _told("entries", count))
     if json:
-        _print_json({"store": path, "bytes_before": before, "bytes": after, "journal_anew": anew})
+        _print_json({"store": path, "bytes_before": before, "bytes": after, "events_dropped": dropped, "journal_anew": anew})
     else:
-        show.out.print(f"{path}: {before:,} bytes before, {after:,} now", markup=False)
+        past = f"; {dropped:,} events were past their retention" if dropped else ""
+        show.out.print(f"{path}: {before:,} bytes before, {after:,} now{past}", markup=False)
         if anew:
             show.err.print(f"The journal begins anew: {anew}. Take a backup now: it begins with it.", markup=False)
 
 
 @app.command()
 def status(store: Folder = None, config: File = None, json: Json = False) -> None:
-    """How full a store is, who reads it, and how far back it can be restored; frees what killed readers held.
+    """How full a store is, who reads it, how far back it can be restored, and what will hurt; frees what killed readers held.
 
-    Exits with 1 above 85 % of its map.
+    Exits with 1 when there is an alarm.
     """
-    from core.hub import journal as journals
-    from core.hub import keeping
+    from core.hub import watching
     from core.hub.environment import open_environment
 
     path = _path(store, config)
+    settings = Config.load(config)
     # The map's bound is the configuration's: LMDB keeps none in the file.
-    bound = Config.load(config).store_map_bytes
+    bound = settings.store_map_bytes
     environment = open_environment(path, map_bytes=bound, read_only=True)
     try:
-        cleared = environment.clear_readers()
-        found = environment.statistics()
-        free = environment.free_pages()
-        readers = [(process, reads) for process, reads in environment.readers() if reads is not None]
+        seen = watching.look(environment, bound, time.time_ns() // 1000)
     finally:
         environment.close()
-    live = found["used_bytes"] - free * found["page_bytes"]
-    behind = max((found["last_transaction"] - reads for _, reads in readers), default=0)
-    percent = 100 * live / bound
-    alarm = "full soon" if percent >= ALARM_PERCENT else "filling" if percent >= WARN_PERCENT else ""
-    document = {
-        "store": path, "map_bytes": bound, "used_bytes": found["used_bytes"], "live_bytes": live,
-        "live_percent": round(percent, 2),
-        "free_pages": free, "customers": found["profiles_entries"], "readers": len(readers), "readers_cleared": cleared,
-        "oldest_reader_behind": behind, "alarm": alarm,
-    }
-    extent = journals.extent(Path(path, journals.FOLDER))
-    if extent is not None:
-        oldest = keeping.restorable(path)
-        document |= {
-            "journal_bytes": extent.bytes, "journal_first": extent.first, "journal_last": extent.last,
-            # Empty: no backup that is known and still there leads to any moment. Take one.
-            "restorable_from": oldest.at if oldest is not None else "",
-        }
+    alarms = watching.alarms(seen, settings.store_thresholds)
+    document: dict[str, object] = {"store": path, **dataclasses.asdict(seen), "live_percent": round(seen.live_percent, 2)}
     if json:
-        _print_json(document)
+        _print_json({**document, "alarms": [dataclasses.asdict(alarm) for alarm in alarms]})
     else:
         for key, value in document.items():
             show.out.print(f"{key.replace('_', ' '):22} {value:,}" if isinstance(value, int) else
                            f"{key.replace('_', ' '):22} {value}", markup=False)
-        if alarm:
-            show.err.print("Raise store.map_bytes and restart the server; or stop it and run rapport store compact.")
-    if percent >= ALARM_PERCENT:
+        for alarm in alarms:
+            show.err.print(f"{alarm.name}: {alarm.problem}. {alarm.hint}", markup=False)
+    if alarms:
         raise typer.Exit(Exit.PARTLY)
 
 
