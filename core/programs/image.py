@@ -317,6 +317,7 @@ def _pack_schema(schema: Schema) -> _Packed:
         [[each.name, each.normaliser.value, each.trust, each.single, each.verified] for each in schema.namespaces.values()],
         schema.purposes, schema.outcomes, schema.case_kinds,
         [[name, [scope.value for scope in rule.scopes], rule.due_us] for name, rule in schema.case_rules.items()],
+        [[name, sources] for name, sources in schema.grantors.items()],
     ]
 
 
@@ -448,11 +449,12 @@ def _by_name(rows: list[_Packed], build: Callable[[_Packed], _V]) -> Mapping[str
 
 
 def _unpack_schema(row: _Packed) -> Schema:
-    attributes, facts, events, namespaces, purposes, outcomes, case_kinds, case_rules = row
+    attributes, facts, events, namespaces, purposes, outcomes, case_kinds, case_rules, grantors = row
     return Schema(
         attributes=_by_name(attributes, _unpack_field), facts=_by_name(facts, _unpack_field),
         events=_by_name(events, lambda each: EventType(each[0], tuple(_unpack_field(field) for field in each[1]))),
         namespaces=_by_name(namespaces, lambda each: Namespace(each[0], Normaliser(each[1]), *each[2:])),
         purposes=tuple(purposes), outcomes=tuple(outcomes), case_kinds=tuple(case_kinds),
         case_rules=_by_name(case_rules, lambda each: CaseRule(tuple(CaseScope(scope) for scope in each[1]), each[2])),
+        grantors=_by_name(grantors, lambda each: tuple(each[1])),
     )
