@@ -192,6 +192,7 @@ class Schema:
     events: Mapping[str, EventType] = field(default_factory=dict)
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
     purposes: tuple[str, ...] = ()  # consent purposes
+    grantors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by purpose: the sources that may grant it
     outcomes: tuple[str, ...] = ()  # served, shown, clicked, accepted, rejected, converted and a program's own
     case_kinds: tuple[str, ...] = ()  # complaint, fault, dispute...
     case_rules: Mapping[str, CaseRule] = field(default_factory=dict)  # of kinds that declare more than their name
@@ -205,8 +206,14 @@ STANDARD_OUTCOMES = ("served", "shown", "clicked", "accepted", "rejected", "conv
 def wrong_product(product: str) -> tuple[str, str] | None:
     """What is wrong with the name of a product that cases are about, and what to do; None when it is right."""
     if not product:
-        return "The product's name is empty.", "Leave the brackets out to ask for a case about anything."
+        return "The product's name is empty.", "Write its name, or leave the product out."
     if len(product) > limits.NAME_LENGTH or not product.isprintable() or "'" in product or "\\" in product:
         return (f"'{product[:32]}' cannot be a product's name.",
                 f"It has at most {limits.NAME_LENGTH} characters that can be printed, without quotes and backslashes.")
     return None
+
+
+def never_of_product(kind: str) -> tuple[str, str]:
+    """What is wrong with asking for a product where a kind of case has none, and what to do."""
+    return (f"A case of kind '{kind}' is never about a product: its scopes say so.",
+            f"Write {kind} alone, or add product to its scopes in schema.yaml.")

@@ -22,7 +22,17 @@ from core.errors import Problem, ProgramError, Where, nearest
 from core.expressions.expression import Call, Expression, Input, InputKind, Kind, Literal, Node, Read, Type
 from core.expressions.fold import INT_LEAST, INT_MOST, AlwaysFails, constant, duration_us, fold, timestamp_us
 from core.expressions.parse import Syntax, parse
-from core.schema import Aggregate, AggregateFunction, EventType, Field, Schema, ValueType, wrong_product
+from core.schema import (
+    Aggregate,
+    AggregateFunction,
+    CaseScope,
+    EventType,
+    Field,
+    Schema,
+    ValueType,
+    never_of_product,
+    wrong_product,
+)
 
 BOOL: Final = Type(Kind.BOOL)
 INT: Final = Type(Kind.INT)
@@ -356,6 +366,9 @@ class _Checker:
         named = self.named(base, names)
         if not isinstance(named, _Named):
             self.unknown(base, names)
+        rule = self.scope.schema.case_rules.get(named.read.input.name)
+        if rule is not None and CaseScope.PRODUCT not in rule.scopes:
+            self.refuse(syntax, *never_of_product(named.read.input.name))
         return Read(replace(named.read.input, product=product))
 
     def parts(self, parts: Sequence[Syntax]) -> list[Node]:

@@ -12,12 +12,13 @@ lists of 4096 names under ``offers/<chunk>``, so that a new offer rewrites one c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NoReturn
 
 import msgspec
 
 from core import limits
-from core.errors import BadValue, SchemaConflict, StoreCorrupt, TooLarge, UnknownName
+from core.errors import BadValue, SchemaConflict, SourceNotAllowed, StoreCorrupt, TooLarge, UnknownName
 from core.hub.record import WIDTHS, RecordLayout
 from core.schema import STANDARD_OUTCOMES, CaseScope, EventType, Field, Namespace, Normaliser, Schema, SourceRule, ValueType
 
@@ -71,6 +72,13 @@ class NamespaceEntry(msgspec.Struct, frozen=True, array_like=True):
     verified: bool = False
 
 
+class GrantorsEntry(msgspec.Struct, frozen=True, array_like=True):
+    """The sources that may grant a purpose, by their numbers."""
+
+    name: str
+    sources: tuple[int, ...]
+
+
 class CaseRuleEntry(msgspec.Struct, frozen=True, array_like=True):
     """What a kind of case declares, as `core.schema.CaseRule`; the newest declaration holds for all of its cases."""
 
@@ -95,6 +103,7 @@ class Catalog(msgspec.Struct, frozen=True):
     outcomes: Mapping[str, int] = {}
     channels: Mapping[str, int] = {}
     purposes: Mapping[str, int] = {}
+    grantors: Mapping[str, GrantorsEntry] = {}
     case_kinds: Mapping[str, int] = {}
     case_rules: Mapping[str, CaseRuleEntry] = {}
     sources: Mapping[str, int] = {}
@@ -146,6 +155,13 @@ class Catalog(msgspec.Struct, frozen=True):
         """The name of an offer's number, as tokens and contacts carry it."""
         return name_of(self.offers, number, "offer")
 
+    def check_grantor(self, purpose: str, source: str) -> None:
+        """Raise SourceNotAllowed unless this source may grant the purpose."""
+        entry = self.grantors.get(purpose)
+        if entry is not None and self.sources.get(source) not in entry.sources:
+            raise SourceNotAllowed(
+                purpose, source, [name_of(self.sources, each, "source") for each in entry.sources], consent=True)
+
     # --- growth
 
     def declared(self, schema: Schema, offers: Iterable[str] = (), channels: Iterable[str] = ()) -> Catalog:
@@ -155,7 +171,10 @@ class Catalog(msgspec.Struct, frozen=True):
         """
         sources = _numbered(
             self.sources,
-            (source for field in schema.attributes.values() for source in field.sources),
+            chain(
+                (source for field in schema.attributes.values() for source in field.sources),
+                chain.from_iterable(schema.grantors.values()),
+            ),
             "sources", limits.SOURCES,
         )
         grown = msgspec.structs.replace(
@@ -168,6 +187,7 @@ class Catalog(msgspec.Struct, frozen=True):
             channels=_numbered(self.channels, channels, "channels", 0xFFFF),
             purposes=_numbered(self.purposes, schema.purposes, "purposes", 0xFFFF),
             case_kinds=_numbered(self.case_kinds, schema.case_kinds, "case kinds", 0xFFFF),
+            grantors=_grantors(self.grantors, schema, sources),
             case_rules=_case_rules(self.case_rules, schema),
             sources=sources,
         )
@@ -217,6 +237,7 @@ _ENTRIES: Mapping[str, msgspec.msgpack.Decoder[list[Any]]] = {
     "namespaces": msgspec.msgpack.Decoder(list[NamespaceEntry]),
     "attributes": msgspec.msgpack.Decoder(list[AttributeEntry]),
     "events": msgspec.msgpack.Decoder(list[EventEntry]),
+    "grantors": msgspec.msgpack.Decoder(list[GrantorsEntry]),
     "case_rules": msgspec.msgpack.Decoder(list[CaseRuleEntry]),
 }
 _KINDS = (*_ENTRIES, "outcomes", "channels", "purposes", "case_kinds", "sources")
@@ -355,6 +376,15 @@ def _attributes(
             grown[field.name] = msgspec.structs.replace(entry, labels=labels, sources=sources, rule=field.rule)
     if len(grown) > limits.ATTRIBUTES:
         raise TooLarge("attributes ever declared in this store", len(grown), limits.ATTRIBUTES)
+    return known if grown == known else grown
+
+
+def _grantors(
+    known: Mapping[str, GrantorsEntry], schema: Schema, numbers: Mapping[str, int]
+) -> Mapping[str, GrantorsEntry]:
+    grown = {name: entry for name, entry in known.items() if name not in schema.purposes}
+    for name, sources in schema.grantors.items():
+        grown[name] = GrantorsEntry(name, tuple(numbers[source] for source in sources))
     return known if grown == known else grown
 
 

@@ -31,7 +31,7 @@ import msgspec
 from core import limits
 from core.decision import Identifier as Named
 from core.errors import ImportRefused, Overloaded, nearest
-from core.hub.catalog import AttributeEntry, Catalog, EventField
+from core.hub.catalog import AttributeEntry, Catalog, EventField, name_of
 from core.hub.cells import CAUSE_NUMBERS, CAUSES, KINDS, Column, Table
 from core.hub.files import BLOCK_BYTES, PACKED_ENDINGS, Packing, Source, is_parquet
 from core.hub.identifiers import RULES
@@ -125,6 +125,10 @@ def schema_of(catalog: Catalog) -> Schema:
             name: Namespace(name, entry.normaliser, entry.trust) for name, entry in catalog.namespaces.items()
         },
         purposes=tuple(catalog.purposes),
+        grantors={
+            name: tuple(name_of(catalog.sources, each, "source") for each in entry.sources)
+            for name, entry in catalog.grantors.items()
+        },
         case_kinds=tuple(catalog.case_kinds),
     )
 

@@ -811,7 +811,18 @@ class _Reader:
         return found
 
     def sources(self, mapping: FileMapping) -> None:
-        """Notes attributes which this mapping's source may not set."""
+        """Notes attributes and consents which this mapping's source may not set or grant."""
+        for consent in mapping.consents:
+            grantors = self.schema.grantors.get(consent.purpose, ())
+            labels = consent.granted.labels.values()
+            # A list of withdrawals may come from anybody.
+            if grantors and mapping.source not in grantors and ("true" in labels or not labels):
+                self.problems.append(
+                    Problem(
+                        consent.where, f"Source '{mapping.source}' may not grant consent '{consent.purpose}'.",
+                        f"Its sources are {', '.join(grantors)}.",
+                    )
+                )
         for target in mapping.targets:
             allowed = target.field.sources
             if mapping.row is Row.PROFILE and allowed and mapping.source not in allowed:

@@ -37,7 +37,11 @@ def _set_consent(Applier applier, mutation):
     cdef uint64_t customer
     cdef uint16_t purpose = applier.catalog.purpose(mutation.purpose)
     cdef uint16_t channel = applier.catalog.channel(mutation.channel) if mutation.channel else 0
-    cdef uint16_t source = <uint16_t>source_number(applier, mutation.source)
+    cdef uint16_t source
+    # A withdrawal is heard whoever brings it.
+    if mutation.granted:
+        applier.catalog.check_grantor(mutation.purpose, mutation.source)
+    source = <uint16_t>source_number(applier, mutation.source)
     check_time("at", mutation.at_us)
     customer, created = applier.opened(mutation.identifiers, mutation.at_us)
     applier.answer(
@@ -93,6 +97,8 @@ cdef int check_scope(Applier applier, str kind, scope, str product) except -1:
     elif scope is CaseScope.CUSTOMER and product:
         raise BadValue("product", f"'{product}' is named, and the scope is customer", "Leave one of both out.")
     allowed = applier.catalog.case_rules.get(kind, ANY_RULE).scopes
+    if product and CaseScope.PRODUCT not in allowed:
+        scope = CaseScope.PRODUCT
     if scope not in allowed:
         raise BadValue("scope", f"a case of kind '{kind}' is not about a {scope.value}",
                        f"The program's schema declares: {', '.join([each.value for each in allowed])}.")

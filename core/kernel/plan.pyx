@@ -324,6 +324,7 @@ cdef class Plan:
             else:
                 terms[i].numbers = <const int64_t*> self._array(array("q", literals))
         return terms
+
     def _bind_bands(self, source, edges):
         cdef Tables* tables = &self.tables
         cdef BoundBand* bands = <BoundBand*> self._block(len(source.bands), sizeof(BoundBand))

@@ -328,6 +328,7 @@ def _pack_schema(schema: Schema) -> _Packed:
         schema.purposes, schema.outcomes, schema.case_kinds,
         [[name, [scope.value for scope in rule.scopes], rule.due_us] for name, rule in schema.case_rules.items()],
         [[name, *_pack_aggregate(each)] for name, each in schema.aggregates.items()],
+        [[name, sources] for name, sources in schema.grantors.items()],
     ]
 
 
@@ -470,7 +471,7 @@ def _by_name(rows: list[_Packed], build: Callable[[_Packed], _V]) -> Mapping[str
 
 
 def _unpack_schema(row: _Packed) -> Schema:
-    attributes, facts, events, namespaces, purposes, outcomes, case_kinds, case_rules, aggregates = row
+    attributes, facts, events, namespaces, purposes, outcomes, case_kinds, case_rules, aggregates, grantors = row
     return Schema(
         attributes=_by_name(attributes, _unpack_field), facts=_by_name(facts, _unpack_field),
         events=_by_name(events, lambda each: EventType(each[0], tuple(_unpack_field(field) for field in each[1]), each[2])),
@@ -478,4 +479,5 @@ def _unpack_schema(row: _Packed) -> Schema:
         purposes=tuple(purposes), outcomes=tuple(outcomes), case_kinds=tuple(case_kinds),
         case_rules=_by_name(case_rules, lambda each: CaseRule(tuple(CaseScope(scope) for scope in each[1]), each[2])),
         aggregates=_by_name(aggregates, lambda each: _unpack_aggregate(each[1:])),
+        grantors=_by_name(grantors, lambda each: tuple(each[1])),
     )

@@ -99,8 +99,8 @@ class OfferReader:
         self, reader: Reader, node: Node | None, at: Node, name: str, group: str, pauses: tuple[CasePause, ...]
     ) -> str:
         """The product that cases must be about to pause the offer, where it or its group says so."""
-        product = "" if node is None else reader.text(node, "product") or ""
-        if node is not None and (wrong := wrong_product(product)) is not None:
+        product = None if node is None else reader.text(node, "product")
+        if node is not None and product is not None and (wrong := wrong_product(product)) is not None:
             reader.problem(node, *wrong)
         declared = self._declared.groups.get(group)
         asked = next((each for each in (*pauses, *(declared.paused_by_cases if declared else ())) if each.of_product), None)
@@ -108,7 +108,7 @@ class OfferReader:
             owner = f"Offer '{name}'" if asked in pauses else f"Group '{group}' of offer '{name}'"
             reader.problem(at, f"{owner} is paused by a {asked.kind} of the offer's product, and the offer names none.",
                            "Add product: and its name, as cases have it.")
-        return product
+        return product or ""
 
     def _schedule(self, reader: Reader, node: Node | None, name: str) -> tuple[int | None, int | None]:
         if node is None or (table := reader.table(node, f"schedule of '{name}'", ("from", "until"))) is None:

@@ -18,7 +18,7 @@ from core.programs.document import Mapping as MappingNode
 from core.programs.document import Node, Scalar
 from core.programs.program import Cap, CasePause, Group, Layer, Placement, Rule, Suppression, Weight
 from core.programs.reading import Reader, Table
-from core.schema import CaseScope, Schema, ValueType
+from core.schema import CaseScope, Schema, ValueType, never_of_product
 
 LAYERS: Final = {layer.name.lower(): layer for layer in Layer}
 KEYS: Final = (*LAYERS, "consent", "paused_by_cases", "contact", "context_weights", "levers", "description")
@@ -102,8 +102,7 @@ def _pause(reader: Reader, node: Node, owner: str, declared: Declared) -> CasePa
         return CasePause(kind)
     rule = declared.schema.case_rules.get(kind)
     if rule is not None and CaseScope.PRODUCT not in rule.scopes:
-        reader.problem(of_product, f"A case of kind '{kind}' is never about a product: its scopes say so.",
-                       f"Write {kind} alone, or add product to its scopes in schema.yaml.")
+        reader.problem(of_product, *never_of_product(kind))
         return None
     if reader.text(of_product, "product") != "offer":
         reader.problem(of_product, "The product of a pause is that of its offer.",

@@ -9,6 +9,7 @@ written there, or would read as something else, are refused here rather than at 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from collections.abc import Mapping as Mapping_
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -78,11 +79,12 @@ def read_schema(reader: Reader, root: Node | None, currency: str) -> DeclaredSch
     events = read_retention(reader, table.get("retention"), _events(reader, table.get("events"), currency))
     outcomes: list[str] = list(STANDARD_OUTCOMES)
     outcomes.extend(name for name in _names(reader, table.get("outcomes"), "outcome") if name not in outcomes)
+    purposes, grantors = _purposes(reader, table.get("purposes"))
     case_kinds, case_rules = _cases(reader, table.get("cases"))
     schema = Schema(
         attributes=MappingProxyType(attributes), facts=MappingProxyType(facts),
         events=MappingProxyType(events),
-        namespaces=MappingProxyType(namespaces), purposes=tuple(_names(reader, table.get("purposes"), "purpose")),
+        namespaces=MappingProxyType(namespaces), purposes=purposes, grantors=grantors,
         outcomes=tuple(outcomes), case_kinds=case_kinds, case_rules=case_rules,
         aggregates=MappingProxyType(read_aggregates(reader, table.get("aggregates"), events)),
     )
@@ -118,21 +120,41 @@ def _names(reader: Reader, node: Node | None, what: str) -> list[str]:
     return names
 
 
+def _purposes(reader: Reader, node: Node | None) -> tuple[tuple[str, ...], Mapping_[str, tuple[str, ...]]]:
+    """The purposes of consents, and who may grant each: a list of names, or names with their sources."""
+    if not isinstance(node, Mapping):
+        return tuple(_names(reader, node, "purpose")), MappingProxyType({})
+    found: list[str] = []
+    grantors: dict[str, tuple[str, ...]] = {}
+    for name, value in _named(reader, node, "purposes", "purpose"):
+        body = None if is_empty(value) else reader.table(value, f"purpose '{name}'", ("sources", "description"))
+        found.append(name)
+        if body is not None and (sources := _names(reader, body.get("sources"), "source")):
+            grantors[name] = tuple(sources)
+    return tuple(found), MappingProxyType(grantors)
+
+
+def _named(reader: Reader, node: Mapping, what: str, one: str) -> Iterator[tuple[str, Node]]:
+    """The entries of a mapping by names that expressions can hold; others are noted."""
+    table = reader.table(node, what)
+    for _, key, value in table.items() if table is not None else ():
+        name = reader.name(key, f"the name of a {one}")
+        if name is None:
+            continue
+        if name in _CEL_WORDS:
+            reader.problem(key, f"'{name}' is a word of the expression language.", "Choose another name.")
+            continue
+        yield name, value
+
+
 def _cases(reader: Reader, node: Node | None) -> tuple[tuple[str, ...], Mapping_[str, CaseRule]]:
     """The kinds of cases, and the rules of those that declare any: a list of names, or names with their rules."""
     if not isinstance(node, Mapping):
         return tuple(_names(reader, node, "kind of case")), MappingProxyType({})
     kinds: list[str] = []
     rules: dict[str, CaseRule] = {}
-    table = reader.table(node, "cases")
-    for _, key, value in table.items() if table is not None else ():
-        name = reader.name(key, "the name of a kind of case")
+    for name, value in _named(reader, node, "cases", "kind of case"):
         body = None if is_empty(value) else reader.table(value, f"case '{name}'", ("scopes", "due", "description"))
-        if name is None:
-            continue
-        if name in _CEL_WORDS:
-            reader.problem(key, f"'{name}' is a word of the expression language.", "Choose another name.")
-            continue
         kinds.append(name)
         if body is None:
             continue
