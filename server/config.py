@@ -136,7 +136,7 @@ class Config:
         default=10.0,
         metadata=_row(
             "store.watch_seconds",
-            "How often the server looks after its store and tells what will hurt, in its log and by its health 'store'. 0: never.",
+            "How often the server looks after its store and tells what will hurt: its log, and its health 'store'. 0: never.",
             low=0,
             high=3600,
         ),
@@ -399,7 +399,9 @@ class Config:
         from core.hub.watching import Thresholds
 
         return Thresholds(
-            self.store_alarm_percent, self.store_alarm_free_bytes, self.store_alarm_reader_seconds, self.store_alarm_backup_seconds)
+            self.store_alarm_percent, self.store_alarm_free_bytes, self.store_alarm_reader_seconds,
+            self.store_alarm_backup_seconds,
+        )
 
     @property
     def shared(self) -> bool:

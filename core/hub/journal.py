@@ -513,8 +513,11 @@ def read(path: Path) -> tuple[Segment | None, bytes, list[Frame], bool]:
     return segment, data, frames, not data[end:].strip(b"\0")
 
 
-def extent(folder: Path) -> Extent | None:
-    """What the journal in a folder reaches without a gap, by its files' heads and its last file; None without one."""
+def extent(folder: Path, *, to_end: bool = True) -> Extent | None:
+    """What the journal in a folder reaches without a gap, by its files' heads and its last file; None without one.
+
+    Without ``to_end`` the last file, which may have 64 MiB, is not read, and ``last`` is that of the file before.
+    """
     listed = files(folder)
     first = from_us = size = 0
     for path in listed:
@@ -526,11 +529,11 @@ def extent(folder: Path) -> Extent | None:
     if not first:
         return None
     last, until_us = first - 1, from_us
-    data = _contents(listed[-1])
-    segment = _segment(listed[-1], data)
+    data = _contents(listed[-1]) if to_end else b""
+    segment = _segment(listed[-1], data) if to_end else _head_of(listed[-1])
     if segment is not None:
         last, until_us = segment.first - 1, segment.made_us
-        for frame in _frames(data, segment.head_bytes):
+        for frame in _frames(data, segment.head_bytes) if to_end else ():
             last, until_us = frame.last, frame.committed_us
     return Extent(first, from_us, last, until_us, size)
 

@@ -82,7 +82,7 @@ def taken(store: str) -> list[Taken]:
 
 def restorable(store: str) -> Taken | None:
     """The oldest backup of a store that is still there and from which its journal leads on: so far back a moment can be had."""
-    found = journal.extent(Path(store, journal.FOLDER))
+    found = journal.extent(Path(store, journal.FOLDER), to_end=False)
     if found is None:
         return None
     return next((each for each in taken(store) if each.seq + 1 >= found.first), None)

@@ -42,6 +42,7 @@ class Thresholds:
 class Look:
     """A store at a moment. ``reader_seconds`` is how long the oldest reader that holds something back has done so, 0: none does.
 
+    ``journal_last`` is the journal's last change; to the watch, which reads no frames, that before its newest file.
     ``backup_seconds`` counts from the newest backup that is known and there, or from the journal's beginning (``backed`` is then
     False); None where neither is.
     """
@@ -100,7 +101,7 @@ def look(environment: Environment, map_bytes: int, now_us: int, since: Since | N
             at_us = journal.committed_us(folder, behind)
             seconds = max(now_us - at_us, 0) / 1e6 if at_us else 0.0
     space = os.statvfs(environment.path)
-    reach = journal.extent(folder)
+    reach = journal.extent(folder, to_end=since is None)
     taken = keeping.taken(environment.path)
     newest = taken[-1].at_us if taken else reach.from_us if reach is not None else None
     restorable = keeping.restorable(environment.path)
@@ -133,13 +134,14 @@ def alarms(look: Look, thresholds: Thresholds, standing: frozenset[str] = frozen
             "Free space, or lower store.journal_bytes."))
     if look.reader_behind and past("reader", look.reader_seconds, thresholds.reader_seconds):
         found.append(Alarm(
-            "reader", f"process {look.reader_process} has read one state for {look.reader_seconds:,.0f} s, {look.reader_behind:,} "
-            "commits ago; pages freed since are kept, so the store's file grows",
+            "reader", f"process {look.reader_process} has read one state for {look.reader_seconds:,.0f} s, "
+            f"{look.reader_behind:,} commits ago; pages freed since are kept, so the store's file grows",
             "End that process if it hangs; a backup or an export that runs may take that long."))
     if look.backup_seconds is not None and past("backup", look.backup_seconds, thresholds.backup_seconds):
         days = look.backup_seconds / 86_400
         found.append(Alarm(
-            "backup", f"the last backup is {days:.1f} days old" if look.backed else f"there is no backup, for {days:.1f} days now",
+            "backup",
+            f"the last backup is {days:.1f} days old" if look.backed else f"there is no backup, for {days:.1f} days now",
             "Run rapport store backup FOLDER, on another disk, and do so regularly."))
     return tuple(found)
 

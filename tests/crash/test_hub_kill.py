@@ -1,20 +1,24 @@
 """kill -9 at any moment loses nothing acknowledged and tears nothing.
 
 A child writes and prints each acknowledgement; the parent kills it after a random number of them, opens the store,
-reads all of it, and compares. The store is then written by the next child: damage would pile up. RAPPORT_CRASH_ROUNDS
-sets how often.
+reads all of it, and compares. The store is then written by the next child: damage would pile up. A backup of the first round
+and the journal since must make the same store each time. RAPPORT_CRASH_ROUNDS sets how often.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
 
 from core.decision import Identifier
+from core.hub import keeping
+from core.hub.environment import DATABASES
+from core.hub.journal import LINEAGE
 from core.hub.store import Store
 
 WRITER = Path(__file__).with_name("hub_writer.py")
@@ -54,6 +58,7 @@ def test_acknowledged_is_stored_and_nothing_is_torn(tmp_path: Path) -> None:
     chance = random.Random(seed)
     everything: dict[str, set[int]] = defaultdict(set)
     start = 1
+    saved: Path | None = None
     for round_ in range(rounds):
         acked, highest = killed_child(tmp_path / "store", start, chance.choice(KILL_AFTER))
         for kind, numbers in acked.items():
@@ -64,8 +69,22 @@ def test_acknowledged_is_stored_and_nothing_is_torn(tmp_path: Path) -> None:
                 assert not everything
                 continue
             check(store, everything, f"round {round_}, seed {seed}")
+            now = entries(store)
             # Up to 60 unacknowledged mutations of 3 a number may be stored as well; the next child numbers past them.
             start = highest + 100
+        if saved is None:
+            saved, _ = keeping.backup(str(tmp_path / "store"), str(tmp_path / "saved"), now_us=1)
+        else:
+            keeping.restore(str(saved), str(tmp_path / "restored"), journal_folder=str(tmp_path / "store" / "journal"))
+            with Store.open(tmp_path / "restored", read_only=True) as restored:
+                assert entries(restored) == now, f"round {round_}, seed {seed}"
+            shutil.rmtree(tmp_path / "restored")
+
+
+def entries(store: Store) -> dict[str, list[tuple[bytes, bytes]]]:
+    """All but the lineage, which a restored store has of its own."""
+    with store.environment.reader() as reader:
+        return {name: [row for row in reader.items(name) if row[0] != LINEAGE] for name in DATABASES}
 
 
 def check(store: Store, acked: dict[str, set[int]], where: str) -> None:
