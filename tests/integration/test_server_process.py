@@ -29,7 +29,7 @@ from protos.rapport.v1 import (
     program_pb2_grpc,
     values_pb2,
 )
-from server.cli import client
+from server.cli import client, show
 from server.cli.main import main
 from tests import raw_http2 as h2
 from tests.running import BOUND_SECONDS, Server, write_starter
@@ -67,7 +67,8 @@ def rapport(
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs the command line in this process against the server: exit code, standard output, standard error."""
     monkeypatch.setenv("RAPPORT_SERVER", address)
-    monkeypatch.setenv("COLUMNS", "200")
+    # Not COLUMNS: it is read where the module is first imported, which may have been another test's.
+    monkeypatch.setattr(show.out, "width", 200)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["rapport", *arguments])
