@@ -749,6 +749,15 @@ def test_an_import_beside_a_server_is_refused_and_alone_it_works(
     assert (code, "--rows-per-second" in err) == (2, True), err
 
 
+def test_the_store_is_read_into_memory_once_it_serves(make: Callable[..., Server], tmp_path: Path) -> None:
+    """After a reboot, decisions of a large store waited for the disk one customer at a time, for many minutes."""
+    folder = write_starter(tmp_path)
+    server = make(folder)
+    server.until("ready")
+    assert server.until("store in memory")["bytes"] == (folder / "store" / "data.mdb").stat().st_size
+    assert server.end() == 0
+
+
 def test_a_restart_needs_neither_the_command_line_nor_a_compiler(
     make: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
