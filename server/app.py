@@ -19,6 +19,7 @@ from core.errors import ConfigError, ProgramError, RequestError
 from core.hub.store import Store
 from core.inference.registry import Registry, State, Version
 from core.programs.collecting import paused
+from core.scores import Scores
 from core.segments import Segments
 from core.sweep import Bands, Sweep
 from server import logs
@@ -51,6 +52,7 @@ def run(config: Config) -> None:
             engine = Engine(store, registry, on_lost=_lost)
             opened.callback(engine.close)
             sweep = Sweep([Bands(engine, calls.now_us)], clock_us=calls.now_us, on_error=_failed)
+            sweep.add(Scores(engine, sweep.wake))
             segmented = Segments(engine, sweep, calls.now_us)
             opened.callback(sweep.stop)
             # Modules and the program stay until the end: no collection has to walk them, neither now nor while decisions run.

@@ -112,10 +112,15 @@ class Store:
         declared: Catalog = self.apply(DeclareSchema(schema=schema, offers=offers, channels=channels))
         return declared
 
-    def follow(self, on_changed: Callable[[set[int]], None] | None) -> None:
+    def follow(self, on_changed: Callable[[set[int]], None]) -> None:
         """Calls ``on_changed`` after each commit with customers it changed: `core.hub.committer.Committer.follow`."""
         if self._committer is not None:
             self._committer.follow(on_changed)
+
+    def unfollow(self, on_changed: Callable[[set[int]], None]) -> None:
+        """Ends that."""
+        if self._committer is not None:
+            self._committer.unfollow(on_changed)
 
     # --- looking
 
