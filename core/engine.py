@@ -163,7 +163,8 @@ class Engine:
         # The answer is made: a store that takes no writes now costs the events, which `on_lost` is told, not the decision.
         try:
             future = self.store.submit(
-                RecordEvents(identifiers=request.identifiers, events=_recorded(request.events, now_us))
+                RecordEvents(
+                    identifiers=request.identifiers, events=_recorded(request.events, now_us), received_us=self._clock_us())
             )
         except (StoreError, Overloaded) as error:
             self._on_lost(error)
@@ -371,7 +372,7 @@ class Engine:
         if attributes:
             changes.append(Upsert(identifiers=who, attributes=mutations.cells(attributes), source=source, at_us=now_us))
         if events:
-            changes.append(RecordEvents(identifiers=who, events=_recorded(events, now_us)))
+            changes.append(RecordEvents(identifiers=who, events=_recorded(events, now_us), received_us=clock_us))
         submitted: list[Future[Any]] = []
         failure: BaseException | None = None
         try:

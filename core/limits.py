@@ -91,10 +91,19 @@ RECORD_BYTES: Final = 65_536
 IDENTIFIERS_PER_CUSTOMER: Final = 256
 # Cases one customer may have: open ones past it are refused, closed ones go, the first opened first.
 CASES_PER_CUSTOMER: Final = 256
+# Customers with cases looked at for one list of overdue ones: a tenth of a second.
+CASES_WALKED: Final = 10_000
 # Contacts kept for a customer; the oldest go first. 4096 x 40 bytes is 160 KiB, and a cap window rarely holds 100.
 CONTACTS_PER_CUSTOMER: Final = 4096
 # Events kept for a customer; the oldest go first. The busiest of 4,372 real wholesalers has 7,983 invoice lines.
 EVENTS_PER_CUSTOMER: Final = 32_768
+# Aggregates that a program may declare: each is a slot of every frame, and they share one walk over the events.
+AGGREGATES: Final = 256
+# Terms of an aggregate's filter, joined by &&: more are a segment, not a kind of event.
+FILTER_TERMS: Final = 16
+# Windows of aggregates: a shorter one is a fact of the moment, the longest is two years, one of them a leap year.
+WINDOW_LEAST_US: Final = 60 * 1_000_000
+WINDOW_MOST_US: Final = 731 * 86_400 * 1_000_000
 # One event as stored, its texts with it: 32 fields, a few of them sentences.
 EVENT_BYTES: Final = 8192
 # A customer's event list: rewritten whole with every event and checked whole at every read (about 25 GB/s from the cache).

@@ -15,7 +15,7 @@ from core.inference.registry import Registry
 from core.outcomes import Outcome, OutcomeStatus
 from core.schema import AnyValue
 from core.sweep import Bands
-from tests.scenario import Told
+from tests.scenario import Told, ToldCase
 
 
 class EngineSubject:
@@ -69,8 +69,27 @@ class EngineSubject:
             mutations.SetConsent(identifiers=tuple(who), purpose=purpose, channel=channel, granted=granted, at_us=at_us)
         )
 
-    def open_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
-        self.store.apply(mutations.OpenCase(identifiers=tuple(who), kind=kind, key=key, at_us=at_us))
+    def open_case(
+        self, who: Sequence[Identifier], kind: str, key: str, at_us: int, product: str = "", owner: str = "",
+        due_us: int | None = None,
+    ) -> None:
+        self.store.apply(
+            mutations.OpenCase(
+                identifiers=tuple(who), kind=kind, key=key, at_us=at_us, product=product, owner=owner, due_us=due_us
+            )
+        )
+
+    def assign_case(
+        self, who: Sequence[Identifier], kind: str, key: str, owner: str, due_us: int | None, at_us: int
+    ) -> None:
+        self.store.apply(
+            mutations.AssignCase(identifiers=tuple(who), kind=kind, key=key, owner=owner, due_us=due_us, at_us=at_us)
+        )
+
+    def cases(self, who: Sequence[Identifier]) -> list[ToldCase]:
+        found = self.store.cases(tuple(who))
+        assert found is not None, "nobody is known"
+        return [(one.kind, one.key, one.product, one.owner, one.opened_us, one.closed_us, one.due_us) for one in found]
 
     def close_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
         self.store.apply(mutations.CloseCase(identifiers=tuple(who), kind=kind, key=key, at_us=at_us))

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import calendar
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
@@ -53,7 +55,7 @@ from core.programs.program import (
     Weight,
 )
 from core.reasons import Detail, Reason, SlotStatus
-from core.schema import AggregateFunction, AnyValue, Money, ValueType, currency_exponent
+from core.schema import AggregateFunction, AnyValue, FilterTerm, Money, ValueType, currency_exponent
 from tests.oracle_expressions import FAILED, MISSING, Value, evaluate
 
 # --- what is known --------------------------------------------------------------------------------------------
@@ -71,11 +73,12 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A service matter; open until ``closed_us``."""
+    """A service matter; open until ``closed_us``. About a product, or ('') about the customer in general."""
 
     kind: str
     opened_us: int
     closed_us: int | None = None
+    product: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +200,13 @@ def _read(moment: Moment, source: Input) -> Value:
             granted = consent(customer, source.name, request.channel)
             return MISSING if granted is None else granted
         case InputKind.CASE:
-            return case_open(moment, source.name)
+            return case_open(moment, source.name, source.product)
         case InputKind.KNOWN:
             return moment.known
         case InputKind.BAND:
             return _band(moment, source.name)
-        case InputKind.TERM:
-            raise AssertionError(f"{source.path} is read outside an arbitration formula")
+        case InputKind.TERM | InputKind.FIELD:
+            raise AssertionError(f"{source.path} is read outside an arbitration formula or a filter")
 
 
 def _band(moment: Moment, name: str) -> Value:
@@ -234,7 +237,8 @@ def _aggregate(moment: Moment, source: Input) -> Value:
     for event in moment.events:
         at_us = event.at_us or 0
         late = aggregate.window_us and at_us <= moment.now_us - aggregate.window_us
-        if event.type == aggregate.event and at_us <= moment.now_us and not late:
+        inside_window = event.type == aggregate.event and at_us <= moment.now_us and not late
+        if inside_window and all(_meets(event, term) for term in aggregate.where):
             inside.append(event)
     if aggregate.function is AggregateFunction.COUNT:
         return len(inside)
@@ -262,6 +266,23 @@ def _aggregate(moment: Moment, source: Input) -> Value:
     return _number(aggregate.function, numbers, None)
 
 
+def _meets(event: Event, term: FilterTerm) -> bool:
+    """Whether an event meets a term of a filter; one without the field does not."""
+    if term.field not in event.fields:
+        return False
+    value: Any = as_value(event.fields[term.field])
+    if isinstance(value, str):
+        value = value.encode()  # texts compare by their bytes, and labels only as equal or not
+    literals = [each.encode() if isinstance(each, str) else each for each in (
+        term.value if isinstance(term.value, tuple) else (term.value,)
+    )]
+    compare = {
+        "==": operator.eq, "in": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt,
+        ">=": operator.ge,
+    }[term.op]
+    return any(compare(value, literal) for literal in literals)
+
+
 def _number(function: AggregateFunction, numbers: Sequence[int | float], unit: float | None) -> Value:
     """Sum, least, greatest or mean; divided by the money's unit where there is one."""
     if function is AggregateFunction.SUM:
@@ -282,11 +303,12 @@ def consent(customer: OracleCustomer, purpose: str, channel: str) -> bool | None
     return own if own is not None else customer.consents.get((purpose, ""))
 
 
-def case_open(moment: Moment, kind: str) -> bool:
-    """Whether a case of this kind is open at the decision's time."""
+def case_open(moment: Moment, kind: str, product: str = "") -> bool:
+    """Whether a case of this kind is open at the decision's time; of a product: one about it, or about none in particular."""
     for case in moment.customer.cases:
         still = case.closed_us is None or case.closed_us > moment.now_us
-        if case.kind == kind and case.opened_us <= moment.now_us and still:
+        about = not product or case.product in ("", product)
+        if case.kind == kind and about and case.opened_us <= moment.now_us and still:
             return True
     return False
 
@@ -357,9 +379,10 @@ def filter_offer(moment: Moment, offer: Offer, placement: Placement) -> Rejectio
             return Rejection(offer.name, Reason.CONSENT, purpose, Detail.VALUE_MISSING, "consent." + purpose)
         if not granted:
             return Rejection(offer.name, Reason.CONSENT, purpose, Detail.FALSE)
-    for kind in (*group.paused_by_cases, *offer.paused_by_cases):
-        if case_open(moment, kind):
-            return Rejection(offer.name, Reason.CASE_OPEN, kind)
+    for pause in (*group.paused_by_cases, *offer.paused_by_cases):
+        product = offer.product if pause.of_product else ""
+        if case_open(moment, pause.kind, product):
+            return Rejection(offer.name, Reason.CASE_OPEN, f"{pause.kind}['{product}']" if product else pause.kind)
     return None
 
 

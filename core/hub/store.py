@@ -26,7 +26,7 @@ from core.hub import merges, saved
 from core.hub.catalog import Catalog
 from core.hub.checking import Checked, check
 from core.hub.committer import Committer
-from core.hub.customer_profile import Profile, Provenance
+from core.hub.customer_profile import Case, OverdueCase, Profile, Provenance
 from core.hub.environment import Environment, Reader, open_environment
 from core.hub.identifiers import normalised
 from core.hub.merges import Merge
@@ -174,6 +174,29 @@ class Store:
             if customer is None:
                 return None
             return profiles.provenance(reader, self._catalog_of(reader), customer, attributes)
+
+    def cases(self, identifiers: Sequence[Identifier]) -> tuple[Case, ...] | None:
+        """A customer's cases by kind and opening; None when none is known."""
+        with self.environment.reader() as reader:
+            customer = self._customer(reader, identifiers)
+            return None if customer is None else profiles.cases(reader, self._catalog_of(reader), customer)
+
+    def overdue_cases(self, now_us: int, after: int = 0, most: int = limits.CASES_WALKED) -> tuple[list[OverdueCase], int]:
+        """Open cases past their due time of customers with a higher id than ``after``, and where to go on; 0 at the end.
+
+        Looks at ``most`` customers who have cases, so that one call reads a bounded part of the store.
+        """
+        found: list[OverdueCase] = []
+        with self.environment.reader() as reader:
+            catalog = self._catalog_of(reader)
+            page = reader.page("cases", after.to_bytes(8, "little"), after == 0, most)
+            for key, _ in page:
+                customer = int.from_bytes(key, "little")
+                late = [case for case in profiles.cases(reader, catalog, customer) or () if case.overdue_at(now_us)]
+                if late:
+                    who = profiles.identifiers(reader, catalog, customer)
+                    found += [OverdueCase(customer, who, case) for case in late]
+        return found, int.from_bytes(page[-1][0], "little") if len(page) == most else 0
 
     def merges(self, identifiers: Sequence[Identifier]) -> tuple[Merge, ...] | None:
         """The joins into a customer that are kept for an undo, the newest first; None when none is known."""

@@ -17,6 +17,8 @@ from core.hub.record cimport (
     CaseEntry,
     FAULT_NONE,
     RecordView,
+    case_is_open,
+    case_product,
     record_bool,
     record_case,
     record_consented,
@@ -211,8 +213,8 @@ cdef void _read_cases(Work* work) noexcept nogil:
         value.state = PRESENT
         for j in range(count):
             record_case(&work.customer.record, j, &entry)
-            if entry.kind == plan.cases[i].kind and entry.opened <= now and (
-                entry.closed == INT64_MIN or now < entry.closed
+            if entry.kind == plan.cases[i].kind and case_is_open(&entry, now) and (
+                plan.cases[i].product == 0 or case_product(&entry) in (0, plan.cases[i].product)
             ):
                 value.i = 1
                 break

@@ -102,7 +102,7 @@ class Checker:
         if isinstance(found, Expression):
             return found
         for problem in found:
-            inside = offset + _offset(source, problem.where)
+            inside = offset + offset_of(source, problem.where)
             reader.problems.add(reader.document.where_inside(node, inside), problem.message, problem.hint)
         return None
 
@@ -114,7 +114,7 @@ def _check(text: str, scope: Scope, expect: frozenset[Kind]) -> Expression | tup
         return error.problems
 
 
-def _offset(text: str, where: Where) -> int:
+def offset_of(text: str, where: Where) -> int:
     """The index in ``text`` of a place told relative to its beginning."""
     lines = re.split("\r\n|[\n\r]", text)
     before = sum(len(line) + 1 for line in lines[: where.line - 1])

@@ -49,6 +49,8 @@ from core.programs.program import (
     Score,
     ScorecardPropensity,
     Weight,
+    case_inputs,
+    consent_input,
 )
 from core.programs.tables import NEVER, ModelTable, Presence, ScoreTable, Tables, Texts, Thresholds
 
@@ -246,8 +248,8 @@ class Compiler:
         purpose = offer.consent or group.consent
         if purpose:
             found.append(Atom.of(consent_input(purpose), Op.TRUE))
-        for kind in dict.fromkeys((*group.paused_by_cases, *offer.paused_by_cases)):
-            found.append(Atom.of(case_input(kind), Op.FALSE))
+        for read in case_inputs(group, offer):
+            found.append(Atom.of(read, Op.FALSE))
         return found
 
     def eligibility(self) -> None:
@@ -645,16 +647,6 @@ def moves(expression: Expression) -> bool:
         read.kind in (InputKind.NOW, InputKind.BAND) or (read.aggregate is not None and read.aggregate.window_us != 0)
         for read in expression.inputs
     )
-
-
-def consent_input(purpose: str) -> Input:
-    """The consent for a purpose in the request's channel, as expressions read it too."""
-    return Input(InputKind.CONSENT, purpose, BOOL)
-
-
-def case_input(kind: str) -> Input:
-    """Whether a case of a kind is open, as expressions read it too."""
-    return Input(InputKind.CASE, kind, BOOL)
 
 
 def _deployed(model: str, models: Mapping[str, ModelBinding], where: Where) -> ModelBinding:
