@@ -240,6 +240,11 @@ class Store:
                 )
         return found
 
+    def undoable(self) -> bool:
+        """Whether anything is kept of joins that could be taken back."""
+        with self.environment.reader() as reader:
+            return any(key.startswith(merges.PREFIX) for key, _ in reader.page("meta", merges.PREFIX, True, 1))
+
     def profile_of(self, customer: int) -> Profile | None:
         """Everything kept about a customer id; None when there is none (or it was joined into another)."""
         with self.environment.reader() as reader:
