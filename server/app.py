@@ -21,8 +21,9 @@ from core.hub.preloading import preload, room
 from core.hub.store import Store
 from core.inference.registry import Registry, State, Version
 from core.programs.collecting import paused
+from core.scores import Scores
 from core.segments import Segments
-from core.sweep import Bands, Sweep
+from core.sweep import Bands, Joins, Sweep
 from server import logs
 from server.config import Config
 from server.front import Front
@@ -52,7 +53,8 @@ def run(config: Config) -> None:
             opened.callback(registry.close)
             engine = Engine(store, registry, on_lost=_lost)
             opened.callback(engine.close)
-            sweep = Sweep([Bands(engine, calls.now_us)], clock_us=calls.now_us, on_error=_failed)
+            sweep = Sweep([Bands(engine, calls.now_us), Joins(store)], clock_us=calls.now_us, on_error=_failed)
+            sweep.add(Scores(engine, sweep.wake))
             segmented = Segments(engine, sweep, calls.now_us)
             opened.callback(sweep.stop)
             # Modules and the program stay until the end: no collection has to walk them, neither now nor while decisions run.
