@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from core import limits
+from core.hub.mutations import EndUndo
 from core.hub.saved import BandEdges
 from core.kernel.segmenting import Walk
 
 if TYPE_CHECKING:
     from core.engine import Engine
+    from core.hub.store import Store
     from core.kernel.plan import Plan
 
 # Due at no time that is known: asked again at the next look.
@@ -204,3 +206,27 @@ class Bands:
         if self._walk is not None:
             self._walk.close()
             self._walk = None
+
+
+class Joins:
+    """Ends what can be undone no more: every hour, where anything is kept for it."""
+
+    name = "joins"
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._next_us = 0
+
+    def due_us(self, now_us: int) -> int:
+        """Every hour."""
+        return self._next_us
+
+    def step(self, most: int, now_us: int) -> int:
+        """Makes joins final, all that are past at once; visits nobody."""
+        self._next_us = now_us + limits.SWEEP_MOVED_US
+        if not self._store.read_only and self._store.undoable():
+            self._store.apply(EndUndo(at_us=now_us))
+        return 0
+
+    def close(self) -> None:
+        """Holds nothing."""
