@@ -62,6 +62,7 @@ cdef struct Span:
     Row* rows  # events of one type, oldest first
     uint32_t count  # of them
     uint16_t type  # the events' type number
+    int64_t after  # events up to here lie in no window
 
 cdef struct Column:
     # Aggregates over one field of one event type under one filter.
@@ -107,7 +108,8 @@ cdef void fill_aggregates(Work* work) noexcept nogil:
     """Fills the frame's slots of all aggregates; ``out_of_memory`` is set when there is no memory for the rows."""
     cdef const Tables* plan = work.plan
     cdef uint32_t most = work.customer.events.count + work.request.events.count
-    cdef uint32_t i, type = 0, types = 1, filter = 0
+    cdef uint32_t i, type = 0, types = plan.aggregated_types, filter = 0
+    cdef int64_t window
     cdef Row* rows
     cdef Row* passed = NULL
     cdef Span* spans
@@ -116,8 +118,6 @@ cdef void fill_aggregates(Work* work) noexcept nogil:
     cdef double* sums = <double*> arena_take(&work.arena, plan.aggregate_count * sizeof(double))
     cdef uint64_t* places = NULL
     cdef Column column
-    for i in range(1, plan.aggregate_count):
-        types += plan.aggregates[i].event != plan.aggregates[i - 1].event
     spans = <Span*> arena_take(&work.arena, types * sizeof(Span))
     rows = <Row*> arena_take(&work.arena, <size_t> types * most * sizeof(Row))
     if spans == NULL or starts == NULL or sums == NULL or rows == NULL:
@@ -128,9 +128,15 @@ cdef void fill_aggregates(Work* work) noexcept nogil:
             spans[type].rows = rows + <size_t> type * most
             spans[type].count = 0
             spans[type].type = plan.aggregates[i].event
+            spans[type].after = INT64_MAX
             type += 1
+        window = plan.aggregates[i].window_us
+        if window == 0:
+            spans[type - 1].after = INT64_MIN
+        elif work.request.as_of_us - window < spans[type - 1].after:
+            spans[type - 1].after = work.request.as_of_us - window
     if most:
-        _collect(work, spans, types, most)
+        _collect(work, spans, most)
     i = type = 0
     while i < plan.aggregate_count:
         if plan.aggregates[i].event != spans[type].type:
@@ -203,25 +209,21 @@ cdef void _pass_rows(Work* work, uint32_t first, const Span* span, Span* passed)
 
 
 cdef inline void _add_row(
-    Span* spans, uint32_t types, uint32_t most, const uint8_t* entry, const EventHeader* event
+    const Tables* plan, Span* spans, uint32_t most, const uint8_t* entry, const EventHeader* event
 ) noexcept nogil:
-    cdef uint32_t low = 0, high = types, middle
     cdef Span* span
-    while high - low > 1:
-        middle = (low + high) // 2
-        if spans[middle].type <= event.type:
-            low = middle
-        else:
-            high = middle
-    span = &spans[low]
+    if event.type >= plan.event_types or plan.event_places[event.type] < 0:
+        return
+    span = &spans[plan.event_places[event.type]]
     # A list that holds more entries than it says is not trusted beyond the memory taken for it.
-    if span.type == event.type and span.count < most:
+    if event.at > span.after and span.count < most:
         span.rows[span.count].at = event.at
         span.rows[span.count].entry = entry
         span.count += 1
 
 
-cdef void _collect(Work* work, Span* spans, uint32_t types, uint32_t most) noexcept nogil:
+cdef void _collect(Work* work, Span* spans, uint32_t most) noexcept nogil:
+    cdef const Tables* plan = work.plan
     cdef const EventList* stored = &work.customer.events
     cdef const EventList* moment = &work.request.events
     cdef size_t at = 0, extra = 0
@@ -232,7 +234,7 @@ cdef void _collect(Work* work, Span* spans, uint32_t types, uint32_t most) noexc
     cdef uint8_t[EVENTS_OF_A_MOMENT] known
     if moment.count == 0:
         while event_read(stored, at, &event) and event.at <= now:
-            _add_row(spans, types, most, stored.entries + at, &event)
+            _add_row(plan, spans, most, stored.entries + at, &event)
             at += event.size
         return
     _mark_stored(stored, moment, known)
@@ -246,12 +248,12 @@ cdef void _collect(Work* work, Span* spans, uint32_t types, uint32_t most) noexc
             if event.at > now:
                 more = False
                 continue
-            _add_row(spans, types, most, stored.entries + at, &event)
+            _add_row(plan, spans, most, stored.entries + at, &event)
             at += event.size
             more = event_read(stored, at, &event)
         else:
             if added.at <= now and not known[i]:
-                _add_row(spans, types, most, moment.entries + extra, &added)
+                _add_row(plan, spans, most, moment.entries + extra, &added)
             i += 1
             extra += added.size
             more_added = event_read(moment, extra, &added)
@@ -521,12 +523,23 @@ cdef inline uint64_t _mix(uint64_t h) noexcept nogil:
 
 
 cdef inline uint64_t _hash(const uint8_t* text, uint32_t length) noexcept nogil:
-    """FNV-1a, finished by the mixer."""
-    cdef uint64_t h = <uint64_t> 14695981039346656037
-    cdef uint32_t i
-    for i in range(length):
-        h = (h ^ text[i]) * <uint64_t> 1099511628211
-    return _mix(h)
+    """A hash of 8 bytes at a time, finished by the mixer. Each step can be undone, so short texts of one length never meet.
+
+    ``text`` lies in an event, behind a header of more than 8 bytes: what is left over is read as the end of a whole word, for
+    lengths are as good as random, and a branch on each of their bits costs more than all else here.
+    """
+    cdef uint64_t h = length * <uint64_t> 0x9E3779B97F4A7C15
+    cdef uint64_t word
+    cdef const uint8_t* end = text + length
+    while length >= 8:
+        memcpy(&word, text, 8)
+        h = (h ^ word) * <uint64_t> 0xD1342543DE82EF95
+        h ^= h >> 32
+        text += 8
+        length -= 8
+    memcpy(&word, end - 8, 8)
+    word = word >> 1 >> (63 - 8 * length)
+    return _mix((h ^ word) * <uint64_t> 0xD1342543DE82EF95)
 
 
 cdef inline void _see(Table* table, uint64_t value) noexcept nogil:
