@@ -138,16 +138,17 @@ class NotUndoable(RequestError):
 
 
 class SourceNotAllowed(RequestError):
-    """A source sets an attribute that the program lets others set."""
+    """A source sets an attribute, or grants a consent, that the program lets others set or grant."""
 
     reason = "SOURCE_NOT_ALLOWED"
 
-    def __init__(self, attribute: str, source: str, allowed: Iterable[str]) -> None:
+    def __init__(self, name: str, source: str, allowed: Iterable[str], *, consent: bool = False) -> None:
         named = ", ".join(allowed)
-        said = f"source '{source}' may not set it" if source else "it was sent without a source"
+        kind, verb = ("consent", "grant") if consent else ("attribute", "set")
+        said = f"source '{source}' may not {verb} it" if source else "it was sent without a source"
         super().__init__(
-            f"Attribute {attribute}: {said}.", hint=f"Its sources are {named}.",
-            attribute=attribute, source=source, allowed=named,
+            f"{kind.capitalize()} {name}: {said}.", hint=f"Its sources are {named}.",
+            **{kind: name, "source": source, "allowed": named},
         )
 
 

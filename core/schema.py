@@ -15,6 +15,8 @@ from types import MappingProxyType
 
 import msgspec
 
+from core import limits
+
 
 class Money(msgspec.Struct, frozen=True, gc=False):
     """An amount in integer minor units (cents) of an ISO 4217 currency."""
@@ -162,6 +164,22 @@ class Aggregate:
     where: tuple[FilterTerm, ...] = ()
 
 
+class CaseScope(enum.Enum):
+    """Whom or what a case is about."""
+
+    CUSTOMER = "customer"  # the customer: it speaks in all that names its kind
+    HOUSEHOLD = "household"  # everybody in the customer's household
+    PRODUCT = "product"  # one product of the customer's: it speaks in what names that product, or only the kind
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRule:
+    """What a kind of case declares. ``due_us`` after its opening a case should be closed; 0: no such time."""
+
+    scopes: tuple[CaseScope, ...] = tuple(CaseScope)
+    due_us: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Schema:
     """Everything a program's expressions may name, except offers.
@@ -174,10 +192,28 @@ class Schema:
     events: Mapping[str, EventType] = field(default_factory=dict)
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
     purposes: tuple[str, ...] = ()  # consent purposes
+    grantors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by purpose: the sources that may grant it
     outcomes: tuple[str, ...] = ()  # served, shown, clicked, accepted, rejected, converted and a program's own
     case_kinds: tuple[str, ...] = ()  # complaint, fault, dispute...
+    case_rules: Mapping[str, CaseRule] = field(default_factory=dict)  # of kinds that declare more than their name
     aggregates: Mapping[str, Aggregate] = field(default_factory=dict)  # those that have a name of their own
 
 
 # Outcomes every installation has; a program may declare more.
 STANDARD_OUTCOMES = ("served", "shown", "clicked", "accepted", "rejected", "converted")
+
+
+def wrong_product(product: str) -> tuple[str, str] | None:
+    """What is wrong with the name of a product that cases are about, and what to do; None when it is right."""
+    if not product:
+        return "The product's name is empty.", "Write its name, or leave the product out."
+    if len(product) > limits.NAME_LENGTH or not product.isprintable() or "'" in product or "\\" in product:
+        return (f"'{product[:32]}' cannot be a product's name.",
+                f"It has at most {limits.NAME_LENGTH} characters that can be printed, without quotes and backslashes.")
+    return None
+
+
+def never_of_product(kind: str) -> tuple[str, str]:
+    """What is wrong with asking for a product where a kind of case has none, and what to do."""
+    return (f"A case of kind '{kind}' is never about a product: its scopes say so.",
+            f"Write {kind} alone, or add product to its scopes in schema.yaml.")

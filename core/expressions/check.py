@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NoReturn
 
 from core import limits
@@ -22,7 +22,17 @@ from core.errors import Problem, ProgramError, Where, nearest
 from core.expressions.expression import Call, Expression, Input, InputKind, Kind, Literal, Node, Read, Type
 from core.expressions.fold import INT_LEAST, INT_MOST, AlwaysFails, constant, duration_us, fold, timestamp_us
 from core.expressions.parse import Syntax, parse
-from core.schema import Aggregate, AggregateFunction, EventType, Field, Schema, ValueType
+from core.schema import (
+    Aggregate,
+    AggregateFunction,
+    CaseScope,
+    EventType,
+    Field,
+    Schema,
+    ValueType,
+    never_of_product,
+    wrong_product,
+)
 
 BOOL: Final = Type(Kind.BOOL)
 INT: Final = Type(Kind.INT)
@@ -38,10 +48,13 @@ NUMERIC: Final = frozenset({Kind.INT, Kind.DOUBLE, Kind.MONEY})
 
 _REAL: Final = frozenset({Kind.DOUBLE, Kind.MONEY})
 _TERMS: Final = ("propensity", "context_weight", "value", "levers")
-_ROOTS: Final = ("customer", "facts", "events", "consent", "cases", "aggregate", "now", "channel", "offer", "segment")
+_ROOTS: Final = (
+    "customer", "facts", "events", "consent", "cases", "aggregate", "now", "channel", "offer", "derived", "band", "segment",
+)  # fmt: skip
 _NOUNS: Final = {
     "customer": "attribute", "facts": "fact", "events": "event aggregate", "consent": "consent purpose",
-    "cases": "case kind", "aggregate": "aggregate", "offer": "offer field", "segment": "segment",
+    "cases": "case kind", "aggregate": "aggregate", "offer": "offer field", "segment": "segment", "derived": "derived value",
+    "band": "band",
 }  # fmt: skip
 _WINDOW: Final = re.compile(r"(?:(.*)_)?([0-9]+)([smhdwy])")
 _WINDOW_US: Final = {
@@ -75,8 +88,9 @@ class Scope:
     ``offer_fields`` None: no offer is at hand; a mapping: ``offer.<name>`` reads as that constant. ``segments`` are checked
     expressions of type bool (see `check_segments`). ``formula_terms`` adds propensity, context_weight, value and levers.
     ``channels`` lets a text compared with ``channel`` be checked; empty means any. ``event`` is that of a filter, which may
-    name its fields, bare, and nothing else. Checked texts are kept, so one scope should serve as many expressions as it can;
-    it must not change once used.
+    name its fields, bare, and nothing else. Checked texts are kept, so one scope should serve as many expressions as it can; it
+    must not change once used. ``derived`` are checked expressions of any type but a set; ``bands`` says of each whether what it
+    is made of is protected.
     """
 
     schema: Schema
@@ -86,11 +100,16 @@ class Scope:
     channels: tuple[str, ...] = ()
     _checked: dict[tuple[str, frozenset[Kind]], Expression] = field(default_factory=dict, repr=False)
     _paths: dict[tuple[str, ...], _Named] = field(default_factory=dict, repr=False)
+    derived: Mapping[str, Expression] = field(default_factory=dict)
+    bands: Mapping[str, bool] = field(default_factory=dict)
     event: EventType | None = None
 
     def with_offer(self, offer_fields: Mapping[str, float | str | bool | int] | None) -> Scope:
         """The same scope at another offer, sharing what was resolved of the schema."""
-        return Scope(self.schema, offer_fields, self.segments, self.formula_terms, self.channels, {}, self._paths)
+        return Scope(
+            self.schema, offer_fields, self.segments, self.formula_terms, self.channels, {}, self._paths, self.derived,
+            self.bands,
+        )
 
     def names(self) -> Iterable[str]:
         """Every full path, for the nearest right name; of aggregates those without a window."""
@@ -113,6 +132,10 @@ class Scope:
             yield f"offer.{name}"
         for name in self.segments:
             yield f"segment.{name}"
+        for name in self.derived:
+            yield f"derived.{name}"
+        for name in self.bands:
+            yield f"band.{name}"
         if self.formula_terms:
             yield from _TERMS
 
@@ -225,7 +248,8 @@ class _Checker:
                 root = self.expected(root, wanted)
             tokens = self.source.tokens
             # A short text without segments cannot reach either limit: a token gives at most two nodes.
-            depth, cost = measure(root) if len(tokens) > 30 or "segment" in tokens else (0, 0)
+            expands = "segment" in tokens or "derived" in tokens
+            depth, cost = measure(root) if len(tokens) > 30 or expands else (0, 0)
             if depth > limits.EXPRESSION_DEPTH:
                 self.refuse(self.tree, f"With its segments the expression is nested {depth} deep; the limit is "
                             f"{limits.EXPRESSION_DEPTH}.", "Build segments on fewer other segments.")
@@ -273,7 +297,10 @@ class _Checker:
                     self.unknown_function(syntax, self.source.tokens[syntax.token])
                 case "method":
                     self.method_name(syntax)
-                case "index" | "global" | "map" | "object":
+                case "index":
+                    self.case_of_product(syntax)
+                    return
+                case "global" | "map" | "object":
                     self.node(syntax)
         except _Refused:
             return
@@ -298,6 +325,8 @@ class _Checker:
             return self.literal(syntax)
         if form in ("select", "name"):
             return self.path(syntax)
+        if form == "index":
+            return self.of_product(syntax)
         if form in ("&&", "||"):
             return self.logic(syntax)
         if form in ("==", "!="):
@@ -314,12 +343,33 @@ class _Checker:
             return handler(syntax)
         if form == "list":
             self.refuse(syntax, "A list stands only to the right of 'in'.", 'Write x in ["a", "b"].')
-        if form == "index":
-            self.refuse(syntax, "Values are not indexed with [ ].",
-                        "Write customer.age for a named value, x in [...] to ask for a member.")
         if form == "global":
             self.refuse(syntax, "A name does not begin with a dot.")
         self.refuse(syntax, "Maps and messages are not used in expressions.", "Compare single values.")
+
+    def case_of_product(self, syntax: Syntax) -> tuple[Syntax, tuple[str, ...], str]:
+        """The path before the brackets, its names, and the product: cases are the one thing written with brackets."""
+        base, index = syntax.parts
+        names = self.spelled(base) if base.form in ("select", "name") else ()
+        if names[:1] != ("cases",):
+            self.refuse(syntax, "Values are not indexed with [ ].",
+                        "Write customer.age for a named value, x in [...] to ask for a member.")
+        product = self.literal(index).value if index.form == "literal" else None
+        if not isinstance(product, str):
+            self.refuse(index, "The product of a case must be a text.", "Write cases.fault['dsl'].")
+        if (wrong := wrong_product(product)) is not None:
+            self.refuse(index, *wrong)
+        return base, names, product
+
+    def of_product(self, syntax: Syntax) -> Node:
+        base, names, product = self.case_of_product(syntax)
+        named = self.named(base, names)
+        if not isinstance(named, _Named):
+            self.unknown(base, names)
+        rule = self.scope.schema.case_rules.get(named.read.input.name)
+        if rule is not None and CaseScope.PRODUCT not in rule.scopes:
+            self.refuse(syntax, *never_of_product(named.read.input.name))
+        return Read(replace(named.read.input, product=product))
 
     def parts(self, parts: Sequence[Syntax]) -> list[Node]:
         """Checks all parts even when one is refused, so that every problem is told at once."""
@@ -406,6 +456,10 @@ class _Checker:
                 return self.field(syntax, scope.offer_fields[name])
             case ("segment", name) if name in scope.segments:
                 return scope.segments[name].root
+            case ("derived", name) if name in scope.derived:
+                return scope.derived[name].root
+            case ("band", name) if name in scope.bands:
+                return _Named(Read(Input(InputKind.BAND, name, INT, None, scope.bands[name])))
             case (term,) if term in _TERMS and scope.formula_terms:
                 return Read(Input(InputKind.TERM, term, DOUBLE))
         found = self.resolve(syntax, names)
@@ -555,15 +609,17 @@ class _Checker:
         named = self.scope._paths.get(key)
         return named.labels if named is not None and named.read.input == read else ()
 
-    def check_labels(self, node: Node, literal: Node, syntax: Syntax) -> None:
-        labels = self.labels(node)
-        if not labels or not isinstance(literal, Literal) or not isinstance(literal.value, str):
+    def check_labels(self, side: Syntax, node: Node, literal: Node, syntax: Syntax) -> None:
+        """Refuses a text at ``syntax`` that the node written at ``side`` can never be."""
+        if not isinstance(literal, Literal) or not isinstance(literal.value, str):
             return
-        if literal.value not in labels:
-            assert isinstance(node, Read)
+        names = self.spelled(side) if side.form == "select" else ()
+        labels = _outcomes(node) if names[:1] == ("derived",) else self.labels(node)
+        if labels and literal.value not in labels:
             close = nearest(literal.value, labels)
             hint = f"Did you mean '{close}'?" if close else _listed("Its values", labels)
-            self.refuse(syntax, f"'{literal.value}' is not a value of {node.input.path}.", hint)
+            path = node.input.path if isinstance(node, Read) else ".".join(names)
+            self.refuse(syntax, f"'{literal.value}' is not a value of {path}.", hint)
 
     # --- logic --------------------------------------------------------------------------------------------
 
@@ -638,8 +694,8 @@ class _Checker:
 
     def equality(self, syntax: Syntax) -> Node:
         left, right = self.compared(syntax)
-        self.check_labels(left, right, syntax.parts[1])
-        self.check_labels(right, left, syntax.parts[0])
+        self.check_labels(syntax.parts[0], left, right, syntax.parts[1])
+        self.check_labels(syntax.parts[1], right, left, syntax.parts[0])
         if left.type.kind is Kind.BOOL:
             for one, other in ((left, right), (right, left)):
                 if isinstance(other, Literal):
@@ -681,7 +737,7 @@ class _Checker:
             _, alike = self.alike(part, left, member, "The value and the list's member")
             assert isinstance(alike, Literal)
             assert not isinstance(alike.value, tuple)
-            self.check_labels(left, alike, part)
+            self.check_labels(wanted, left, alike, part)
             values.add(alike.value)
         if kind is Kind.BOOL:
             if len(values) == 1:
@@ -812,8 +868,7 @@ class _Checker:
             self.refuse(part, "has() takes a value that may be missing; a segment is a condition.",
                         f"Write {'.'.join(names)}.")
         node = self.path(part)
-        assert isinstance(node, Read)
-        return Call("has", (node,), BOOL)
+        return Literal(True, BOOL) if isinstance(node, Literal) else Call("has", (node,), BOOL)
 
     def time_literal(self, syntax: Syntax, name: str) -> Literal:
         arguments = self.parts(syntax.parts)
@@ -907,6 +962,73 @@ def join(op: str, nodes: Sequence[Node]) -> Node:
     if len(kept) <= 1:
         return next(iter(kept), Literal(not absorbing, BOOL))
     return Call(op, tuple(kept), BOOL)
+
+
+def _outcomes(node: Node) -> tuple[str, ...]:
+    """The texts that a choice between constants may be; () when it may be others."""
+    match node:
+        case Literal(value=str() as text):
+            return (text,)
+        case Call(op="?:", arguments=(_, yes, no)):
+            first, second = _outcomes(yes), _outcomes(no)
+            return tuple(dict.fromkeys((*first, *second))) if first and second else ()
+    return ()
+
+
+def _always_known(node: Node) -> bool:
+    """Whether a condition is true or false whoever the customer is."""
+    match node:
+        case Literal() | Call(op="has"):
+            return True
+        case Read(input=read):
+            return read.kind in (InputKind.CASE, InputKind.KNOWN)
+        case Call(op="!" | "&&" | "||", arguments=arguments):
+            return all(map(_always_known, arguments))
+    return False
+
+
+def choose(cases: Sequence[tuple[Expression, Expression]], otherwise: Expression) -> Expression:
+    """The value of the first case whose condition holds, else ``otherwise``; an unknown condition does not hold.
+
+    Raises `Unlike` when a value's type does not fit those before it.
+    """
+    nodes = [then.root for _, then in cases] + [otherwise.root]
+    type_ = nodes[0].type
+    for position, node in enumerate(nodes):
+        own = node.type
+        if type_.kind in NUMERIC and own.kind in NUMERIC:
+            if type_.kind is own.kind is Kind.MONEY and type_.currency != own.currency:
+                raise Unlike(position, f"This is {_plain(own)}, and the values before it are {_plain(type_)}.")
+            if own.kind is Kind.MONEY or type_.kind is Kind.INT:
+                type_ = own
+        elif own.kind is not type_.kind:
+            raise Unlike(position, f"This is {_plain(own)}, and the values before it are {_plain(type_)}.")
+    if type_.kind in _REAL:
+        nodes = [
+            Call("double", (node,), DOUBLE) if node.type.kind is Kind.INT and not isinstance(node, Literal)
+            else constant(float(node.value), DOUBLE) if isinstance(node, Literal) and isinstance(node.value, int)
+            else node
+            for node in nodes
+        ]
+    root = nodes[-1]
+    for (when, _), node in zip(reversed(cases), reversed(nodes[:-1]), strict=True):
+        condition = when.root
+        if not _always_known(condition):
+            condition = join("&&", (Call("has", (condition,), BOOL), condition))
+        if isinstance(condition, Literal):
+            root = node if condition.value else root
+        else:
+            root = Call("?:", (condition, node, root), type_)
+    return Expression(root, "")
+
+
+class Unlike(Exception):
+    """A case of `choose` has another type than those before it: its position, and a text that says so."""
+
+    def __init__(self, position: int, message: str) -> None:
+        super().__init__(message)
+        self.position = position
+        self.message = message
 
 
 def measure(root: Node) -> tuple[int, int]:

@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Self, final
+from typing import Any, Self, final
 
 from core.hub.apply import Applier
 from core.hub.environment import Transaction
@@ -53,6 +53,9 @@ def apply_columns(
 
 def absent(shape: str, rows: int) -> bytes:
     """A column in which every value is missing."""
+
+def cells_of(shape: str, values: bytes, texts: bytes, text: bool = True) -> list[Any]:
+    """A column's cells as Python values as a record holds them, None where missing; texts as bytes unless ``text``."""
 
 def check_ends(rows: int, ends: bytes, texts: bytes) -> None:
     """Raise EngineFault unless ``ends`` holds one u32 a row, never falling, and the last is the length of ``texts``."""

@@ -716,6 +716,9 @@ def apply_columns(Applier applier not None, mutation):
     identifiers = [(catalog.namespace(column.namespace), column.ends, column.texts) for column in mutation.identifiers]
     columns = []
     if not mutation.event:
+        for each in mutation.consents:
+            if 2 in each.granted:
+                catalog.check_grantor(each.purpose, mutation.source)
         remember_rows(applier, mutation, catalog)
         if any([catalog.attribute(column.name).sources for column in mutation.columns]):
             return upsert_sourced(applier, mutation, catalog)

@@ -94,8 +94,16 @@ cdef struct BoundConsent:
     uint16_t purpose  # catalog number
 
 cdef struct BoundCase:
+    uint64_t product  # `product_hash` of the product it must be about, if about any; 0: whatever it is about
     uint32_t slot  # frame slot it fills
     uint16_t kind  # catalog number
+
+cdef struct BoundBand:
+    uint32_t slot  # frame slot it fills
+    int32_t expression  # number of the expression it is of
+    uint8_t is_double  # its value is in f, else in i
+    uint32_t edge_count  # entries of edges
+    const double* edges  # ascending: a value is in band 1 + how many of them it exceeds; NULL: none are known yet
 
 cdef struct ThresholdList:
     uint32_t slot  # input compared
@@ -291,6 +299,8 @@ cdef struct Tables:
     uint32_t consent_count
     const BoundCase* cases
     uint32_t case_count
+    const BoundBand* bands
+    uint32_t band_count
 
     const ThresholdList* thresholds
     uint32_t threshold_count

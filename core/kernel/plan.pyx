@@ -20,10 +20,11 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
 from core.errors import EngineFault, ModelError, NotFound
 from core.expressions import InputKind
-from core.kernel.machine cimport RESULT_STRING, CodeHolder
+from core.kernel.machine cimport RESULT_DOUBLE, RESULT_MONEY, RESULT_STRING, CodeHolder
 from core.kernel.names cimport NamesHolder
 from core.inference.runner cimport Runner, handle_drop, handle_hold
-from core.programs.program import ContentType, Rounding
+from core.hub.record import product_hash
+from core.programs.program import ContentType, Rounding, case_inputs, consent_input
 from core.schema import AggregateFunction, ValueType, currency_exponent
 
 cdef dict _STORAGE = {value: number for number, value in enumerate(ValueType)}
@@ -76,7 +77,8 @@ cdef class Plan:
     """A bound plan. Immutable once made; shared by all threads; freed when the last decision drops it.
 
     ``source`` are the tables, ``catalog`` the store's names (every name of the program must be declared in it),
-    ``models`` the deployed model of each name, ``signing_key`` the store's 16 bytes for tokens.
+    ``models`` the deployed model of each name, ``signing_key`` the store's 16 bytes for tokens, ``edges`` those of each band
+    that has some.
     """
 
     def __cinit__(self):
@@ -85,7 +87,9 @@ cdef class Plan:
         self._block_count = 0
         self.workspaces = []
 
-    def __init__(self, source, catalog, environment, models, str version, uint32_t version_number, bytes signing_key):
+    def __init__(
+        self, source, catalog, environment, models, str version, uint32_t version_number, bytes signing_key, edges=None
+    ):
         cdef Tables* tables = &self.tables
         program = source.program
         self.source = source
@@ -105,6 +109,7 @@ cdef class Plan:
         self._bind_code(source)
         self._bind_names(source, catalog)
         self._bind_inputs(source, catalog)
+        self._bind_bands(source, edges or {})
         self._bind_index(source)
         self._bind_contact(source, catalog)
         self._bind_scores(source, models)
@@ -296,6 +301,7 @@ cdef class Plan:
         for i, (slot, read) in enumerate(found):
             cases[i].slot = slot
             cases[i].kind = catalog.case_kind(read.name)
+            cases[i].product = product_hash(read.product)
         tables.cases = cases
         tables.case_count = <uint32_t> len(found)
 
@@ -325,6 +331,24 @@ cdef class Plan:
             else:
                 terms[i].numbers = <const int64_t*> self._array(array("q", literals))
         return terms
+
+    def _bind_bands(self, source, edges):
+        cdef Tables* tables = &self.tables
+        cdef BoundBand* bands = <BoundBand*> self._block(len(source.bands), sizeof(BoundBand))
+        cdef uint32_t i
+        for i, (slot, number) in enumerate(source.bands):
+            name = source.inputs[slot].name
+            bands[i].slot = slot
+            bands[i].expression = number
+            bands[i].is_double = tables.code.kinds[<size_t> number] in (RESULT_DOUBLE, RESULT_MONEY)
+            if name in edges:
+                bands[i].edge_count = <uint32_t> len(edges[name])
+                bands[i].edges = <const double*> self._array(array("d", edges[name]))
+            else:
+                # What an explanation says is missing: not the customer's value.
+                self.slot_paths[slot] += " (no edges yet)"
+        tables.bands = bands
+        tables.band_count = <uint32_t> len(source.bands)
 
     def _bind_index(self, source):
         cdef Tables* tables = &self.tables
@@ -708,8 +732,7 @@ cdef class Plan:
         cdef uint32_t i, j
         program = source.program
         slots = {
-            (read.kind, read.name): slot for slot, read in enumerate(source.inputs)
-            if read.kind in (InputKind.CONSENT, InputKind.CASE)
+            read: slot for slot, read in enumerate(source.inputs) if read.kind in (InputKind.CONSENT, InputKind.CASE)
         }
         consents = array("i", [-1]) * tables.offers
         cases = []
@@ -720,9 +743,8 @@ cdef class Plan:
             dates[i].stopped = offer.stopped
             purpose = offer.consent or group.consent
             if purpose:
-                consents[i] = slots[InputKind.CONSENT, purpose]
-            kinds = dict.fromkeys((*group.paused_by_cases, *offer.paused_by_cases))
-            cases.append([slots[InputKind.CASE, kind] for kind in kinds])
+                consents[i] = slots[consent_input(purpose)]
+            cases.append([slots[read] for read in case_inputs(group, offer)])
         masks = <uint64_t*> self._block(len(program.channels) * tables.words, sizeof(uint64_t))
         for i in range(tables.placement_count):
             for j in range(tables.words):

@@ -9,6 +9,8 @@ written there, or would read as something else, are refused here rather than at 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from collections.abc import Mapping as Mapping_
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -16,8 +18,19 @@ from typing import Final
 from core import limits
 from core.programs.aggregate_source import read_aggregates, read_retention
 from core.programs.document import Mapping, Node, Scalar
-from core.programs.reading import Reader, shorten
-from core.schema import STANDARD_OUTCOMES, EventType, Field, Namespace, Normaliser, Schema, SourceRule, ValueType
+from core.programs.reading import Reader, is_empty, shorten
+from core.schema import (
+    STANDARD_OUTCOMES,
+    CaseRule,
+    CaseScope,
+    EventType,
+    Field,
+    Namespace,
+    Normaliser,
+    Schema,
+    SourceRule,
+    ValueType,
+)
 
 KEYS: Final = (
     "namespaces", "attributes", "facts", "events", "retention", "aggregates", "offer_fields", "purposes", "outcomes", "cases",
@@ -66,11 +79,13 @@ def read_schema(reader: Reader, root: Node | None, currency: str) -> DeclaredSch
     events = read_retention(reader, table.get("retention"), _events(reader, table.get("events"), currency))
     outcomes: list[str] = list(STANDARD_OUTCOMES)
     outcomes.extend(name for name in _names(reader, table.get("outcomes"), "outcome") if name not in outcomes)
+    purposes, grantors = _purposes(reader, table.get("purposes"))
+    case_kinds, case_rules = _cases(reader, table.get("cases"))
     schema = Schema(
         attributes=MappingProxyType(attributes), facts=MappingProxyType(facts),
         events=MappingProxyType(events),
-        namespaces=MappingProxyType(namespaces), purposes=tuple(_names(reader, table.get("purposes"), "purpose")),
-        outcomes=tuple(outcomes), case_kinds=tuple(_names(reader, table.get("cases"), "kind of case")),
+        namespaces=MappingProxyType(namespaces), purposes=purposes, grantors=grantors,
+        outcomes=tuple(outcomes), case_kinds=case_kinds, case_rules=case_rules,
         aggregates=MappingProxyType(read_aggregates(reader, table.get("aggregates"), events)),
     )
     return DeclaredSchema(schema, MappingProxyType(_offer_fields(reader, table.get("offer_fields"))))
@@ -103,6 +118,58 @@ def _names(reader: Reader, node: Node | None, what: str) -> list[str]:
         else:
             names.append(name)
     return names
+
+
+def _purposes(reader: Reader, node: Node | None) -> tuple[tuple[str, ...], Mapping_[str, tuple[str, ...]]]:
+    """The purposes of consents, and who may grant each: a list of names, or names with their sources."""
+    if not isinstance(node, Mapping):
+        return tuple(_names(reader, node, "purpose")), MappingProxyType({})
+    found: list[str] = []
+    grantors: dict[str, tuple[str, ...]] = {}
+    for name, value in _named(reader, node, "purposes", "purpose"):
+        body = None if is_empty(value) else reader.table(value, f"purpose '{name}'", ("sources", "description"))
+        found.append(name)
+        if body is not None and (sources := _names(reader, body.get("sources"), "source")):
+            grantors[name] = tuple(sources)
+    return tuple(found), MappingProxyType(grantors)
+
+
+def _named(reader: Reader, node: Mapping, what: str, one: str) -> Iterator[tuple[str, Node]]:
+    """The entries of a mapping by names that expressions can hold; others are noted."""
+    table = reader.table(node, what)
+    for _, key, value in table.items() if table is not None else ():
+        name = reader.name(key, f"the name of a {one}")
+        if name is None:
+            continue
+        if name in _CEL_WORDS:
+            reader.problem(key, f"'{name}' is a word of the expression language.", "Choose another name.")
+            continue
+        yield name, value
+
+
+def _cases(reader: Reader, node: Node | None) -> tuple[tuple[str, ...], Mapping_[str, CaseRule]]:
+    """The kinds of cases, and the rules of those that declare any: a list of names, or names with their rules."""
+    if not isinstance(node, Mapping):
+        return tuple(_names(reader, node, "kind of case")), MappingProxyType({})
+    kinds: list[str] = []
+    rules: dict[str, CaseRule] = {}
+    for name, value in _named(reader, node, "cases", "kind of case"):
+        body = None if is_empty(value) else reader.table(value, f"case '{name}'", ("scopes", "due", "description"))
+        kinds.append(name)
+        if body is None:
+            continue
+        scopes: dict[CaseScope, None] = {}
+        for item in reader.items(body.get("scopes"), f"the scopes of case '{name}'"):
+            scope = reader.known(item, "scope of cases", tuple(each.value for each in CaseScope))
+            if scope is not None:
+                scopes[CaseScope(scope)] = None
+        due_us = 0
+        if (written := body.get("due")) is not None:
+            due_us = reader.duration(written, "due") or 0
+        rule = CaseRule(tuple(scopes) or tuple(CaseScope), due_us)
+        if rule != CaseRule():
+            rules[name] = rule
+    return tuple(kinds), MappingProxyType(rules)
 
 
 def _namespaces(reader: Reader, node: Node | None) -> dict[str, Namespace]:
