@@ -20,7 +20,7 @@ from core.hub.store import Store
 from core.inference.registry import Registry, State, Version
 from core.programs.collecting import paused
 from core.segments import Segments
-from core.sweep import Bands, Sweep
+from core.sweep import Bands, Retention, Sweep
 from server import logs
 from server.config import Config
 from server.front import Front
@@ -50,7 +50,7 @@ def run(config: Config) -> None:
             opened.callback(registry.close)
             engine = Engine(store, registry, on_lost=_lost)
             opened.callback(engine.close)
-            sweep = Sweep([Bands(engine, calls.now_us)], clock_us=calls.now_us, on_error=_failed)
+            sweep = Sweep([Bands(engine, calls.now_us), Retention(store)], clock_us=calls.now_us, on_error=_failed)
             segmented = Segments(engine, sweep, calls.now_us)
             opened.callback(sweep.stop)
             # Modules and the program stay until the end: no collection has to walk them, neither now nor while decisions run.
