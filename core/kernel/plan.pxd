@@ -5,7 +5,7 @@ to its `Plan`, so nothing here moves or goes away under it. Offers are positions
 words of 64 offers, lowest bit first.
 """
 
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from core.inference.runner cimport Handle
 from core.kernel.machine cimport Code
@@ -292,9 +292,6 @@ cdef struct Tables:
     uint32_t attribute_count
     const BoundAggregate* aggregates  # by event type, filter, field, and window, the longest first
     uint32_t aggregate_count
-    const int16_t* event_places  # by event type number: which of the aggregates' types it is, in their order; -1 none
-    uint32_t event_types  # entries of event_places
-    uint32_t aggregated_types  # event types that aggregates name
     const BoundConsent* consents
     uint32_t consent_count
     const BoundCase* cases

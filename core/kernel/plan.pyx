@@ -12,7 +12,7 @@ from array import array
 from itertools import accumulate, chain
 
 from libc.math cimport INFINITY, NAN, fabs, log, rint
-from libc.stdint cimport INT64_MAX, INT64_MIN, int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
@@ -280,13 +280,6 @@ cdef class Plan:
                 aggregates[i].term_count = <uint32_t> len(wanted.where)
         tables.aggregates = aggregates
         tables.aggregate_count = <uint32_t> len(found)
-        numbers = sorted({catalog.event(read.aggregate.event).number for _, read in found})
-        places = array("h", [-1]) * (max(numbers, default=-1) + 1)
-        for place, number in enumerate(numbers):
-            places[number] = place
-        tables.event_places = <const int16_t*> self._array(places)
-        tables.event_types = <uint32_t> len(places)
-        tables.aggregated_types = <uint32_t> len(numbers)
 
         found = by_kind[InputKind.CONSENT]
         consents = <BoundConsent*> self._block(len(found), sizeof(BoundConsent))
