@@ -23,7 +23,7 @@ from core.inference.registry import Registry, State, Version
 from core.programs.collecting import paused
 from core.scores import Scores
 from core.segments import Segments
-from core.sweep import Bands, Joins, Sweep
+from core.sweep import Bands, Joins, Retention, Sweep
 from server import logs
 from server.config import Config
 from server.front import Front
@@ -53,7 +53,7 @@ def run(config: Config) -> None:
             opened.callback(registry.close)
             engine = Engine(store, registry, on_lost=_lost)
             opened.callback(engine.close)
-            sweep = Sweep([Bands(engine, calls.now_us), Joins(store)], clock_us=calls.now_us, on_error=_failed)
+            sweep = Sweep([Bands(engine, calls.now_us), Joins(store), Retention(store)], clock_us=calls.now_us, on_error=_failed)
             sweep.add(Scores(engine, sweep.wake))
             segmented = Segments(engine, sweep, calls.now_us)
             opened.callback(sweep.stop)
