@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from core.engine import Engine
-from core.errors import ConfigError, ProgramError, RequestError
+from core.errors import ConfigError, ProgramError, RequestError, StoreError
 from core.hub.store import Store
 from core.inference.registry import Registry, State, Version
 from core.programs.collecting import paused
@@ -71,6 +71,7 @@ def run(config: Config) -> None:
             )
         )
         server = process[0]
+        store.follow(lambda trouble: _writes(server, trouble))
         server.take_signals()
         server.start()
         if not config.shared:
@@ -175,6 +176,15 @@ def _folder(config: Config) -> Path:
             "programs.path", f"{folder} is not a folder", hint="Name the folder that holds program.yaml."
         )
     return folder
+
+
+def _writes(server: Process, trouble: StoreError | None) -> None:
+    """Tell health and the log that the store refuses writes, and that it takes them again."""
+    server.writes(trouble is None)
+    if trouble is None:
+        logs.get("store").info("writes are taken again")
+    else:
+        logs.get("store").error("writes are refused", reason=trouble.reason, problem=trouble.message, hint=trouble.hint)
 
 
 def _lost(error: BaseException) -> None:

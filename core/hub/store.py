@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from types import TracebackType
@@ -19,7 +19,7 @@ import msgspec
 import core.hub.handlers  # noqa: F401 - for what they register
 from core import limits
 from core.decision import Identifier
-from core.errors import BadValue, EngineFault, NotFound, StoreCorrupt, StoreReadOnly, TooLarge, UnknownName
+from core.errors import BadValue, EngineFault, NotFound, StoreCorrupt, StoreError, StoreReadOnly, TooLarge, UnknownName
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
 from core.hub import merges, saved
@@ -110,6 +110,14 @@ class Store:
             return catalog
         declared: Catalog = self.apply(DeclareSchema(schema=schema, offers=offers, channels=channels))
         return declared
+
+    def follow(self, told: Callable[[StoreError | None], None]) -> None:
+        """``told`` is called with why writes are refused (full, read-only), and with None once they are taken again.
+
+        A store that was opened takes them at first. On the committer's thread, so it must be short.
+        """
+        if self._committer is not None:
+            self._committer.follow(told)
 
     # --- looking
 
