@@ -24,6 +24,7 @@ from server.config import Config
 from server.front import Front
 from server.process import Process, Served
 from server.services import calls, decisions, models, profiles, programs
+from server.watching import Watching
 
 # How long two looks at a model's files must agree before they are read: longer than the gaps in a copy.
 SETTLE_SECONDS = 1.0
@@ -41,6 +42,7 @@ def run(config: Config) -> None:
     with contextlib.ExitStack() as opened:
         store = Store.open(config.store_path, map_bytes=config.store_map_bytes)
         opened.callback(store.close)
+        opened.callback(Watching(store.environment).stop)
         log.info("store open", path=config.store_path, customers=store.customer_count())
 
         with paused():

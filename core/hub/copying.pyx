@@ -13,9 +13,9 @@ import os
 
 from core.errors import StoreCorrupt
 from core.hub.environment import BY_CUSTOMER, DATABASES
-from core.hub.environment cimport Handles, Reader, check_value, handle, open_env
+from core.hub.environment cimport Handles, Reader, check_value, handle, lies_within, open_env
 from core.hub.lmdb cimport (
-    MDB_APPEND, MDB_CREATE, MDB_INTEGERKEY, MDB_NEXT, MDB_NOLOCK, MDB_NOSYNC, MDB_NOTFOUND, MDB_cursor, MDB_env, MDB_txn,
+    MDB_APPEND, MDB_CORRUPTED, MDB_CREATE, MDB_INTEGERKEY, MDB_NEXT, MDB_NOLOCK, MDB_NOSYNC, MDB_NOTFOUND, MDB_cursor, MDB_env, MDB_txn,
     MDB_val, api, error_for,
 )
 
@@ -73,6 +73,9 @@ cdef object _entries(Reader reader, MDB_env* env, Handles* handles, str folder, 
                 raise error_for(code, f"writing database {name} of a copy", folder, False)
             code = api.cursor_get(source, &key, &value, MDB_NEXT)
             while code == 0:
+                if not lies_within(&key, reader.environment.handles.page_bytes) or not lies_within(&value, reader.environment.handles.page_bytes):
+                    code = MDB_CORRUPTED
+                    break
                 check_value(name, &key, &value)
                 if written >= most:
                     api.cursor_close(target)

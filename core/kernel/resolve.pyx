@@ -23,6 +23,7 @@ from core.hub.record cimport (
     record_enum,
     record_f64,
     record_i64,
+    record_names,
     record_open,
     record_text,
 )
@@ -68,9 +69,18 @@ cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
     code = snapshot_get_customer(snapshot, snapshot.handles.profiles, work.customer.id, &bytes, &size)
     if code == 0:
         work.customer.has_record = 1
-        if record_open(bytes, size, &work.customer.record) != FAULT_NONE:
+        # An identifier that leads to somebody who does not have it is damage that no checksum tells; it must not show one
+        # person what is another's.
+        if (
+            record_open(bytes, size, &work.customer.record) != FAULT_NONE
+            or work.customer.record.customer != work.customer.id
+            or not record_names(
+                &work.customer.record, request.identities[i].namespace, request.identities[i].text, request.identities[i].length)
+        ):
             work.customer.damaged = 1
-    elif code != MDB_NOTFOUND:
+    elif code == MDB_NOTFOUND:
+        work.customer.damaged = 1
+    else:
         return code
     if work.plan.contact_horizon_us:
         code = snapshot_get_customer(snapshot, snapshot.handles.contacts, work.customer.id, &bytes, &size)
