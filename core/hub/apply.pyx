@@ -26,7 +26,7 @@ from core.hub import catalog as catalogs
 from core.hub import merges, mutations, sources
 from core.hub.catalog import name_of
 from core.hub.identifiers import normalised
-from core.hub.mutations import Join, RecordOutcomes, Upsert
+from core.hub.mutations import Join, Upsert
 from core.hub.record import KINDS, Record
 from core.hub.values import LETTERS
 
@@ -88,6 +88,7 @@ cdef class Applier:
         self.contacts = {}
         self.events = {}
         self.origins = {}
+        self.cases = {}
         self.identifiers = {}
         self.programs = {}
         self.metas = {}
@@ -164,6 +165,11 @@ cdef class Applier:
             self.remember(mutation)
             self.writing = True
             self.flush()
+            changed = self.changed
+            if changed is not None:
+                # More than are committed, when the transaction is undone: whoever is told looks for himself.
+                changed.update(self.records)
+                changed.update(self.events)
         except BaseException:
             self.poisoned = self.writing
             self.next_customer = self.first_new
@@ -175,6 +181,7 @@ cdef class Applier:
             self.contacts.clear()
             self.events.clear()
             self.origins.clear()
+            self.cases.clear()
             self.identifiers.clear()
             self.programs.clear()
             self.metas.clear()
@@ -251,6 +258,12 @@ cdef class Applier:
             else:
                 data = value
                 txn.put(self.environment.handles.origins, &customer, 8, <const char*>data, len(data), 0)
+        for customer, value in self.cases.items():
+            if value is None:
+                txn.delete(self.environment.handles.cases, &customer, 8)
+            else:
+                data = value
+                txn.put(self.environment.handles.cases, &customer, 8, <const char*>data, len(data), 0)
         for key, customer in self.identifiers.items():
             if customer == 0:
                 txn.delete(self.environment.handles.identifiers, <const char*>key, len(key))
@@ -296,7 +309,7 @@ cdef class Applier:
                     # Applied again it would join them again. What it did was to add identifiers.
                     message = Upsert(identifiers=mutation.identifiers, at_us=mutation.at_us)
                 elif places is not None:
-                    message = RecordOutcomes(outcomes=tuple([mutation.outcomes[place] for place in places]))
+                    message = mutation.part(places)
                 self.remember_one(customer, message)
         self.touched.clear()
         return 0
@@ -343,7 +356,7 @@ cdef class Applier:
         """A customer as he is."""
         return merges.Image(
             customer, self.record(customer), self.contact_list(customer), self.event_list(customer),
-            self.origin_list(customer))
+            self.origin_list(customer), self.case_list(customer))
 
     # --- what handlers read
 
@@ -399,6 +412,16 @@ cdef class Applier:
         if customer in self.origins:
             return self.origins[customer]
         if self.transaction.get(self.environment.handles.origins, &customer, 8, &data, &size) == MDB_NOTFOUND:
+            return None
+        return data[:size]
+
+    cdef bytes case_list(self, uint64_t customer):
+        """What is known of a customer's cases beside the record, or None."""
+        cdef const uint8_t* data
+        cdef size_t size
+        if customer in self.cases:
+            return self.cases[customer]
+        if self.transaction.get(self.environment.handles.cases, &customer, 8, &data, &size) == MDB_NOTFOUND:
             return None
         return data[:size]
 

@@ -46,6 +46,7 @@ class Committer:
         self._refusal: StoreReadOnly | None = None
         self._trouble: StoreError | None = None  # what writers were told last that another one would be told, too
         self._followers: list[Callable[[StoreError | None], None]] = []
+        self._on_changed: Callable[[set[int]], None] | None = None
         self.batches = 0  # transactions committed; written by the thread only
         self.mutations = 0  # mutations applied durably; written by the thread only
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
@@ -71,6 +72,14 @@ class Committer:
         """Why no more writes are taken, or None."""
         return self._refusal
 
+    def follow(self, on_changed: Callable[[set[int]], None] | None) -> None:
+        """Calls ``on_changed`` after each commit with the customers whose record or events it changed; None ends that.
+
+        Imports and erasures change others, of whom it does not tell. It is called on this thread: it must be short.
+        """
+        self._on_changed = on_changed
+        self._applier.changed = None if on_changed is None else set()
+
     def submit(self, mutation: Mutation) -> Future[Any]:
         """Queue a mutation; the future's result comes when it is durable.
 
@@ -89,7 +98,7 @@ class Committer:
                 self._ready.notify()
         return future
 
-    def follow(self, told: Callable[[StoreError | None], None]) -> None:
+    def follow_writes(self, told: Callable[[StoreError | None], None]) -> None:
         """``told`` is called with why writes are refused, and with None once they are taken again.
 
         Full is a state as well: it ends with the first write that passes. On the committer's thread, so it must be short.
@@ -159,8 +168,13 @@ class Committer:
             elif isinstance(failure, StoreFull):
                 self._say(failure)
             results = [(future, None, failure) for _, future in batch]
-        elif applier.catalog is not catalog:
-            self._on_catalog(applier.catalog)
+        else:
+            if applier.catalog is not catalog:
+                self._on_catalog(applier.catalog)
+            changed, told = applier.changed, self._on_changed
+            if changed and told is not None:
+                applier.changed = set()
+                told(changed)
         for future, result, problem in results:
             if problem is not None:
                 future.set_exception(problem)
