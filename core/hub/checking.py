@@ -2,9 +2,9 @@
 
 Pages and checksums are walked first. Then each customer is read as a profile (so every number must have a name in the
 catalog), each of his identifiers must lead back to him, every list must have a record, and ids that were joined must
-end at a record, as must those whose joins can be undone. Programs that were saved must have the sources of their digest. Where there are as many identifiers as records name, and all
-of those lead back, none is left over; only where the numbers differ is each looked at. All of it reads one snapshot,
-beside a running server.
+end at a record, as must those whose joins can be undone. Programs that were saved must have the sources of their digest.
+Where there are as many identifiers as records name, and all of those lead back, none is left over; only where the numbers
+differ is each looked at. All of it reads one snapshot, beside a running server.
 """
 
 from __future__ import annotations

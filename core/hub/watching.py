@@ -58,7 +58,7 @@ class Watch:
                 behind = found["last_transaction"] - reads
                 worries.append(Worry(
                     "READER_STALLED",
-                    f"process {process} has read one state for {seconds - since:.0f} s, {behind} commits ago; no page freed since "
-                    "is reused, and data.mdb grows by what is written",
+                    f"process {process} has read one state for {seconds - since:.0f} s, and is {behind} commits behind; no page "
+                    "freed since is reused, so data.mdb grows by what is written",
                     "A backup of a large store ends by itself; end the process if it is none."))
         return worries

@@ -47,7 +47,8 @@ def pair(n: int) -> list[tuple[str, Mutation]]:
     if n % 10:
         return []
     steps: list[tuple[str, Mutation]] = [
-        ("m", Upsert(identifiers=m(n), attributes={"n": n}, at_us=n)), ("j", Upsert(identifiers=j(n), attributes={"n": n}, at_us=n)),
+        ("m", Upsert(identifiers=m(n), attributes={"n": n}, at_us=n)),
+        ("j", Upsert(identifiers=j(n), attributes={"n": n}, at_us=n)),
         ("join", Join(identifiers=m(n) + j(n), at_us=n)),
     ]
     if n // 10 % 2 == 0:

@@ -38,17 +38,17 @@ class Client:
         answer: decision_pb2.TellResponse = self.stub.Tell(told, timeout=BOUND_SECONDS)
         return answer
 
-    def decide(self) -> decision_pb2.PlacementResult:
+    def decide(self) -> decision_pb2.PlacementAnswer:
         request = decision_pb2.DecideRequest(
             channel="web", placements=[decision_pb2.PlacementRequest(name="home_hero", slots=2)], identifiers=WHO)
-        answer: decision_pb2.PlacementResult = self.stub.Decide(request, timeout=BOUND_SECONDS).placements[0]
+        answer: decision_pb2.PlacementAnswer = self.stub.Decide(request, timeout=BOUND_SECONDS).placements[0]
         return answer
 
     def refused(self, call: Any, *arguments: Any) -> tuple[grpc.StatusCode, str, str]:
         """The code, the reason and the hint of a call that must fail."""
         with pytest.raises(grpc.RpcError) as failed:
             call(*arguments, timeout=BOUND_SECONDS)
-        status = rpc_status.from_call(failed.value)
+        status = rpc_status.from_call(failed.value)  # type: ignore[arg-type]
         assert status is not None
         info, hint = error_details_pb2.ErrorInfo(), error_details_pb2.LocalizedMessage()
         for detail in status.details:
