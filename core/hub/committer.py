@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from core import limits
-from core.errors import Overloaded, RapportError, StoreFull, StoreReadOnly, StoreUnavailable
+from core.errors import Overloaded, RapportError, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
 from core.hub.apply import Applier
 from core.hub.catalog import Catalog
 from core.hub.environment import Environment
@@ -45,6 +45,8 @@ class Committer:
         self._stopping = False
         self._refusal: StoreReadOnly | None = None
         self._followers: tuple[Callable[[set[int]], None], ...] = ()  # replaced, never altered
+        self._trouble: StoreError | None = None  # what writers were told last that another one would be told, too
+        self._told_of_writes: list[Callable[[StoreError | None], None]] = []
         self.batches = 0  # transactions committed; written by the thread only
         self.mutations = 0  # mutations applied durably; written by the thread only
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
@@ -105,6 +107,14 @@ class Committer:
                 self._ready.notify()
         return future
 
+    def follow_writes(self, told: Callable[[StoreError | None], None]) -> None:
+        """``told`` is called with why writes are refused, and with None once they are taken again.
+
+        Full is a state as well: it ends with the first write that passes. On the committer's thread, so it must be short.
+        """
+        with self._ready:
+            self._told_of_writes.append(told)
+
     def stop(self) -> None:
         """Apply what waits, then end the thread. Mutations submitted from here on are refused."""
         with self._ready:
@@ -152,6 +162,7 @@ class Committer:
                 applier.commit()
                 self.batches += 1
                 self.mutations += succeeded
+                self._say(None)
             else:
                 applier.abort()
         except BaseException as error:
@@ -163,6 +174,8 @@ class Committer:
                 failure = self._refusal
             elif not alone and len(batch) > 1:
                 return False
+            elif isinstance(failure, StoreFull):
+                self._say(failure)
             results = [(future, None, failure) for _, future in batch]
         else:
             if applier.catalog is not catalog:
@@ -205,3 +218,14 @@ class Committer:
             problem = f"{problem}; and it could not be opened again for reading: {error}"
             with self._ready:
                 self._refusal = StoreReadOnly(problem, f"{look}; reads fail until then.")
+        self._say(self._refusal)
+
+    def _say(self, trouble: StoreError | None) -> None:
+        """Tell those who follow, when it is news."""
+        with self._ready:
+            if type(trouble) is type(self._trouble):
+                return
+            self._trouble = trouble
+            followers = tuple(self._told_of_writes)
+        for told in followers:
+            told(trouble)
