@@ -56,17 +56,18 @@ def _types(file: descriptor.FileDescriptor) -> str:
     ]
     services = list(file.services_by_name.values())
     if services:
+        if any(each.client_streaming or each.server_streaming for service in services for each in service.methods):
+            lines += ["from collections.abc import Iterator", ""]
         lines += ["import grpc", "", f"from {package} import {name}", ""]
     for service in services:
         calls = [
-            (each.name, f"{name}.{each.input_type.name}", f"{name}.{each.output_type.name}")
-            for each in service.methods
+            (each, f"{name}.{each.input_type.name}", f"{name}.{each.output_type.name}") for each in service.methods
         ]
         lines += [f"class {service.name}Stub:", "    def __init__(self, channel: grpc.Channel) -> None: ..."]
-        lines += [f"    {call}: grpc.UnaryUnaryMultiCallable[{asked}, {said}]" for call, asked, said in calls]
+        lines += [f"    {call.name}: grpc.{_kind(call)}MultiCallable[{asked}, {said}]" for call, asked, said in calls]
         lines += ["", f"class {service.name}Servicer:"]
         lines += [
-            f"    def {call}(self, request: {asked}, context: grpc.ServicerContext) -> {said}: ..."
+            f"    def {call.name}(self, {_request(call, asked)}, context: grpc.ServicerContext) -> {_answer(call, said)}: ..."
             for call, asked, said in calls
         ]
         lines += [
@@ -75,6 +76,18 @@ def _types(file: descriptor.FileDescriptor) -> str:
             "",
         ]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _kind(call: descriptor.MethodDescriptor) -> str:
+    return ("Stream" if call.client_streaming else "Unary") + ("Stream" if call.server_streaming else "Unary")
+
+
+def _request(call: descriptor.MethodDescriptor, message: str) -> str:
+    return f"request_iterator: Iterator[{message}]" if call.client_streaming else f"request: {message}"
+
+
+def _answer(call: descriptor.MethodDescriptor, message: str) -> str:
+    return f"Iterator[{message}]" if call.server_streaming else message
 
 
 if __name__ == "__main__":

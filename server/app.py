@@ -23,7 +23,7 @@ from server import logs
 from server.config import Config
 from server.front import Front
 from server.process import Process, Served
-from server.services import calls, decisions, models, profiles, programs
+from server.services import calls, decisions, ingest, models, profiles, programs
 
 # How long two looks at a model's files must agree before they are read: longer than the gaps in a copy.
 SETTLE_SECONDS = 1.0
@@ -55,6 +55,7 @@ def run(config: Config) -> None:
         # ProgramService tells the process that a program serves, and the process serves ProgramService.
         process: list[Process] = []
         deciding = decisions.DecisionService(engine, config.limits_message_bytes)
+        feeding = ingest.IngestService(store, engine)
         process.append(
             Process(
                 config,
@@ -66,6 +67,7 @@ def run(config: Config) -> None:
                     ),
                     Served(profiles.NAME, profiles.ProfileService(store, most).handlers()),
                     Served(models.NAME, models.ModelService(registry, most).handlers()),
+                    Served(ingest.NAME, feeding.handlers(), feeding.drain),
                 ],
                 front=None if config.shared else Front(config, deciding.methods(), engine),
             )

@@ -41,7 +41,7 @@ cdef class Applier:
     cdef readonly dict undoable  # survivor -> `merges.Stack`, in the transaction
     cdef dict changed_stacks  # what `undoable` held before the mutation at hand, None for nothing
     cdef dict uncommitted_stacks  # the same before the transaction
-    cdef dict touched  # customers whom the mutation at hand concerns -> positions of his outcomes, or None
+    cdef dict touched  # customers whom the mutation at hand concerns -> positions of what is his, or None
     cdef uint64_t first_new  # customers from this id on were made by the mutation at hand
     cdef dict setters  # attribute name -> (offset, kind, entry, codes, path), of `catalog`
     cdef dict event_kinds  # event type name -> (number, ((field, letter, labels), ...)), of `catalog`
@@ -74,5 +74,6 @@ cdef class Applier:
     cdef int answer(self, int refusal, uint64_t customer) except -1
     cdef int set_catalog(self, object catalog) except -1
     cdef int flush(self) except -1
+    cdef tuple all_tables(self)
     cdef object stored(self, unsigned int database, bytes key)
     cdef int put_meta(self, bytes key, object value) except -1

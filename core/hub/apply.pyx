@@ -25,7 +25,7 @@ from core.hub import catalog as catalogs
 from core.hub import merges, mutations, sources
 from core.hub.catalog import name_of
 from core.hub.identifiers import normalised
-from core.hub.mutations import Join, RecordOutcomes, Upsert
+from core.hub.mutations import Join, Upsert
 from core.hub.record import KINDS, Record
 from core.hub.values import LETTERS
 
@@ -251,6 +251,23 @@ cdef class Applier:
             txn.put(self.environment.handles.programs, <const char*>key, len(key), <const char*>data, len(data), 0)
         return 0
 
+    cdef tuple all_tables(self):
+        return (
+            self.records, self.contacts, self.events, self.origins, self.identifiers, self.metas, self.programs, self.touched
+        )
+
+    def tables(self):
+        """Copies of all changes collected by now."""
+        return [dict(table) for table in self.all_tables()]
+
+    def put_back_tables(self, kept, uint64_t next_customer) -> None:
+        """Forget what was collected since `tables` made `kept`, or (None) all of it, and the customers made meanwhile."""
+        self.next_customer = next_customer
+        for place, table in enumerate(self.all_tables()):
+            table.clear()
+            if kept is not None:
+                table.update(kept[place])
+
     # --- joins that can be undone
 
     cdef int set_stack(self, uint64_t customer, object stack) except -1:
@@ -281,7 +298,7 @@ cdef class Applier:
                     # Applied again it would join them again. What it did was to add identifiers.
                     message = Upsert(identifiers=mutation.identifiers, at_us=mutation.at_us)
                 elif places is not None:
-                    message = RecordOutcomes(outcomes=tuple([mutation.outcomes[place] for place in places]))
+                    message = mutation.only(places)
                 self.remember_one(customer, message)
         self.touched.clear()
         return 0

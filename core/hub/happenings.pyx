@@ -37,6 +37,14 @@ cdef int _pack_event(Applier applier, event) except -1:
     return 0
 
 
+cdef list add_packed(Applier applier, uint64_t customer):
+    stored = applier.event_list(customer)
+    merged, counted = applier.packer.merge(stored, f"Customer {customer}'s event list")
+    if merged != stored:
+        applier.events[customer] = merged
+    return counted
+
+
 def _record_events(Applier applier, mutation):
     cdef uint64_t customer
     if not mutation.events:
@@ -50,10 +58,7 @@ def _record_events(Applier applier, mutation):
         except (UnknownName, BadValue, TooLarge) as error:
             raise error.under(f"events[{place}]") from None
     customer, created = applier.opened(mutation.identifiers, INT64_MIN, True)
-    stored = applier.event_list(customer)
-    merged, counted = applier.packer.merge(stored, f"Customer {customer}'s event list")
-    if merged != stored:
-        applier.events[customer] = merged
+    counted = add_packed(applier, customer)
     for event, became in zip(mutation.events, counted, strict=True):
         if became != MERGED_PAST:
             builder_touch(&applier.builder, event.at_us)

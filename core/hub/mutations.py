@@ -12,14 +12,14 @@ microseconds (datetimes are converted when a message is made).
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
 from core.decision import Identifier
-from core.errors import BadValue
+from core.errors import BadValue, RapportError
 from core.schema import AnyValue, Money, Schema
 
 VERSION: Final = 1
@@ -124,6 +124,28 @@ class RecordOutcomes(Mutation, frozen=True, kw_only=True, tag="record_outcomes")
     """
 
     outcomes: tuple[Outcome, ...]
+
+    def only(self, places: Sequence[int]) -> RecordOutcomes:
+        """Those of the outcomes, by position."""
+        return RecordOutcomes(outcomes=tuple([self.outcomes[place] for place in places]))
+
+
+class IngestBatch(Mutation, frozen=True, kw_only=True, tag="ingest_batch"):
+    """Adds events of many customers, in this order, each for itself as a `RecordEvents` of it alone. Result: `IngestResult`.
+
+    ``items`` are packed by `core.hub.ingest.ItemReader`, which has checked them; ``rows`` is how many they are.
+    Again: an event with the same type and key counts once for a customer.
+    """
+
+    rows: int
+    items: bytes
+
+    def only(self, places: Sequence[int]) -> IngestBatch:
+        """Those of the items, by position."""
+        from core.hub.ingest import items_of
+
+        found = items_of(self.items)
+        return IngestBatch(rows=len(places), items=b"".join([found[place] for place in places]))
 
 
 class Join(Mutation, frozen=True, kw_only=True, tag="join"):
@@ -247,6 +269,13 @@ class EventsResult(msgspec.Struct, frozen=True):
     too_old: int = 0
 
 
+class IngestResult(msgspec.Struct, frozen=True):
+    """How many customers a batch made, and the items that were not kept: (position, why), in order of position."""
+
+    created: int
+    failures: tuple[tuple[int, RapportError], ...] = ()
+
+
 class OutcomeStatus(enum.IntEnum):
     """What happened to one outcome."""
 
@@ -285,7 +314,7 @@ def _convert_times(message: msgspec.Struct, field: str) -> None:
 
 
 _types: list[type[Mutation]] = [
-    DeclareSchema, Upsert, RecordEvents, RecordOutcomes, Join, Unmerge, SetConsent, OpenCase, CloseCase, Erase,
+    DeclareSchema, Upsert, RecordEvents, RecordOutcomes, IngestBatch, Join, Unmerge, SetConsent, OpenCase, CloseCase, Erase,
     SaveProgram, ActivateProgram,
 ]
 _encoder = msgspec.msgpack.Encoder()
