@@ -72,8 +72,8 @@ lint: ready ## ruff, cython-lint, mypy, pyright, import contracts
 	check lint-imports --no-logo; \
 	exit $$status
 
-crash: ready ## kill the writing server again and again and look at what is left (longer than in make test)
-	@RAPPORT_CRASH_ROUNDS=$${RAPPORT_CRASH_ROUNDS:-200} $(PY) -m pytest tests/crash $(ARGS)
+crash: ready ## all faults in full (make test: a sample): kills, failing disks, power cuts; RAPPORT_CRASH_ROUNDS sets how many
+	@RAPPORT_CRASH_ROUNDS=$${RAPPORT_CRASH_ROUNDS:-1000} $(PY) -m pytest tests/crash $(ARGS)
 
 fuzz: ready ## kernel against oracle on 200,000 random decisions; RAPPORT_CASES and RAPPORT_SEED set others
 	@RAPPORT_CASES=$${RAPPORT_CASES:-200000} $(PY) -m pytest tests/property $(ARGS)
@@ -105,9 +105,12 @@ fuzz-bytes: ready ## an hour of libFuzzer (needs clang) on a request's decoders 
 
 # --- measuring and generating ---------------------------------------------------------------------------------
 
-.PHONY: bench load figures real protos
+.PHONY: bench bench-large load figures real protos
 bench: ready ## decisions in process and over gRPC, and the cost model; tables here, JSON under build/bench/
 	@$(PY) -m loadtest.inprocess $(ARGS)
+
+bench-large: ready ## start, decisions and size at 10,000,000 customers beside 1,000,000 (10 GB of disk, minutes)
+	@$(PY) -m loadtest.large $(ARGS)
 
 load: ready ## a short load test of shop, served here: throughput against p99; the report lies under build/load/
 	@$(PY) -m loadtest steps --serve shop --customers 20000 --into build/load $(ARGS)

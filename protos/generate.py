@@ -55,39 +55,28 @@ def _types(file: descriptor.FileDescriptor) -> str:
         "",
     ]
     services = list(file.services_by_name.values())
+    if any(each.client_streaming or each.server_streaming for service in services for each in service.methods):
+        lines += ["from collections.abc import Iterator", ""]
     if services:
-        if any(each.client_streaming or each.server_streaming for service in services for each in service.methods):
-            lines += ["from collections.abc import Iterator", ""]
         lines += ["import grpc", "", f"from {package} import {name}", ""]
     for service in services:
-        calls = [
-            (each, f"{name}.{each.input_type.name}", f"{name}.{each.output_type.name}") for each in service.methods
-        ]
         lines += [f"class {service.name}Stub:", "    def __init__(self, channel: grpc.Channel) -> None: ..."]
-        lines += [f"    {call.name}: grpc.{_kind(call)}MultiCallable[{asked}, {said}]" for call, asked, said in calls]
+        for each in service.methods:
+            asked, said = f"{name}.{each.input_type.name}", f"{name}.{each.output_type.name}"
+            form = f"{'Stream' if each.client_streaming else 'Unary'}{'Stream' if each.server_streaming else 'Unary'}"
+            lines.append(f"    {each.name}: grpc.{form}MultiCallable[{asked}, {said}]")
         lines += ["", f"class {service.name}Servicer:"]
-        lines += [
-            f"    def {call.name}(self, {_request(call, asked)}, context: grpc.ServicerContext) -> {_answer(call, said)}: ..."
-            for call, asked, said in calls
-        ]
+        for each in service.methods:
+            asked, said = f"{name}.{each.input_type.name}", f"{name}.{each.output_type.name}"
+            given = f"request_iterator: Iterator[{asked}]" if each.client_streaming else f"request: {asked}"
+            gives = f"Iterator[{said}]" if each.server_streaming else said
+            lines.append(f"    def {each.name}(self, {given}, context: grpc.ServicerContext) -> {gives}: ...")
         lines += [
             "",
             f"def add_{service.name}Servicer_to_server(servicer: {service.name}Servicer, server: grpc.Server) -> None: ...",
             "",
         ]
     return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def _kind(call: descriptor.MethodDescriptor) -> str:
-    return ("Stream" if call.client_streaming else "Unary") + ("Stream" if call.server_streaming else "Unary")
-
-
-def _request(call: descriptor.MethodDescriptor, message: str) -> str:
-    return f"request_iterator: Iterator[{message}]" if call.client_streaming else f"request: {message}"
-
-
-def _answer(call: descriptor.MethodDescriptor, message: str) -> str:
-    return f"Iterator[{message}]" if call.server_streaming else message
 
 
 if __name__ == "__main__":

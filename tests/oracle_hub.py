@@ -18,11 +18,35 @@ from core.errors import IdentityConflict, SourceNotAllowed, UnknownName
 from core.outcomes import Outcome, OutcomeStatus
 from core.programs.program import Program
 from core.schema import STANDARD_OUTCOMES, AnyValue, Money, Namespace, Normaliser, SourceRule
-from tests.oracle import Case, Contact, OracleCustomer, OracleModel, decide
+from tests.oracle import Case, Contact, OracleCustomer, OracleModel, band_edges, decide
 
 # How wrong a caller's clock may be, and how long after its expiry an instance's late reports are taken.
 SKEW_US = 5 * 60 * 1_000_000
 LATE_US = 400 * 86_400 * 1_000_000
+
+
+@dataclass(slots=True)
+class _Case:
+    """A case with all that was ever told of it: (time, value) of product, owner and due."""
+
+    opened_us: int
+    closed_us: int | None = None
+    told: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
+
+    def tell(self, at_us: int, product: str, owner: str, due_us: int | None) -> None:
+        for name, value in (("product", product or None), ("owner", owner or None), ("due", due_us)):
+            if value is not None:
+                self.told.setdefault(name, []).append((at_us, value))
+
+    def newest(self, name: str) -> Any:
+        return max(self.told[name])[1] if name in self.told else None
+
+    def unite(self, other: _Case) -> None:
+        self.opened_us = min(self.opened_us, other.opened_us)
+        ends = [each for each in (self.closed_us, other.closed_us) if each is not None]
+        self.closed_us = min(ends, default=None)
+        for name, values in other.told.items():
+            self.told.setdefault(name, []).extend(values)
 
 
 @dataclass(slots=True)
@@ -32,7 +56,7 @@ class _Person:
     attributes: dict[str, AnyValue] = field(default_factory=dict)
     said: dict[str, dict[str, tuple[int, AnyValue | None]]] = field(default_factory=dict)  # attribute, source: the newest
     consents: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
-    cases: dict[tuple[str, str], Case] = field(default_factory=dict)
+    cases: dict[tuple[str, str], _Case] = field(default_factory=dict)
     contacts: dict[tuple[object, ...], Contact] = field(default_factory=dict)
     events: dict[tuple[str, str], Event] = field(default_factory=dict)
 
@@ -40,7 +64,10 @@ class _Person:
         return OracleCustomer(
             dict(self.attributes),
             {where: granted for where, (_, granted) in self.consents.items()},
-            tuple(self.cases.values()),
+            tuple(
+                Case(kind, case.opened_us, case.closed_us, str(case.newest("product") or ""))
+                for (kind, _), case in self.cases.items()
+            ),
             tuple(self.contacts.values()),
             tuple(self.events.values()),
         )
@@ -79,6 +106,7 @@ class OracleHub:
 
     program: Program
     models: Mapping[str, OracleModel] = field(default_factory=dict)
+    edges: Mapping[str, Sequence[float]] = field(default_factory=dict)  # of the program's bands
     _people: dict[int, _Person] = field(default_factory=dict)
     _index: dict[tuple[str, str], int] = field(default_factory=dict)
     _since: list[Callable[[], None]] = field(default_factory=list)  # all that was told
@@ -98,6 +126,11 @@ class OracleHub:
     def customer(self, identifiers: Iterable[Identifier]) -> OracleCustomer | None:
         number = self.find(identifiers)
         return self._people[number].profile() if number else None
+
+    def refresh(self, now_us: int) -> None:
+        """Make the edges of all bands anew."""
+        people = [self._people[number].profile() for number in sorted(set(self._index.values()))]
+        self.edges = band_edges(self.program, people, now_us)
 
     def _ensure(self, identifiers: Sequence[Identifier], *, claimed: bool = False) -> _Person:
         """The customer meant, made when nobody is known; identifiers that nobody has are added.
@@ -190,16 +223,38 @@ class OracleHub:
             # Of two at one moment the refusal stands.
             consents[purpose, channel] = (newest, stands and (granted or at_us < newest))
 
-    def open_case(self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
-        self._since.append(lambda: self.open_case(identifiers, kind, key, at_us))
-        self._ensure(identifiers).cases.setdefault((kind, key), Case(kind, at_us))
+    def open_case(
+        self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int, product: str = "", owner: str = "",
+        due_us: int | None = None,
+    ) -> None:
+        self._since.append(lambda: self.open_case(identifiers, kind, key, at_us, product, owner, due_us))
+        case = self._ensure(identifiers).cases.setdefault((kind, key), _Case(at_us))
+        case.opened_us = min(case.opened_us, at_us)
+        case.tell(at_us, product, owner, due_us)
 
     def close_case(self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
         self._since.append(lambda: self.close_case(identifiers, kind, key, at_us))
-        cases = self._ensure(identifiers).cases
-        case = cases[kind, key]
-        if case.closed_us is None or at_us < case.closed_us:
-            cases[kind, key] = Case(kind, case.opened_us, at_us)
+        case = self._ensure(identifiers).cases[kind, key]
+        case.opened_us = min(case.opened_us, at_us)
+        case.closed_us = at_us if case.closed_us is None else min(case.closed_us, at_us)
+
+    def assign_case(
+        self, identifiers: Sequence[Identifier], kind: str, key: str, owner: str, due_us: int | None, at_us: int
+    ) -> None:
+        self._since.append(lambda: self.assign_case(identifiers, kind, key, owner, due_us, at_us))
+        self._ensure(identifiers).cases[kind, key].tell(at_us, "", owner, due_us)
+
+    def cases(self, identifiers: Sequence[Identifier]) -> list[tuple[str, str, str, str, int, int | None, int | None]]:
+        """(kind, key, product, owner, opened, closed, due) of each case, by kind and opening."""
+        found = []
+        for (kind, key), case in self._people[self.find(identifiers)].cases.items():
+            rule = self.program.schema.case_rules.get(kind)
+            due_us = case.newest("due")
+            if due_us is None and rule is not None and rule.due_us:
+                due_us = case.opened_us + rule.due_us
+            product, owner = case.newest("product") or "", case.newest("owner") or ""
+            found.append((kind, key, product, owner, case.opened_us, case.closed_us, due_us))
+        return sorted(found, key=lambda case: (case[0], case[4], case[1]))
 
     def add_contact(self, identifiers: Sequence[Identifier], contact: Contact, key: str) -> None:
         """A contact as an import brings it, without an instance."""
@@ -232,7 +287,8 @@ class OracleHub:
             for where, entry in gone.consents.items():
                 if where not in kept.consents or kept.consents[where][0] < entry[0]:
                     kept.consents[where] = entry
-            kept.cases = gone.cases | kept.cases
+            for which, case in gone.cases.items():
+                kept.cases.setdefault(which, case).unite(case)
             kept.contacts = gone.contacts | kept.contacts
             kept.events = gone.events | kept.events
             self._index = {key: survivor if number == other else number for key, number in self._index.items()}
@@ -250,7 +306,7 @@ class OracleHub:
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
         """Decide, and keep the events sent along; a question about another moment leaves no trace."""
         known = self.customer(request.identifiers)
-        answer = decide(self.program, known, request, self.models, now_us)
+        answer = decide(self.program, known, request, self.models, now_us, self.edges)
         if request.events and request.identifiers and request.as_of_us is None:
             self.tell(request.identifiers, request.events, answer.as_of_us)
         placements = []

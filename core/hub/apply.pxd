@@ -35,13 +35,15 @@ cdef class Applier:
     cdef dict contacts  # customer -> contact list, None deletes
     cdef dict events  # customer -> event list, None deletes
     cdef dict origins  # customer -> what sources say of him, None deletes
+    cdef dict cases  # customer -> details of his cases, None deletes
     cdef dict identifiers  # key -> customer
     cdef dict programs  # key -> bytes
     cdef dict metas  # key -> bytes, None deletes: what `core.hub.merges` keeps
     cdef readonly dict undoable  # survivor -> `merges.Stack`, in the transaction
     cdef dict changed_stacks  # what `undoable` held before the mutation at hand, None for nothing
     cdef dict uncommitted_stacks  # the same before the transaction
-    cdef dict touched  # customers whom the mutation at hand concerns -> positions of what is his, or None
+    cdef dict touched  # customers whom the mutation at hand concerns -> positions of what concerns him in it, None: all
+    cdef public set changed  # customers whose record or events changed, until the committer takes them; None: nobody asks
     cdef uint64_t first_new  # customers from this id on were made by the mutation at hand
     cdef dict setters  # attribute name -> (offset, kind, entry, codes, path), of `catalog`
     cdef dict event_kinds  # event type name -> (number, ((field, letter, labels), ...)), of `catalog`
@@ -65,6 +67,7 @@ cdef class Applier:
     # Deletes what is kept for a survivor: his joins are final.
     cdef int finalise(self, uint64_t customer) except -1
     cdef bytes origin_list(self, uint64_t customer)
+    cdef bytes case_list(self, uint64_t customer)
     # Into `sourced`, {customer: origins} of what changed: `given` holds (setter, checked value) of one source at one time.
     # Values that take effect are set in the builder, which must hold the customer.
     cdef int settle(self, uint64_t customer, str source, int64_t at, list given, dict sourced) except -1
@@ -74,6 +77,5 @@ cdef class Applier:
     cdef int answer(self, int refusal, uint64_t customer) except -1
     cdef int set_catalog(self, object catalog) except -1
     cdef int flush(self) except -1
-    cdef tuple all_tables(self)
     cdef object stored(self, unsigned int database, bytes key)
     cdef int put_meta(self, bytes key, object value) except -1

@@ -73,6 +73,7 @@ cdef class Applier:
         self.contacts = {}
         self.events = {}
         self.origins = {}
+        self.cases = {}
         self.identifiers = {}
         self.programs = {}
         self.metas = {}
@@ -149,6 +150,11 @@ cdef class Applier:
             self.remember(mutation)
             self.writing = True
             self.flush()
+            changed = self.changed
+            if changed is not None:
+                # More than are committed, when the transaction is undone: whoever is told looks for himself.
+                changed.update(self.records)
+                changed.update(self.events)
         except BaseException:
             self.poisoned = self.writing
             self.next_customer = self.first_new
@@ -160,6 +166,7 @@ cdef class Applier:
             self.contacts.clear()
             self.events.clear()
             self.origins.clear()
+            self.cases.clear()
             self.identifiers.clear()
             self.programs.clear()
             self.metas.clear()
@@ -236,6 +243,12 @@ cdef class Applier:
             else:
                 data = value
                 txn.put(self.environment.handles.origins, &customer, 8, <const char*>data, len(data), 0)
+        for customer, value in self.cases.items():
+            if value is None:
+                txn.delete(self.environment.handles.cases, &customer, 8)
+            else:
+                data = value
+                txn.put(self.environment.handles.cases, &customer, 8, <const char*>data, len(data), 0)
         for key, customer in self.identifiers.items():
             if customer == 0:
                 txn.delete(self.environment.handles.identifiers, <const char*>key, len(key))
@@ -251,9 +264,10 @@ cdef class Applier:
             txn.put(self.environment.handles.programs, <const char*>key, len(key), <const char*>data, len(data), 0)
         return 0
 
-    cdef tuple all_tables(self):
+    def all_tables(self):
         return (
-            self.records, self.contacts, self.events, self.origins, self.identifiers, self.metas, self.programs, self.touched
+            self.records, self.contacts, self.events, self.origins, self.cases, self.identifiers, self.metas, self.programs,
+            self.touched,
         )
 
     def tables(self):
@@ -298,7 +312,7 @@ cdef class Applier:
                     # Applied again it would join them again. What it did was to add identifiers.
                     message = Upsert(identifiers=mutation.identifiers, at_us=mutation.at_us)
                 elif places is not None:
-                    message = mutation.only(places)
+                    message = mutation.part(places)
                 self.remember_one(customer, message)
         self.touched.clear()
         return 0
@@ -345,7 +359,7 @@ cdef class Applier:
         """A customer as he is."""
         return merges.Image(
             customer, self.record(customer), self.contact_list(customer), self.event_list(customer),
-            self.origin_list(customer))
+            self.origin_list(customer), self.case_list(customer))
 
     # --- what handlers read
 
@@ -401,6 +415,16 @@ cdef class Applier:
         if customer in self.origins:
             return self.origins[customer]
         if self.transaction.get(self.environment.handles.origins, &customer, 8, &data, &size) == MDB_NOTFOUND:
+            return None
+        return data[:size]
+
+    cdef bytes case_list(self, uint64_t customer):
+        """What is known of a customer's cases beside the record, or None."""
+        cdef const uint8_t* data
+        cdef size_t size
+        if customer in self.cases:
+            return self.cases[customer]
+        if self.transaction.get(self.environment.handles.cases, &customer, 8, &data, &size) == MDB_NOTFOUND:
             return None
         return data[:size]
 

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 import msgspec
 
 from core.errors import RapportError, StoreCorrupt
+from core.hub import case_details, merges, mutations
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
-from core.hub import merges, mutations
 from core.hub.catalog import Catalog
 from core.hub.environment import Environment, Reader
 from core.hub.erasing import JOINED
+from core.hub.record import Record, product_hash, siphash
 
 # Told one by one; a store with more is told as one with many.
 FAULTS = 100
@@ -84,11 +85,12 @@ class _Check:
             self._add("The store's signing key", "it is missing")
         catalog = catalogs.loaded(reader.items("catalog"))
         named = self._profiles(reader, catalog, next_customer)
-        for database in ("contacts", "events", "origins"):
+        for database in ("contacts", "events", "origins", "cases"):
             for key, _ in reader.items(database):
                 customer = int.from_bytes(key, "little")
                 if reader.get_customer("profiles", customer) is None:
                     self._add(f"Customer {customer}'s entry in {database}", "there is no record to it")
+        self._cases(reader)
         joined = self._joined(reader)
         self._merges(reader)
         self.identifiers = reader.count("identifiers") - joined
@@ -130,6 +132,23 @@ class _Check:
                     leads = "nobody" if owner is None else f"customer {owner}"
                     self._add(f"Customer {customer}", f"an identifier of namespace {identifier.namespace} leads to {leads}")
         return named
+
+    def _cases(self, reader: Reader) -> None:
+        """What is kept beside the records of cases must be of cases that are in them, and say the same."""
+        for key, value in reader.items("cases"):
+            customer = int.from_bytes(key, "little")
+            data = reader.get_customer("profiles", customer)
+            if data is None:
+                continue  # told already
+            cases = {(kind, key): product for kind, key, _, _, product in Record(data, f"Customer {customer}'s record").cases}
+            for case, details in case_details.decode(value, customer).items():
+                what = f"Customer {customer}'s entry in cases"
+                if case not in cases:
+                    self._add(what, "it is about a case that the record does not have")
+                elif siphash(details.key.encode()) != case[1]:
+                    self._add(what, "the key of a case is not the one that the record has")
+                elif product_hash(details.product[1] if details.product else "") != cases[case]:
+                    self._add(what, "the product of a case is not the one that the record has")
 
     def _joined(self, reader: Reader) -> int:
         """Follow the ids that were joined; how many there are."""
@@ -174,8 +193,6 @@ class _Check:
 
     def _left_over(self, reader: Reader) -> None:
         """Name the identifiers that lead to a customer whose record does not have them."""
-        from core.hub.record import Record
-
         for key, value in reader.items("identifiers"):
             if key.startswith(JOINED):
                 continue

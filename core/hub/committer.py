@@ -38,6 +38,7 @@ FEED_ROWS_ALONE: Final = 4096
 ALONE_SECONDS: Final = 0.1
 
 _LOOK = "Look for disk errors in the system's log, then start the server again"
+_ROOM = "Free space on the disk that holds the store, then start the server again"
 
 
 class Committer:
@@ -56,6 +57,7 @@ class Committer:
         self._online = 0.0  # when an online mutation came last, on the monotonic clock
         self._stopping = False
         self._refusal: StoreReadOnly | None = None
+        self._on_changed: Callable[[set[int]], None] | None = None
         self.batches = 0  # transactions committed; written by the thread only
         self.mutations = 0  # mutations applied durably; written by the thread only
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
@@ -80,6 +82,14 @@ class Committer:
     def refusal(self) -> StoreReadOnly | None:
         """Why no more writes are taken, or None."""
         return self._refusal
+
+    def follow(self, on_changed: Callable[[set[int]], None] | None) -> None:
+        """Calls ``on_changed`` after each commit with the customers whose record or events it changed; None ends that.
+
+        Imports and erasures change others, of whom it does not tell. It is called on this thread: it must be short.
+        """
+        self._on_changed = on_changed
+        self._applier.changed = None if on_changed is None else set()
 
     def submit(self, mutation: Mutation, *, feed: bool = False) -> Future[Any]:
         """Queue a mutation; the future's result comes when it is durable. One of a ``feed`` gives way to the others.
@@ -172,8 +182,13 @@ class Committer:
             elif not alone and len(batch) > 1:
                 return False
             results = [(future, None, failure) for _, future in batch]
-        elif applier.catalog is not catalog:
-            self._on_catalog(applier.catalog)
+        else:
+            if applier.catalog is not catalog:
+                self._on_catalog(applier.catalog)
+            changed, told = applier.changed, self._on_changed
+            if changed and told is not None:
+                applier.changed = set()
+                told(changed)
         for future, result, problem in results:
             if problem is not None:
                 future.set_exception(problem)
@@ -182,8 +197,12 @@ class Committer:
         return True
 
     def _is_final(self, failure: BaseException) -> bool:
-        """Whether the store can take no more writes: not when it is full, nor when one mutation alone was at fault."""
-        return isinstance(failure, StoreReadOnly) and not isinstance(failure, StoreFull)
+        """Whether the store can take no more writes: not when one mutation alone was at fault, nor when it is full.
+
+        Except where it was full for LMDB's meta page, as it can be on a disk that copies on writing: after that LMDB refuses
+        even reads until the environment is opened again.
+        """
+        return isinstance(failure, StoreReadOnly) or self._environment.panicked
 
     def _refuse(self, failure: BaseException) -> None:
         """Take no more writes, and move reads to the twin; where that fails, too, the refusal says so.
@@ -191,13 +210,15 @@ class Committer:
         Raises nothing: what is waiting must be told, and this thread goes on to tell it.
         """
         facts = failure.metadata if isinstance(failure, RapportError) else {}
-        problem, hint = facts.get("problem", str(failure)), "reads go on meanwhile."
+        problem, look, hint = facts.get("problem", str(failure)), _LOOK, "reads go on meanwhile."
+        if isinstance(failure, StoreFull):
+            problem, look = f"the {facts['what']} was full when a commit was to be noted", _ROOM
         with self._ready:
             if self._refusal is None:
-                self._refusal = StoreReadOnly(problem, f"{_LOOK}; {hint}")
+                self._refusal = StoreReadOnly(problem, f"{look}; {hint}")
         try:
             self._environment.stop_writing()
         except BaseException as error:
             problem = f"{problem}; and it could not be opened again for reading: {error}"
             with self._ready:
-                self._refusal = StoreReadOnly(problem, f"{_LOOK}; reads fail until then.")
+                self._refusal = StoreReadOnly(problem, f"{look}; reads fail until then.")

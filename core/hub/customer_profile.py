@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 
 from core.decision import Identifier
 from core.errors import BadValue, StoreCorrupt
+from core.hub import case_details, sources
 from core.hub import contacts as contact_lists
 from core.hub import events as event_lists
-from core.hub import sources
 from core.hub.catalog import AttributeEntry, Catalog, EventField, name_of
 from core.hub.environment import Reader
 from core.hub.record import Record
-from core.schema import AnyValue, Money, SourceRule, ValueType
+from core.schema import AnyValue, CaseScope, Money, SourceRule, ValueType
 
 # A value as a record or an event holds it: money's minor units, microseconds and enum codes are int.
 _Stored = bool | int | float | str | frozenset[str] | None
@@ -42,12 +42,37 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A case. ``key`` is the hash under which it is kept; ``closed_us`` None while it is open."""
+    """A case. ``key`` is '' where only its hash is known (opened under format 2, not told of since); ``closed_us`` None: open.
+
+    ``due_us`` is what was given, else by the kind's rule; None: no such time.
+    """
 
     kind: str
-    key: int
+    key: str
+    key_hash: int
+    scope: CaseScope
+    product: str
+    owner: str
     opened_us: int
     closed_us: int | None
+    due_us: int | None
+
+    def open_at(self, now_us: int) -> bool:
+        """Whether it is open at this moment, as decisions see it."""
+        return self.opened_us <= now_us and (self.closed_us is None or now_us < self.closed_us)
+
+    def overdue_at(self, now_us: int) -> bool:
+        """Whether it is open and should have been closed by this moment."""
+        return self.due_us is not None and self.due_us <= now_us and self.open_at(now_us)
+
+
+@dataclass(frozen=True, slots=True)
+class OverdueCase:
+    """An open case past its due time, and whose it is."""
+
+    customer: int
+    identifiers: tuple[Identifier, ...]
+    case: Case
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +189,10 @@ def read(reader: Reader, catalog: Catalog, customer: int) -> Profile | None:
         value = record.value(entry.offset, entry.type)
         if value is not None:
             attributes[entry.name] = _attribute(entry, value)
-    namespaces = {entry.name: entry.number for entry in catalog.namespaces.values()}
     return Profile(
         customer=customer,
         updated_us=record.updated_us,
-        identifiers=tuple(
-            Identifier(name_of(namespaces, number, "namespace"), value.decode()) for number, value in record.identifiers
-        ),
+        identifiers=_identifiers(catalog, record),
         attributes=attributes,
         consents=tuple(
             Consent(
@@ -182,13 +204,49 @@ def read(reader: Reader, catalog: Catalog, customer: int) -> Profile | None:
             )
             for purpose, channel, granted, source, at in record.consents
         ),
-        cases=tuple(
-            Case(name_of(catalog.case_kinds, kind, "case kind"), key, opened, closed)
-            for kind, key, opened, closed in record.cases
-        ),
+        cases=_cases(reader, catalog, record),
         contacts=_contacts(reader, catalog, customer),
         events=_events(reader, catalog, customer),
     )
+
+
+def identifiers(reader: Reader, catalog: Catalog, customer: int) -> tuple[Identifier, ...]:
+    """A customer's identifiers, in order of arrival; none when there is no customer. Raises StoreCorrupt."""
+    data = reader.get_customer("profiles", customer)
+    return () if data is None else _identifiers(catalog, Record(data, f"Customer {customer}'s record"))
+
+
+def _identifiers(catalog: Catalog, record: Record) -> tuple[Identifier, ...]:
+    namespaces = {entry.name: entry.number for entry in catalog.namespaces.values()}
+    return tuple(
+        Identifier(name_of(namespaces, number, "namespace"), value.decode()) for number, value in record.identifiers
+    )
+
+
+def cases(reader: Reader, catalog: Catalog, customer: int) -> tuple[Case, ...] | None:
+    """A customer's cases by kind and opening; None when there is no customer. Raises StoreCorrupt."""
+    data = reader.get_customer("profiles", customer)
+    return None if data is None else _cases(reader, catalog, Record(data, f"Customer {customer}'s record"))
+
+
+def _cases(reader: Reader, catalog: Catalog, record: Record) -> tuple[Case, ...]:
+    found = record.cases
+    if not found:
+        return ()
+    details = case_details.decode(reader.get_customer("cases", record.customer), record.customer)
+    cases: list[Case] = []
+    for number, hashed, opened, closed, _ in found:
+        kind = name_of(catalog.case_kinds, number, "case kind")
+        known = details.get((number, hashed), case_details.CaseDetails(""))
+        product = known.product[1] if known.product else ""
+        due = known.due[1] if known.due else None
+        rule = catalog.case_rules.get(kind)
+        if due is None and rule is not None and rule.due_us:
+            due = opened + rule.due_us
+        scope = CaseScope.PRODUCT if product else CaseScope.CUSTOMER
+        owner = known.owner[1] if known.owner else ""
+        cases.append(Case(kind, known.key, hashed, scope, product, owner, opened, closed, due))
+    return tuple(sorted(cases, key=lambda case: (case.kind, case.opened_us, case.key_hash)))
 
 
 def _contacts(reader: Reader, catalog: Catalog, customer: int) -> tuple[Contact, ...]:

@@ -28,7 +28,7 @@ import msgspec
 
 from core import limits
 from core.errors import EngineFault, StoreCorrupt, StoreReadOnly, StoreUnavailable
-from core.hub import sources
+from core.hub import case_details, sources
 from core.hub.lmdb cimport (
     MDB_CREATE, MDB_INTEGERKEY, MDB_INVALID, MDB_NEXT, MDB_NOLOCK, MDB_NORDAHEAD, MDB_NOTLS, MDB_SET_RANGE,
     MDB_envinfo, MDB_stat, error_for,
@@ -37,10 +37,12 @@ from core.hub.contacts cimport ContactList, contacts_open
 from core.hub.events cimport EventHeader, EventList, event_read, events_open
 from core.hub.record cimport FAULT_BOUNDS, FAULT_NONE, RecordView, damaged, record_open
 
-FORMAT_VERSION = 2
-OLDEST_FORMAT = 1  # had no `origins`, and is this one otherwise
-DATABASES = ("profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs", "origins")
-BY_CUSTOMER = ("profiles", "contacts", "events", "origins")
+FORMAT_VERSION = 3
+OLDEST_FORMAT = 1  # it and the formats since had fewer databases, and are this one otherwise
+DATABASES = ("profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs", "origins", "cases")
+BY_CUSTOMER = ("profiles", "contacts", "events", "origins", "cases")
+# Databases that earlier formats did not have.
+ADDED = ("origins", "cases")
 # LMDB begins with two pages that say what the file holds, in turn; no page is smaller than this.
 BEGINNING_BYTES = 2 * 4096
 # A process that looks whether anybody writes holds rapport.lock for microseconds; a server that starts tries so often.
@@ -71,6 +73,8 @@ cdef MDB_dbi* handle(Handles* handles, str name) except NULL:
         return &handles.programs
     if name == "origins":
         return &handles.origins
+    if name == "cases":
+        return &handles.cases
     raise EngineFault(f"there is no database '{name}'")
 
 
@@ -178,7 +182,7 @@ cdef int upgrade(MDB_env* env, str shown) except -1:
     for name in DATABASES:
         raw = name.encode()
         code = api.dbi_open(
-            txn, raw, (MDB_CREATE if name == "origins" else 0) | (MDB_INTEGERKEY if name in BY_CUSTOMER else 0), &database)
+            txn, raw, (MDB_CREATE if name in ADDED else 0) | (MDB_INTEGERKEY if name in BY_CUSTOMER else 0), &database)
         if code:
             break
         if name == "meta":
@@ -285,6 +289,8 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
     memcpy(&customer, key.mv_data, sizeof(uint64_t))
     if name == "origins":
         sources.decode((<const char*>value.mv_data)[:value.mv_size], customer)
+    elif name == "cases":
+        case_details.decode((<const char*>value.mv_data)[:value.mv_size], customer)
     elif name == "profiles":
         fault = record_open(<const uint8_t*>value.mv_data, value.mv_size, &record)
         if fault == FAULT_NONE and record.customer != customer:
@@ -320,8 +326,8 @@ cdef object walk(MDB_env* env, str path):
             if name:
                 raw = name.encode()
                 code = api.dbi_open(txn, raw, MDB_INTEGERKEY if name in BY_CUSTOMER else 0, &database)
-            if code == MDB_NOTFOUND and name == "origins":
-                code = 0  # a store of format 1; that one of ours has it is seen when it is opened
+            if code == MDB_NOTFOUND and name in ADDED:
+                code = 0  # a store of an earlier format; that one of ours has it is seen when it is opened
                 continue
             if not code:
                 code = api.cursor_open(txn, database, &cursor)
@@ -614,6 +620,17 @@ cdef class Environment:
                 api.env_close(standby)
                 raise EngineFault("LMDB numbered the databases of the twin differently")
         rapport_store(<void**>&self.handles.standby, standby)
+
+    @property
+    def panicked(self) -> bool:
+        """Whether LMDB refuses everything, reads too, because it could not write its meta page."""
+        cdef MDB_txn* txn = NULL
+        cdef int code
+        self.check_usable()
+        code = api.txn_begin(self.handles.env, NULL, MDB_RDONLY, &txn)
+        if code == 0:
+            api.txn_abort(txn)
+        return code == MDB_PANIC
 
     @property
     def map_bytes(self) -> int:

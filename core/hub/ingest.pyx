@@ -42,6 +42,7 @@ from core.hub.apply import register
 from core.hub.identifiers import RULES
 from core.hub.mutations import IngestBatch, IngestResult
 from core.hub.record import KINDS
+from core.hub.retention import since
 
 cdef int64_t SECONDS_LOW = -62_135_596_800  # 0001-01-01, the first of google.protobuf.Timestamp
 cdef int64_t SECONDS_HIGH = 253_402_300_799  # 9999-12-31T23:59:59
@@ -248,14 +249,14 @@ cdef class ItemReader:
             else:
                 seqs.append(0)
             if run:
-                pieces.append(IngestBatch(rows=run, items=self.packed.data[:before]))
+                pieces.append(IngestBatch(rows=run, items=self.packed.data[:before], received_us=now_us))
                 self.packed.size = 0
                 run = 0
             if start != NULL:
                 self.packed.size = 0
                 pieces.append(<bytes>(<const char*>start)[:inner.end - start])
         if run:
-            pieces.append(IngestBatch(rows=run, items=self.packed.data[:self.packed.size]))
+            pieces.append(IngestBatch(rows=run, items=self.packed.data[:self.packed.size], received_us=now_us))
         return seqs, pieces
 
     cdef bint pack(self, Reader* item, int64_t now_us, uint64_t* seq) except -1:
@@ -462,7 +463,7 @@ def _apply(Applier applier, mutation):
     """All together, or where one is refused each by itself."""
     cdef uint64_t next_customer = applier.next_customer
     try:
-        created, late = _run(applier, mutation.items)
+        created, late = _run(applier, mutation.items, mutation.received_us)
         return IngestResult(created, _too_old(late))
     except RapportError as error:
         applier.put_back_tables(None, next_customer)
@@ -473,7 +474,7 @@ def _apply(Applier applier, mutation):
     for place, item in enumerate(items_of(mutation.items)):
         kept, next_customer = applier.tables(), applier.next_customer
         try:
-            made, late = _run(applier, item)
+            made, late = _run(applier, item, mutation.received_us)
             created += made
             failures += [(place, error) for _, error in _too_old(late)]
         except RapportError as error:
@@ -490,7 +491,7 @@ def _too_old(late):
 
 def _again(Applier applier, mutation):
     """Inside another mutation, which takes back what a refused one has left."""
-    _run(applier, mutation.items)
+    _run(applier, mutation.items, mutation.received_us)
 
 
 def items_of(bytes items not None):
@@ -515,7 +516,7 @@ cdef uint32_t item_size(bytes items, Py_ssize_t at) except 0:
     return size
 
 
-def _run(Applier applier, bytes items):
+def _run(Applier applier, bytes items, int64_t received_us):
     """(customers made, [(position, time) of each event that is older than everything that his full list keeps])."""
     cdef const uint8_t* start = <const uint8_t*>PyBytes_AS_STRING(items)
     cdef Py_ssize_t at = 0, ends, place, offset
@@ -528,6 +529,7 @@ def _run(Applier applier, bytes items):
     cdef bytes key, record
     cdef int fault, trust, best
     trusts = {entry.number: entry.trust for entry in applier.catalog.namespaces.values()}
+    kept = since(applier.catalog, received_us) if received_us else None
     by_customer = {}
     place = 0
     while at < len(items):
@@ -575,7 +577,7 @@ def _run(Applier applier, bytes items):
                 raise MemoryError
         applier.packer.count = <uint32_t>len(places)
         latest = INT64_MIN
-        counted = add_packed(applier, customer)
+        counted = add_packed(applier, customer, kept)
         for (place, offset, ends), merged in zip(places, counted, strict=True):
             memcpy(&header, start + offset, EVENT_HEADER_BYTES)
             if merged == MERGED_PAST:

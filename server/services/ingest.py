@@ -416,7 +416,7 @@ class Items:
         if what == "event":
             event = convert.event_from(item.event, "events[0]")
             check_event(catalog.events, event, "events[0]", now_us)
-            return RecordEvents(identifiers=who, events=recorded((event,), now_us))
+            return RecordEvents(identifiers=who, events=recorded((event,), now_us), received_us=now_us)
         if what == "attributes":
             return _attributes(who, item.attributes, now_us)
         consent = item.consent

@@ -220,11 +220,11 @@ def test_another_format_is_refused_by_number(tmp_path: Path) -> None:
     Store.open(tmp_path / "s").close()
     in_another_process(
         "import lmdb, sys; e = lmdb.open(sys.argv[1], max_dbs=8); t = e.begin(write=True);"
-        "t.put(b'format', b'\\x03', db=e.open_db(b'meta', t)); t.commit(); e.close()",
+        "t.put(b'format', b'\\x04', db=e.open_db(b'meta', t)); t.commit(); e.close()",
         tmp_path / "s",
     )
     for read_only in (False, True):
-        with pytest.raises(StoreUnavailable, match="its format is 3; this Rapport reads formats 1 to 2"):
+        with pytest.raises(StoreUnavailable, match="its format is 4; this Rapport reads formats 1 to 3"):
             Store.open(tmp_path / "s", read_only=read_only)
 
 
