@@ -28,7 +28,7 @@ from server import logs
 from server.config import Config
 from server.front import Front
 from server.process import Process, Served
-from server.services import calls, decisions, models, profiles, programs, segments
+from server.services import calls, decisions, ingest, models, profiles, programs, segments
 from server.watching import Watching
 
 # How long two looks at a model's files must agree before they are read: longer than the gaps in a copy.
@@ -67,6 +67,7 @@ def run(config: Config) -> None:
         process: list[Process] = []
         segmenting = segments.SegmentService(segmented, engine, store, most, max(1, config.threads_control // 2))
         deciding = decisions.DecisionService(engine, config.limits_message_bytes)
+        feeding = ingest.IngestService(store, engine)
         process.append(
             Process(
                 config,
@@ -79,6 +80,7 @@ def run(config: Config) -> None:
                     Served(profiles.NAME, profiles.ProfileService(store, most).handlers()),
                     Served(models.NAME, models.ModelService(registry, most).handlers()),
                     Served(segments.NAME, segmenting.handlers(), segmenting.drain),
+                    Served(ingest.NAME, feeding.handlers(), feeding.drain),
                 ],
                 front=None if config.shared else Front(config, deciding.methods(), engine),
             )

@@ -84,8 +84,9 @@ class Store:
 
     # --- changing
 
-    def submit(self, mutation: Mutation) -> Future[Any]:
-        """Queue a mutation. The future gives its result once it is durable and visible, or raises why it was refused.
+    def submit(self, mutation: Mutation, *, feed: bool = False) -> Future[Any]:
+        """Queue a mutation; one of a ``feed`` gives way to the others. The future gives its result once it is durable and
+        visible, or raises why it was refused.
 
         Raises Overloaded at once when too many wait, StoreReadOnly when writes are not taken. Many mutations submitted
         together share a commit. The future's callbacks run on the committer's thread: they must be short, and must
@@ -93,7 +94,7 @@ class Store:
         """
         if self._committer is None:
             raise StoreReadOnly("it was opened for reading only", "Open it without read_only.")
-        return self._committer.submit(mutation)
+        return self._committer.submit(mutation, feed=feed)
 
     def apply(self, mutation: Mutation) -> Any:
         """Submit and wait: durable when it returns. The result is what the mutation's class says."""
