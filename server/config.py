@@ -136,7 +136,8 @@ class Config:
         default=10.0,
         metadata=_row(
             "store.watch_seconds",
-            "How often the server looks after its store and tells what will hurt: its log, and its health 'store'. 0: never.",
+            "How often the server looks after its store and tells what will hurt: its log, and its health 'rapport.store'. 0: "
+            "never.",
             low=0,
             high=3600,
         ),

@@ -1,8 +1,9 @@
 """The running server: its addresses, its health, and how it ends.
 
 Health follows grpc.health.v1. A service that is bound is SERVING; DecisionService and the whole ("") become SERVING only
-once a program is loaded, so that a balancer sends nothing that would be refused. Of `store` it says NOT_SERVING while an
-alarm of the store's watch stands, which is before decisions suffer: nothing else depends on it.
+once a program is loaded, so that a balancer sends nothing that would be refused. The name "rapport.writes" is SERVING while the
+store takes writes: decisions go on without, so neither DecisionService nor the whole changes with it. Nor with
+"rapport.store", which is NOT_SERVING while an alarm of the store's watch stands: that is before anybody suffers.
 
 The end: the first SIGTERM or SIGINT sets health to NOT_SERVING and sends clients away. The data plane goes on serving what
 reaches it until they have gone; grpcio answers new calls UNAVAILABLE with DRAINING (server/door.py says how). Running calls
@@ -35,8 +36,11 @@ from server.services import calls, decisions
 
 # Beyond drain.seconds, for what was cut off to be settled and threads to end.
 END_SECONDS: Final = 5.0
-STORE: Final = "store"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+# What health calls the store's taking of writes: no service of its own, for every service has calls that write.
+WRITES: Final = "rapport.writes"
+# And whether an alarm of the store's watch stands.
+STORE: Final = "rapport.store"
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -109,6 +113,7 @@ class Process:
         self._health.set(health.OVERALL_HEALTH, _NOT_SERVING)
         self.tell_store(sound=True)
         self._tell_front(False)
+        self.writes(True)
 
     def _tell_front(self, serves: bool) -> None:
         if self._front is not None:
@@ -142,8 +147,11 @@ class Process:
             listener.start()
 
     def tell_store(self, *, sound: bool) -> None:
-        """What health says of the store from now on."""
-        self._health.set(STORE, _SERVING if sound else _NOT_SERVING)
+        """Whether an alarm of the store's watch stands, for health; from any thread."""
+        if not self._ended.is_set():
+            self._health.set(STORE, _SERVING if sound else _NOT_SERVING)
+            if self._front is not None:
+                self._front.serving(STORE, sound)
 
     def ready(self) -> None:
         """A program is loaded: decisions can be asked for."""
@@ -152,6 +160,13 @@ class Process:
             self._health.set(decisions.NAME, _SERVING)
             self._health.set(health.OVERALL_HEALTH, _SERVING)
             self._tell_front(True)
+
+    def writes(self, taken: bool) -> None:
+        """Whether the store takes writes, for health; from any thread."""
+        if not self._ended.is_set():
+            self._health.set(WRITES, _SERVING if taken else _NOT_SERVING)
+            if self._front is not None:
+                self._front.serving(WRITES, taken)
 
     def take_signals(self) -> None:
         """From here on SIGTERM and SIGINT drain, and a second one ends the process. To be called from the main thread.
@@ -195,6 +210,9 @@ class Process:
         for served in self._served:
             served.drain()
         self._tell_front(False)
+        if self._front is not None:
+            self._front.serving(WRITES, False)
+            self._front.serving(STORE, False)
         stopping: list[Future[bool]] = []
         if self._front is not None:
             stopping.append(self._front.stop(seconds))

@@ -149,8 +149,7 @@ def alarms(look: Look, thresholds: Thresholds, standing: frozenset[str] = frozen
 class Watch:
     """Looks after a store that is open in this process. ``begun`` and ``ended`` are called once for each alarm, on its thread.
 
-    ``refused`` says why the store takes no writes, or None. `alarms` is what stands now; `healthy` whether nothing does that
-    stops writes, or will.
+    `alarms` is what stands now. That writes are refused is told by the store itself, as it happens (`Store.follow_writes`).
     """
 
     def __init__(
@@ -161,7 +160,6 @@ class Watch:
         seconds: float,
         begun: Callable[[Alarm], None],
         ended: Callable[[Alarm], None],
-        refused: Callable[[], RapportError | None] = lambda: None,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._environment = environment
@@ -169,7 +167,6 @@ class Watch:
         self._seconds = seconds
         self._begun = begun
         self._ended = ended
-        self._refused = refused
         self._clock_us = clock_us
         self._first_seen: dict[tuple[int, int], int] = {}  # (transaction, process) -> when it was first seen behind
         self._standing: dict[str, Alarm] = {}
@@ -201,9 +198,6 @@ class Watch:
             found = alarms(seen, self._thresholds, frozenset(self._standing))
         except (RapportError, OSError) as error:
             found = (Alarm("watch", f"the store cannot be looked at: {error}", "Look for disk errors in the system's log."),)
-        refused = self._refused()
-        if refused is not None:
-            found = (Alarm("writes", refused.message, refused.hint), *found)
         before, self._standing = self._standing, {alarm.name: alarm for alarm in found}
         for name, alarm in self._standing.items():
             if name not in before:

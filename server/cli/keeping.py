@@ -52,14 +52,9 @@ def check(
     Works beside a running server and changes nothing.
     """
     from core.hub import checking
-    from core.hub.environment import open_environment
 
     path = _path(folder, config)
-    environment = open_environment(path, read_only=True)
-    try:
-        found = checking.check(environment, _told)
-    finally:
-        environment.close()
+    found = checking.check_apart(path, _told)
     if json:
         _print_json({"store": path, "sound": not found.faults, **dataclasses.asdict(found)})
     else:

@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from core.decision import Identifier
-from core.errors import StoreFull, StoreReadOnly
+from core.errors import StoreFull
 from core.hub.mutations import Erase, Upsert
 from core.hub.store import Store
 from core.hub.watching import Alarm, Thresholds, Watch, alarms, look
@@ -45,12 +45,12 @@ def fill(store: Store, number: int) -> None:
 class Told:
     """A watch without its thread, a clock that is set, and what it told."""
 
-    def __init__(self, store: Store, thresholds: Thresholds, refused: Callable[[], StoreReadOnly | None] = lambda: None) -> None:
+    def __init__(self, store: Store, thresholds: Thresholds) -> None:
         self.now_us = 1_790_000_000 * SECOND
         self.lines: list[str] = []
         self.watch = Watch(
             store.environment, thresholds, seconds=1, begun=lambda alarm: self.lines.append(f"begun {alarm.name}"),
-            ended=lambda alarm: self.lines.append(f"ended {alarm.name}"), refused=refused, clock_us=lambda: self.now_us,
+            ended=lambda alarm: self.lines.append(f"ended {alarm.name}"), clock_us=lambda: self.now_us,
         )
 
     def turn(self, seconds: float = 0) -> list[str]:
@@ -169,15 +169,10 @@ def test_a_store_without_a_recent_backup_is_told(tmp_path: Path) -> None:
         assert told.lines == ["begun backup", "ended backup", "begun backup"]
 
 
-def test_a_full_disk_and_refused_writes_are_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s") as store:
-        refusal: list[StoreReadOnly] = []
-        told = Told(
-            store, Thresholds(map_percent=0, free_bytes=1 << 60, reader_seconds=0, backup_seconds=0),
-            lambda: refusal[0] if refusal else None)
-        assert told.turn() == ["disk"]
-        refusal.append(StoreReadOnly("a write failed", "Look."))
-        assert told.turn() == ["writes", "disk"]
+        room = Thresholds(map_percent=0, free_bytes=1 << 60, reader_seconds=0, backup_seconds=0)
+        assert Told(store, room).turn() == ["disk"]
         assert Told(store, QUIET).turn() == []
 
 
@@ -211,7 +206,7 @@ def test_a_server_logs_an_alarm_once_and_health_tells_it(tmp_path: Path) -> None
             def state(name: str) -> int:
                 return int(check(health_pb2.HealthCheckRequest(service=name), timeout=BOUND_SECONDS).status)
 
-            assert state("store") == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert state("rapport.store") == health_pb2.HealthCheckResponse.NOT_SERVING
             assert state("") == health_pb2.HealthCheckResponse.SERVING, "decisions are served all the same"
         assert server.end() == 0
         assert server.rest().count('"alarm"') == 2, 'the event and its name, in one line'
