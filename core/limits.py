@@ -130,6 +130,11 @@ SWEEP_STEP: Final = 1024
 # Its rest between two walks for edges, at least; and after how long time alone is reason for another.
 SWEEP_REST_US: Final = 10 * 1_000_000
 SWEEP_MOVED_US: Final = 3600 * 1_000_000
+# Scores of one program, and customers of one run of their model. A score written counts as so many customers visited, so
+# that the sweep writes at most 2,500 a second, a twentieth of what the store takes.
+SCORES: Final = 16
+SCORED_AT_ONCE: Final = 256
+SCORE_WRITTEN: Final = 20
 # Changes of a watched segment that wait for who watches it; past it the watch ends, for its reader does not keep up.
 WATCH_CHANGES: Final = 65_536
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from core import limits
 from core.hub import retention
+from core.hub.mutations import EndUndo
 from core.hub.saved import BandEdges
 from core.kernel.segmenting import Walk
 
@@ -235,3 +236,27 @@ class Retention:
 
     def close(self) -> None:
         """Nothing is held between steps."""
+
+
+class Joins:
+    """Ends what can be undone no more: every hour, where anything is kept for it."""
+
+    name = "joins"
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._next_us = 0
+
+    def due_us(self, now_us: int) -> int:
+        """Every hour."""
+        return self._next_us
+
+    def step(self, most: int, now_us: int) -> int:
+        """Makes joins final, all that are past at once; visits nobody."""
+        self._next_us = now_us + limits.SWEEP_MOVED_US
+        if not self._store.read_only and self._store.undoable():
+            self._store.apply(EndUndo(at_us=now_us))
+        return 0
+
+    def close(self) -> None:
+        """Holds nothing."""

@@ -12,15 +12,18 @@ import gc
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from core.engine import Engine
 from core.errors import ConfigError, ProgramError, RequestError
+from core.hub.preloading import preload, room
 from core.hub.store import Store
 from core.inference.registry import Registry, State, Version
 from core.programs.collecting import paused
+from core.scores import Scores
 from core.segments import Segments
-from core.sweep import Bands, Retention, Sweep
+from core.sweep import Bands, Joins, Retention, Sweep
 from server import logs
 from server.config import Config
 from server.front import Front
@@ -50,7 +53,9 @@ def run(config: Config) -> None:
             opened.callback(registry.close)
             engine = Engine(store, registry, on_lost=_lost)
             opened.callback(engine.close)
-            sweep = Sweep([Bands(engine, calls.now_us), Retention(store)], clock_us=calls.now_us, on_error=_failed)
+            sweep = Sweep([Bands(engine, calls.now_us), Joins(store)], clock_us=calls.now_us, on_error=_failed)
+            sweep.add(Retention(store))
+            sweep.add(Scores(engine, sweep.wake))
             segmented = Segments(engine, sweep, calls.now_us)
             opened.callback(sweep.stop)
             # Modules and the program stay until the end: no collection has to walk them, neither now nor while decisions run.
@@ -97,9 +102,37 @@ def run(config: Config) -> None:
             log.info("ready", program=engine.plan.version, seconds=round(time.monotonic() - begun, 3))
         else:
             log.warning("no program is loaded", hint="Load one: rapport program load FOLDER.")
+        opened.callback(_preloading(Path(config.store_path) / "data.mdb"))
         if config.models_poll_seconds > 0:
             registry.watch(config.models_poll_seconds, _told)
         server.wait(before_exit=opened.pop_all().close)
+
+
+def _preloading(file: Path) -> Callable[[], None]:
+    """Starts to read the store's file into memory, beside what the server does; what it gives ends that."""
+    over = threading.Event()
+    log = logs.get("app")
+
+    def read() -> None:
+        begun, most = time.monotonic(), room()
+        try:
+            done = preload(file, most, over)
+        except OSError as error:
+            log.warning("the store could not be read into memory", error=str(error), hint="Decisions read what they need.")
+            return
+        if done is None:
+            log.info("the store is not read into memory", room=most, hint="It is larger: decisions read what they need.")
+        elif not over.is_set():
+            log.info("store in memory", bytes=done, seconds=round(time.monotonic() - begun, 3))
+
+    reading = threading.Thread(target=read, name="store-preload")
+    reading.start()
+
+    def end() -> None:
+        over.set()
+        reading.join()
+
+    return end
 
 
 def _plaintext(config: Config) -> None:

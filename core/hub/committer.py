@@ -44,7 +44,7 @@ class Committer:
         self._queue: deque[tuple[Mutation, Future[Any]]] = deque()
         self._stopping = False
         self._refusal: StoreReadOnly | None = None
-        self._on_changed: Callable[[set[int]], None] | None = None
+        self._followers: tuple[Callable[[set[int]], None], ...] = ()  # replaced, never altered
         self.batches = 0  # transactions committed; written by the thread only
         self.mutations = 0  # mutations applied durably; written by the thread only
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
@@ -70,13 +70,22 @@ class Committer:
         """Why no more writes are taken, or None."""
         return self._refusal
 
-    def follow(self, on_changed: Callable[[set[int]], None] | None) -> None:
-        """Calls ``on_changed`` after each commit with the customers whose record or events it changed; None ends that.
+    def follow(self, on_changed: Callable[[set[int]], None]) -> None:
+        """Calls ``on_changed`` after each commit with the customers whose record or events it changed.
 
         Imports and erasures change others, of whom it does not tell. It is called on this thread: it must be short.
         """
-        self._on_changed = on_changed
-        self._applier.changed = None if on_changed is None else set()
+        with self._ready:
+            self._followers = (*self._followers, on_changed)
+            if self._applier.changed is None:
+                self._applier.changed = set()
+
+    def unfollow(self, on_changed: Callable[[set[int]], None]) -> None:
+        """Ends that."""
+        with self._ready:
+            self._followers = tuple(each for each in self._followers if each != on_changed)
+            if not self._followers:
+                self._applier.changed = None
 
     def submit(self, mutation: Mutation) -> Future[Any]:
         """Queue a mutation; the future's result comes when it is durable.
@@ -158,10 +167,11 @@ class Committer:
         else:
             if applier.catalog is not catalog:
                 self._on_catalog(applier.catalog)
-            changed, told = applier.changed, self._on_changed
-            if changed and told is not None:
+            changed, followers = applier.changed, self._followers
+            if changed and followers:
                 applier.changed = set()
-                told(changed)
+                for told in followers:
+                    told(changed)
         for future, result, problem in results:
             if problem is not None:
                 future.set_exception(problem)

@@ -112,10 +112,15 @@ class Store:
         declared: Catalog = self.apply(DeclareSchema(schema=schema, offers=offers, channels=channels))
         return declared
 
-    def follow(self, on_changed: Callable[[set[int]], None] | None) -> None:
+    def follow(self, on_changed: Callable[[set[int]], None]) -> None:
         """Calls ``on_changed`` after each commit with customers it changed: `core.hub.committer.Committer.follow`."""
         if self._committer is not None:
             self._committer.follow(on_changed)
+
+    def unfollow(self, on_changed: Callable[[set[int]], None]) -> None:
+        """Ends that."""
+        if self._committer is not None:
+            self._committer.unfollow(on_changed)
 
     # --- looking
 
@@ -234,6 +239,11 @@ class Store:
                     )
                 )
         return found
+
+    def undoable(self) -> bool:
+        """Whether anything is kept of joins that could be taken back."""
+        with self.environment.reader() as reader:
+            return any(key.startswith(merges.PREFIX) for key, _ in reader.page("meta", merges.PREFIX, True, 1))
 
     def profile_of(self, customer: int) -> Profile | None:
         """Everything kept about a customer id; None when there is none (or it was joined into another)."""

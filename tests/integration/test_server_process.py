@@ -29,7 +29,7 @@ from protos.rapport.v1 import (
     program_pb2_grpc,
     values_pb2,
 )
-from server.cli import client
+from server.cli import client, show
 from server.cli.main import main
 from tests import raw_http2 as h2
 from tests.running import BOUND_SECONDS, Server, write_starter
@@ -67,7 +67,8 @@ def rapport(
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs the command line in this process against the server: exit code, standard output, standard error."""
     monkeypatch.setenv("RAPPORT_SERVER", address)
-    monkeypatch.setenv("COLUMNS", "200")
+    # Not COLUMNS: it is read where the module is first imported, which may have been another test's.
+    monkeypatch.setattr(show.out, "width", 200)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["rapport", *arguments])
@@ -779,6 +780,15 @@ def test_an_import_beside_a_server_is_refused_and_alone_it_works(
     assert (code, "2 new customers" in out, (tmp_path / "nowhere").exists()) == (0, True, False), out + err
     code, _, err = rapport("import", "packed", "-m", "mapping.yaml", "--rows-per-second", "0")
     assert (code, "--rows-per-second" in err) == (2, True), err
+
+
+def test_the_store_is_read_into_memory_once_it_serves(make: Callable[..., Server], tmp_path: Path) -> None:
+    """After a reboot, decisions of a large store waited for the disk one customer at a time, for many minutes."""
+    folder = write_starter(tmp_path)
+    server = make(folder)
+    server.until("ready")
+    assert server.until("store in memory")["bytes"] == (folder / "store" / "data.mdb").stat().st_size
+    assert server.end() == 0
 
 
 def test_a_restart_needs_neither_the_command_line_nor_a_compiler(
