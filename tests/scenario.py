@@ -50,6 +50,10 @@ class Subject(Protocol):
     def consent(self, who: Sequence[Identifier], purpose: str, channel: str, granted: bool, at_us: int) -> None: ...
     def open_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None: ...
     def close_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None: ...
+    def set_membership(
+        self, who: Sequence[Identifier], household: Sequence[Identifier], role: str, at_us: int
+    ) -> None: ...
+    def leave_household(self, who: Sequence[Identifier], at_us: int) -> None: ...
     def join(self, who: Sequence[Identifier], at_us: int) -> None: ...
     def unmerge(self, who: Sequence[Identifier], at_us: int) -> None: ...
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer: ...
@@ -152,7 +156,8 @@ class Run:
             raise AssertionError("the program was not refused")
 
     def _upsert(self, step: Mapping[str, Any], expect: None) -> None:
-        fields = self.program.schema.attributes
+        shared = self.program.schema.namespaces[next(iter(step["who"]))].household
+        fields = self.program.schema.household_attributes if shared else self.program.schema.attributes
         attributes = {
             name: None if value is None else value_of(fields[name], value) for name, value in step["attributes"].items()
         }
@@ -160,7 +165,9 @@ class Run:
         self.subject.upsert(_identifiers(step["who"]), attributes, at_us, step.get("source", ""))
 
     def _provenance(self, step: Mapping[str, Any], expect: Mapping[str, Any]) -> None:
-        field = self.program.schema.attributes[step["attribute"]]
+        shared = self.program.schema.namespaces[next(iter(step["who"]))].household
+        fields = self.program.schema.household_attributes if shared else self.program.schema.attributes
+        field = fields[step["attribute"]]
 
         def read(written: Any) -> AnyValue | None:
             return None if written is None else value_of(field, written)
@@ -195,6 +202,13 @@ class Run:
 
     def _close_case(self, step: Mapping[str, Any], expect: None) -> None:
         self.subject.close_case(_identifiers(step["who"]), step["kind"], step["key"], self.now_us)
+
+    def _set_membership(self, step: Mapping[str, Any], expect: None) -> None:
+        home = _identifiers(step["household"])
+        self.subject.set_membership(_identifiers(step["who"]), home, step.get("role", ""), self.now_us)
+
+    def _leave_household(self, step: Mapping[str, Any], expect: None) -> None:
+        self.subject.leave_household(_identifiers(step["who"]), self.now_us)
 
     def _join(self, step: Mapping[str, Any], expect: None) -> None:
         self.subject.join(_identifiers(step["who"]), self.now_us)

@@ -42,6 +42,7 @@ cdef enum Cause:
     IN_FUTURE = 29
     UNDATED = 30
     DATED_AHEAD = 31
+    FULL_HOUSEHOLD = 32
 
 cdef struct Span:
     uint32_t start  # offset in the table's bytes

@@ -114,6 +114,7 @@ CAUSES = {
     IN_FUTURE: ("IN_THE_FUTURE", "lies in the future: is the mapping's zone or format right?"),
     UNDATED: ("CONSENT_UNDATED", "a consent without its date: whether it is newer than another cannot be told"),
     DATED_AHEAD: ("CONSENT_AHEAD", "a consent dated in the future: nothing could withdraw it before"),
+    FULL_HOUSEHOLD: ("HOUSEHOLD_FULL", "the household has as many members as it may"),
     SKIPPED: ("SKIPPED_WITHOUT_IDENTIFIER", "no identifier: skipped, as the mapping says"),
 }
 

@@ -16,6 +16,7 @@ from core.hub import events as event_lists
 from core.hub import sources
 from core.hub.catalog import AttributeEntry, Catalog, EventField, name_of
 from core.hub.environment import Reader
+from core.hub.membership import named, number_of, of_household, unpack_members, unpack_membership
 from core.hub.record import Record
 from core.schema import AnyValue, Money, SourceRule, ValueType
 
@@ -73,6 +74,21 @@ class StoredEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Household:
+    """What members share: nothing of any of them. ``number`` counts from 1; ``role`` and ``since_us`` are of who was asked about.
+
+    ``role`` '' was not given, or nobody was asked about, and then ``since_us`` is None too.
+    """
+
+    number: int
+    role: str
+    since_us: int | None
+    members: int
+    identifiers: tuple[Identifier, ...]
+    attributes: Mapping[str, AnyValue]
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """One customer. Attributes that are missing are left out; contacts and events are oldest first."""
 
@@ -84,6 +100,7 @@ class Profile:
     cases: tuple[Case, ...]
     contacts: tuple[Contact, ...]
     events: tuple[StoredEvent, ...]
+    household: Household | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +130,19 @@ def provenance(
 ) -> tuple[Provenance, ...] | None:
     """Of these attributes, or of all that declare sources and have a value or an origin; None when there is no customer.
 
+    ``customer`` may be a household's id: then they are those that its members share.
+
     Raises UnknownName, StoreCorrupt, and BadValue for an attribute of which no sources are kept.
     """
-    data = reader.get_customer("profiles", customer)
+    shared = of_household(customer)
+    data = reader.get_customer("households" if shared else "profiles", customer)
     if data is None:
         return None
-    record = Record(data, f"Customer {customer}'s record")
+    record = Record(data, f"The record of {named(customer)}")
     kept = sources.decode(reader.get_customer("origins", customer), customer)
-    wanted = [catalog.attribute(name) for name in attributes] or [
-        entry for entry in catalog.attributes.values() if entry.sources
+    declared = catalog.household_attributes if shared else catalog.attributes
+    wanted = [catalog.shared(name) if shared else catalog.attribute(name) for name in attributes] or [
+        entry for entry in declared.values() if entry.sources
     ]
     found = []
     for entry in wanted:
@@ -159,19 +180,11 @@ def read(reader: Reader, catalog: Catalog, customer: int) -> Profile | None:
     if data is None:
         return None
     record = Record(data, f"Customer {customer}'s record")
-    attributes: dict[str, AnyValue] = {}
-    for entry in catalog.attributes.values():
-        value = record.value(entry.offset, entry.type)
-        if value is not None:
-            attributes[entry.name] = _attribute(entry, value)
-    namespaces = {entry.name: entry.number for entry in catalog.namespaces.values()}
     return Profile(
         customer=customer,
         updated_us=record.updated_us,
-        identifiers=tuple(
-            Identifier(name_of(namespaces, number, "namespace"), value.decode()) for number, value in record.identifiers
-        ),
-        attributes=attributes,
+        identifiers=_identifiers(record, catalog),
+        attributes=_attributes(record, catalog.attributes),
         consents=tuple(
             Consent(
                 name_of(catalog.purposes, purpose, "purpose"),
@@ -188,7 +201,48 @@ def read(reader: Reader, catalog: Catalog, customer: int) -> Profile | None:
         ),
         contacts=_contacts(reader, catalog, customer),
         events=_events(reader, catalog, customer),
+        household=household_of(reader, catalog, customer),
     )
+
+
+def household_of(reader: Reader, catalog: Catalog, customer: int) -> Household | None:
+    """The household of a customer, or of a household's own id; None when there is none. Raises StoreCorrupt."""
+    household, since, role = customer, None, 0
+    if not of_household(customer):
+        data = reader.get_customer("memberships", customer)
+        if data is None:
+            return None
+        household, since, role = unpack_membership(data, customer)
+    data = reader.get_customer("households", household)
+    if data is None:
+        if household == customer:
+            return None
+        raise StoreCorrupt(f"Customer {customer}'s membership", f"there is no record of {named(household)}")
+    record = Record(data, f"The record of {named(household)}")
+    return Household(
+        number=number_of(household),
+        role=name_of(catalog.roles, role, "role") if role else "",
+        since_us=since,
+        members=len(unpack_members(reader.get_customer("memberships", household), household)),
+        identifiers=_identifiers(record, catalog),
+        attributes=_attributes(record, catalog.household_attributes),
+    )
+
+
+def _identifiers(record: Record, catalog: Catalog) -> tuple[Identifier, ...]:
+    namespaces = {entry.name: entry.number for entry in catalog.namespaces.values()}
+    return tuple(
+        Identifier(name_of(namespaces, number, "namespace"), value.decode()) for number, value in record.identifiers
+    )
+
+
+def _attributes(record: Record, entries: Mapping[str, AttributeEntry]) -> dict[str, AnyValue]:
+    attributes: dict[str, AnyValue] = {}
+    for entry in entries.values():
+        value = record.value(entry.offset, entry.type)
+        if value is not None:
+            attributes[entry.name] = _attribute(entry, value)
+    return attributes
 
 
 def _contacts(reader: Reader, catalog: Catalog, customer: int) -> tuple[Contact, ...]:

@@ -34,13 +34,18 @@ from core.hub.lmdb cimport (
     MDB_envinfo, MDB_stat, error_for,
 )
 from core.hub.contacts cimport ContactList, contacts_open
+from core.hub.membership cimport Members, Membership, is_household, members_open, membership_open, record_name
 from core.hub.events cimport EventHeader, EventList, event_read, events_open
 from core.hub.record cimport FAULT_BOUNDS, FAULT_NONE, RecordView, damaged, record_open
 
-FORMAT_VERSION = 2
-OLDEST_FORMAT = 1  # had no `origins`, and is this one otherwise
-DATABASES = ("profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs", "origins")
-BY_CUSTOMER = ("profiles", "contacts", "events", "origins")
+FORMAT_VERSION = 3
+OLDEST_FORMAT = 1
+# What stores of earlier formats may lack; they are this one otherwise.
+ADDED = ("origins", "households", "memberships")
+DATABASES = (
+    "profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs", "origins", "households", "memberships",
+)
+BY_CUSTOMER = ("profiles", "contacts", "events", "origins", "households", "memberships")
 # LMDB begins with two pages that say what the file holds, in turn; no page is smaller than this.
 BEGINNING_BYTES = 2 * 4096
 # A process that looks whether anybody writes holds rapport.lock for microseconds; a server that starts tries so often.
@@ -71,6 +76,10 @@ cdef MDB_dbi* handle(Handles* handles, str name) except NULL:
         return &handles.programs
     if name == "origins":
         return &handles.origins
+    if name == "households":
+        return &handles.households
+    if name == "memberships":
+        return &handles.memberships
     raise EngineFault(f"there is no database '{name}'")
 
 
@@ -178,7 +187,7 @@ cdef int upgrade(MDB_env* env, str shown) except -1:
     for name in DATABASES:
         raw = name.encode()
         code = api.dbi_open(
-            txn, raw, (MDB_CREATE if name == "origins" else 0) | (MDB_INTEGERKEY if name in BY_CUSTOMER else 0), &database)
+            txn, raw, (MDB_CREATE if name in ADDED else 0) | (MDB_INTEGERKEY if name in BY_CUSTOMER else 0), &database)
         if code:
             break
         if name == "meta":
@@ -275,6 +284,8 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
     cdef ContactList contacts
     cdef EventList events
     cdef EventHeader header
+    cdef Members members
+    cdef Membership membership
     cdef uint64_t customer
     cdef size_t position = 0
     cdef int fault = FAULT_NONE
@@ -285,10 +296,15 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
     memcpy(&customer, key.mv_data, sizeof(uint64_t))
     if name == "origins":
         sources.decode((<const char*>value.mv_data)[:value.mv_size], customer)
-    elif name == "profiles":
+    elif name == "profiles" or name == "households":
         fault = record_open(<const uint8_t*>value.mv_data, value.mv_size, &record)
         if fault == FAULT_NONE and record.customer != customer:
-            raise StoreCorrupt(f"Customer {customer}'s record", f"it is that of customer {record.customer}")
+            raise StoreCorrupt(f"The record of {record_name(customer)}", f"it is that of {record_name(record.customer)}")
+    elif name == "memberships":
+        if is_household(customer):
+            fault = members_open(<const uint8_t*>value.mv_data, value.mv_size, &members)
+        else:
+            fault = membership_open(<const uint8_t*>value.mv_data, value.mv_size, &membership)
     elif name == "contacts":
         fault = contacts_open(<const uint8_t*>value.mv_data, value.mv_size, &contacts)
     else:
@@ -299,7 +315,7 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
             if position != events.size:
                 fault = FAULT_BOUNDS
     if fault:
-        raise damaged(fault, f"Customer {customer}'s entry in {name}")
+        raise damaged(fault, f"The entry of {record_name(customer)} in {name}")
     return 0
 
 
@@ -320,8 +336,8 @@ cdef object walk(MDB_env* env, str path):
             if name:
                 raw = name.encode()
                 code = api.dbi_open(txn, raw, MDB_INTEGERKEY if name in BY_CUSTOMER else 0, &database)
-            if code == MDB_NOTFOUND and name == "origins":
-                code = 0  # a store of format 1; that one of ours has it is seen when it is opened
+            if code == MDB_NOTFOUND and name in ADDED:
+                code = 0  # a store of an earlier format; that one of ours has it is seen when it is opened
                 continue
             if not code:
                 code = api.cursor_open(txn, database, &cursor)
