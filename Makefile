@@ -72,8 +72,8 @@ lint: ready ## ruff, cython-lint, mypy, pyright, import contracts
 	check lint-imports --no-logo; \
 	exit $$status
 
-crash: ready ## kill the writing server again and again and look at what is left (longer than in make test)
-	@RAPPORT_CRASH_ROUNDS=$${RAPPORT_CRASH_ROUNDS:-200} $(PY) -m pytest tests/crash $(ARGS)
+crash: ready ## all faults in full (make test: a sample): kills, failing disks, power cuts; RAPPORT_CRASH_ROUNDS sets how many
+	@RAPPORT_CRASH_ROUNDS=$${RAPPORT_CRASH_ROUNDS:-1000} $(PY) -m pytest tests/crash $(ARGS)
 
 fuzz: ready ## kernel against oracle on 200,000 random decisions; RAPPORT_CASES and RAPPORT_SEED set others
 	@RAPPORT_CASES=$${RAPPORT_CASES:-200000} $(PY) -m pytest tests/property $(ARGS)

@@ -72,6 +72,9 @@ class Table:
     def require_identifier(self, columns: Sequence[Column], skip: bool) -> None:
         """Mark the rows for which no column of ``columns`` (identifiers that have run) has a text."""
 
+    def prefer(self, first: Column, second: Column) -> None:
+        """Take the text of ``second`` out of every row for which ``first`` has one (identifiers that have run)."""
+
     def require_date(self, granted: Column, at: Column, latest: int) -> None:
         """Reject the rows in which ``granted`` has a value and ``at`` has none, or one after ``latest``."""
 

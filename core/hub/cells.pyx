@@ -790,6 +790,13 @@ cdef class Table:
             if not found and self.reject(row, -1, SKIPPED if skip else NO_IDENTIFIER, &nothing, 0):
                 raise MemoryError("no memory for an import's rejects")
 
+    def prefer(self, Column first not None, Column second not None):
+        """Take the text of ``second`` out of every row for which ``first`` has one (identifiers that have run)."""
+        cdef uint32_t row
+        for row in range(self.rows):
+            if first.spans[row].length != 0:
+                second.spans[row].length = 0
+
     def require_date(self, Column granted not None, Column at not None, int64_t latest):
         """Reject the rows in which ``granted`` has a value and ``at`` has none, or one after ``latest``."""
         cdef uint32_t row

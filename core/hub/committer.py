@@ -27,6 +27,7 @@ RETRY_AFTER_MS = 50  # a full queue of small mutations drains in about a second;
 
 
 _LOOK = "Look for disk errors in the system's log, then start the server again"
+_ROOM = "Free space on the disk that holds the store, then start the server again"
 
 
 class Committer:
@@ -155,8 +156,12 @@ class Committer:
         return True
 
     def _is_final(self, failure: BaseException) -> bool:
-        """Whether the store can take no more writes: not when it is full, nor when one mutation alone was at fault."""
-        return isinstance(failure, StoreReadOnly) and not isinstance(failure, StoreFull)
+        """Whether the store can take no more writes: not when one mutation alone was at fault, nor when it is full.
+
+        Except where it was full for LMDB's meta page, as it can be on a disk that copies on writing: after that LMDB refuses
+        even reads until the environment is opened again.
+        """
+        return isinstance(failure, StoreReadOnly) or self._environment.panicked
 
     def _refuse(self, failure: BaseException) -> None:
         """Take no more writes, and move reads to the twin; where that fails, too, the refusal says so.
@@ -164,13 +169,15 @@ class Committer:
         Raises nothing: what is waiting must be told, and this thread goes on to tell it.
         """
         facts = failure.metadata if isinstance(failure, RapportError) else {}
-        problem, hint = facts.get("problem", str(failure)), "reads go on meanwhile."
+        problem, look, hint = facts.get("problem", str(failure)), _LOOK, "reads go on meanwhile."
+        if isinstance(failure, StoreFull):
+            problem, look = f"the {facts['what']} was full when a commit was to be noted", _ROOM
         with self._ready:
             if self._refusal is None:
-                self._refusal = StoreReadOnly(problem, f"{_LOOK}; {hint}")
+                self._refusal = StoreReadOnly(problem, f"{look}; {hint}")
         try:
             self._environment.stop_writing()
         except BaseException as error:
             problem = f"{problem}; and it could not be opened again for reading: {error}"
             with self._ready:
-                self._refusal = StoreReadOnly(problem, f"{_LOOK}; reads fail until then.")
+                self._refusal = StoreReadOnly(problem, f"{look}; reads fail until then.")

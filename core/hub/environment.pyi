@@ -18,6 +18,9 @@ class Environment:
     def map_bytes(self) -> int:
         """Address space reserved, in bytes."""
     @property
+    def panicked(self) -> bool:
+        """Whether LMDB refuses everything, reads too, because it could not write its meta page."""
+    @property
     def snapshots(self) -> int:
         """Snapshots open now."""
     def reader(self) -> Reader:

@@ -632,6 +632,17 @@ cdef class Environment:
         rapport_store(<void**>&self.handles.standby, standby)
 
     @property
+    def panicked(self) -> bool:
+        """Whether LMDB refuses everything, reads too, because it could not write its meta page."""
+        cdef MDB_txn* txn = NULL
+        cdef int code
+        self.check_usable()
+        code = api.txn_begin(self.handles.env, NULL, MDB_RDONLY, &txn)
+        if code == 0:
+            api.txn_abort(txn)
+        return code == MDB_PANIC
+
+    @property
     def map_bytes(self) -> int:
         """Address space reserved, in bytes."""
         cdef MDB_envinfo info

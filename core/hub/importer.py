@@ -351,6 +351,8 @@ class _Run:
         # The most trusted first: the first that is known says who the customer is.
         ordered = sorted(mapping.identifiers, key=lambda each: -catalog.namespace_entry(each.namespace).trust)
         self.identifiers = [(each.namespace, self._identifier(each)) for each in ordered]
+        made = dict(self.identifiers)
+        self.preferred = [(made[each.unless], made[each.namespace]) for each in ordered if each.unless]
         self.key: Column | None = None
         self.when: Column | None = None
         fields: Mapping[str, AttributeEntry | EventField]
@@ -609,6 +611,8 @@ class _Run:
         """Convert a table's rows, note the bad ones, and send the good ones on their way."""
         for _, column in self.identifiers:
             column.run(table)
+        for first, second in self.preferred:
+            table.prefer(first, second)
         table.require_identifier([column for _, column in self.identifiers], self.mapping.skip_without_identifier)
         for each in (self.when, self.key):
             if each is not None:

@@ -58,7 +58,10 @@ def backup(store: str, into: str, *, now_us: int, progress: Progress | None = No
     if target.resolve() == source or source in target.resolve().parents:
         raise StoreUnavailable(into, "it is inside the store that is to be saved", "Name a folder elsewhere, on another disk.")
     with _failing(into):
-        target.mkdir(mode=0o700, exist_ok=True)
+        if not target.is_dir():
+            target.mkdir(mode=0o700)
+            # Without it a power cut may take the folder with every backup in it.
+            _sync(target.absolute().parent)
     with _alone(target):
         for left in target.glob(f"*{PART}"):
             shutil.rmtree(left, ignore_errors=True)

@@ -19,7 +19,7 @@ The keys (programs/real/ has whole examples)::
     row: event                           profile or event
     identifiers:                         namespace: column, or
       crm: {column: CustomerID, remove_suffix: ".0"}
-      visit: {row_number: true, prefix: "v-"}
+      visit: {column: InvoiceNo, prefix: "v-", unless: crm}
     without_identifier: skip             skip or reject (the default) a row in which every identifier is missing
     attributes:                          for profiles; attribute: column, or a mapping with the keys of `Cell`
       age: age
@@ -129,7 +129,10 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class Identifier:
-    """A namespace and where its identifier stands: a column, or (``column`` None) the row's number."""
+    """A namespace and where its identifier stands: a column, or (``column`` None) the row's number.
+
+    A row that has an identifier of the namespace ``unless`` has none of this one ('': it has both).
+    """
 
     namespace: str
     column: Column | None
@@ -137,6 +140,7 @@ class Identifier:
     missing: frozenset[str] = frozenset()
     remove_suffix: str = ""
     prefix: str = ""
+    unless: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +222,7 @@ _KEYS = (
 )
 _PROFILE_KEYS = ("attributes", "consents", "when_missing")
 _EVENT_KEYS = ("event", "at", "key", "fields")
-_IDENTIFIER_KEYS = ("column", "row_number", "missing", "remove_suffix", "prefix")
+_IDENTIFIER_KEYS = ("column", "row_number", "missing", "remove_suffix", "prefix", "unless")
 _CELL_KEYS = (
     "column", "product", "missing", "required", "scale", "unit", "as", "round", "format", "zone", "labels",
     "starts_with", "separator",
@@ -500,18 +504,27 @@ class _Reader:
 
     def identifiers(self, node: yaml.Node) -> tuple[Identifier, ...]:
         found = []
-        for name, (key, value) in self.entries(node, "'identifiers'").items():
+        entries = self.entries(node, "'identifiers'")
+        for name, (key, value) in entries.items():
             try:
                 if name not in self.schema.namespaces:
                     self.known(key, "namespace", name, self.schema.namespaces)
-                found.append(self.identifier(name, key, value))
+                found.append(self.identifier(name, key, value, [each for each in entries if each != name]))
             except _NodeError:
                 continue
+        stood_in = {each.namespace for each in found if each.unless}
+        for each in found:
+            if each.unless in stood_in:
+                self.problem(
+                    entries[each.namespace][0],
+                    f"Identifier '{each.namespace}' stands in for '{each.unless}', which stands in for another itself.",
+                    "Let both name the identifier that goes before them.",
+                )
         if not node.value:
             self.problem(node, "'identifiers' is empty; a row must say whose it is.")
         return tuple(found)
 
-    def identifier(self, name: str, key: yaml.Node, node: yaml.Node) -> Identifier:
+    def identifier(self, name: str, key: yaml.Node, node: yaml.Node, others: list[str]) -> Identifier:
         where = self.where(key)
         if isinstance(node, yaml.ScalarNode):
             return Identifier(name, self.column(node, f"The column of '{name}'"), where)
@@ -528,7 +541,16 @@ class _Reader:
         if "missing" in entries:
             missing = self.missing(entries["missing"][1], f"'missing' of '{name}'")
         column = None if counted else self.column(entries["column"][1], f"The column of '{name}'")
-        return Identifier(name, column, where, missing, of("remove_suffix"), of("prefix"))
+        unless = ""
+        if "unless" in entries:
+            unless = self.text(entries["unless"][1], f"'unless' of '{name}'")
+            if unless not in others:
+                close = nearest(unless, others)
+                hint = f"Did you mean '{close}'?" if close else f"Beside '{name}' there are: {', '.join(others) or 'none'}."
+                problem = f"'unless' of '{name}' is '{unless}', which is no other identifier here."
+                self.problem(entries["unless"][1], problem, hint)
+                raise _NodeError
+        return Identifier(name, column, where, missing, of("remove_suffix"), of("prefix"), unless)
 
     def targets(self, node: yaml.Node, kind: str, fields: Mapping[str, Field]) -> tuple[Target, ...]:
         found = []

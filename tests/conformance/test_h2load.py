@@ -84,7 +84,9 @@ def repeatable(**more: object) -> d.DecideRequest:
 def test_every_call_is_answered(there: tuple[str, str], tmp_path: Path) -> None:
     request = repeatable()
     wanted = size(there[1], request)
-    asked, ended, data = load(there[0], request, tmp_path, "-n", "2000", "-c", "4", "-m", "32", "-t", "1")
+    # 16 calls at a time stay below what is refused as too much even where a decision takes 0.3 ms: 128 did not under the
+    # sanitizers on a busy machine, and a refusal has no message, so the bytes said that an eighth of the answers was missing.
+    asked, ended, data = load(there[0], request, tmp_path, "-n", "2000", "-c", "4", "-m", "4", "-t", "1")
     assert (asked, ended) == (2000, 2000)
     assert abs(data - 2000 * wanted) <= 2000 * _SPREAD
 

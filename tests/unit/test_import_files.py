@@ -247,6 +247,19 @@ def test_identifiers_of_two_namespaces(store: Store, tmp_path: Path) -> None:
     assert attributes(store, "bob@x.org", "email") == {"age": 60}
 
 
+def test_an_identifier_that_stands_in_for_another_is_nobodys_where_that_one_is_known(store: Store, tmp_path: Path) -> None:
+    """A receipt's number is whose only where the row names nobody: a customer must not gather all her receipts' numbers."""
+    identifiers = "{email: {column: receipt, prefix: anon-, unless: crm}, crm: id}"
+    text = PEOPLE.replace("{crm: id}", identifiers).replace(", balance: balance", "")
+    data = b"id,receipt,age,name\nc1,r1,40,Ann\n,r2,41,\nc1,r3,50,Ann\n,r2,,Bob\n,,1,\n"
+    report = run(store, text, tmp_path / "people.csv", data)
+    assert (report.created, report.applied, report.rejected, report.contested) == (2, 4, 1, 0)
+    assert attributes(store, "c1") == {"age": 50, "name": "Ann"}
+    assert attributes(store, "anon-r2", "email") == {"age": 41, "name": "Bob"}
+    for receipt in ("anon-r1", "anon-r3", "r2"):
+        assert store.customer([Identifier("email", receipt)]) is None
+
+
 def test_rows_without_identifier_are_skipped_where_the_mapping_says_so(store: Store, tmp_path: Path) -> None:
     data = b"id,age,balance,name\n,1,1.00,x\nc1,1,1.00,x\n"
     report = run(store, PEOPLE + "without_identifier: skip\n", tmp_path / "people.csv", data)
