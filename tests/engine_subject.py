@@ -93,6 +93,16 @@ class EngineSubject:
     def close_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
         self.store.apply(mutations.CloseCase(identifiers=tuple(who), kind=kind, key=key, at_us=at_us))
 
+    def set_membership(
+        self, who: Sequence[Identifier], household: Sequence[Identifier], role: str, at_us: int
+    ) -> None:
+        self.store.apply(
+            mutations.SetMembership(identifiers=tuple(who), household=tuple(household), role=role, at_us=at_us)
+        )
+
+    def leave_household(self, who: Sequence[Identifier], at_us: int) -> None:
+        self.store.apply(mutations.LeaveHousehold(identifiers=tuple(who), at_us=at_us))
+
     def join(self, who: Sequence[Identifier], at_us: int) -> None:
         self.store.apply(mutations.Join(identifiers=tuple(who), at_us=at_us))
 

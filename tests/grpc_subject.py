@@ -195,6 +195,18 @@ class GrpcSubject:
         request = profile_pb2.CloseCaseRequest(identifiers=_who(who), kind=kind, key=key, at=_instant(at_us))
         profile_pb2_grpc.ProfileServiceStub(self.channel).CloseCase(request, timeout=SECONDS)
 
+    def set_membership(
+        self, who: Sequence[Identifier], household: Sequence[Identifier], role: str, at_us: int
+    ) -> None:
+        request = profile_pb2.SetMembershipRequest(
+            identifiers=_who(who), household=_who(household), role=role, at=_instant(at_us)
+        )
+        profile_pb2_grpc.ProfileServiceStub(self.channel).SetMembership(request, timeout=SECONDS)
+
+    def leave_household(self, who: Sequence[Identifier], at_us: int) -> None:
+        request = profile_pb2.LeaveHouseholdRequest(identifiers=_who(who), at=_instant(at_us))
+        profile_pb2_grpc.ProfileServiceStub(self.channel).LeaveHousehold(request, timeout=SECONDS)
+
     def join(self, who: Sequence[Identifier], at_us: int) -> None:
         request = profile_pb2.JoinIdentifiersRequest(identifiers=_who(who), at=_instant(at_us))
         profile_pb2_grpc.ProfileServiceStub(self.channel).JoinIdentifiers(request, timeout=SECONDS)

@@ -77,6 +77,16 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class OracleHousehold:
+    """What a member may know of his household. ``contacts`` are all members', each from when he joined; '' is no role."""
+
+    attributes: Mapping[str, AnyValue] = field(default_factory=dict)
+    role: str = ""
+    size: int = 1
+    contacts: tuple[Contact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class OracleCustomer:
     """Everything the store knows about one customer, over all identifiers.
 
@@ -88,6 +98,7 @@ class OracleCustomer:
     cases: tuple[Case, ...] = ()
     contacts: tuple[Contact, ...] = ()
     events: tuple[Event, ...] = ()
+    household: OracleHousehold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +184,11 @@ def _read(moment: Moment, source: Input) -> Value:
             return case_open(moment, source.name, source.product)
         case InputKind.KNOWN:
             return moment.known
+        case InputKind.SHARED:
+            return as_value(customer.household.attributes.get(source.name) if customer.household else None)
+        case InputKind.HOUSEHOLD:
+            home = customer.household or OracleHousehold(size=0)
+            return home.size if source.name == "size" else home.role or MISSING
         case InputKind.TERM:
             raise AssertionError(f"{source.path} is read outside an arbitration formula")
 
@@ -351,7 +367,9 @@ def cap_reached(moment: Moment, cap: Cap, scope: set[str]) -> bool:
     if cap.channel and cap.channel != moment.request.channel:
         return False
     count = 0
-    for contact in moment.customer.contacts:
+    customer = moment.customer
+    counted = customer.household.contacts if cap.household and customer.household else customer.contacts
+    for contact in counted:
         meant = contact.offer in scope and contact.outcome == cap.outcome
         inside = moment.now_us - cap.per_us < contact.at_us <= moment.now_us
         if meant and inside and cap.channel in {"", contact.channel}:

@@ -42,8 +42,9 @@ cdef enum Cause:
     IN_FUTURE = 29
     UNDATED = 30
     DATED_AHEAD = 31
-    MANY_CASES = 32
-    CASE_INVALID = 33
+    FULL_HOUSEHOLD = 32
+    MANY_CASES = 33
+    CASE_INVALID = 34
 
 cdef struct Span:
     uint32_t start  # offset in the table's bytes

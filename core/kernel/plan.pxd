@@ -66,6 +66,16 @@ cdef struct BoundAggregate:
     double unit  # minor units in one major unit, for money
     int64_t window_us  # 0: everything kept
 
+cdef struct HouseholdInputs:
+    # What a plan reads of the customer's household.
+    uint8_t used  # anything: his membership is looked up
+    uint8_t contacts  # a cap counts the contacts of all members
+    const BoundAttribute* attributes  # of the household's record
+    uint32_t attribute_count  # of them; 0: the record is not read
+    int32_t size_slot  # frame slot of household.size, or -1: the members are not read
+    int32_t role_slot  # frame slot of household.role, or -1
+    BoundAttribute role  # its labels, when there is a role_slot
+
 cdef struct BoundConsent:
     uint32_t slot  # frame slot it fills
     uint16_t purpose  # catalog number
@@ -105,6 +115,7 @@ cdef struct CapRule:
     int64_t per_us  # window
     int32_t offer  # scope: an offer, or -1
     int32_t group  # scope: a group, or -1; both -1: every offer
+    uint8_t household  # counts the contacts of all members of the customer's household
 
 cdef struct SuppressionRule:
     uint16_t outcome  # outcome number counted
@@ -262,6 +273,7 @@ cdef struct Tables:
     uint32_t attribute_count
     const BoundAggregate* aggregates  # by event type, field, and window, the longest first
     uint32_t aggregate_count
+    HouseholdInputs household
     const BoundConsent* consents
     uint32_t consent_count
     const BoundCase* cases
@@ -376,6 +388,8 @@ cdef class Plan:
     cdef size_t _array(self, object data) except 0
     cdef const uint64_t* _checkpoints(self, const ThresholdList* entries) except NULL
     cdef _label(self, Label* label, bytes text)
+    cdef _bind_attribute(self, BoundAttribute* bound, uint32_t slot, field, stored, indexed)
+    cdef _bind_labels(self, BoundAttribute* bound, uint32_t slot, labels, indexed)
     cdef _starts(self, lists)
     cdef _bind_screen(self)
     cdef const RuleEntry* _rule_entries(self, lists) except NULL

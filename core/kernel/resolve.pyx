@@ -5,7 +5,6 @@ taken. The record is read where it lies in the map: a cell becomes a `Value`, a 
 Aggregates are computed from the customer's event list by `core.kernel.aggregating`.
 """
 
-from libc.math cimport isnan
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
@@ -14,35 +13,13 @@ from core.hub.contacts cimport contacts_open
 from core.hub.events cimport events_open
 from core.hub.lmdb cimport MDB_NOTFOUND
 from core.hub.record cimport (
-    CaseEntry,
-    FAULT_NONE,
-    RecordView,
-    case_is_open,
-    case_product,
-    record_bool,
-    record_case,
-    record_consented,
-    record_enum,
-    record_f64,
-    record_i64,
-    record_open,
-    record_text,
+    CaseEntry, FAULT_NONE, RecordView, case_is_open, case_product, record_case, record_consented, record_open,
 )
 from core.kernel.aggregating cimport fill_aggregates
-from core.kernel.plan cimport (
-    BoundAttribute,
-    SLOT_CHANNEL,
-    SLOT_KNOWN,
-    SLOT_NOW,
-    STORED_BOOL,
-    STORED_DOUBLE,
-    STORED_ENUM,
-    STORED_MONEY,
-    STORED_SET,
-    STORED_STRING,
-    Tables,
-)
-from core.kernel.values cimport MISSING, PRESENT, Value
+from core.kernel.attributes cimport read_attribute
+from core.kernel.household cimport fill_household, find_household
+from core.kernel.plan cimport SLOT_CHANNEL, SLOT_KNOWN, SLOT_NOW, Tables
+from core.kernel.values cimport PRESENT, Value
 from core.kernel.workspace cimport Request, Work
 
 cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
@@ -88,7 +65,7 @@ cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
                 work.customer.damaged = 1
         elif code != MDB_NOTFOUND:
             return code
-    return 0
+    return find_household(work, snapshot)
 
 
 cdef void fill_frame(Work* work) noexcept nogil:
@@ -106,50 +83,16 @@ cdef void fill_frame(Work* work) noexcept nogil:
     value.state = PRESENT
     value.i = work.customer.id != 0
     if work.customer.has_record:
-        _read_attributes(work)
+        for i in range(plan.attribute_count):
+            read_attribute(&work.customer.record, &plan.attributes[i], &work.frame[plan.attributes[i].slot])
         _read_consents(work)
     _read_cases(work)
+    if plan.household.used:
+        fill_household(work)
     if plan.aggregate_count:
         fill_aggregates(work)
     for i in range(request.fact_count):
         work.frame[request.facts[i].slot] = request.facts[i].value
-
-
-cdef void _read_attributes(Work* work) noexcept nogil:
-    cdef const Tables* plan = work.plan
-    cdef const RecordView* record = &work.customer.record
-    cdef uint32_t i
-    cdef int code
-    cdef const BoundAttribute* bound
-    cdef Value* value
-    for i in range(plan.attribute_count):
-        bound = &plan.attributes[i]
-        value = &work.frame[bound.slot]
-        if bound.storage == STORED_BOOL:
-            code = record_bool(record, bound.offset)
-            value.i = code == 2
-            value.state = PRESENT if code else MISSING
-        elif bound.storage == STORED_ENUM:
-            code = record_enum(record, bound.offset)
-            if 0 < code < <int> bound.label_count:
-                value.text = bound.labels[code].text
-                value.length = bound.labels[code].length
-                if bound.text_rows != NULL:
-                    # The machine reads the text only; the index finds here what it would have to search for.
-                    value.i = bound.text_rows[code]
-                value.state = PRESENT
-        elif bound.storage == STORED_STRING or bound.storage == STORED_SET:
-            if record_text(record, bound.offset, <const uint8_t**> &value.text, &value.length):
-                value.state = PRESENT
-        elif bound.storage == STORED_DOUBLE:
-            value.f = record_f64(record, bound.offset)
-            value.state = MISSING if isnan(value.f) else PRESENT
-        else:
-            value.i = record_i64(record, bound.offset)
-            if value.i != INT64_MIN:
-                value.state = PRESENT
-                if bound.storage == STORED_MONEY:
-                    value.f = <double> value.i / bound.unit
 
 
 cdef void _read_consents(Work* work) noexcept nogil:

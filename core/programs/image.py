@@ -301,7 +301,7 @@ def _pack_pauses(owner: Group | Offer) -> list[_Packed]:
 
 
 def _pack_cap(cap: Cap) -> _Packed:
-    return [cap.id, cap.outcome, cap.at_most, cap.per_us, cap.channel]
+    return [cap.id, cap.outcome, cap.at_most, cap.per_us, cap.channel, cap.household]
 
 
 def _pack_field(field: Field) -> _Packed:
@@ -314,10 +314,14 @@ def _pack_schema(schema: Schema) -> _Packed:
         [_pack_field(each) for each in schema.attributes.values()],
         [_pack_field(each) for each in schema.facts.values()],
         [[each.name, [_pack_field(field) for field in each.fields]] for each in schema.events.values()],
-        [[each.name, each.normaliser.value, each.trust, each.single, each.verified] for each in schema.namespaces.values()],
+        [
+            [each.name, each.normaliser.value, each.trust, each.single, each.verified, each.household]
+            for each in schema.namespaces.values()
+        ],
         schema.purposes, schema.outcomes, schema.case_kinds,
         [[name, [scope.value for scope in rule.scopes], rule.due_us] for name, rule in schema.case_rules.items()],
         [[name, sources] for name, sources in schema.grantors.items()],
+        [_pack_field(each) for each in schema.household_attributes.values()], schema.roles,
     ]
 
 
@@ -449,7 +453,8 @@ def _by_name(rows: list[_Packed], build: Callable[[_Packed], _V]) -> Mapping[str
 
 
 def _unpack_schema(row: _Packed) -> Schema:
-    attributes, facts, events, namespaces, purposes, outcomes, case_kinds, case_rules, grantors = row
+    (attributes, facts, events, namespaces, purposes, outcomes, case_kinds, case_rules, grantors, household_attributes,
+     roles) = row
     return Schema(
         attributes=_by_name(attributes, _unpack_field), facts=_by_name(facts, _unpack_field),
         events=_by_name(events, lambda each: EventType(each[0], tuple(_unpack_field(field) for field in each[1]))),
@@ -457,4 +462,5 @@ def _unpack_schema(row: _Packed) -> Schema:
         purposes=tuple(purposes), outcomes=tuple(outcomes), case_kinds=tuple(case_kinds),
         case_rules=_by_name(case_rules, lambda each: CaseRule(tuple(CaseScope(scope) for scope in each[1]), each[2])),
         grantors=_by_name(grantors, lambda each: tuple(each[1])),
+        household_attributes=_by_name(household_attributes, _unpack_field), roles=tuple(roles),
     )

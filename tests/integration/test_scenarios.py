@@ -70,6 +70,14 @@ class OracleSubject:
     def close_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
         self.ready.close_case(who, kind, key, at_us)
 
+    def set_membership(
+        self, who: Sequence[Identifier], household: Sequence[Identifier], role: str, at_us: int
+    ) -> None:
+        self.ready.set_membership(who, household, role, at_us)
+
+    def leave_household(self, who: Sequence[Identifier], at_us: int) -> None:
+        self.ready.leave_household(who)
+
     def join(self, who: Sequence[Identifier], at_us: int) -> None:
         self.ready.join(who)
 
