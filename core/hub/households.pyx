@@ -10,7 +10,7 @@ keeps its newest. An entry's dedup number is hashed with its member's id, so tha
 repeat stays one.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 import struct
 

@@ -210,7 +210,7 @@ def damaged(path: Path, database: str, key: bytes, value: bytes | None) -> None:
     """Write an entry as only a fault of ours could, with LMDB's own binding in a process of its own."""
     code = (
         "import lmdb, sys; env = lmdb.open(sys.argv[1], max_dbs=32, map_size=1 << 30); "
-        "integer = sys.argv[2] in ('profiles', 'contacts', 'events'); "
+        "integer = sys.argv[2] in ('profiles', 'contacts', 'events', 'households', 'memberships'); "
         "db = env.open_db(sys.argv[2].encode(), integerkey=integer); "
         "key, value = bytes.fromhex(sys.argv[3]), bytes.fromhex(sys.argv[4]); txn = env.begin(db=db, write=True); "
         "done = txn.put(key, value) if value else txn.delete(key); txn.commit(); assert done"
