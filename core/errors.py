@@ -189,7 +189,7 @@ class NotFound(RequestError):
 
 
 class HistoryFull(RequestError):
-    """Something older than everything that a customer's full list keeps; nothing is kept of it.
+    """Something older than everything that a customer's full list, or retention, keeps; nothing is kept of it.
 
     ``what`` names the list, ``limit`` is how many it keeps, ``at_us`` when it happened.
     """
@@ -198,8 +198,8 @@ class HistoryFull(RequestError):
 
     def __init__(self, what: str, limit: int, at_us: int) -> None:
         super().__init__(
-            f"The {what} is full (it keeps at most {limit} entries), and what happened at {moment(at_us)} is older than "
-            "all that it keeps; it was not counted.",
+            f"What happened at {moment(at_us)} is older than everything that the {what} keeps (at most {limit} entries, and "
+            "events no longer than the schema's retention says); it was not counted.",
             hint="Nothing that old can count any more; report what happens while it is new.",
             what=what, limit=limit, at=moment(at_us),
         )

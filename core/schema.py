@@ -117,10 +117,11 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """A kind of event and its fields."""
+    """A kind of event and its fields. ``retention_us``: its events are kept for so long, and count for as long; 0: no limit."""
 
     name: str
     fields: tuple[Field, ...] = ()
+    retention_us: int = 0
 
 
 class AggregateFunction(enum.Enum):
@@ -137,17 +138,32 @@ class AggregateFunction(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class FilterTerm:
+    """One condition on a field of an event, which an event without the field does not meet.
+
+    ``op`` is one of == != < <= > >= in. ``value`` is as in an expression's literal: money a double in major units, a timestamp
+    microseconds, an enum its label; for ``in`` a tuple of them.
+    """
+
+    field: str
+    op: str
+    value: bool | int | float | str | tuple[bool | int | float | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Aggregate:
     """A window over one event type, readable as an attribute in the very next decision.
 
-    An event counts when ``now - window < at <= now``. ``field`` is '' for COUNT, and '' or 'at' means the
-    event's own time for FIRST, LAST, MIN and MAX. ``window_us`` 0 means everything kept.
+    An event counts when ``now - window < at <= now`` and it meets every term of ``where``. ``field`` is '' for COUNT, and ''
+    or 'at' means the event's own time for FIRST, LAST, MIN and MAX. ``window_us`` 0 means everything kept; of a type with a
+    retention that is written as the window, so that an answer does not hang on when old events are removed.
     """
 
     event: str
     function: AggregateFunction
     field: str
     window_us: int
+    where: tuple[FilterTerm, ...] = ()
 
 
 class CaseScope(enum.Enum):
@@ -184,6 +200,7 @@ class Schema:
     case_rules: Mapping[str, CaseRule] = field(default_factory=dict)  # of kinds that declare more than their name
     household_attributes: Mapping[str, Field] = field(default_factory=dict)  # what the members of a household share
     roles: tuple[str, ...] = ()  # of members in a household
+    aggregates: Mapping[str, Aggregate] = field(default_factory=dict)  # those that have a name of their own
 
 
 # Outcomes every installation has; a program may declare more.

@@ -14,6 +14,7 @@ from core.hub.store import Store
 from core.inference.registry import Registry
 from core.outcomes import Outcome, OutcomeStatus
 from core.schema import AnyValue
+from core.sweep import Bands
 from tests.scenario import Told, ToldCase
 
 
@@ -108,6 +109,14 @@ class EngineSubject:
 
     def unmerge(self, who: Sequence[Identifier], at_us: int) -> None:
         self.store.apply(mutations.Unmerge(identifiers=tuple(who), at_us=at_us))
+
+    def refresh(self, now_us: int) -> None:
+        """Make the edges of all bands anew, as the sweep does."""
+        self.clock_us = now_us
+        bands = Bands(self.engine, lambda: self.clock_us)
+        while bands.due_us(now_us) <= now_us:
+            bands.step(7, now_us)
+        bands.close()
 
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
         self.clock_us = now_us

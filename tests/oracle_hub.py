@@ -18,7 +18,7 @@ from core.errors import IdentityConflict, SourceNotAllowed, UnknownName
 from core.outcomes import Outcome, OutcomeStatus
 from core.programs.program import Program
 from core.schema import STANDARD_OUTCOMES, AnyValue, Field, Money, Namespace, Normaliser, SourceRule
-from tests.oracle import Case, Contact, OracleCustomer, OracleHousehold, OracleModel, decide
+from tests.oracle import Case, Contact, OracleCustomer, OracleHousehold, OracleModel, band_edges, decide
 
 # How wrong a caller's clock may be, and how long after its expiry an instance's late reports are taken.
 SKEW_US = 5 * 60 * 1_000_000
@@ -108,6 +108,7 @@ class OracleHub:
 
     program: Program
     models: Mapping[str, OracleModel] = field(default_factory=dict)
+    edges: Mapping[str, Sequence[float]] = field(default_factory=dict)  # of the program's bands
     _people: dict[int, _Person] = field(default_factory=dict)
     _index: dict[tuple[str, str], int] = field(default_factory=dict)
     _homes: dict[int, _Person] = field(default_factory=dict)  # households, of which only attributes are used
@@ -149,6 +150,11 @@ class OracleHub:
             self._homes_index.setdefault(key, home)
         self._homes.setdefault(home, _Person())
         return home
+
+    def refresh(self, now_us: int) -> None:
+        """Make the edges of all bands anew."""
+        people = [self._people[number].profile() for number in sorted(set(self._index.values()))]
+        self.edges = band_edges(self.program, people, now_us)
 
     def _ensure(self, identifiers: Sequence[Identifier], *, claimed: bool = False) -> _Person:
         """The customer meant, made when nobody is known; identifiers that nobody has are added.
@@ -357,7 +363,7 @@ class OracleHub:
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
         """Decide, and keep the events sent along; a question about another moment leaves no trace."""
         known = self.customer(request.identifiers)
-        answer = decide(self.program, known, request, self.models, now_us)
+        answer = decide(self.program, known, request, self.models, now_us, self.edges)
         if request.events and request.identifiers and request.as_of_us is None:
             self.tell(request.identifiers, request.events, answer.as_of_us)
         placements = []

@@ -48,6 +48,7 @@ cdef class Applier:
     cdef dict changed_stacks  # what `undoable` held before the mutation at hand, None for nothing
     cdef dict uncommitted_stacks  # the same before the transaction
     cdef dict touched  # customers whom the mutation at hand concerns -> positions of what concerns him in it, None: all
+    cdef public set changed  # customers whose record or events changed, until the committer takes them; None: nobody asks
     cdef uint64_t first_new  # customers from this id on were made by the mutation at hand
     cdef uint64_t first_new_household  # likewise
     cdef dict setters  # attribute name -> (offset, kind, entry, codes, path), of `catalog`

@@ -161,6 +161,11 @@ cdef class Applier:
             self.remember(mutation)
             self.writing = True
             self.flush()
+            changed = self.changed
+            if changed is not None:
+                # More than are committed, when the transaction is undone: whoever is told looks for himself.
+                changed.update(self.records)
+                changed.update(self.events)
         except BaseException:
             self.poisoned = self.writing
             self.next_customer = self.first_new

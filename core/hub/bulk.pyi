@@ -36,9 +36,12 @@ class Rows:
         """Merge every row's values into its customer's record. Raises what LMDB's codes mean, and StoreCorrupt."""
 
     def record_events(
-        self, layout: RecordLayout, type: int, field_count: int, at: bytes, keys: bytes
+        self, layout: RecordLayout, type: int, field_count: int, at: bytes, keys: bytes, moments: bytes | None = ...
     ) -> None:
-        """Add every row as an event to its customer's list. Raises what LMDB's codes mean, and StoreCorrupt."""
+        """Add every row as an event to its customer's list, but those that retention does not keep.
+
+        Raises what LMDB's codes mean, and StoreCorrupt.
+        """
 
     def result(self) -> tuple[int, int, int, int, list[tuple[int, int]]]:
         """(created, changed, unchanged, contested, refused) where refused holds (row, cause) pairs."""

@@ -48,11 +48,12 @@ class EventField(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EventEntry(msgspec.Struct, frozen=True, array_like=True):
-    """An event type as stored; new fields are appended."""
+    """An event type as stored; new fields are appended. The last declared retention holds."""
 
     number: int
     name: str
     fields: tuple[EventField, ...] = ()
+    retention_us: int = 0  # 0: no limit
 
     @property
     def field_names(self) -> tuple[str, ...]:
@@ -449,7 +450,7 @@ def _events(known: Mapping[str, EventEntry], wanted: Iterable[EventType]) -> Map
             fields[field.name] = EventField(field.name, field.type, field.currency, labels)
         if len(fields) > limits.EVENT_FIELDS:
             raise TooLarge(f"fields ever declared for event type '{event.name}'", len(fields), limits.EVENT_FIELDS)
-        grown[event.name] = msgspec.structs.replace(entry, fields=tuple(fields.values()))
+        grown[event.name] = msgspec.structs.replace(entry, fields=tuple(fields.values()), retention_us=event.retention_us)
     if len(grown) > 0xFFFF:
         raise TooLarge("event types ever declared in this store", len(grown), 0xFFFF)
     return known if grown == known else grown

@@ -20,6 +20,7 @@ import msgspec
 
 from core.decision import Identifier
 from core.errors import BadValue
+from core.hub.saved import BandEdges
 from core.schema import AnyValue, CaseScope, Money, Schema
 
 VERSION: Final = 1
@@ -91,11 +92,13 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class RecordEvents(Mutation, frozen=True, kw_only=True, tag="record_events"):
     """Adds events to a customer, made (anonymous) when no identifier is known. Result: `EventsResult`.
 
-    Again: an event with the same type and key counts once for a customer.
+    Again: an event with the same type and key counts once for a customer. ``received_us`` is the clock when they came: events
+    of the customer, these and stored ones, that are past their type's retention then are not kept; 0: all are.
     """
 
     identifiers: tuple[Identifier, ...]
     events: tuple[RecordedEvent, ...]
+    received_us: int = 0
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -329,6 +332,15 @@ class LeftResult(msgspec.Struct, frozen=True):
     household: int
 
 
+class SetBands(Mutation, frozen=True, kw_only=True, tag="set_bands"):
+    """Keeps the edges of bands, in place of all that were kept. Result: None.
+
+    Again: they are kept again.
+    """
+
+    bands: dict[str, BandEdges]
+
+
 class CustomerResult(msgspec.Struct, frozen=True):
     """The customer a mutation changed, and whether it made him."""
 
@@ -338,7 +350,7 @@ class CustomerResult(msgspec.Struct, frozen=True):
 
 class EventsResult(msgspec.Struct, frozen=True):
     """The customer, whether he is new, for each event whether it counts now (False: duplicate, or too old), and how many
-    were older than everything that his full list keeps: nothing was written of them.
+    were older than everything that his full list or their type's retention keeps: nothing was written of them.
     """
 
     customer: int
@@ -387,7 +399,7 @@ def _convert_times(message: msgspec.Struct, field: str) -> None:
 _types: list[type[Mutation]] = [
     DeclareSchema, Upsert, RecordEvents, RecordOutcomes, Join, Unmerge, SetConsent, OpenCase, CloseCase,
     AssignCase, ImportCases, SetMembership, LeaveHousehold, Erase,
-    SaveProgram, ActivateProgram,
+    SaveProgram, ActivateProgram, SetBands,
 ]
 _encoder = msgspec.msgpack.Encoder()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from types import TracebackType
@@ -31,7 +31,8 @@ from core.hub.environment import Environment, Reader, open_environment
 from core.hub.identifiers import check_holder, normalised
 from core.hub.merges import Merge
 from core.hub.mutations import DeclareSchema, Mutation
-from core.hub.saved import ActiveProgram, AuditEntry, SavedProgram
+from core.hub.record import Record
+from core.hub.saved import BANDS, ActiveProgram, AuditEntry, BandEdges, SavedProgram
 from core.schema import Schema
 
 SIGNING_KEY_BYTES = 32
@@ -110,6 +111,11 @@ class Store:
             return catalog
         declared: Catalog = self.apply(DeclareSchema(schema=schema, offers=offers, channels=channels))
         return declared
+
+    def follow(self, on_changed: Callable[[set[int]], None] | None) -> None:
+        """Calls ``on_changed`` after each commit with customers it changed: `core.hub.committer.Committer.follow`."""
+        if self._committer is not None:
+            self._committer.follow(on_changed)
 
     # --- looking
 
@@ -213,6 +219,28 @@ class Store:
                     absorbed = tuple(image.customer for image in before.images if image.customer != survivor)
                     found[merge] = Merge(merge, before.at_us, survivor, absorbed, 0)
             return tuple(reversed(found.values()))
+
+    def band_edges(self) -> Mapping[str, BandEdges]:
+        """The edges kept of each band, by its name."""
+        with self.environment.reader() as reader:
+            data = reader.get("meta", BANDS)
+        return {} if data is None else msgspec.msgpack.decode(data, type=dict[str, BandEdges])
+
+    def identifiers_of(self, customers: Iterable[int]) -> list[tuple[Identifier, ...] | None]:
+        """The identifiers of each of these customers, in order of arrival; None for one who is no more."""
+        found: list[tuple[Identifier, ...] | None] = []
+        with self.environment.reader() as reader:
+            catalog = self._catalog_of(reader)
+            names = {entry.number: entry.name for entry in catalog.namespaces.values()}
+            for customer in customers:
+                data = reader.get_customer("profiles", customer)
+                found.append(
+                    None if data is None else tuple(
+                        Identifier(names[number], value.decode())
+                        for number, value in Record(data, f"Customer {customer}'s record").identifiers
+                    )
+                )
+        return found
 
     def profile_of(self, customer: int) -> Profile | None:
         """Everything kept about a customer id; None when there is none (or it was joined into another)."""

@@ -18,8 +18,9 @@ from core.hub.record cimport (
 from core.kernel.aggregating cimport fill_aggregates
 from core.kernel.attributes cimport read_attribute
 from core.kernel.household cimport fill_household, find_household
-from core.kernel.plan cimport SLOT_CHANNEL, SLOT_KNOWN, SLOT_NOW, Tables
-from core.kernel.values cimport PRESENT, Value
+from core.kernel.machine cimport evaluate
+from core.kernel.plan cimport BoundBand, SLOT_CHANNEL, SLOT_KNOWN, SLOT_NOW, Tables
+from core.kernel.values cimport MISSING, PRESENT, Value
 from core.kernel.workspace cimport Request, Work
 
 cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
@@ -30,8 +31,6 @@ cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
     cdef const Request* request = work.request
     cdef uint32_t i
     cdef int code
-    cdef const uint8_t* bytes
-    cdef size_t size
     memset(&work.customer, 0, sizeof(work.customer))
     for i in range(request.identity_count):
         code = snapshot_customer(
@@ -44,6 +43,14 @@ cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
             return code
     if work.customer.id == 0:
         return 0
+    return read_customer(work, snapshot)
+
+
+cdef int read_customer(Work* work, Snapshot* snapshot) noexcept nogil:
+    """Borrows what is kept of the customer whose id is in ``work``, the rest of whom is empty; returns as `find_customer`."""
+    cdef int code
+    cdef const uint8_t* bytes
+    cdef size_t size
     code = snapshot_get_customer(snapshot, snapshot.handles.profiles, work.customer.id, &bytes, &size)
     if code == 0:
         work.customer.has_record = 1
@@ -69,7 +76,8 @@ cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
 
 
 cdef void fill_frame(Work* work) noexcept nogil:
-    """Fills every slot of the frame; facts come last, so that nothing stored can stand in for them."""
+    """Fills every slot of the frame; facts come after all that is stored, so that nothing stored can stand in for them, and
+    bands last, for they are made of the others."""
     cdef const Tables* plan = work.plan
     cdef const Request* request = work.request
     cdef uint32_t i
@@ -93,6 +101,35 @@ cdef void fill_frame(Work* work) noexcept nogil:
         fill_aggregates(work)
     for i in range(request.fact_count):
         work.frame[request.facts[i].slot] = request.facts[i].value
+    if plan.band_count:
+        _read_bands(work)
+
+
+cdef void _read_bands(Work* work) noexcept nogil:
+    """A band is missing where its value is missing or failed, and while no edges are known."""
+    cdef const Tables* plan = work.plan
+    cdef const BoundBand* band
+    cdef uint32_t i, low, high, middle
+    cdef Value value
+    cdef double number
+    for i in range(plan.band_count):
+        band = &plan.bands[i]
+        if band.edges == NULL:
+            continue
+        evaluate(plan.code, band.expression, work.frame, &work.arena, &value)
+        if value.state != PRESENT:
+            continue
+        number = value.f if band.is_double else <double> value.i
+        low = 0
+        high = band.edge_count
+        while low < high:
+            middle = (low + high) // 2
+            if number > band.edges[middle]:
+                low = middle + 1
+            else:
+                high = middle
+        work.frame[band.slot].i = low + 1
+        work.frame[band.slot].state = PRESENT
 
 
 cdef void _read_consents(Work* work) noexcept nogil:

@@ -29,6 +29,7 @@ from core.programs.model_binding import ModelBinding
 from core.programs.program import (
     Adjustment,
     Arbitration,
+    Band,
     Cap,
     CasePause,
     ConstantPropensity,
@@ -57,6 +58,7 @@ from core.schema import (
     CaseScope,
     EventType,
     Field,
+    FilterTerm,
     Namespace,
     Normaliser,
     Schema,
@@ -182,9 +184,7 @@ class _Packer:
 
         def row() -> _Packed:
             aggregate = read.aggregate
-            packed = None if aggregate is None else [
-                aggregate.event, aggregate.function.value, aggregate.field, aggregate.window_us
-            ]
+            packed = None if aggregate is None else _pack_aggregate(aggregate)
             return [int(read.kind), read.name, self._type(read.type), packed, read.protected, read.product]
 
         return self._inputs.number(read, row)
@@ -236,6 +236,9 @@ class _Packer:
                 arbitration.at_most_per_group,
             ],
             program.currency, [_pack_cap(cap) for cap in program.caps], program.instance_expiry_us,
+            {name: self._expression(each) for name, each in program.segments.items()},
+            {name: self._expression(each) for name, each in program.derived.items()},
+            {name: [self._expression(each.of), each.parts] for name, each in program.bands.items()},
         ]
 
     def _shared(self, owner: Group | Offer) -> list[_Packed]:
@@ -309,11 +312,18 @@ def _pack_field(field: Field) -> _Packed:
             field.rule.value]
 
 
+def _pack_aggregate(aggregate: Aggregate) -> _Packed:
+    return [
+        aggregate.event, aggregate.function.value, aggregate.field, aggregate.window_us,
+        [[term.field, term.op, term.value] for term in aggregate.where],
+    ]
+
+
 def _pack_schema(schema: Schema) -> _Packed:
     return [
         [_pack_field(each) for each in schema.attributes.values()],
         [_pack_field(each) for each in schema.facts.values()],
-        [[each.name, [_pack_field(field) for field in each.fields]] for each in schema.events.values()],
+        [[each.name, [_pack_field(field) for field in each.fields], each.retention_us] for each in schema.events.values()],
         [
             [each.name, each.normaliser.value, each.trust, each.single, each.verified, each.household]
             for each in schema.namespaces.values()
@@ -322,6 +332,7 @@ def _pack_schema(schema: Schema) -> _Packed:
         [[name, [scope.value for scope in rule.scopes], rule.due_us] for name, rule in schema.case_rules.items()],
         [[name, sources] for name, sources in schema.grantors.items()],
         [_pack_field(each) for each in schema.household_attributes.values()], schema.roles,
+        [[name, *_pack_aggregate(each)] for name, each in schema.aggregates.items()],
     ]
 
 
@@ -334,11 +345,9 @@ class _Unpacker:
             Type(kinds[kind], currency, None if element is None else kinds[element])
             for kind, currency, element in types
         ]
-        functions = {function.value: function for function in AggregateFunction}
         self.inputs = [
             Input(InputKind(kind), name, self._types[type_],
-                  None if aggregate is None else Aggregate(
-                      aggregate[0], functions[aggregate[1]], aggregate[2], aggregate[3]), protected, product)
+                  None if aggregate is None else _unpack_aggregate(aggregate), protected, product)
             for kind, name, type_, aggregate, protected, product in inputs
         ]
         self._nodes: list[Node] = []
@@ -368,7 +377,8 @@ class _Unpacker:
         return None if number is None else self._expressions[number]
 
     def program(self, row: _Packed) -> Program:
-        name, digest, schema, channels, placements, groups, offers, arbitration, currency, caps, expiry_us = row
+        (name, digest, schema, channels, placements, groups, offers, arbitration, currency, caps, expiry_us, segments,
+         derived, bands) = row
         return Program(
             name=name, digest=digest, schema=_unpack_schema(schema), channels=tuple(channels),
             placements=MappingProxyType({
@@ -384,6 +394,11 @@ class _Unpacker:
                 arbitration[5], arbitration[6],
             ),
             currency=currency, caps=tuple(Cap(*cap) for cap in caps), instance_expiry_us=expiry_us,
+            segments=MappingProxyType({each: self._expressions[number] for each, number in segments.items()}),
+            derived=MappingProxyType({each: self._expressions[number] for each, number in derived.items()}),
+            bands=MappingProxyType({
+                each: Band(each, self._expressions[number], parts) for each, (number, parts) in bands.items()
+            }),
         )
 
     def _shared(self, row: _Packed) -> tuple[
@@ -448,19 +463,27 @@ def _unpack_field(row: _Packed) -> Field:
     return Field(row[0], ValueType(row[1]), tuple(row[2]), row[3], row[4], tuple(row[5]), SourceRule(row[6]))
 
 
+def _unpack_aggregate(row: _Packed) -> Aggregate:
+    where = tuple([
+        FilterTerm(field, op, tuple(value) if isinstance(value, list) else value) for field, op, value in row[4]
+    ])
+    return Aggregate(row[0], AggregateFunction(row[1]), row[2], row[3], where)
+
+
 def _by_name(rows: list[_Packed], build: Callable[[_Packed], _V]) -> Mapping[str, _V]:
     return MappingProxyType({row[0]: build(row) for row in rows})
 
 
 def _unpack_schema(row: _Packed) -> Schema:
     (attributes, facts, events, namespaces, purposes, outcomes, case_kinds, case_rules, grantors, household_attributes,
-     roles) = row
+     roles, aggregates) = row
     return Schema(
         attributes=_by_name(attributes, _unpack_field), facts=_by_name(facts, _unpack_field),
-        events=_by_name(events, lambda each: EventType(each[0], tuple(_unpack_field(field) for field in each[1]))),
+        events=_by_name(events, lambda each: EventType(each[0], tuple(_unpack_field(field) for field in each[1]), each[2])),
         namespaces=_by_name(namespaces, lambda each: Namespace(each[0], Normaliser(each[1]), *each[2:])),
         purposes=tuple(purposes), outcomes=tuple(outcomes), case_kinds=tuple(case_kinds),
         case_rules=_by_name(case_rules, lambda each: CaseRule(tuple(CaseScope(scope) for scope in each[1]), each[2])),
         grantors=_by_name(grantors, lambda each: tuple(each[1])),
         household_attributes=_by_name(household_attributes, _unpack_field), roles=tuple(roles),
+        aggregates=_by_name(aggregates, lambda each: _unpack_aggregate(each[1:])),
     )

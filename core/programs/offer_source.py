@@ -41,7 +41,7 @@ KEYS: Final = (
 _PERSONAL: Final = frozenset(
     {
         InputKind.ATTRIBUTE, InputKind.AGGREGATE, InputKind.CONSENT, InputKind.CASE, InputKind.KNOWN, InputKind.SHARED,
-        InputKind.HOUSEHOLD,
+        InputKind.HOUSEHOLD, InputKind.BAND,
     }
 )
 # A price cannot fall by more than itself; the upper bound is arbitrary: eleven times the list price.

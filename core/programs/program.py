@@ -14,6 +14,7 @@ it.
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Mapping
 
 import msgspec
@@ -239,6 +240,23 @@ class Arbitration(msgspec.Struct, frozen=True):
     at_most_per_group: int = 0  # over the whole request; 0: no limit
 
 
+class Band(msgspec.Struct, frozen=True):
+    """Where a customer's value lies among everybody's: in the lowest of ``parts`` equal shares (1) up to the highest.
+
+    The edges are the quantiles i/parts of all customers who have a value; who has none has no band. ``of`` is a number, a
+    time or a length of time, and reads nothing that only a request has.
+    """
+
+    name: str
+    of: Expression
+    parts: int
+
+    @property
+    def definition(self) -> str:
+        """Equal for bands of the same value and parts, whatever they are called."""
+        return hashlib.blake2b(f"{self.parts} {self.of.root!r}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
 class Program(msgspec.Struct, frozen=True):
     """Everything declared, versioned as one. ``digest`` is the SHA-256 of its sources, in hex."""
 
@@ -253,6 +271,9 @@ class Program(msgspec.Struct, frozen=True):
     currency: str = ""
     caps: tuple[Cap, ...] = ()  # program-wide
     instance_expiry_us: int = 30 * 86_400 * 1_000_000  # how long a token can be reported on
+    segments: Mapping[str, Expression] = field(default_factory=dict)  # of type bool, in declared order
+    derived: Mapping[str, Expression] = field(default_factory=dict)
+    bands: Mapping[str, Band] = field(default_factory=dict)
 
 
 def consent_input(purpose: str) -> Input:

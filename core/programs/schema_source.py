@@ -1,5 +1,7 @@
 """Reads schema.yaml: namespaces, attributes, households, facts, events, offer fields, purposes, outcomes, kinds of cases.
 
+Retention and named aggregates are read by `core.programs.aggregate_source`.
+
 Names become paths in expressions (``customer.age``, ``events.purchase.sum_amount_30d``), so those that could not be
 written there, or would read as something else, are refused here rather than at their first use.
 """
@@ -14,6 +16,7 @@ from types import MappingProxyType
 from typing import Final
 
 from core import limits
+from core.programs.aggregate_source import read_aggregates, read_retention
 from core.programs.document import Mapping, Node, Scalar
 from core.programs.reading import Reader, is_empty, shorten
 from core.schema import (
@@ -30,7 +33,8 @@ from core.schema import (
 )
 
 KEYS: Final = (
-    "namespaces", "attributes", "household", "facts", "events", "offer_fields", "purposes", "outcomes", "cases",
+    "namespaces", "attributes", "household", "facts", "events", "retention", "aggregates", "offer_fields", "purposes",
+    "outcomes", "cases",
     "description",
 )
 _FIELD_KEYS: Final = ("type", "labels", "currency", "protected", "sources", "rule", "description")
@@ -50,7 +54,7 @@ _BUILT_IN: Final = {
 }
 # What CEL's grammar keeps for itself, even after a dot.
 _CEL_WORDS: Final = frozenset({"true", "false", "null", "in"})
-_AGGREGATE_WINDOW: Final = re.compile(r".*_\d+[smhdw]")
+_AGGREGATE_WINDOW: Final = re.compile(r".*_\d+[smhdwy]")
 # Written by people who know another system's words for the same types.
 _OTHER_NAMES: Final = {
     "integer": "int", "long": "int", "float": "double", "number": "double", "decimal": "double", "boolean": "bool",
@@ -79,16 +83,18 @@ def read_schema(reader: Reader, root: Node | None, currency: str) -> DeclaredSch
     facts = _fields(reader, table.get("facts"), "fact", currency)
     if len(facts) > limits.FACTS_PER_REQUEST:
         reader.problem(root, f"The schema has {len(facts)} facts; a request holds {limits.FACTS_PER_REQUEST}.")
+    events = read_retention(reader, table.get("retention"), _events(reader, table.get("events"), currency))
     outcomes: list[str] = list(STANDARD_OUTCOMES)
     outcomes.extend(name for name in _names(reader, table.get("outcomes"), "outcome") if name not in outcomes)
     purposes, grantors = _purposes(reader, table.get("purposes"))
     case_kinds, case_rules = _cases(reader, table.get("cases"))
     schema = Schema(
         attributes=MappingProxyType(attributes), facts=MappingProxyType(facts),
-        events=MappingProxyType(_events(reader, table.get("events"), currency)),
+        events=MappingProxyType(events),
         namespaces=MappingProxyType(namespaces), purposes=purposes, grantors=grantors,
         outcomes=tuple(outcomes), case_kinds=case_kinds, case_rules=case_rules,
         household_attributes=MappingProxyType(shared), roles=tuple(roles),
+        aggregates=MappingProxyType(read_aggregates(reader, table.get("aggregates"), events)),
     )
     return DeclaredSchema(schema, MappingProxyType(_offer_fields(reader, table.get("offer_fields"))))
 

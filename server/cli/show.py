@@ -20,7 +20,7 @@ from rich.table import Table
 
 from core.errors import MappingError, ProgramError, RapportError
 from core.schema import currency_exponent
-from protos.rapport.v1 import decision_pb2, model_pb2, profile_pb2, program_pb2, values_pb2
+from protos.rapport.v1 import decision_pb2, model_pb2, profile_pb2, program_pb2, segment_pb2, values_pb2
 from server.cli.exits import RemoteError, code_of
 
 # A pipe has no width: there a table's cells stand on one line, for grep and for people who copy them.
@@ -304,6 +304,45 @@ def unmerged(response: profile_pb2.UnmergeResponse) -> None:
     out.print(f"customers {apart} are apart from {response.customer} again; {response.reapplied} later messages assigned anew")
     if response.dropped:
         out.print(f"[yellow]{response.dropped} later messages no longer fit anybody and were left out[/]")
+
+
+def line(text: str) -> None:
+    """One line as it is, written at once: what follows may read it from a pipe."""
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
+    out.file.flush()
+
+
+def segments(response: segment_pb2.CountSegmentsResponse) -> None:
+    """Members of segments."""
+    table = _plain("", "segment", "members", "share", "not known here")
+    everybody = response.progress.visited
+    for each in response.segments:
+        share = f"{100 * each.members / everybody:.1f} %" if everybody else ""
+        table.add_row(escape(each.segment), f"{each.members:,}", share, escape(", ".join(each.of_requests)))
+    out.print(table if response.segments else "The program declares no segments.")
+    out.print(f"[dim]of {everybody:,} customers[/]")
+
+
+def bands(response: segment_pb2.ListBandsResponse) -> None:
+    """Bands and their edges."""
+    if not response.bands:
+        out.print("The program declares no bands.")
+        return
+    table = _plain("", "band", "parts", "edges", "customers", "made")
+    for each in response.bands:
+        made = when(each.at) if each.HasField("at") else "not yet"
+        edges = "  ".join(_edge(edge, each.type) for edge in each.edges)
+        table.add_row(escape(each.band), str(each.parts), edges, f"{each.customers:,}", made)
+    out.print(table)
+
+
+def _edge(edge: float, kind: str) -> str:
+    """An edge as its values are read: times as instants, lengths of time in days."""
+    if kind == "timestamp":
+        return f"{datetime.fromtimestamp(edge / 1e6, UTC):%Y-%m-%d %H:%M:%SZ}"
+    if kind == "duration":
+        return f"{edge / 86_400e6:.3f} d"
+    return f"{edge:,.2f}" if kind.startswith("money") else f"{edge:,.10g}"
 
 
 # --- programs and models ----------------------------------------------------------------------------------------

@@ -88,6 +88,8 @@ def disagreements(world: generate.World, folder: Path, models: bool) -> tuple[li
         for person in world.people:
             enter(subject, person)
             generate.fill(hub, person)
+        subject.refresh(generate.BASE_US)
+        hub.refresh(generate.BASE_US)
         for number, request in enumerate(world.requests):
             assert request.as_of_us is not None
             if number == len(world.requests) // 2:
