@@ -158,11 +158,11 @@ class GrpcSubject:
 
     def open_case(
         self, who: Sequence[Identifier], kind: str, key: str, at_us: int, product: str = "", owner: str = "",
-        due_us: int | None = None,
+        due_us: int | None = None, household: bool = False,
     ) -> None:
         request = profile_pb2.OpenCaseRequest(
             identifiers=_who(who), kind=kind, key=key, at=_instant(at_us), product=product, owner=owner,
-            due=None if due_us is None else _instant(due_us),
+            due=None if due_us is None else _instant(due_us), scope="CASE_SCOPE_HOUSEHOLD" if household else None,
         )
         profile_pb2_grpc.ProfileServiceStub(self.channel).OpenCase(request, timeout=SECONDS)
 

@@ -89,6 +89,7 @@ class OracleHousehold:
     role: str = ""
     size: int = 1
     contacts: tuple[Contact, ...] = ()
+    cases: tuple[Case, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +322,8 @@ def consent(customer: OracleCustomer, purpose: str, channel: str) -> bool | None
 
 def case_open(moment: Moment, kind: str, product: str = "") -> bool:
     """Whether a case of this kind is open at the decision's time; of a product: one about it, or about none in particular."""
-    for case in moment.customer.cases:
+    home = moment.customer.household
+    for case in (*moment.customer.cases, *(home.cases if home else ())):
         still = case.closed_us is None or case.closed_us > moment.now_us
         about = not product or case.product in ("", product)
         if case.kind == kind and about and case.opened_us <= moment.now_us and still:

@@ -65,13 +65,15 @@ class _Person:
         return OracleCustomer(
             dict(self.attributes),
             {where: granted for where, (_, granted) in self.consents.items()},
-            tuple(
-                Case(kind, case.opened_us, case.closed_us, str(case.newest("product") or ""))
-                for (kind, _), case in self.cases.items()
-            ),
+            self.told_cases(),
             tuple(self.contacts.values()),
             tuple(self.events.values()),
             household,
+        )
+
+    def told_cases(self) -> tuple[Case, ...]:
+        return tuple(
+            Case(kind, case.opened_us, case.closed_us, str(case.newest("product") or "")) for (kind, _), case in self.cases.items()
         )
 
 
@@ -111,7 +113,7 @@ class OracleHub:
     edges: Mapping[str, Sequence[float]] = field(default_factory=dict)  # of the program's bands
     _people: dict[int, _Person] = field(default_factory=dict)
     _index: dict[tuple[str, str], int] = field(default_factory=dict)
-    _homes: dict[int, _Person] = field(default_factory=dict)  # households, of which only attributes are used
+    _homes: dict[int, _Person] = field(default_factory=dict)  # households, of which only attributes and cases are used
     _homes_index: dict[tuple[str, str], int] = field(default_factory=dict)
     _since: list[Callable[[], None]] = field(default_factory=list)  # all that was told
     _joins: list[tuple[dict[int, _Person], dict[tuple[str, str], int], int]] = field(default_factory=list)  # before each
@@ -138,7 +140,7 @@ class OracleHub:
         home, role, _ = person.member
         members = [(one, one.member[2]) for one in self._people.values() if one.member is not None and one.member[0] == home]
         contacts = tuple(contact for one, since in members for contact in one.contacts.values() if contact.at_us >= since)
-        return OracleHousehold(dict(self._homes[home].attributes), role, len(members), contacts)
+        return OracleHousehold(dict(self._homes[home].attributes), role, len(members), contacts, self._homes[home].told_cases())
 
     def _home(self, identifiers: Sequence[Identifier]) -> int:
         """The household meant, made when none is known."""
@@ -254,35 +256,61 @@ class OracleHub:
 
     def open_case(
         self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int, product: str = "", owner: str = "",
-        due_us: int | None = None,
+        due_us: int | None = None, household: bool = False,
     ) -> None:
-        self._since.append(lambda: self.open_case(identifiers, kind, key, at_us, product, owner, due_us))
-        case = self._ensure(identifiers).cases.setdefault((kind, key), _Case(at_us))
+        self._since.append(lambda: self.open_case(identifiers, kind, key, at_us, product, owner, due_us, household))
+        if self._names_household(identifiers):
+            person = self._homes[self._home(identifiers)]
+        elif household:
+            # It is the household's from here on, whoever told of it.
+            self._since.pop()
+            person = self._homes_of(identifiers)[-1]
+        else:
+            person = self._ensure(identifiers)
+        case = person.cases.setdefault((kind, key), _Case(at_us))
         case.opened_us = min(case.opened_us, at_us)
         case.tell(at_us, product, owner, due_us)
 
     def close_case(self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
-        self._since.append(lambda: self.close_case(identifiers, kind, key, at_us))
-        case = self._ensure(identifiers).cases[kind, key]
+        case = self._case(identifiers, kind, key, lambda: self.close_case(identifiers, kind, key, at_us))
         case.opened_us = min(case.opened_us, at_us)
         case.closed_us = at_us if case.closed_us is None else min(case.closed_us, at_us)
 
     def assign_case(
         self, identifiers: Sequence[Identifier], kind: str, key: str, owner: str, due_us: int | None, at_us: int
     ) -> None:
-        self._since.append(lambda: self.assign_case(identifiers, kind, key, owner, due_us, at_us))
-        self._ensure(identifiers).cases[kind, key].tell(at_us, "", owner, due_us)
+        case = self._case(identifiers, kind, key, lambda: self.assign_case(identifiers, kind, key, owner, due_us, at_us))
+        case.tell(at_us, "", owner, due_us)
+
+    def _case(self, identifiers: Sequence[Identifier], kind: str, key: str, again: Callable[[], None]) -> _Case:
+        """The customer's own case, else his household's. Only what is told of his own is told again after an undo."""
+        mine, *home = self._homes_of(identifiers)
+        if (kind, key) in mine.cases:
+            self._since.append(again)
+            return mine.cases[kind, key]
+        return home[0].cases[kind, key]
+
+    def _names_household(self, identifiers: Sequence[Identifier]) -> bool:
+        return self.program.schema.namespaces[identifiers[0].namespace].household
+
+    def _homes_of(self, identifiers: Sequence[Identifier]) -> list[_Person]:
+        """The customer meant and his household, or only the household that is named."""
+        if self._names_household(identifiers):
+            return [self._homes[self._home(identifiers)]]
+        person = self._people[self.find(identifiers)]
+        return [person] if person.member is None else [person, self._homes[person.member[0]]]
 
     def cases(self, identifiers: Sequence[Identifier]) -> list[tuple[str, str, str, str, int, int | None, int | None]]:
         """(kind, key, product, owner, opened, closed, due) of each case, by kind and opening."""
         found = []
-        for (kind, key), case in self._people[self.find(identifiers)].cases.items():
-            rule = self.program.schema.case_rules.get(kind)
-            due_us = case.newest("due")
-            if due_us is None and rule is not None and rule.due_us:
-                due_us = case.opened_us + rule.due_us
-            product, owner = case.newest("product") or "", case.newest("owner") or ""
-            found.append((kind, key, product, owner, case.opened_us, case.closed_us, due_us))
+        for person in self._homes_of(identifiers):
+            for (kind, key), case in person.cases.items():
+                rule = self.program.schema.case_rules.get(kind)
+                due_us = case.newest("due")
+                if due_us is None and rule is not None and rule.due_us:
+                    due_us = case.opened_us + rule.due_us
+                product, owner = case.newest("product") or "", case.newest("owner") or ""
+                found.append((kind, key, product, owner, case.opened_us, case.closed_us, due_us))
         return sorted(found, key=lambda case: (case[0], case[4], case[1]))
 
     def add_contact(self, identifiers: Sequence[Identifier], contact: Contact, key: str) -> None:

@@ -54,7 +54,7 @@ class Subject(Protocol):
     def consent(self, who: Sequence[Identifier], purpose: str, channel: str, granted: bool, at_us: int) -> None: ...
     def open_case(
         self, who: Sequence[Identifier], kind: str, key: str, at_us: int, product: str = "", owner: str = "",
-        due_us: int | None = None,
+        due_us: int | None = None, household: bool = False,
     ) -> None: ...
     def assign_case(
         self, who: Sequence[Identifier], kind: str, key: str, owner: str, due_us: int | None, at_us: int
@@ -211,7 +211,7 @@ class Run:
     def _open_case(self, step: Mapping[str, Any], expect: None) -> None:
         self.subject.open_case(
             _identifiers(step["who"]), step["kind"], step["key"], self._ago(step), step.get("product", ""),
-            step.get("owner", ""), self._due(step),
+            step.get("owner", ""), self._due(step), step.get("scope") == "household",
         )
 
     def _close_case(self, step: Mapping[str, Any], expect: None) -> None:

@@ -190,13 +190,13 @@ class _Check:
     def _cases(self, reader: Reader) -> None:
         """What is kept beside the records of cases must be of cases that are in them, and say the same."""
         for key, value in reader.items("cases"):
-            customer = int.from_bytes(key, "little")
-            data = reader.get_customer("profiles", customer)
+            owner = int.from_bytes(key, "little")
+            data = reader.get_customer("households" if of_household(owner) else "profiles", owner)
             if data is None:
                 continue  # told already
-            cases = {(kind, key): product for kind, key, _, _, product in Record(data, f"Customer {customer}'s record").cases}
-            for case, details in case_details.decode(value, customer).items():
-                what = f"Customer {customer}'s entry in cases"
+            what = f"The entry of {named_(owner)} in cases"
+            cases = {(kind, key): product for kind, key, _, _, product in Record(data, f"The record of {named_(owner)}").cases}
+            for case, details in case_details.decode(value, owner).items():
                 if case not in cases:
                     self._add(what, "it is about a case that the record does not have")
                 elif siphash(details.key.encode()) != case[1]:

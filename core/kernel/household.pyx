@@ -36,7 +36,7 @@ cdef int find_household(Work* work, Snapshot* snapshot) noexcept nogil:
         return 0
     household.id = membership.household
     household.role = membership.role
-    if wanted.attribute_count:
+    if wanted.attribute_count or wanted.cases:
         code = snapshot_get_customer(snapshot, snapshot.handles.households, household.id, &bytes, &size)
         if code == 0:
             household.has_record = 1

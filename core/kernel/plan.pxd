@@ -93,8 +93,9 @@ cdef struct HouseholdInputs:
     # What a plan reads of the customer's household.
     uint8_t used  # anything: his membership is looked up
     uint8_t contacts  # a cap counts the contacts of all members
+    uint8_t cases  # a case may be the household's: its record is read
     const BoundAttribute* attributes  # of the household's record
-    uint32_t attribute_count  # of them; 0: the record is not read
+    uint32_t attribute_count  # of them; 0: the record is read for cases only
     int32_t size_slot  # frame slot of household.size, or -1: the members are not read
     int32_t role_slot  # frame slot of household.role, or -1
     BoundAttribute role  # its labels, when there is a role_slot

@@ -25,7 +25,7 @@ from core.kernel.names cimport NamesHolder
 from core.inference.runner cimport Runner, handle_drop, handle_hold
 from core.hub.record import product_hash
 from core.programs.program import ContentType, Rounding, case_inputs, consent_input
-from core.schema import AggregateFunction, ValueType, currency_exponent
+from core.schema import AggregateFunction, CaseRule, CaseScope, ValueType, currency_exponent
 
 cdef dict _STORAGE = {value: number for number, value in enumerate(ValueType)}
 cdef dict _FUNCTIONS = {function: number for number, function in enumerate(AggregateFunction)}
@@ -297,6 +297,10 @@ cdef class Plan:
             cases[i].product = product_hash(read.product)
         tables.cases = cases
         tables.case_count = <uint32_t> len(found)
+        if any([namespace.household for namespace in schema.namespaces.values()]):
+            shared = [read for _, read in found if CaseScope.HOUSEHOLD in schema.case_rules.get(read.name, CaseRule()).scopes]
+            tables.household.cases = bool(shared)
+            tables.household.used = tables.household.used or tables.household.cases
 
     cdef _bind_attribute(self, BoundAttribute* bound, uint32_t slot, field, stored, indexed):
         bound.slot = slot

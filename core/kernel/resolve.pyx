@@ -5,7 +5,7 @@ taken. The record is read where it lies in the map: a cell becomes a `Value`, a 
 Aggregates are computed from the customer's event list by `core.kernel.aggregating`.
 """
 
-from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
 from core.hub.environment cimport Snapshot, snapshot_customer, snapshot_get_customer
@@ -19,8 +19,8 @@ from core.kernel.aggregating cimport fill_aggregates
 from core.kernel.attributes cimport read_attribute
 from core.kernel.household cimport fill_household, find_household
 from core.kernel.machine cimport evaluate
-from core.kernel.plan cimport BoundBand, SLOT_CHANNEL, SLOT_KNOWN, SLOT_NOW, Tables
-from core.kernel.values cimport MISSING, PRESENT, Value
+from core.kernel.plan cimport BoundBand, BoundCase, SLOT_CHANNEL, SLOT_KNOWN, SLOT_NOW, Tables
+from core.kernel.values cimport PRESENT, Value
 from core.kernel.workspace cimport Request, Work
 
 cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
@@ -144,19 +144,25 @@ cdef void _read_consents(Work* work) noexcept nogil:
 
 
 cdef void _read_cases(Work* work) noexcept nogil:
-    """Whether a case is open is never missing: nobody unknown has one."""
+    """Whether a case is open, the customer's own or his household's, is never missing: nobody unknown has one."""
     cdef const Tables* plan = work.plan
-    cdef uint32_t i, j, count = work.customer.record.case_count if work.customer.has_record else 0
-    cdef CaseEntry entry
-    cdef Value* value
-    cdef int64_t now = work.request.as_of_us
+    cdef uint32_t i
+    cdef bint open_
     for i in range(plan.case_count):
-        value = &work.frame[plan.cases[i].slot]
-        value.state = PRESENT
-        for j in range(count):
-            record_case(&work.customer.record, j, &entry)
-            if entry.kind == plan.cases[i].kind and case_is_open(&entry, now) and (
-                plan.cases[i].product == 0 or case_product(&entry) in (0, plan.cases[i].product)
-            ):
-                value.i = 1
-                break
+        open_ = work.customer.has_record and _is_open(&work.customer.record, &plan.cases[i], work.request.as_of_us)
+        if not open_ and work.customer.household.has_record:
+            open_ = _is_open(&work.customer.household.record, &plan.cases[i], work.request.as_of_us)
+        work.frame[plan.cases[i].slot].state = PRESENT
+        work.frame[plan.cases[i].slot].i = open_
+
+
+cdef bint _is_open(const RecordView* record, const BoundCase* wanted, int64_t now) noexcept nogil:
+    cdef uint32_t i
+    cdef CaseEntry entry
+    for i in range(record.case_count):
+        record_case(record, i, &entry)
+        if entry.kind == wanted.kind and case_is_open(&entry, now) and (
+            wanted.product == 0 or case_product(&entry) in (0, wanted.product)
+        ):
+            return True
+    return False

@@ -55,9 +55,9 @@ class OracleSubject:
 
     def open_case(
         self, who: Sequence[Identifier], kind: str, key: str, at_us: int, product: str = "", owner: str = "",
-        due_us: int | None = None,
+        due_us: int | None = None, household: bool = False,
     ) -> None:
-        self.ready.open_case(who, kind, key, at_us, product, owner, due_us)
+        self.ready.open_case(who, kind, key, at_us, product, owner, due_us, household)
 
     def assign_case(
         self, who: Sequence[Identifier], kind: str, key: str, owner: str, due_us: int | None, at_us: int

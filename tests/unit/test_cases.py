@@ -249,5 +249,5 @@ def test_damaged_details_are_told_and_nothing_is_decoded_from_them() -> None:
     assert case_details.decode(whole, 1) == details
     for position in range(len(whole)):
         damaged = bytes([*whole[:position], whole[position] ^ 0x40, *whole[position + 1 :]])
-        with pytest.raises(StoreCorrupt, match="Customer 1's entry in cases"):
+        with pytest.raises(StoreCorrupt, match="The entry of customer 1 in cases"):
             case_details.decode(damaged, 1)
