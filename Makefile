@@ -105,9 +105,12 @@ fuzz-bytes: ready ## an hour of libFuzzer (needs clang) on a request's decoders 
 
 # --- measuring and generating ---------------------------------------------------------------------------------
 
-.PHONY: bench load figures real protos
+.PHONY: bench bench-large load figures real protos
 bench: ready ## decisions in process and over gRPC, and the cost model; tables here, JSON under build/bench/
 	@$(PY) -m loadtest.inprocess $(ARGS)
+
+bench-large: ready ## start, decisions and size at 10,000,000 customers beside 1,000,000 (10 GB of disk, minutes)
+	@$(PY) -m loadtest.large $(ARGS)
 
 load: ready ## a short load test of shop, served here: throughput against p99; the report lies under build/load/
 	@$(PY) -m loadtest steps --serve shop --customers 20000 --into build/load $(ARGS)

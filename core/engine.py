@@ -43,6 +43,7 @@ from core.futures import done, pass_on, settled, then
 from core.hub import mutations
 from core.hub.catalog import name_of
 from core.hub.mutations import RecordedEvent, RecordEvents, RecordOutcomes, Upsert
+from core.hub.saved import BandEdges
 from core.inference.registry import LiveModel, Registry
 from core.kernel.exchange import decide_one, measure
 from core.kernel.instance_token import read_token
@@ -93,6 +94,8 @@ class Engine:
         # Replaced, never altered; a decision reads it once.
         self._plan: Plan | None = None
         # Told of each plan before the one it replaces is closed: threads that decide without Python.
+        # The plan that serves and the one of its walks, made when it is first asked for.
+        self._audience: tuple[Plan, Plan] | None = None
         self._followers: list[Callable[[Plan | None], None]] = []
         registry.listen(self._models_change)
         saved = store.active_program()
@@ -151,7 +154,8 @@ class Engine:
         # The answer is made: a store that takes no writes now costs the events, which `on_lost` is told, not the decision.
         try:
             future = self.store.submit(
-                RecordEvents(identifiers=request.identifiers, events=_recorded(request.events, now_us))
+                RecordEvents(
+                    identifiers=request.identifiers, events=_recorded(request.events, now_us), received_us=self._clock_us())
             )
         except (StoreError, Overloaded) as error:
             self._on_lost(error)
@@ -359,7 +363,7 @@ class Engine:
         if attributes:
             changes.append(Upsert(identifiers=who, attributes=mutations.cells(attributes), source=source, at_us=now_us))
         if events:
-            changes.append(RecordEvents(identifiers=who, events=_recorded(events, now_us)))
+            changes.append(RecordEvents(identifiers=who, events=_recorded(events, now_us), received_us=clock_us))
         submitted: list[Future[Any]] = []
         failure: BaseException | None = None
         try:
@@ -483,7 +487,8 @@ class Engine:
 
     def _bind(self, tables: Tables, name: str, number: int, models: Mapping[str, LiveModel]) -> Plan:
         return Plan(
-            tables, self.store.catalog, self.store.environment, models, f"{name}@{number}", number, self.store.signing_key
+            tables, self.store.catalog, self.store.environment, models, f"{name}@{number}", number, self.store.signing_key,
+            self._edges(tables.program),
         )
 
     def _built(
@@ -501,6 +506,60 @@ class Engine:
             follower(plan)
         if before is not None:
             before.close()
+
+    # --- all customers ----------------------------------------------------------------------------------------
+
+    def bands(self) -> Mapping[str, BandEdges | None]:
+        """The edges of each band of the program that serves; None where none have been made yet. Raises NoProgram."""
+        kept = self.store.band_edges()
+        return {
+            name: kept[name] if name in kept and kept[name].definition == band.definition else None
+            for name, band in self.plan.program.bands.items()
+        }
+
+    def keep_bands(self, program: Program, bands: Mapping[str, BandEdges]) -> bool:
+        """Keeps edges and decides by them from the next decision on; whether the store was changed.
+
+        Nothing happens when ``program`` serves no longer, nor when the edges are those that are kept.
+        """
+        with self._changing:
+            plan = self._plan
+            if plan is None or plan.program is not program:
+                return False
+            before = self.bands()
+            if all((old := before[name]) is not None and _same_edges(old, new) for name, new in bands.items()):
+                return False
+            self.store.apply(mutations.SetBands(bands=dict(bands)))
+            number = plan.version_number
+            self._swap(self._bind(plan.source, program.name, number, self.registry.live()))
+            return True
+
+    def audience(self) -> Plan:
+        """A plan of the program that serves for walks over all customers, with its edges: it has no offers, and its ``asked``
+        are the segments and what bands are of. Raises NoProgram.
+        """
+        with self._changing:
+            plan = self.plan
+            if self._audience is None or self._audience[0] is not plan:
+                from core.programs.plan import audience_tables
+
+                before, self._audience = self._audience, None
+                if before is not None:
+                    before[1].close()
+                kept = before is not None and before[1].program.digest == plan.program.digest
+                tables = before[1].source if before is not None and kept else audience_tables(plan.program)
+                self._audience = plan, self._bind(tables, plan.program.name, plan.version_number, {})
+            return self._audience[1]
+
+    def _edges(self, program: Program) -> dict[str, tuple[float, ...]]:
+        if not program.bands:
+            return {}
+        kept = self.store.band_edges()
+        return {
+            name: kept[name].edges
+            for name, band in program.bands.items()
+            if name in kept and kept[name].definition == band.definition and kept[name].edges
+        }
 
     def _models_change(self, wanted: Mapping[str, LiveModel]) -> None:
         """Rebuilds the plan for models that are about to be live; raising refuses them, and the plan stays."""
@@ -523,10 +582,18 @@ class Engine:
         """Lets go of the plan, so that the store can be closed. Decisions under way must have ended."""
         with self._changing:
             plan, self._plan = self._plan, None
+            if self._audience is not None:
+                self._audience[1].close()
+                self._audience = None
             for follower in self._followers:
                 follower(None)
             if plan is not None:
                 plan.close()
+
+
+def _same_edges(old: BandEdges, new: BandEdges) -> bool:
+    """Whether they say the same, but for when they were made."""
+    return (old.definition, old.edges, old.customers) == (new.definition, new.edges, new.customers)
 
 
 def _tables(program: Program, models: Mapping[str, LiveModel]) -> Tables:

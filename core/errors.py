@@ -138,16 +138,17 @@ class NotUndoable(RequestError):
 
 
 class SourceNotAllowed(RequestError):
-    """A source sets an attribute that the program lets others set."""
+    """A source sets an attribute, or grants a consent, that the program lets others set or grant."""
 
     reason = "SOURCE_NOT_ALLOWED"
 
-    def __init__(self, attribute: str, source: str, allowed: Iterable[str]) -> None:
+    def __init__(self, name: str, source: str, allowed: Iterable[str], *, consent: bool = False) -> None:
         named = ", ".join(allowed)
-        said = f"source '{source}' may not set it" if source else "it was sent without a source"
+        kind, verb = ("consent", "grant") if consent else ("attribute", "set")
+        said = f"source '{source}' may not {verb} it" if source else "it was sent without a source"
         super().__init__(
-            f"Attribute {attribute}: {said}.", hint=f"Its sources are {named}.",
-            attribute=attribute, source=source, allowed=named,
+            f"{kind.capitalize()} {name}: {said}.", hint=f"Its sources are {named}.",
+            **{kind: name, "source": source, "allowed": named},
         )
 
 
@@ -188,7 +189,7 @@ class NotFound(RequestError):
 
 
 class HistoryFull(RequestError):
-    """Something older than everything that a customer's full list keeps; nothing is kept of it.
+    """Something older than everything that a customer's full list, or retention, keeps; nothing is kept of it.
 
     ``what`` names the list, ``limit`` is how many it keeps, ``at_us`` when it happened.
     """
@@ -197,8 +198,8 @@ class HistoryFull(RequestError):
 
     def __init__(self, what: str, limit: int, at_us: int) -> None:
         super().__init__(
-            f"The {what} is full (it keeps at most {limit} entries), and what happened at {moment(at_us)} is older than "
-            "all that it keeps; it was not counted.",
+            f"What happened at {moment(at_us)} is older than everything that the {what} keeps (at most {limit} entries, and "
+            "events no longer than the schema's retention says); it was not counted.",
             hint="Nothing that old can count any more; report what happens while it is new.",
             what=what, limit=limit, at=moment(at_us),
         )

@@ -58,6 +58,9 @@ ATTRIBUTES: Final = 4096
 ENUM_LABELS: Final = 65_535
 # One expression's text. Adobe allows 15 KB a rule; people cannot read half of this.
 EXPRESSION_BYTES: Final = 4096
+# Bands of one program: each is a number of every customer while edges are made. Parts of one: percentiles are the finest in use.
+BANDS: Final = 64
+BAND_PARTS: Final = 100
 # Nesting of an expression: recursion in the checker and the machine's stack depth follow it.
 EXPRESSION_DEPTH: Final = 64
 # Static cost of an expression in machine steps; bounds the time one rule can take (~5 ns a step).
@@ -88,6 +91,8 @@ RECORD_BYTES: Final = 65_536
 IDENTIFIERS_PER_CUSTOMER: Final = 256
 # Cases one customer may have: open ones past it are refused, closed ones go, the first opened first.
 CASES_PER_CUSTOMER: Final = 256
+# Customers with cases looked at for one list of overdue ones: a tenth of a second.
+CASES_WALKED: Final = 10_000
 # Members of one household. A list as long is checked with every decision that asks for the size; a business account with
 # more has branches.
 HOUSEHOLD_MEMBERS: Final = 64
@@ -95,6 +100,13 @@ HOUSEHOLD_MEMBERS: Final = 64
 CONTACTS_PER_CUSTOMER: Final = 4096
 # Events kept for a customer; the oldest go first. The busiest of 4,372 real wholesalers has 7,983 invoice lines.
 EVENTS_PER_CUSTOMER: Final = 32_768
+# Aggregates that a program may declare: each is a slot of every frame, and they share one walk over the events.
+AGGREGATES: Final = 256
+# Terms of an aggregate's filter, joined by &&: more are a segment, not a kind of event.
+FILTER_TERMS: Final = 16
+# Windows of aggregates: a shorter one is a fact of the moment, the longest is two years, one of them a leap year.
+WINDOW_LEAST_US: Final = 60 * 1_000_000
+WINDOW_MOST_US: Final = 731 * 86_400 * 1_000_000
 # One event as stored, its texts with it: 32 fields, a few of them sentences.
 EVENT_BYTES: Final = 8192
 # A customer's event list: rewritten whole with every event and checked whole at every read (about 25 GB/s from the cache).
@@ -113,6 +125,16 @@ LATE_US: Final = 400 * 86_400 * 1_000_000
 MUTATIONS_PER_COMMIT: Final = 1024
 # Mutations waiting for the committer; beyond it callers are told to come back.
 MUTATIONS_QUEUED: Final = 65_536
+
+# Customers that the sweep visits a second: at a microsecond each a twentieth of a processor, a million in twenty seconds.
+SWEEP_PER_SECOND: Final = 50_000
+# Customers of one of its steps: a millisecond, for which a snapshot is held.
+SWEEP_STEP: Final = 1024
+# Its rest between two walks for edges, at least; and after how long time alone is reason for another.
+SWEEP_REST_US: Final = 10 * 1_000_000
+SWEEP_MOVED_US: Final = 3600 * 1_000_000
+# Changes of a watched segment that wait for who watches it; past it the watch ends, for its reader does not keep up.
+WATCH_CHANGES: Final = 65_536
 
 # --- models ---------------------------------------------------------------------------------------------------
 

@@ -50,7 +50,8 @@ class OutcomeResult:
 class TellResult:
     """What was kept of what was told: events that count now, events known before, whether the customer is new.
 
-    ``too_old`` events were older than everything that the customer's full list keeps; nothing was kept of them.
+    ``too_old`` events were older than everything that the customer's full list, or their type's retention, keeps; nothing was
+    kept of them.
     """
 
     applied: int

@@ -15,6 +15,8 @@ from types import MappingProxyType
 
 import msgspec
 
+from core import limits
+
 
 class Money(msgspec.Struct, frozen=True, gc=False):
     """An amount in integer minor units (cents) of an ISO 4217 currency."""
@@ -115,10 +117,11 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """A kind of event and its fields."""
+    """A kind of event and its fields. ``retention_us``: its events are kept for so long, and count for as long; 0: no limit."""
 
     name: str
     fields: tuple[Field, ...] = ()
+    retention_us: int = 0
 
 
 class AggregateFunction(enum.Enum):
@@ -135,17 +138,48 @@ class AggregateFunction(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class FilterTerm:
+    """One condition on a field of an event, which an event without the field does not meet.
+
+    ``op`` is one of == != < <= > >= in. ``value`` is as in an expression's literal: money a double in major units, a timestamp
+    microseconds, an enum its label; for ``in`` a tuple of them.
+    """
+
+    field: str
+    op: str
+    value: bool | int | float | str | tuple[bool | int | float | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Aggregate:
     """A window over one event type, readable as an attribute in the very next decision.
 
-    An event counts when ``now - window < at <= now``. ``field`` is '' for COUNT, and '' or 'at' means the
-    event's own time for FIRST, LAST, MIN and MAX. ``window_us`` 0 means everything kept.
+    An event counts when ``now - window < at <= now`` and it meets every term of ``where``. ``field`` is '' for COUNT, and ''
+    or 'at' means the event's own time for FIRST, LAST, MIN and MAX. ``window_us`` 0 means everything kept; of a type with a
+    retention that is written as the window, so that an answer does not hang on when old events are removed.
     """
 
     event: str
     function: AggregateFunction
     field: str
     window_us: int
+    where: tuple[FilterTerm, ...] = ()
+
+
+class CaseScope(enum.Enum):
+    """Whom or what a case is about."""
+
+    CUSTOMER = "customer"  # the customer: it speaks in all that names its kind
+    HOUSEHOLD = "household"  # everybody in the customer's household
+    PRODUCT = "product"  # one product of the customer's: it speaks in what names that product, or only the kind
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRule:
+    """What a kind of case declares. ``due_us`` after its opening a case should be closed; 0: no such time."""
+
+    scopes: tuple[CaseScope, ...] = tuple(CaseScope)
+    due_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +194,30 @@ class Schema:
     events: Mapping[str, EventType] = field(default_factory=dict)
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
     purposes: tuple[str, ...] = ()  # consent purposes
+    grantors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by purpose: the sources that may grant it
     outcomes: tuple[str, ...] = ()  # served, shown, clicked, accepted, rejected, converted and a program's own
     case_kinds: tuple[str, ...] = ()  # complaint, fault, dispute...
+    case_rules: Mapping[str, CaseRule] = field(default_factory=dict)  # of kinds that declare more than their name
     household_attributes: Mapping[str, Field] = field(default_factory=dict)  # what the members of a household share
     roles: tuple[str, ...] = ()  # of members in a household
+    aggregates: Mapping[str, Aggregate] = field(default_factory=dict)  # those that have a name of their own
 
 
 # Outcomes every installation has; a program may declare more.
 STANDARD_OUTCOMES = ("served", "shown", "clicked", "accepted", "rejected", "converted")
+
+
+def wrong_product(product: str) -> tuple[str, str] | None:
+    """What is wrong with the name of a product that cases are about, and what to do; None when it is right."""
+    if not product:
+        return "The product's name is empty.", "Write its name, or leave the product out."
+    if len(product) > limits.NAME_LENGTH or not product.isprintable() or "'" in product or "\\" in product:
+        return (f"'{product[:32]}' cannot be a product's name.",
+                f"It has at most {limits.NAME_LENGTH} characters that can be printed, without quotes and backslashes.")
+    return None
+
+
+def never_of_product(kind: str) -> tuple[str, str]:
+    """What is wrong with asking for a product where a kind of case has none, and what to do."""
+    return (f"A case of kind '{kind}' is never about a product: its scopes say so.",
+            f"Write {kind} alone, or add product to its scopes in schema.yaml.")

@@ -2,7 +2,7 @@
 
 CHANNEL = "web"
 PLACEMENT = "home"
-FIRST = 1_000_001  # the first customer's number; seven digits each, up to nine million customers
+FIRST = 1_000_001  # the first customer's number; seven digits each; past nine million eight, which sort among the others
 
 
 def placements(count: int) -> list[str]:

@@ -22,11 +22,11 @@ from loadtest.workload import Workload
 
 def customers(wanted: Workload, into: Path) -> tuple[Path, dict[str, object]]:
     """The store with the workload's customers, and the import's figures if it had to be done now."""
-    folder = generate.base(wanted, into)
-    store = folder / "store"
-    done = folder / "imported.json"
+    store = into / wanted.base / "store"
+    done = into / wanted.base / "imported.json"
     if done.exists():
         return store, {}
+    folder = generate.base(wanted, into)
     program = generate.program(wanted, into)
     figures = installation.import_customers(store, program, folder)
     if figures["applied"] != wanted.customers:

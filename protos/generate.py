@@ -55,20 +55,22 @@ def _types(file: descriptor.FileDescriptor) -> str:
         "",
     ]
     services = list(file.services_by_name.values())
+    if any(each.client_streaming or each.server_streaming for service in services for each in service.methods):
+        lines += ["from collections.abc import Iterator", ""]
     if services:
         lines += ["import grpc", "", f"from {package} import {name}", ""]
     for service in services:
-        calls = [
-            (each.name, f"{name}.{each.input_type.name}", f"{name}.{each.output_type.name}")
-            for each in service.methods
-        ]
         lines += [f"class {service.name}Stub:", "    def __init__(self, channel: grpc.Channel) -> None: ..."]
-        lines += [f"    {call}: grpc.UnaryUnaryMultiCallable[{asked}, {said}]" for call, asked, said in calls]
+        for each in service.methods:
+            asked, said = f"{name}.{each.input_type.name}", f"{name}.{each.output_type.name}"
+            form = f"{'Stream' if each.client_streaming else 'Unary'}{'Stream' if each.server_streaming else 'Unary'}"
+            lines.append(f"    {each.name}: grpc.{form}MultiCallable[{asked}, {said}]")
         lines += ["", f"class {service.name}Servicer:"]
-        lines += [
-            f"    def {call}(self, request: {asked}, context: grpc.ServicerContext) -> {said}: ..."
-            for call, asked, said in calls
-        ]
+        for each in service.methods:
+            asked, said = f"{name}.{each.input_type.name}", f"{name}.{each.output_type.name}"
+            given = f"request_iterator: Iterator[{asked}]" if each.client_streaming else f"request: {asked}"
+            gives = f"Iterator[{said}]" if each.server_streaming else said
+            lines.append(f"    def {each.name}(self, {given}, context: grpc.ServicerContext) -> {gives}: ...")
         lines += [
             "",
             f"def add_{service.name}Servicer_to_server(servicer: {service.name}Servicer, server: grpc.Server) -> None: ...",

@@ -1,7 +1,7 @@
 """The composition root: from settings to a running server, and back to nothing.
 
-Made in this order, undone in the reverse: store, models, engine, services, addresses. Whatever fails on the way up closes what
-was opened before it and leaves as the error that it is. The addresses are bound before a program is compiled, so that a port
+Made in this order, undone in the reverse: store, models, engine, sweep, services, addresses. Whatever fails on the way up closes
+what was opened before it and leaves as the error that it is. The addresses are bound before a program is compiled, so that a port
 in use is told at once, and answer from the start: health says NOT_SERVING until a program is loaded.
 """
 
@@ -19,11 +19,13 @@ from core.errors import ConfigError, ProgramError, RequestError
 from core.hub.store import Store
 from core.inference.registry import Registry, State, Version
 from core.programs.collecting import paused
+from core.segments import Segments
+from core.sweep import Bands, Sweep
 from server import logs
 from server.config import Config
 from server.front import Front
 from server.process import Process, Served
-from server.services import calls, decisions, models, profiles, programs
+from server.services import calls, decisions, models, profiles, programs, segments
 
 # How long two looks at a model's files must agree before they are read: longer than the gaps in a copy.
 SETTLE_SECONDS = 1.0
@@ -48,12 +50,16 @@ def run(config: Config) -> None:
             opened.callback(registry.close)
             engine = Engine(store, registry, on_lost=_lost)
             opened.callback(engine.close)
+            sweep = Sweep([Bands(engine, calls.now_us)], clock_us=calls.now_us, on_error=_failed)
+            segmented = Segments(engine, sweep, calls.now_us)
+            opened.callback(sweep.stop)
             # Modules and the program stay until the end: no collection has to walk them, neither now nor while decisions run.
             gc.freeze()
 
         most = config.limits_control_message_bytes
         # ProgramService tells the process that a program serves, and the process serves ProgramService.
         process: list[Process] = []
+        segmenting = segments.SegmentService(segmented, engine, store, most, max(1, config.threads_control // 2))
         deciding = decisions.DecisionService(engine, config.limits_message_bytes)
         process.append(
             Process(
@@ -66,6 +72,7 @@ def run(config: Config) -> None:
                     ),
                     Served(profiles.NAME, profiles.ProfileService(store, most).handlers()),
                     Served(models.NAME, models.ModelService(registry, most).handlers()),
+                    Served(segments.NAME, segmenting.handlers(), segmenting.drain),
                 ],
                 front=None if config.shared else Front(config, deciding.methods(), engine),
             )
@@ -73,6 +80,7 @@ def run(config: Config) -> None:
         server = process[0]
         server.take_signals()
         server.start()
+        sweep.start()
         if not config.shared:
             _give_way()
         log.info("listening", **{key.replace(".", "_"): address for key, address in server.addresses.items()})
@@ -175,6 +183,11 @@ def _folder(config: Config) -> Path:
             "programs.path", f"{folder} is not a folder", hint="Name the folder that holds program.yaml."
         )
     return folder
+
+
+def _failed(task: str, error: BaseException) -> None:
+    """Nobody waits for the sweep: only the log can tell."""
+    logs.get("sweep").error("a task of the sweep failed; it is tried again in a minute", task=task, exc_info=error)
 
 
 def _lost(error: BaseException) -> None:

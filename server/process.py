@@ -45,6 +45,7 @@ class Served:
 
     name: str
     handlers: grpc.GenericRpcHandler
+    drain: Callable[[], None] = lambda: None  # ends calls that would go on for as long as their caller listens
 
 
 class Process:
@@ -100,6 +101,7 @@ class Process:
             for listener in self._listeners:
                 listener.stop(0).result()
             raise
+        self._served = both
         for served in both:
             self._health.set(served.name, _NOT_SERVING if served.name == decisions.NAME else _SERVING)
         self._health.set(health.OVERALL_HEALTH, _NOT_SERVING)
@@ -183,6 +185,8 @@ class Process:
         until = time.monotonic() + seconds + END_SECONDS
         logs.get("process").info("draining", seconds=seconds)
         self._health.enter_graceful_shutdown()
+        for served in self._served:
+            served.drain()
         self._tell_front(False)
         stopping: list[Future[bool]] = []
         if self._front is not None:

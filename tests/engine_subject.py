@@ -13,8 +13,9 @@ from core.hub import mutations
 from core.hub.store import Store
 from core.inference.registry import Registry
 from core.outcomes import Outcome, OutcomeStatus
-from core.schema import AnyValue
-from tests.scenario import Told
+from core.schema import AnyValue, CaseScope
+from core.sweep import Bands
+from tests.scenario import Told, ToldCase
 
 
 class EngineSubject:
@@ -68,8 +69,28 @@ class EngineSubject:
             mutations.SetConsent(identifiers=tuple(who), purpose=purpose, channel=channel, granted=granted, at_us=at_us)
         )
 
-    def open_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
-        self.store.apply(mutations.OpenCase(identifiers=tuple(who), kind=kind, key=key, at_us=at_us))
+    def open_case(
+        self, who: Sequence[Identifier], kind: str, key: str, at_us: int, product: str = "", owner: str = "",
+        due_us: int | None = None, household: bool = False,
+    ) -> None:
+        self.store.apply(
+            mutations.OpenCase(
+                identifiers=tuple(who), kind=kind, key=key, at_us=at_us, product=product, owner=owner, due_us=due_us,
+                scope=CaseScope.HOUSEHOLD if household else None,
+            )
+        )
+
+    def assign_case(
+        self, who: Sequence[Identifier], kind: str, key: str, owner: str, due_us: int | None, at_us: int
+    ) -> None:
+        self.store.apply(
+            mutations.AssignCase(identifiers=tuple(who), kind=kind, key=key, owner=owner, due_us=due_us, at_us=at_us)
+        )
+
+    def cases(self, who: Sequence[Identifier]) -> list[ToldCase]:
+        found = self.store.cases(tuple(who))
+        assert found is not None, "nobody is known"
+        return [(one.kind, one.key, one.product, one.owner, one.opened_us, one.closed_us, one.due_us) for one in found]
 
     def close_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
         self.store.apply(mutations.CloseCase(identifiers=tuple(who), kind=kind, key=key, at_us=at_us))
@@ -89,6 +110,14 @@ class EngineSubject:
 
     def unmerge(self, who: Sequence[Identifier], at_us: int) -> None:
         self.store.apply(mutations.Unmerge(identifiers=tuple(who), at_us=at_us))
+
+    def refresh(self, now_us: int) -> None:
+        """Make the edges of all bands anew, as the sweep does."""
+        self.clock_us = now_us
+        bands = Bands(self.engine, lambda: self.clock_us)
+        while bands.due_us(now_us) <= now_us:
+            bands.step(7, now_us)
+        bands.close()
 
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
         self.clock_us = now_us

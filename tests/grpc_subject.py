@@ -53,7 +53,7 @@ from server.services.decisions import DecisionService
 from server.services.profiles import ProfileService
 from server.services.programs import ProgramService
 from tests.engine_subject import EngineSubject
-from tests.scenario import Told
+from tests.scenario import Told, ToldCase
 
 SECONDS = 30  # bound on every call; none should come near it
 
@@ -156,9 +156,40 @@ class GrpcSubject:
         )
         profile_pb2_grpc.ProfileServiceStub(self.channel).SetConsent(request, timeout=SECONDS)
 
-    def open_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
-        request = profile_pb2.OpenCaseRequest(identifiers=_who(who), kind=kind, key=key, at=_instant(at_us))
+    def open_case(
+        self, who: Sequence[Identifier], kind: str, key: str, at_us: int, product: str = "", owner: str = "",
+        due_us: int | None = None, household: bool = False,
+    ) -> None:
+        request = profile_pb2.OpenCaseRequest(
+            identifiers=_who(who), kind=kind, key=key, at=_instant(at_us), product=product, owner=owner,
+            due=None if due_us is None else _instant(due_us), scope="CASE_SCOPE_HOUSEHOLD" if household else None,
+        )
         profile_pb2_grpc.ProfileServiceStub(self.channel).OpenCase(request, timeout=SECONDS)
+
+    def assign_case(
+        self, who: Sequence[Identifier], kind: str, key: str, owner: str, due_us: int | None, at_us: int
+    ) -> None:
+        request = profile_pb2.AssignCaseRequest(
+            identifiers=_who(who), kind=kind, key=key, owner=owner, at=_instant(at_us),
+            due=None if due_us is None else _instant(due_us),
+        )
+        profile_pb2_grpc.ProfileServiceStub(self.channel).AssignCase(request, timeout=SECONDS)
+
+    def cases(self, who: Sequence[Identifier]) -> list[ToldCase]:
+        request = profile_pb2.ListCasesRequest(identifiers=_who(who), state="CASE_STATE_ALL")
+        listed = profile_pb2_grpc.ProfileServiceStub(self.channel).ListCases(request, timeout=SECONDS).cases
+        shown = profile_pb2_grpc.ProfileServiceStub(self.channel).GetProfile(
+            profile_pb2.GetProfileRequest(identifiers=_who(who)), timeout=SECONDS
+        )
+        assert list(shown.cases) == list(listed)
+        return [
+            (
+                one.kind, one.key, one.product, one.owner, convert.micros(one.opened, "opened"),
+                convert.micros(one.closed, "closed") if one.HasField("closed") else None,
+                convert.micros(one.due, "due") if one.HasField("due") else None,
+            )
+            for one in listed
+        ]
 
     def close_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
         request = profile_pb2.CloseCaseRequest(identifiers=_who(who), kind=kind, key=key, at=_instant(at_us))

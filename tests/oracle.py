@@ -14,9 +14,14 @@ from __future__ import annotations
 
 import calendar
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from msgspec.structs import replace
 
 from core.decision import (
     Clamp,
@@ -50,7 +55,7 @@ from core.programs.program import (
     Weight,
 )
 from core.reasons import Detail, Reason, SlotStatus
-from core.schema import AggregateFunction, AnyValue, Money, ValueType, currency_exponent
+from core.schema import AggregateFunction, AnyValue, FilterTerm, Money, ValueType, currency_exponent
 from tests.oracle_expressions import FAILED, MISSING, Value, evaluate
 
 # --- what is known --------------------------------------------------------------------------------------------
@@ -68,11 +73,12 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A service matter; open until ``closed_us``."""
+    """A service matter; open until ``closed_us``. About a product, or ('') about the customer in general."""
 
     kind: str
     opened_us: int
     closed_us: int | None = None
+    product: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ class OracleHousehold:
     role: str = ""
     size: int = 1
     contacts: tuple[Contact, ...] = ()
+    cases: tuple[Case, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +132,7 @@ class Moment:
     known: bool
     now_us: int
     events: tuple[Event, ...]  # stored and sent along, each (type, key) once, sorted by time
+    edges: Mapping[str, Sequence[float]] = field(default_factory=dict)  # of each band that has some
     # What was read and found in this decision. Conditions by identity: they live as long as the program.
     _values: dict[Input, Value] = field(default_factory=dict)
     _outcomes: dict[int, tuple[Detail, str]] = field(default_factory=dict)
@@ -148,7 +156,13 @@ class Moment:
         return {source: value for source, value in found.items() if value is not MISSING}
 
 
-def resolve(program: Program, customer: OracleCustomer | None, request: DecideRequest, now_us: int) -> Moment:
+def resolve(
+    program: Program,
+    customer: OracleCustomer | None,
+    request: DecideRequest,
+    now_us: int,
+    edges: Mapping[str, Sequence[float]] | None = None,
+) -> Moment:
     """The customer with the events of the moment. None is nobody known: an empty profile."""
     known = customer is not None
     person = customer or OracleCustomer()
@@ -160,7 +174,25 @@ def resolve(program: Program, customer: OracleCustomer | None, request: DecideRe
         at_us = now_us if event.at_us is None else event.at_us
         events.setdefault((event.type, event.key), Event(event.type, event.key, at_us, event.fields))
     ordered = tuple(sorted(events.values(), key=lambda event: event.at_us or 0))
-    return Moment(program, request, person, known, now_us, ordered)
+    return Moment(program, request, person, known, now_us, ordered, edges or {})
+
+
+def band_edges(
+    program: Program, customers: Sequence[OracleCustomer], now_us: int
+) -> dict[str, tuple[float, ...]]:
+    """The quantiles of each band's value over all customers who have one; a band that nobody has a value of has none."""
+    nobody = DecideRequest("", ())
+    found: dict[str, tuple[float, ...]] = {}
+    for name, band in program.bands.items():
+        values = []
+        for customer in customers:
+            moment = resolve(program, customer, nobody, now_us)
+            value = evaluate(band.of.root, moment.values(band.of))
+            if isinstance(value, int | float) and math.isfinite(value):
+                values.append(float(value))
+        if values:
+            found[name] = tuple(float(np.quantile(values, number / band.parts)) for number in range(1, band.parts))
+    return found
 
 
 def _read(moment: Moment, source: Input) -> Value:
@@ -175,12 +207,12 @@ def _read(moment: Moment, source: Input) -> Value:
         case InputKind.NOW:
             return moment.now_us
         case InputKind.CHANNEL:
-            return request.channel
+            return request.channel or MISSING  # nobody asks: a walk over all customers
         case InputKind.CONSENT:
             granted = consent(customer, source.name, request.channel)
             return MISSING if granted is None else granted
         case InputKind.CASE:
-            return case_open(moment, source.name)
+            return case_open(moment, source.name, source.product)
         case InputKind.KNOWN:
             return moment.known
         case InputKind.SHARED:
@@ -188,8 +220,19 @@ def _read(moment: Moment, source: Input) -> Value:
         case InputKind.HOUSEHOLD:
             home = customer.household or OracleHousehold(size=0)
             return home.size if source.name == "size" else home.role or MISSING
-        case InputKind.TERM:
-            raise AssertionError(f"{source.path} is read outside an arbitration formula")
+        case InputKind.BAND:
+            return _band(moment, source.name)
+        case InputKind.TERM | InputKind.FIELD:
+            raise AssertionError(f"{source.path} is read outside an arbitration formula or a filter")
+
+
+def _band(moment: Moment, name: str) -> Value:
+    """1 and how many edges the value exceeds; MISSING without a value or edges."""
+    band = moment.program.bands[name]
+    value = evaluate(band.of.root, moment.values(band.of))
+    if name not in moment.edges or not isinstance(value, int | float):
+        return MISSING
+    return 1 + sum(value > edge for edge in moment.edges[name])
 
 
 def as_value(value: AnyValue | None) -> Value:
@@ -211,7 +254,8 @@ def _aggregate(moment: Moment, source: Input) -> Value:
     for event in moment.events:
         at_us = event.at_us or 0
         late = aggregate.window_us and at_us <= moment.now_us - aggregate.window_us
-        if event.type == aggregate.event and at_us <= moment.now_us and not late:
+        inside_window = event.type == aggregate.event and at_us <= moment.now_us and not late
+        if inside_window and all(_meets(event, term) for term in aggregate.where):
             inside.append(event)
     if aggregate.function is AggregateFunction.COUNT:
         return len(inside)
@@ -239,6 +283,23 @@ def _aggregate(moment: Moment, source: Input) -> Value:
     return _number(aggregate.function, numbers, None)
 
 
+def _meets(event: Event, term: FilterTerm) -> bool:
+    """Whether an event meets a term of a filter; one without the field does not."""
+    if term.field not in event.fields:
+        return False
+    value: Any = as_value(event.fields[term.field])
+    if isinstance(value, str):
+        value = value.encode()  # texts compare by their bytes, and labels only as equal or not
+    literals = [each.encode() if isinstance(each, str) else each for each in (
+        term.value if isinstance(term.value, tuple) else (term.value,)
+    )]
+    compare = {
+        "==": operator.eq, "in": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt,
+        ">=": operator.ge,
+    }[term.op]
+    return any(compare(value, literal) for literal in literals)
+
+
 def _number(function: AggregateFunction, numbers: Sequence[int | float], unit: float | None) -> Value:
     """Sum, least, greatest or mean; divided by the money's unit where there is one."""
     if function is AggregateFunction.SUM:
@@ -259,11 +320,13 @@ def consent(customer: OracleCustomer, purpose: str, channel: str) -> bool | None
     return own if own is not None else customer.consents.get((purpose, ""))
 
 
-def case_open(moment: Moment, kind: str) -> bool:
-    """Whether a case of this kind is open at the decision's time."""
-    for case in moment.customer.cases:
+def case_open(moment: Moment, kind: str, product: str = "") -> bool:
+    """Whether a case of this kind is open at the decision's time; of a product: one about it, or about none in particular."""
+    home = moment.customer.household
+    for case in (*moment.customer.cases, *(home.cases if home else ())):
         still = case.closed_us is None or case.closed_us > moment.now_us
-        if case.kind == kind and case.opened_us <= moment.now_us and still:
+        about = not product or case.product in ("", product)
+        if case.kind == kind and about and case.opened_us <= moment.now_us and still:
             return True
     return False
 
@@ -334,9 +397,10 @@ def filter_offer(moment: Moment, offer: Offer, placement: Placement) -> Rejectio
             return Rejection(offer.name, Reason.CONSENT, purpose, Detail.VALUE_MISSING, "consent." + purpose)
         if not granted:
             return Rejection(offer.name, Reason.CONSENT, purpose, Detail.FALSE)
-    for kind in (*group.paused_by_cases, *offer.paused_by_cases):
-        if case_open(moment, kind):
-            return Rejection(offer.name, Reason.CASE_OPEN, kind)
+    for pause in (*group.paused_by_cases, *offer.paused_by_cases):
+        product = offer.product if pause.of_product else ""
+        if case_open(moment, pause.kind, product):
+            return Rejection(offer.name, Reason.CASE_OPEN, f"{pause.kind}['{product}']" if product else pause.kind)
     return None
 
 
@@ -720,13 +784,14 @@ def decide(
     request: DecideRequest,
     models: Mapping[str, OracleModel] | None = None,
     now_us: int | None = None,
+    edges: Mapping[str, Sequence[float]] | None = None,
 ) -> DecideAnswer:
     """The whole decision. ``now_us`` is the clock where the request names no time of its own."""
     clock = request.as_of_us if request.as_of_us is not None else now_us
     assert clock is not None, "a decision needs a clock"
-    moment = resolve(program, customer, request, clock)
+    moment = resolve(program, customer, request, clock, edges)
     page = Page()
-    answers = tuple(_fill(moment, asked, models or {}, page) for asked in request.placements)
+    answers = tuple(_say_edges(moment, _fill(moment, asked, models or {}, page)) for asked in request.placements)
     return DecideAnswer(
         decision="",
         placements=answers,
@@ -738,6 +803,15 @@ def decide(
         seed=request.seed or 0,
         took_ns=0,
     )
+
+
+def _say_edges(moment: Moment, answer: PlacementAnswer) -> PlacementAnswer:
+    """Reasons say it where a band is missing because nobody has edges of it yet."""
+    unknown = {f"band.{name}" for name in moment.program.bands if name not in moment.edges}
+    return replace(answer, rejections=tuple(
+        replace(one, input=f"{one.input} (no edges yet)") if one.input in unknown else one
+        for one in answer.rejections
+    ))
 
 
 def _fill(moment: Moment, asked: PlacementRequest, models: Mapping[str, OracleModel], page: Page) -> PlacementAnswer:

@@ -45,8 +45,8 @@ def evaluate(node: Node, inputs: Mapping[Input, Value]) -> Value:
             return value
         case Read(input=source):
             return inputs.get(source, MISSING)
-        case Call(op="has", arguments=(Read(input=source),)):
-            return not isinstance(inputs.get(source, MISSING), Unknown)
+        case Call(op="has", arguments=(asked,)):
+            return not isinstance(evaluate(asked, inputs), Unknown)
         case Call(op="&&", arguments=arguments):
             return _together([evaluate(argument, inputs) for argument in arguments], absorbing=False)
         case Call(op="||", arguments=arguments):

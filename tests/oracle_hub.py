@@ -18,11 +18,35 @@ from core.errors import IdentityConflict, SourceNotAllowed, UnknownName
 from core.outcomes import Outcome, OutcomeStatus
 from core.programs.program import Program
 from core.schema import STANDARD_OUTCOMES, AnyValue, Field, Money, Namespace, Normaliser, SourceRule
-from tests.oracle import Case, Contact, OracleCustomer, OracleHousehold, OracleModel, decide
+from tests.oracle import Case, Contact, OracleCustomer, OracleHousehold, OracleModel, band_edges, decide
 
 # How wrong a caller's clock may be, and how long after its expiry an instance's late reports are taken.
 SKEW_US = 5 * 60 * 1_000_000
 LATE_US = 400 * 86_400 * 1_000_000
+
+
+@dataclass(slots=True)
+class _Case:
+    """A case with all that was ever told of it: (time, value) of product, owner and due."""
+
+    opened_us: int
+    closed_us: int | None = None
+    told: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
+
+    def tell(self, at_us: int, product: str, owner: str, due_us: int | None) -> None:
+        for name, value in (("product", product or None), ("owner", owner or None), ("due", due_us)):
+            if value is not None:
+                self.told.setdefault(name, []).append((at_us, value))
+
+    def newest(self, name: str) -> Any:
+        return max(self.told[name])[1] if name in self.told else None
+
+    def unite(self, other: _Case) -> None:
+        self.opened_us = min(self.opened_us, other.opened_us)
+        ends = [each for each in (self.closed_us, other.closed_us) if each is not None]
+        self.closed_us = min(ends, default=None)
+        for name, values in other.told.items():
+            self.told.setdefault(name, []).extend(values)
 
 
 @dataclass(slots=True)
@@ -32,7 +56,7 @@ class _Person:
     attributes: dict[str, AnyValue] = field(default_factory=dict)
     said: dict[str, dict[str, tuple[int, AnyValue | None]]] = field(default_factory=dict)  # attribute, source: the newest
     consents: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
-    cases: dict[tuple[str, str], Case] = field(default_factory=dict)
+    cases: dict[tuple[str, str], _Case] = field(default_factory=dict)
     contacts: dict[tuple[object, ...], Contact] = field(default_factory=dict)
     events: dict[tuple[str, str], Event] = field(default_factory=dict)
     member: tuple[int, str, int] | None = None  # household, role, since
@@ -41,10 +65,15 @@ class _Person:
         return OracleCustomer(
             dict(self.attributes),
             {where: granted for where, (_, granted) in self.consents.items()},
-            tuple(self.cases.values()),
+            self.told_cases(),
             tuple(self.contacts.values()),
             tuple(self.events.values()),
             household,
+        )
+
+    def told_cases(self) -> tuple[Case, ...]:
+        return tuple(
+            Case(kind, case.opened_us, case.closed_us, str(case.newest("product") or "")) for (kind, _), case in self.cases.items()
         )
 
 
@@ -81,9 +110,10 @@ class OracleHub:
 
     program: Program
     models: Mapping[str, OracleModel] = field(default_factory=dict)
+    edges: Mapping[str, Sequence[float]] = field(default_factory=dict)  # of the program's bands
     _people: dict[int, _Person] = field(default_factory=dict)
     _index: dict[tuple[str, str], int] = field(default_factory=dict)
-    _homes: dict[int, _Person] = field(default_factory=dict)  # households, of which only attributes are used
+    _homes: dict[int, _Person] = field(default_factory=dict)  # households, of which only attributes and cases are used
     _homes_index: dict[tuple[str, str], int] = field(default_factory=dict)
     _since: list[Callable[[], None]] = field(default_factory=list)  # all that was told
     _joins: list[tuple[dict[int, _Person], dict[tuple[str, str], int], int]] = field(default_factory=list)  # before each
@@ -110,7 +140,7 @@ class OracleHub:
         home, role, _ = person.member
         members = [(one, one.member[2]) for one in self._people.values() if one.member is not None and one.member[0] == home]
         contacts = tuple(contact for one, since in members for contact in one.contacts.values() if contact.at_us >= since)
-        return OracleHousehold(dict(self._homes[home].attributes), role, len(members), contacts)
+        return OracleHousehold(dict(self._homes[home].attributes), role, len(members), contacts, self._homes[home].told_cases())
 
     def _home(self, identifiers: Sequence[Identifier]) -> int:
         """The household meant, made when none is known."""
@@ -122,6 +152,11 @@ class OracleHub:
             self._homes_index.setdefault(key, home)
         self._homes.setdefault(home, _Person())
         return home
+
+    def refresh(self, now_us: int) -> None:
+        """Make the edges of all bands anew."""
+        people = [self._people[number].profile() for number in sorted(set(self._index.values()))]
+        self.edges = band_edges(self.program, people, now_us)
 
     def _ensure(self, identifiers: Sequence[Identifier], *, claimed: bool = False) -> _Person:
         """The customer meant, made when nobody is known; identifiers that nobody has are added.
@@ -219,16 +254,64 @@ class OracleHub:
             # Of two at one moment the refusal stands.
             consents[purpose, channel] = (newest, stands and (granted or at_us < newest))
 
-    def open_case(self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
-        self._since.append(lambda: self.open_case(identifiers, kind, key, at_us))
-        self._ensure(identifiers).cases.setdefault((kind, key), Case(kind, at_us))
+    def open_case(
+        self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int, product: str = "", owner: str = "",
+        due_us: int | None = None, household: bool = False,
+    ) -> None:
+        self._since.append(lambda: self.open_case(identifiers, kind, key, at_us, product, owner, due_us, household))
+        if self._names_household(identifiers):
+            person = self._homes[self._home(identifiers)]
+        elif household:
+            # It is the household's from here on, whoever told of it.
+            self._since.pop()
+            person = self._homes_of(identifiers)[-1]
+        else:
+            person = self._ensure(identifiers)
+        case = person.cases.setdefault((kind, key), _Case(at_us))
+        case.opened_us = min(case.opened_us, at_us)
+        case.tell(at_us, product, owner, due_us)
 
     def close_case(self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
-        self._since.append(lambda: self.close_case(identifiers, kind, key, at_us))
-        cases = self._ensure(identifiers).cases
-        case = cases[kind, key]
-        if case.closed_us is None or at_us < case.closed_us:
-            cases[kind, key] = Case(kind, case.opened_us, at_us)
+        case = self._case(identifiers, kind, key, lambda: self.close_case(identifiers, kind, key, at_us))
+        case.opened_us = min(case.opened_us, at_us)
+        case.closed_us = at_us if case.closed_us is None else min(case.closed_us, at_us)
+
+    def assign_case(
+        self, identifiers: Sequence[Identifier], kind: str, key: str, owner: str, due_us: int | None, at_us: int
+    ) -> None:
+        case = self._case(identifiers, kind, key, lambda: self.assign_case(identifiers, kind, key, owner, due_us, at_us))
+        case.tell(at_us, "", owner, due_us)
+
+    def _case(self, identifiers: Sequence[Identifier], kind: str, key: str, again: Callable[[], None]) -> _Case:
+        """The customer's own case, else his household's. Only what is told of his own is told again after an undo."""
+        mine, *home = self._homes_of(identifiers)
+        if (kind, key) in mine.cases:
+            self._since.append(again)
+            return mine.cases[kind, key]
+        return home[0].cases[kind, key]
+
+    def _names_household(self, identifiers: Sequence[Identifier]) -> bool:
+        return self.program.schema.namespaces[identifiers[0].namespace].household
+
+    def _homes_of(self, identifiers: Sequence[Identifier]) -> list[_Person]:
+        """The customer meant and his household, or only the household that is named."""
+        if self._names_household(identifiers):
+            return [self._homes[self._home(identifiers)]]
+        person = self._people[self.find(identifiers)]
+        return [person] if person.member is None else [person, self._homes[person.member[0]]]
+
+    def cases(self, identifiers: Sequence[Identifier]) -> list[tuple[str, str, str, str, int, int | None, int | None]]:
+        """(kind, key, product, owner, opened, closed, due) of each case, by kind and opening."""
+        found = []
+        for person in self._homes_of(identifiers):
+            for (kind, key), case in person.cases.items():
+                rule = self.program.schema.case_rules.get(kind)
+                due_us = case.newest("due")
+                if due_us is None and rule is not None and rule.due_us:
+                    due_us = case.opened_us + rule.due_us
+                product, owner = case.newest("product") or "", case.newest("owner") or ""
+                found.append((kind, key, product, owner, case.opened_us, case.closed_us, due_us))
+        return sorted(found, key=lambda case: (case[0], case[4], case[1]))
 
     def add_contact(self, identifiers: Sequence[Identifier], contact: Contact, key: str) -> None:
         """A contact as an import brings it, without an instance."""
@@ -289,7 +372,8 @@ class OracleHub:
             for where, entry in gone.consents.items():
                 if where not in kept.consents or kept.consents[where][0] < entry[0]:
                     kept.consents[where] = entry
-            kept.cases = gone.cases | kept.cases
+            for which, case in gone.cases.items():
+                kept.cases.setdefault(which, case).unite(case)
             kept.contacts = gone.contacts | kept.contacts
             kept.events = gone.events | kept.events
             self._index = {key: survivor if number == other else number for key, number in self._index.items()}
@@ -307,7 +391,7 @@ class OracleHub:
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
         """Decide, and keep the events sent along; a question about another moment leaves no trace."""
         known = self.customer(request.identifiers)
-        answer = decide(self.program, known, request, self.models, now_us)
+        answer = decide(self.program, known, request, self.models, now_us, self.edges)
         if request.events and request.identifiers and request.as_of_us is None:
             self.tell(request.identifiers, request.events, answer.as_of_us)
         placements = []

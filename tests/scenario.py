@@ -38,6 +38,10 @@ UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000
 Told = tuple[AnyValue | None, str, list[tuple[str, int, AnyValue | None]]]
 
 
+# Kind, key, product, owner, opened, closed, due.
+ToldCase = tuple[str, str, str, str, int, int | None, int | None]
+
+
 class Subject(Protocol):
     """What a scenario is taken with. All times are microseconds; a refused program raises `ProgramError`."""
 
@@ -48,7 +52,14 @@ class Subject(Protocol):
     def provenance(self, who: Sequence[Identifier], attribute: str) -> Told: ...
     def tell(self, who: Sequence[Identifier], events: Sequence[Event], at_us: int) -> None: ...
     def consent(self, who: Sequence[Identifier], purpose: str, channel: str, granted: bool, at_us: int) -> None: ...
-    def open_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None: ...
+    def open_case(
+        self, who: Sequence[Identifier], kind: str, key: str, at_us: int, product: str = "", owner: str = "",
+        due_us: int | None = None, household: bool = False,
+    ) -> None: ...
+    def assign_case(
+        self, who: Sequence[Identifier], kind: str, key: str, owner: str, due_us: int | None, at_us: int
+    ) -> None: ...
+    def cases(self, who: Sequence[Identifier]) -> Sequence[ToldCase]: ...
     def close_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None: ...
     def set_membership(
         self, who: Sequence[Identifier], household: Sequence[Identifier], role: str, at_us: int
@@ -198,10 +209,35 @@ class Run:
         )
 
     def _open_case(self, step: Mapping[str, Any], expect: None) -> None:
-        self.subject.open_case(_identifiers(step["who"]), step["kind"], step["key"], self.now_us)
+        self.subject.open_case(
+            _identifiers(step["who"]), step["kind"], step["key"], self._ago(step), step.get("product", ""),
+            step.get("owner", ""), self._due(step), step.get("scope") == "household",
+        )
 
     def _close_case(self, step: Mapping[str, Any], expect: None) -> None:
-        self.subject.close_case(_identifiers(step["who"]), step["kind"], step["key"], self.now_us)
+        self.subject.close_case(_identifiers(step["who"]), step["kind"], step["key"], self._ago(step))
+
+    def _assign_case(self, step: Mapping[str, Any], expect: None) -> None:
+        self.subject.assign_case(
+            _identifiers(step["who"]), step["kind"], step["key"], step.get("owner", ""), self._due(step), self._ago(step)
+        )
+
+    def _cases(self, step: Mapping[str, Any], expect: Sequence[Mapping[str, Any]]) -> None:
+        told = list(self.subject.cases(_identifiers(step["who"])))
+        wanted = []
+        for each in expect:
+            opened, closed, due = (
+                None if each.get(name) is None else self.now_us - duration_us(each[name]) for name in ("opened", "closed", "due")
+            )
+            assert opened is not None, "a case was opened some time"
+            wanted.append((each["kind"], each["key"], each.get("product", ""), each.get("owner", ""), opened, closed, due))
+        assert told == wanted, f"{told}, expected {wanted}"
+
+    def _ago(self, step: Mapping[str, Any]) -> int:
+        return self.now_us - duration_us(step["ago"]) if "ago" in step else self.now_us
+
+    def _due(self, step: Mapping[str, Any]) -> int | None:
+        return self.now_us + duration_us(step["due_in"]) if "due_in" in step else None
 
     def _set_membership(self, step: Mapping[str, Any], expect: None) -> None:
         home = _identifiers(step["household"])

@@ -116,6 +116,7 @@ class Opcode(enum.IntEnum):
     DAY_OF_WEEK = 90
     HOURS = 91
     MINUTES = 92
+    KNOWN = 93  # whether a value is neither missing nor failed
 
 
 @dataclass(frozen=True, slots=True, eq=False)

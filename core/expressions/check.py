@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NoReturn
 
 from core import limits
@@ -22,7 +22,17 @@ from core.errors import Problem, ProgramError, Where, nearest
 from core.expressions.expression import Call, Expression, Input, InputKind, Kind, Literal, Node, Read, Type
 from core.expressions.fold import INT_LEAST, INT_MOST, AlwaysFails, constant, duration_us, fold, timestamp_us
 from core.expressions.parse import Syntax, parse
-from core.schema import Aggregate, AggregateFunction, EventType, Field, Schema, ValueType
+from core.schema import (
+    Aggregate,
+    AggregateFunction,
+    CaseScope,
+    EventType,
+    Field,
+    Schema,
+    ValueType,
+    never_of_product,
+    wrong_product,
+)
 
 BOOL: Final = Type(Kind.BOOL)
 INT: Final = Type(Kind.INT)
@@ -38,16 +48,20 @@ NUMERIC: Final = frozenset({Kind.INT, Kind.DOUBLE, Kind.MONEY})
 
 _REAL: Final = frozenset({Kind.DOUBLE, Kind.MONEY})
 _TERMS: Final = ("propensity", "context_weight", "value", "levers")
-_ROOTS: Final = ("customer", "household", "facts", "events", "consent", "cases", "now", "channel", "offer", "segment")
+_ROOTS: Final = (
+    "customer", "household", "facts", "events", "consent", "cases", "aggregate", "now", "channel", "offer", "derived", "band",
+    "segment",
+)  # fmt: skip
 _NOUNS: Final = {
     "customer": "attribute", "household": "attribute of households", "facts": "fact", "events": "event aggregate",
-    "consent": "consent purpose",
-    "cases": "case kind", "offer": "offer field", "segment": "segment",
+    "consent": "consent purpose", "cases": "case kind", "aggregate": "aggregate", "offer": "offer field", "segment": "segment",
+    "derived": "derived value", "band": "band",
 }  # fmt: skip
-_WINDOW: Final = re.compile(r"(?:(.*)_)?([0-9]+)([mhdw])")
-_WINDOW_US: Final = {"m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
-# Ten years; longer than any history a store keeps.
-_WINDOW_MOST_US: Final = 3_660 * 86_400_000_000
+_WINDOW: Final = re.compile(r"(?:(.*)_)?([0-9]+)([smhdwy])")
+_WINDOW_US: Final = {
+    "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000, "y": 31_536_000_000_000,
+}  # fmt: skip
+_TIMED: Final = (AggregateFunction.FIRST, AggregateFunction.LAST, AggregateFunction.MIN, AggregateFunction.MAX)
 _COMPREHENSIONS: Final = ("all", "exists", "exists_one", "map", "filter")
 _METHODS: Final = (
     "size", "startsWith", "endsWith", "contains", "lowerAscii", "upperAscii", "getFullYear", "getMonth",
@@ -74,8 +88,10 @@ class Scope:
 
     ``offer_fields`` None: no offer is at hand; a mapping: ``offer.<name>`` reads as that constant. ``segments`` are checked
     expressions of type bool (see `check_segments`). ``formula_terms`` adds propensity, context_weight, value and levers.
-    ``channels`` lets a text compared with ``channel`` be checked; empty means any. Checked texts are kept, so one scope
-    should serve as many expressions as it can; it must not change once used.
+    ``channels`` lets a text compared with ``channel`` be checked; empty means any. ``event`` is that of a filter, which may
+    name its fields, bare, and nothing else. Checked texts are kept, so one scope should serve as many expressions as it can; it
+    must not change once used. ``derived`` are checked expressions of any type but a set; ``bands`` says of each whether what it
+    is made of is protected.
     """
 
     schema: Schema
@@ -85,10 +101,16 @@ class Scope:
     channels: tuple[str, ...] = ()
     _checked: dict[tuple[str, frozenset[Kind]], Expression] = field(default_factory=dict, repr=False)
     _paths: dict[tuple[str, ...], _Named] = field(default_factory=dict, repr=False)
+    derived: Mapping[str, Expression] = field(default_factory=dict)
+    bands: Mapping[str, bool] = field(default_factory=dict)
+    event: EventType | None = None
 
     def with_offer(self, offer_fields: Mapping[str, float | str | bool | int] | None) -> Scope:
         """The same scope at another offer, sharing what was resolved of the schema."""
-        return Scope(self.schema, offer_fields, self.segments, self.formula_terms, self.channels, {}, self._paths)
+        return Scope(
+            self.schema, offer_fields, self.segments, self.formula_terms, self.channels, {}, self._paths, self.derived,
+            self.bands,
+        )
 
     def names(self) -> Iterable[str]:
         """Every full path, for the nearest right name; of aggregates those without a window."""
@@ -104,6 +126,8 @@ class Scope:
         for event in self.schema.events.values():
             for aggregate in _aggregate_names(event):
                 yield f"events.{event.name}.{aggregate}"
+        for name in self.schema.aggregates:
+            yield f"aggregate.{name}"
         for name in self.schema.purposes:
             yield f"consent.{name}"
         for name in self.schema.case_kinds:
@@ -113,6 +137,10 @@ class Scope:
             yield f"offer.{name}"
         for name in self.segments:
             yield f"segment.{name}"
+        for name in self.derived:
+            yield f"derived.{name}"
+        for name in self.bands:
+            yield f"band.{name}"
         if self.formula_terms:
             yield from _TERMS
 
@@ -225,7 +253,8 @@ class _Checker:
                 root = self.expected(root, wanted)
             tokens = self.source.tokens
             # A short text without segments cannot reach either limit: a token gives at most two nodes.
-            depth, cost = measure(root) if len(tokens) > 30 or "segment" in tokens else (0, 0)
+            expands = "segment" in tokens or "derived" in tokens
+            depth, cost = measure(root) if len(tokens) > 30 or expands else (0, 0)
             if depth > limits.EXPRESSION_DEPTH:
                 self.refuse(self.tree, f"With its segments the expression is nested {depth} deep; the limit is "
                             f"{limits.EXPRESSION_DEPTH}.", "Build segments on fewer other segments.")
@@ -273,7 +302,10 @@ class _Checker:
                     self.unknown_function(syntax, self.source.tokens[syntax.token])
                 case "method":
                     self.method_name(syntax)
-                case "index" | "global" | "map" | "object":
+                case "index":
+                    self.case_of_product(syntax)
+                    return
+                case "global" | "map" | "object":
                     self.node(syntax)
         except _Refused:
             return
@@ -298,6 +330,8 @@ class _Checker:
             return self.literal(syntax)
         if form in ("select", "name"):
             return self.path(syntax)
+        if form == "index":
+            return self.of_product(syntax)
         if form in ("&&", "||"):
             return self.logic(syntax)
         if form in ("==", "!="):
@@ -314,12 +348,33 @@ class _Checker:
             return handler(syntax)
         if form == "list":
             self.refuse(syntax, "A list stands only to the right of 'in'.", 'Write x in ["a", "b"].')
-        if form == "index":
-            self.refuse(syntax, "Values are not indexed with [ ].",
-                        "Write customer.age for a named value, x in [...] to ask for a member.")
         if form == "global":
             self.refuse(syntax, "A name does not begin with a dot.")
         self.refuse(syntax, "Maps and messages are not used in expressions.", "Compare single values.")
+
+    def case_of_product(self, syntax: Syntax) -> tuple[Syntax, tuple[str, ...], str]:
+        """The path before the brackets, its names, and the product: cases are the one thing written with brackets."""
+        base, index = syntax.parts
+        names = self.spelled(base) if base.form in ("select", "name") else ()
+        if names[:1] != ("cases",):
+            self.refuse(syntax, "Values are not indexed with [ ].",
+                        "Write customer.age for a named value, x in [...] to ask for a member.")
+        product = self.literal(index).value if index.form == "literal" else None
+        if not isinstance(product, str):
+            self.refuse(index, "The product of a case must be a text.", "Write cases.fault['dsl'].")
+        if (wrong := wrong_product(product)) is not None:
+            self.refuse(index, *wrong)
+        return base, names, product
+
+    def of_product(self, syntax: Syntax) -> Node:
+        base, names, product = self.case_of_product(syntax)
+        named = self.named(base, names)
+        if not isinstance(named, _Named):
+            self.unknown(base, names)
+        rule = self.scope.schema.case_rules.get(named.read.input.name)
+        if rule is not None and CaseScope.PRODUCT not in rule.scopes:
+            self.refuse(syntax, *never_of_product(named.read.input.name))
+        return Read(replace(named.read.input, product=product))
 
     def parts(self, parts: Sequence[Syntax]) -> list[Node]:
         """Checks all parts even when one is refused, so that every problem is told at once."""
@@ -406,6 +461,10 @@ class _Checker:
                 return self.field(syntax, scope.offer_fields[name])
             case ("segment", name) if name in scope.segments:
                 return scope.segments[name].root
+            case ("derived", name) if name in scope.derived:
+                return scope.derived[name].root
+            case ("band", name) if name in scope.bands:
+                return _Named(Read(Input(InputKind.BAND, name, INT, None, scope.bands[name])))
             case (term,) if term in _TERMS and scope.formula_terms:
                 return Read(Input(InputKind.TERM, term, DOUBLE))
         found = self.resolve(syntax, names)
@@ -425,6 +484,9 @@ class _Checker:
 
     def resolve(self, syntax: Syntax, names: tuple[str, ...]) -> _Named | None:
         schema = self.scope.schema
+        if self.scope.event is not None:
+            field = {one.name: one for one in self.scope.event.fields}.get(".".join(names))
+            return None if field is None else _of_field(InputKind.FIELD, field.name, field)
         match names:
             case ("customer", "known"):
                 return _Named(Read(Input(InputKind.KNOWN, "", BOOL)))
@@ -448,7 +510,18 @@ class _Checker:
                 return _Named(Read(Input(InputKind.CHANNEL, "", STRING)), self.scope.channels)
             case ("events", event, aggregate) if event in schema.events:
                 return self.aggregate(syntax, schema.events[event], aggregate)
+            case ("aggregate", name) if name in schema.aggregates:
+                return self.declared(name, schema.aggregates[name])
         return None
+
+    def declared(self, name: str, aggregate: Aggregate) -> _Named:
+        """What a declared aggregate reads as; it was checked when the schema was read."""
+        fields = {one.name: one for one in self.scope.schema.events[aggregate.event].fields}
+        one = fields.get(aggregate.field)
+        type_ = aggregate_type(aggregate.function, one)
+        protected = any(fields[term.field].protected for term in aggregate.where) or (one is not None and one.protected)
+        labels = one.labels if one is not None and type_.kind is Kind.STRING else ()
+        return _Named(Read(Input(InputKind.AGGREGATE, f"aggregate.{name}", type_, aggregate, protected)), labels)
 
     def aggregate(self, syntax: Syntax, event: EventType, name: str) -> _Named:
         path = f"events.{event.name}.{name}"
@@ -460,53 +533,47 @@ class _Checker:
             self.refuse(syntax, f"'{path}' names no function of events.", hint)
         function = functions[word]
         fields = {one.name: one for one in event.fields}
-        window_us = 0
+        window_us, written = 0, ""
         if rest and rest not in fields:
             window = _WINDOW.fullmatch(rest)
             if window is not None:
-                rest = window[1] or ""
-                window_us = int(window[2]) * _WINDOW_US[window[3]] if len(window[2]) < 10 else _WINDOW_MOST_US + 1
-                if not 0 < window_us <= _WINDOW_MOST_US:
-                    self.refuse(syntax, f"'{path}' has a window of {window[2]}{window[3]}; windows are from 1m to 3660d.")
-        timed = (AggregateFunction.FIRST, AggregateFunction.LAST, AggregateFunction.MIN, AggregateFunction.MAX)
+                rest, written = window[1] or "", window[2] + window[3]
+                window_us = int(window[2]) * _WINDOW_US[window[3]] if len(window[2]) < 10 else limits.WINDOW_MOST_US + 1
         if rest and rest not in fields and re.fullmatch(r"[0-9]+[a-z]*", rest.rpartition("_")[2]):
-            self.refuse(syntax, f"'{path}' has no window as it must be written.",
-                        "Write a whole number and m (minutes), h (hours), d (days) or w (weeks), for example _30d.")
-        if function is AggregateFunction.COUNT:
-            if rest:
-                self.refuse(syntax, f"'{path}': count takes no field.", f"Write events.{event.name}.count or "
-                            f"events.{event.name}.count_30d.")
-            return _Named(Read(Input(InputKind.AGGREGATE, path, INT, Aggregate(event.name, function, "", window_us))))
-        if rest in ("", "at") and rest not in fields:
-            if function not in timed:
+            self.refuse(syntax, f"'{path}' has no window as it must be written.", "Write a whole number and s (seconds), "
+                        "m (minutes), h (hours), d (days), w (weeks) or y (years), for example _30d.")
+        if function is AggregateFunction.COUNT and rest:
+            self.refuse(syntax, f"'{path}': count takes no field.", f"Write events.{event.name}.count or "
+                        f"events.{event.name}.count_30d.")
+        one = None
+        if rest not in ("", "at") or rest in fields:
+            one = fields.get(rest)
+            if one is None:
+                close = nearest(rest, fields)
+                hint = f"Did you mean '{path.replace(rest, close)}'?" if close else _field_hint(event, word, fields)
+                self.refuse(syntax, f"Event '{event.name}' has no field '{rest}'.", hint)
+        elif function is not AggregateFunction.COUNT:
+            if function not in _TIMED:
                 self.refuse(syntax, f"'{path}': {word} needs a field.", _field_hint(event, word, fields))
-            return _Named(
-                Read(Input(InputKind.AGGREGATE, path, TIMESTAMP, Aggregate(event.name, function, "at", window_us)))
-            )
-        one = fields.get(rest)
-        if one is None:
-            close = nearest(rest, fields)
-            hint = f"Did you mean '{path.replace(rest, close)}'?" if close else _field_hint(event, word, fields)
-            self.refuse(syntax, f"Event '{event.name}' has no field '{rest}'.", hint)
-        if one.type is ValueType.STRING_SET:
-            self.refuse(syntax, f"'{path}': a set cannot be aggregated.")
-        type_ = _type_of(one)
-        if function is AggregateFunction.DISTINCT:
-            type_ = INT
-        elif function in (AggregateFunction.SUM, AggregateFunction.MEAN) and type_.kind not in NUMERIC:
-            self.refuse(syntax, f"'{path}': {word} needs a number, and '{rest}' is {_plain(type_)}.")
-        elif function in (AggregateFunction.MIN, AggregateFunction.MAX) and type_.kind not in NUMERIC | {Kind.TIMESTAMP}:
-            self.refuse(syntax,
-                        f"'{path}': {word} needs a number or a time, and '{rest}' is {_plain(type_)}.")
-        if function is AggregateFunction.MEAN:
-            type_ = DOUBLE
-        labels = one.labels if type_.kind is Kind.STRING else ()
+            rest = "at"
+        try:
+            type_ = aggregate_type(function, one)
+            window_us = aggregate_window(event, window_us, written)
+        except Unfit as error:
+            self.refuse(syntax, f"'{path}'{error.problem}", error.hint)
+        labels = one.labels if one is not None and type_.kind is Kind.STRING else ()
         aggregate = Aggregate(event.name, function, rest, window_us)
-        return _Named(Read(Input(InputKind.AGGREGATE, path, type_, aggregate, one.protected)), labels)
+        return _Named(
+            Read(Input(InputKind.AGGREGATE, path, type_, aggregate, one is not None and one.protected)), labels)
 
     def unknown(self, syntax: Syntax, names: tuple[str, ...]) -> NoReturn:
         path = ".".join(names)
         schema, scope = self.scope.schema, self.scope
+        if scope.event is not None:
+            fields = [one.name for one in scope.event.fields]
+            close = nearest(path, fields)
+            self.refuse(syntax, f"Event '{scope.event.name}' has no field '{path}'.",
+                        f"Did you mean '{close}'?" if close else _listed("Its fields", fields))
         known = list(scope.names())
         root, tail = names[0], ".".join(names[1:])
         if len(names) == 1 and root in _TERMS and not scope.formula_terms:
@@ -558,15 +625,17 @@ class _Checker:
         named = self.scope._paths.get(key)
         return named.labels if named is not None and named.read.input == read else ()
 
-    def check_labels(self, node: Node, literal: Node, syntax: Syntax) -> None:
-        labels = self.labels(node)
-        if not labels or not isinstance(literal, Literal) or not isinstance(literal.value, str):
+    def check_labels(self, side: Syntax, node: Node, literal: Node, syntax: Syntax) -> None:
+        """Refuses a text at ``syntax`` that the node written at ``side`` can never be."""
+        if not isinstance(literal, Literal) or not isinstance(literal.value, str):
             return
-        if literal.value not in labels:
-            assert isinstance(node, Read)
+        names = self.spelled(side) if side.form == "select" else ()
+        labels = _outcomes(node) if names[:1] == ("derived",) else self.labels(node)
+        if labels and literal.value not in labels:
             close = nearest(literal.value, labels)
             hint = f"Did you mean '{close}'?" if close else _listed("Its values", labels)
-            self.refuse(syntax, f"'{literal.value}' is not a value of {node.input.path}.", hint)
+            path = node.input.path if isinstance(node, Read) else ".".join(names)
+            self.refuse(syntax, f"'{literal.value}' is not a value of {path}.", hint)
 
     # --- logic --------------------------------------------------------------------------------------------
 
@@ -641,8 +710,8 @@ class _Checker:
 
     def equality(self, syntax: Syntax) -> Node:
         left, right = self.compared(syntax)
-        self.check_labels(left, right, syntax.parts[1])
-        self.check_labels(right, left, syntax.parts[0])
+        self.check_labels(syntax.parts[0], left, right, syntax.parts[1])
+        self.check_labels(syntax.parts[1], right, left, syntax.parts[0])
         if left.type.kind is Kind.BOOL:
             for one, other in ((left, right), (right, left)):
                 if isinstance(other, Literal):
@@ -684,7 +753,7 @@ class _Checker:
             _, alike = self.alike(part, left, member, "The value and the list's member")
             assert isinstance(alike, Literal)
             assert not isinstance(alike.value, tuple)
-            self.check_labels(left, alike, part)
+            self.check_labels(wanted, left, alike, part)
             values.add(alike.value)
         if kind is Kind.BOOL:
             if len(values) == 1:
@@ -815,8 +884,7 @@ class _Checker:
             self.refuse(part, "has() takes a value that may be missing; a segment is a condition.",
                         f"Write {'.'.join(names)}.")
         node = self.path(part)
-        assert isinstance(node, Read)
-        return Call("has", (node,), BOOL)
+        return Literal(True, BOOL) if isinstance(node, Literal) else Call("has", (node,), BOOL)
 
     def time_literal(self, syntax: Syntax, name: str) -> Literal:
         arguments = self.parts(syntax.parts)
@@ -912,6 +980,73 @@ def join(op: str, nodes: Sequence[Node]) -> Node:
     return Call(op, tuple(kept), BOOL)
 
 
+def _outcomes(node: Node) -> tuple[str, ...]:
+    """The texts that a choice between constants may be; () when it may be others."""
+    match node:
+        case Literal(value=str() as text):
+            return (text,)
+        case Call(op="?:", arguments=(_, yes, no)):
+            first, second = _outcomes(yes), _outcomes(no)
+            return tuple(dict.fromkeys((*first, *second))) if first and second else ()
+    return ()
+
+
+def _always_known(node: Node) -> bool:
+    """Whether a condition is true or false whoever the customer is."""
+    match node:
+        case Literal() | Call(op="has"):
+            return True
+        case Read(input=read):
+            return read.kind in (InputKind.CASE, InputKind.KNOWN)
+        case Call(op="!" | "&&" | "||", arguments=arguments):
+            return all(map(_always_known, arguments))
+    return False
+
+
+def choose(cases: Sequence[tuple[Expression, Expression]], otherwise: Expression) -> Expression:
+    """The value of the first case whose condition holds, else ``otherwise``; an unknown condition does not hold.
+
+    Raises `Unlike` when a value's type does not fit those before it.
+    """
+    nodes = [then.root for _, then in cases] + [otherwise.root]
+    type_ = nodes[0].type
+    for position, node in enumerate(nodes):
+        own = node.type
+        if type_.kind in NUMERIC and own.kind in NUMERIC:
+            if type_.kind is own.kind is Kind.MONEY and type_.currency != own.currency:
+                raise Unlike(position, f"This is {_plain(own)}, and the values before it are {_plain(type_)}.")
+            if own.kind is Kind.MONEY or type_.kind is Kind.INT:
+                type_ = own
+        elif own.kind is not type_.kind:
+            raise Unlike(position, f"This is {_plain(own)}, and the values before it are {_plain(type_)}.")
+    if type_.kind in _REAL:
+        nodes = [
+            Call("double", (node,), DOUBLE) if node.type.kind is Kind.INT and not isinstance(node, Literal)
+            else constant(float(node.value), DOUBLE) if isinstance(node, Literal) and isinstance(node.value, int)
+            else node
+            for node in nodes
+        ]
+    root = nodes[-1]
+    for (when, _), node in zip(reversed(cases), reversed(nodes[:-1]), strict=True):
+        condition = when.root
+        if not _always_known(condition):
+            condition = join("&&", (Call("has", (condition,), BOOL), condition))
+        if isinstance(condition, Literal):
+            root = node if condition.value else root
+        else:
+            root = Call("?:", (condition, node, root), type_)
+    return Expression(root, "")
+
+
+class Unlike(Exception):
+    """A case of `choose` has another type than those before it: its position, and a text that says so."""
+
+    def __init__(self, position: int, message: str) -> None:
+        super().__init__(message)
+        self.position = position
+        self.message = message
+
+
 def measure(root: Node) -> tuple[int, int]:
     """Depth, and static cost in machine steps. Shared parts are walked once and counted wherever they stand."""
     known: dict[int, tuple[int, int]] = {}
@@ -957,6 +1092,53 @@ def _plain(type_: Type) -> str:
         Kind.TIMESTAMP: "a time (timestamp)", Kind.DURATION: "a length of time (duration)", Kind.SET: "a set",
         Kind.LIST: "a list",
     }[type_.kind]  # fmt: skip
+
+
+class Unfit(ValueError):
+    """What an aggregate cannot be: the problem, which goes on from the aggregate's name, and a hint."""
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.hint = hint
+
+
+def aggregate_type(function: AggregateFunction, one: Field | None) -> Type:
+    """The type of an aggregate over a field, or, for None, of a count or over the event's own time. Raises `Unfit`."""
+    word = function.value
+    if function is AggregateFunction.COUNT:
+        return INT
+    if one is None:
+        return TIMESTAMP
+    if one.type is ValueType.STRING_SET:
+        raise Unfit(": a set cannot be aggregated.")
+    type_ = _type_of(one)
+    if function is AggregateFunction.DISTINCT:
+        return INT
+    if function in (AggregateFunction.SUM, AggregateFunction.MEAN) and type_.kind not in NUMERIC:
+        raise Unfit(f": {word} needs a number, and '{one.name}' is {_plain(type_)}.")
+    if function in (AggregateFunction.MIN, AggregateFunction.MAX) and type_.kind not in NUMERIC | {Kind.TIMESTAMP}:
+        raise Unfit(f": {word} needs a number or a time, and '{one.name}' is {_plain(type_)}.")
+    return DOUBLE if function is AggregateFunction.MEAN else type_
+
+
+def aggregate_window(event: EventType, window_us: int, written: str) -> int:
+    """The window as an aggregate has it; ``written`` '' and 0: everything kept, which a retention bounds. Raises `Unfit`."""
+    if not written:
+        return event.retention_us
+    if not limits.WINDOW_LEAST_US <= window_us <= limits.WINDOW_MOST_US:
+        raise Unfit(f" has a window of {written}; windows are from 1m to 731d (2y is 730d).",
+                    "Without a window everything kept counts." if window_us > limits.WINDOW_MOST_US else "Write 1m or longer.")
+    if 0 < event.retention_us < window_us:
+        raise Unfit(f" has a window of {written}, and events of type '{event.name}' are kept for "
+                    f"{_days(event.retention_us)}.", "Shorten the window, or raise the type's retention in schema.yaml.")
+    return window_us
+
+
+def _days(span_us: int) -> str:
+    """A span in the largest unit that it is whole in: 30d, 36h."""
+    unit = next(unit for unit in ("d", "h", "m", "s") if span_us % _WINDOW_US[unit] == 0)
+    return f"{span_us // _WINDOW_US[unit]}{unit}"
 
 
 def _aggregate_names(event: EventType) -> Iterable[str]:

@@ -53,15 +53,17 @@ class InputKind(enum.IntEnum):
 
     ATTRIBUTE = 1  # customer.<name>
     FACT = 2  # facts.<name>
-    AGGREGATE = 3  # events.<type>.<function>[_<field>][_<window>]
+    AGGREGATE = 3  # events.<type>.<function>[_<field>][_<window>], aggregate.<name>
     NOW = 4  # now: the decision's clock
     CHANNEL = 5  # channel: the request's channel
     CONSENT = 6  # consent.<purpose>: bool for the request's channel; missing when never asked
-    CASE = 7  # cases.<kind>: bool, whether one is open; never missing
+    CASE = 7  # cases.<kind>: bool, whether one is open; with `product` one that is about it or about none; never missing
     KNOWN = 8  # customer.known: bool, whether an identifier was known; never missing
     TERM = 9  # propensity, context_weight, value, levers: inside an arbitration formula only
     SHARED = 10  # household.<name>: an attribute that the members of the customer's household share
     HOUSEHOLD = 11  # household.role, missing without one; household.size: int, 0 when in none, never missing
+    FIELD = 14  # <field>: an event's, inside an aggregate's filter only
+    BAND = 13  # band.<name>: int, 1 to its parts; missing where its value is, and until its edges are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +75,17 @@ class Input:
     type: Type
     aggregate: Aggregate | None = None
     protected: bool = False
+    product: str = ""  # of CASE: cases.<kind>['<product>']
 
     @property
     def path(self) -> str:
         """As a marketer writes it, for reasons and messages."""
         prefix = {
             InputKind.ATTRIBUTE: "customer.", InputKind.FACT: "facts.", InputKind.CONSENT: "consent.",
-            InputKind.CASE: "cases.", InputKind.SHARED: "household.", InputKind.HOUSEHOLD: "household.",
+            InputKind.CASE: "cases.", InputKind.SHARED: "household.", InputKind.HOUSEHOLD: "household.", InputKind.BAND: "band.",
         }.get(self.kind, "")
         fixed = {InputKind.NOW: "now", InputKind.CHANNEL: "channel", InputKind.KNOWN: "customer.known"}
-        return fixed.get(self.kind, prefix + self.name)
+        return fixed.get(self.kind, prefix + self.name) + (f"['{self.product}']" if self.product else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,8 @@ class Call:
     getMinutes.
     && and || take two arguments or more, and the others as many as they need; min and max take two.
     Arguments are already converted: both sides of a comparison or an arithmetic operator have one kind (int is made
-    double by an explicit ``double`` call, money with money or number is double). ``in`` has on its right a LIST
+    double by an explicit ``double`` call, money with money or number is double). ``has`` takes any value and says whether
+    it is neither missing nor failed. ``in`` has on its right a LIST
     literal, sorted, or a SET. startsWith, endsWith and contains take the text first; the getters read UTC and count
     months, days of the month and days of the week from 0, as CEL does. Division by zero fails for doubles too.
     """

@@ -159,9 +159,12 @@ class Assembler:
                 elif op == "?:":
                     self._choice(*arguments)
                 elif op == "has":
-                    (read_node,) = arguments
-                    assert isinstance(read_node, Read)
-                    self._push(Opcode.HAS, self._slot(read_node.input))
+                    (asked,) = arguments
+                    if isinstance(asked, Read):
+                        self._push(Opcode.HAS, self._slot(asked.input))
+                    else:
+                        self._node(asked)
+                        self._emit(Opcode.KNOWN)
                 elif op == "in":
                     self._membership(*arguments)
                 elif op in _COMPARISONS:

@@ -87,8 +87,9 @@ _SHAPES_KEPT: Final = 10_000
 class Syntax:
     """A node of the untyped tree. Tokens are named by their position in the text's token list.
 
-    ``form`` is literal, name, select (part.token), call (token(parts...)), method (parts[0].token(parts[1:]...)), index,
-    object, list, map, or an operator: && || ?: == != < <= > >= in + - * / % ! neg. && and || have two parts or more.
+    ``form`` is literal, name, select (part.token), call (token(parts...)), method (parts[0].token(parts[1:]...)),
+    index (parts[0][parts[1]]), object, list, map, or an operator: && || ?: == != < <= > >= in + - * / % ! neg.
+    && and || have two parts or more.
     ``depth`` counts levels of nesting.
     """
 
@@ -416,6 +417,10 @@ class _Builder:
         operand, name = children[0], children[2]
         return self._node("method", operand.at, (operand, *self._arguments(children)), self._position(name))
 
+    def member_index(self, children: list[Any]) -> Syntax:
+        operand, _, index, _ = children
+        return self._node("index", operand.at, (operand, index))
+
     @staticmethod
     def _arguments(children: list[Any]) -> tuple[Syntax, ...]:
         return next((child for child in children if isinstance(child, tuple)), ())
@@ -441,7 +446,6 @@ class _Builder:
 
         return build
 
-    member_index = _other("index")
     member_object = _other("object")
     map_lit = _other("map")
     dot_ident = _other("global")

@@ -39,6 +39,7 @@ cdef class Applier:
     cdef dict contacts  # customer -> contact list, None deletes
     cdef dict events  # customer -> event list, None deletes
     cdef dict origins  # customer or household -> what sources say of him, None deletes
+    cdef dict cases  # customer or household -> details of the cases, None deletes
     cdef dict memberships  # customer -> his household, household -> its members, None deletes
     cdef dict identifiers  # key -> customer
     cdef dict programs  # key -> bytes
@@ -46,7 +47,8 @@ cdef class Applier:
     cdef readonly dict undoable  # survivor -> `merges.Stack`, in the transaction
     cdef dict changed_stacks  # what `undoable` held before the mutation at hand, None for nothing
     cdef dict uncommitted_stacks  # the same before the transaction
-    cdef dict touched  # customers whom the mutation at hand concerns -> positions of his outcomes, or None
+    cdef dict touched  # customers whom the mutation at hand concerns -> positions of what concerns him in it, None: all
+    cdef public set changed  # customers whose record or events changed, until the committer takes them; None: nobody asks
     cdef uint64_t first_new  # customers from this id on were made by the mutation at hand
     cdef uint64_t first_new_household  # likewise
     cdef dict setters  # attribute name -> (offset, kind, entry, codes, path), of `catalog`
@@ -74,6 +76,7 @@ cdef class Applier:
     # Deletes what is kept for a survivor: his joins are final.
     cdef int finalise(self, uint64_t customer) except -1
     cdef bytes origin_list(self, uint64_t customer)
+    cdef bytes case_list(self, uint64_t customer)
     # The entry of a customer or a household in `memberships`, or None.
     cdef bytes membership(self, uint64_t owner)
     # Into `sourced`, {customer: origins} of what changed: `given` holds (setter, checked value) of one source at one time.

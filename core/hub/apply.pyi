@@ -18,6 +18,7 @@ class Applier:
     layout: RecordLayout
     applied: int
     poisoned: bool
+    changed: set[int] | None  # customers whose record or events changed, until it is emptied; None: nobody asks
     def __new__(cls, environment: Environment) -> Self: ...
     def begin(self) -> None:
         """Begin a transaction."""

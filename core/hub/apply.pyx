@@ -27,7 +27,7 @@ from core.hub import merges, mutations, sources
 from core.hub.catalog import name_of
 from core.hub.identifiers import check_holder, normalised
 from core.hub.membership import HOUSEHOLD_FIRST
-from core.hub.mutations import Join, RecordOutcomes, Upsert
+from core.hub.mutations import Join, Upsert
 from core.hub.record import KINDS, Record
 from core.hub.values import LETTERS
 
@@ -75,6 +75,7 @@ cdef class Applier:
         self.contacts = {}
         self.events = {}
         self.origins = {}
+        self.cases = {}
         self.memberships = {}
         self.identifiers = {}
         self.programs = {}
@@ -160,6 +161,11 @@ cdef class Applier:
             self.remember(mutation)
             self.writing = True
             self.flush()
+            changed = self.changed
+            if changed is not None:
+                # More than are committed, when the transaction is undone: whoever is told looks for himself.
+                changed.update(self.records)
+                changed.update(self.events)
         except BaseException:
             self.poisoned = self.writing
             self.next_customer = self.first_new
@@ -173,6 +179,7 @@ cdef class Applier:
             self.contacts.clear()
             self.events.clear()
             self.origins.clear()
+            self.cases.clear()
             self.memberships.clear()
             self.identifiers.clear()
             self.programs.clear()
@@ -253,6 +260,12 @@ cdef class Applier:
             else:
                 data = value
                 txn.put(self.environment.handles.origins, &customer, 8, <const char*>data, len(data), 0)
+        for customer, value in self.cases.items():
+            if value is None:
+                txn.delete(self.environment.handles.cases, &customer, 8)
+            else:
+                data = value
+                txn.put(self.environment.handles.cases, &customer, 8, <const char*>data, len(data), 0)
         for customer, value in self.memberships.items():
             if value is None:
                 txn.delete(self.environment.handles.memberships, &customer, 8)
@@ -304,7 +317,7 @@ cdef class Applier:
                     # Applied again it would join them again. What it did was to add identifiers.
                     message = Upsert(identifiers=mutation.identifiers, at_us=mutation.at_us)
                 elif places is not None:
-                    message = RecordOutcomes(outcomes=tuple([mutation.outcomes[place] for place in places]))
+                    message = mutation.part(places)
                 self.remember_one(customer, message)
         self.touched.clear()
         return 0
@@ -351,7 +364,7 @@ cdef class Applier:
         """A customer as he is."""
         return merges.Image(
             customer, self.record(customer), self.contact_list(customer), self.event_list(customer),
-            self.origin_list(customer), self.membership(customer))
+            self.origin_list(customer), self.membership(customer), self.case_list(customer))
 
     # --- what handlers read
 
@@ -415,6 +428,16 @@ cdef class Applier:
         if customer in self.origins:
             return self.origins[customer]
         if self.transaction.get(self.environment.handles.origins, &customer, 8, &data, &size) == MDB_NOTFOUND:
+            return None
+        return data[:size]
+
+    cdef bytes case_list(self, uint64_t customer):
+        """What is known of a customer's, or a household's, cases beside the record, or None."""
+        cdef const uint8_t* data
+        cdef size_t size
+        if customer in self.cases:
+            return self.cases[customer]
+        if self.transaction.get(self.environment.handles.cases, &customer, 8, &data, &size) == MDB_NOTFOUND:
             return None
         return data[:size]
 

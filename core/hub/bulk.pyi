@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Self, final
+from typing import Any, Self, final
 
 from core.hub.apply import Applier
 from core.hub.environment import Transaction
@@ -36,9 +36,12 @@ class Rows:
         """Merge every row's values into its customer's record. Raises what LMDB's codes mean, and StoreCorrupt."""
 
     def record_events(
-        self, layout: RecordLayout, type: int, field_count: int, at: bytes, keys: bytes
+        self, layout: RecordLayout, type: int, field_count: int, at: bytes, keys: bytes, moments: bytes | None = ...
     ) -> None:
-        """Add every row as an event to its customer's list. Raises what LMDB's codes mean, and StoreCorrupt."""
+        """Add every row as an event to its customer's list, but those that retention does not keep.
+
+        Raises what LMDB's codes mean, and StoreCorrupt.
+        """
 
     def result(self) -> tuple[int, int, int, int, list[tuple[int, int]]]:
         """(created, changed, unchanged, contested, refused) where refused holds (row, cause) pairs."""
@@ -50,6 +53,9 @@ def apply_columns(
 
 def absent(shape: str, rows: int) -> bytes:
     """A column in which every value is missing."""
+
+def cells_of(shape: str, values: bytes, texts: bytes, text: bool = True) -> list[Any]:
+    """A column's cells as Python values as a record holds them, None where missing; texts as bytes unless ``text``."""
 
 def check_ends(rows: int, ends: bytes, texts: bytes) -> None:
     """Raise EngineFault unless ``ends`` holds one u32 a row, never falling, and the last is the length of ``texts``."""

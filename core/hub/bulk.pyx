@@ -25,12 +25,12 @@ from cpython.bytes cimport PyBytes_AS_STRING
 
 from core.hub.apply cimport Applier
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free
-from core.hub.cells cimport FULL_HOUSEHOLD, LARGE_RECORD, LONG_TEXT, MANY_IDENTIFIERS
+from core.hub.cells cimport FULL_HOUSEHOLD, LARGE_RECORD, LONG_TEXT, MANY_IDENTIFIERS, PAST_RETENTION
 from core.hub.contacts cimport MERGED_COUNTED
 from core.hub.environment cimport IDENTIFIER_KEY_BYTES, Transaction, identifier_key
 from core.hub.events cimport (
-    EVENT_LONG, EventBuilder, MergeScratch, event_begin, event_clear_text, event_finish, event_set_f64,
-    event_set_i64, event_set_text, events_merge, events_scratch_free,
+    EVENT_LONG, EventBuilder, Keeping, MergeScratch, event_begin, event_clear_text, event_finish, event_set_f64,
+    event_set_i64, event_set_text, events_merge_kept, events_scratch_free,
 )
 from core.hub.households cimport enter, membership_of
 from core.hub.membership cimport Membership, record_name
@@ -48,9 +48,11 @@ import msgspec
 import numpy as np
 
 from core.errors import BadValue, EngineFault, StoreCorrupt, TooLarge, UnknownName
+from core.hub import events as event_lists
 from core.hub.households import check_room
 from core.hub.membership import unpack_members
 from core.hub.record import members
+from core.hub.retention import since
 from core.hub.values import LETTERS
 
 # How a column's values lie in a mutation, by the schema's type: letters for the kinds below.
@@ -120,6 +122,8 @@ cdef class Rows:
     cdef uint32_t identifier_count  # identifiers of a row
     cdef uint32_t column_count  # columns
     cdef uint32_t rows  # rows
+    cdef object moments  # what `keeping` points into; None while it is empty
+    cdef Keeping keeping  # which events retention keeps
     cdef RecordBuilder record  # reused for every row
     cdef const uint8_t* fresh  # the record last finished
     cdef Buffer refused  # RefusedRow array
@@ -211,12 +215,14 @@ cdef class Rows:
         self.check(stopped, "profile")
 
     def record_events(
-        self, RecordLayout layout not None, uint16_t type, uint16_t field_count, bytes at not None, bytes keys not None
+        self, RecordLayout layout not None, uint16_t type, uint16_t field_count, bytes at not None, bytes keys not None,
+        bytes moments=None
     ):
         """Add every row as an event of ``type`` to its customer's list, unless its key is there.
 
         ``at`` and ``keys`` hold an i64 of microseconds and a u64 hash a row. A customer whom no identifier knows is
-        made. A record's time moves on to the newest event that counted.
+        made. A record's time moves on to the newest event that counted. Rows before their type's moment in ``moments``
+        (`core.hub.retention.since`) are refused.
         """
         cdef int stopped
         cdef uint64_t[::1] customers = np.zeros(self.rows, dtype=np.uint64)
@@ -229,6 +235,10 @@ cdef class Rows:
             raise EngineFault("An import's times or keys are not one a row.")
         if self.rows == 0:
             return
+        if moments is not None:
+            self.moments = moments
+            self.keeping.since = <const int64_t*>PyBytes_AS_STRING(moments)
+            self.keeping.types = <uint32_t>(len(moments) // 8)
         owners = &customers[0]
         with nogil:
             stopped = self.find_customers(layout, times, owners)
@@ -259,15 +269,17 @@ cdef class Rows:
 
     cdef int refuse(self, uint32_t row, int refusal) noexcept nogil:
         """Note a row that a builder refused; a Stop."""
-        cdef uint32_t entry[2]
         if refusal == REFUSED_MEMORY:
             return STOP_MEMORY
-        entry[0] = row
-        entry[1] = LARGE_RECORD
         if refusal == REFUSED_LONG:
-            entry[1] = LONG_TEXT
-        elif refusal == REFUSED_IDENTIFIERS:
-            entry[1] = MANY_IDENTIFIERS
+            return self.note(row, LONG_TEXT)
+        return self.note(row, MANY_IDENTIFIERS if refusal == REFUSED_IDENTIFIERS else LARGE_RECORD)
+
+    cdef int note(self, uint32_t row, uint32_t cause) noexcept nogil:
+        """Note a row that is refused; a Stop."""
+        cdef uint32_t[2] entry
+        entry[0] = row
+        entry[1] = cause
         return STOP_MEMORY if buffer_append(&self.refused, entry, sizeof(entry)) else STOP_NONE
 
     cdef int get(self, MDB_dbi database, void* key, size_t length, MDB_val* found) noexcept nogil:
@@ -577,6 +589,11 @@ cdef class Rows:
                 i += 1
                 if customer == 0:
                     continue
+                if type < self.keeping.types and at[row] < self.keeping.since[type]:
+                    stopped = self.note(row, PAST_RETENTION)
+                    if stopped:
+                        return stopped
+                    continue
                 refusal = self.pack(builder, type, field_count, at[row], keys[row], row)
                 if refusal:
                     stopped = self.refuse(row, REFUSED_SIZE if refusal == EVENT_LONG else REFUSED_MEMORY)
@@ -596,9 +613,9 @@ cdef class Rows:
                 found.mv_size = 0
             elif self.code:
                 return STOP_STORE
-            fault = events_merge(
+            fault = events_merge_kept(
                 <const uint8_t*>found.mv_data, found.mv_size, builder.entries.data, builder.entries.size, packed,
-                applied.data, output, scratch
+                applied.data, output, scratch, &self.keeping
             )
             if fault < 0:
                 return STOP_MEMORY
@@ -707,6 +724,9 @@ def apply_columns(Applier applier not None, mutation):
     if not mutation.event:
         of_household = kind_of(mutation, catalog)
         attribute = catalog.shared if of_household else catalog.attribute
+        for each in mutation.consents:
+            if 2 in each.granted:
+                catalog.check_grantor(each.purpose, mutation.source)
         if not of_household:
             remember_rows(applier, mutation, catalog)
         if mutation.household is not None or any([attribute(column.name).sources for column in mutation.columns]):
@@ -747,7 +767,8 @@ def apply_columns(Applier applier not None, mutation):
             columns.append((place, shape, values, b"" if found is None else found.texts, labels))
         rows = Rows(applier.transaction, mutation.rows, identifiers, columns, applier.next_customer)
         applier.direct()
-        rows.record_events(applier.layout, event.number, len(event.fields), mutation.times, mutation.keys)
+        rows.record_events(applier.layout, event.number, len(event.fields), mutation.times, mutation.keys,
+                           since(applier.catalog, mutation.at_us))
         applier.next_customer = rows.next_customer
     return rows.result()
 
@@ -845,8 +866,9 @@ def apply_again(Applier applier not None, mutation):
     applier.packer.clear()
     applier.packer.pack(event.number, at, int.from_bytes(mutation.keys, "little"), cells)
     stored = applier.event_list(customer)
-    merged, became = applier.packer.merge(stored, f"Customer {customer}'s event list")
-    if merged != stored:
+    merged, became = applier.packer.merge(
+        stored, f"Customer {customer}'s event list", since(applier.catalog, mutation.at_us))
+    if event_lists.count(merged) and merged != stored:
         applier.events[customer] = merged
     if became[0] == MERGED_COUNTED or not all([row[4] for row in found]):
         builder_touch(&applier.builder, at)

@@ -12,14 +12,15 @@ lists of 4096 names under ``offers/<chunk>``, so that a new offer rewrites one c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NoReturn
 
 import msgspec
 
 from core import limits
-from core.errors import BadValue, SchemaConflict, StoreCorrupt, TooLarge, UnknownName
+from core.errors import BadValue, SchemaConflict, SourceNotAllowed, StoreCorrupt, TooLarge, UnknownName
 from core.hub.record import WIDTHS, RecordLayout
-from core.schema import STANDARD_OUTCOMES, EventType, Field, Namespace, Normaliser, Schema, SourceRule, ValueType
+from core.schema import STANDARD_OUTCOMES, CaseScope, EventType, Field, Namespace, Normaliser, Schema, SourceRule, ValueType
 
 OFFERS_PER_CHUNK = 4096
 
@@ -47,11 +48,12 @@ class EventField(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EventEntry(msgspec.Struct, frozen=True, array_like=True):
-    """An event type as stored; new fields are appended."""
+    """An event type as stored; new fields are appended. The last declared retention holds."""
 
     number: int
     name: str
     fields: tuple[EventField, ...] = ()
+    retention_us: int = 0  # 0: no limit
 
     @property
     def field_names(self) -> tuple[str, ...]:
@@ -74,6 +76,21 @@ class NamespaceEntry(msgspec.Struct, frozen=True, array_like=True):
     household: bool = False  # names households, which have ids and records of their own
 
 
+class GrantorsEntry(msgspec.Struct, frozen=True, array_like=True):
+    """The sources that may grant a purpose, by their numbers."""
+
+    name: str
+    sources: tuple[int, ...]
+
+
+class CaseRuleEntry(msgspec.Struct, frozen=True, array_like=True):
+    """What a kind of case declares, as `core.schema.CaseRule`; the newest declaration holds for all of its cases."""
+
+    name: str
+    scopes: tuple[CaseScope, ...]
+    due_us: int = 0
+
+
 def describe(field: Field | EventField | AttributeEntry) -> str:
     """A field's type as people write it: ``money in EUR``."""
     return f"{field.type.value} in {field.currency}" if field.currency else field.type.value
@@ -90,7 +107,9 @@ class Catalog(msgspec.Struct, frozen=True):
     outcomes: Mapping[str, int] = {}
     channels: Mapping[str, int] = {}
     purposes: Mapping[str, int] = {}
+    grantors: Mapping[str, GrantorsEntry] = {}
     case_kinds: Mapping[str, int] = {}
+    case_rules: Mapping[str, CaseRuleEntry] = {}
     sources: Mapping[str, int] = {}
     household_attributes: Mapping[str, AttributeEntry] = {}
     roles: Mapping[str, int] = {}
@@ -151,6 +170,13 @@ class Catalog(msgspec.Struct, frozen=True):
         """The name of an offer's number, as tokens and contacts carry it."""
         return name_of(self.offers, number, "offer")
 
+    def check_grantor(self, purpose: str, source: str) -> None:
+        """Raise SourceNotAllowed unless this source may grant the purpose."""
+        entry = self.grantors.get(purpose)
+        if entry is not None and self.sources.get(source) not in entry.sources:
+            raise SourceNotAllowed(
+                purpose, source, [name_of(self.sources, each, "source") for each in entry.sources], consent=True)
+
     # --- growth
 
     def declared(self, schema: Schema, offers: Iterable[str] = (), channels: Iterable[str] = ()) -> Catalog:
@@ -160,10 +186,13 @@ class Catalog(msgspec.Struct, frozen=True):
         """
         sources = _numbered(
             self.sources,
-            (
-                source
-                for field in (*schema.attributes.values(), *schema.household_attributes.values())
-                for source in field.sources
+            chain(
+                (
+                    source
+                    for field in (*schema.attributes.values(), *schema.household_attributes.values())
+                    for source in field.sources
+                ),
+                chain.from_iterable(schema.grantors.values()),
             ),
             "sources", limits.SOURCES,
         )
@@ -177,6 +206,8 @@ class Catalog(msgspec.Struct, frozen=True):
             channels=_numbered(self.channels, channels, "channels", 0xFFFF),
             purposes=_numbered(self.purposes, schema.purposes, "purposes", 0xFFFF),
             case_kinds=_numbered(self.case_kinds, schema.case_kinds, "case kinds", 0xFFFF),
+            grantors=_grantors(self.grantors, schema, sources),
+            case_rules=_case_rules(self.case_rules, schema),
             sources=sources,
             household_attributes=_attributes(
                 self.household_attributes, schema.household_attributes.values(), sources, ("household", "attributes")
@@ -234,6 +265,8 @@ _ENTRIES: Mapping[str, msgspec.msgpack.Decoder[list[Any]]] = {
     "attributes": msgspec.msgpack.Decoder(list[AttributeEntry]),
     "household_attributes": msgspec.msgpack.Decoder(list[AttributeEntry]),
     "events": msgspec.msgpack.Decoder(list[EventEntry]),
+    "grantors": msgspec.msgpack.Decoder(list[GrantorsEntry]),
+    "case_rules": msgspec.msgpack.Decoder(list[CaseRuleEntry]),
 }
 _KINDS = (*_ENTRIES, "outcomes", "channels", "purposes", "case_kinds", "sources", "roles")
 
@@ -380,6 +413,22 @@ def _attributes(
     return known if grown == known else grown
 
 
+def _grantors(
+    known: Mapping[str, GrantorsEntry], schema: Schema, numbers: Mapping[str, int]
+) -> Mapping[str, GrantorsEntry]:
+    grown = {name: entry for name, entry in known.items() if name not in schema.purposes}
+    for name, sources in schema.grantors.items():
+        grown[name] = GrantorsEntry(name, tuple(numbers[source] for source in sources))
+    return known if grown == known else grown
+
+
+def _case_rules(known: Mapping[str, CaseRuleEntry], schema: Schema) -> Mapping[str, CaseRuleEntry]:
+    grown = {name: entry for name, entry in known.items() if name not in schema.case_kinds}
+    for name, rule in schema.case_rules.items():
+        grown[name] = CaseRuleEntry(name, rule.scopes, rule.due_us)
+    return known if grown == known else grown
+
+
 def _events(known: Mapping[str, EventEntry], wanted: Iterable[EventType]) -> Mapping[str, EventEntry]:
     grown = dict(known)
     for event in wanted:
@@ -401,7 +450,7 @@ def _events(known: Mapping[str, EventEntry], wanted: Iterable[EventType]) -> Map
             fields[field.name] = EventField(field.name, field.type, field.currency, labels)
         if len(fields) > limits.EVENT_FIELDS:
             raise TooLarge(f"fields ever declared for event type '{event.name}'", len(fields), limits.EVENT_FIELDS)
-        grown[event.name] = msgspec.structs.replace(entry, fields=tuple(fields.values()))
+        grown[event.name] = msgspec.structs.replace(entry, fields=tuple(fields.values()), retention_us=event.retention_us)
     if len(grown) > 0xFFFF:
         raise TooLarge("event types ever declared in this store", len(grown), 0xFFFF)
     return known if grown == known else grown

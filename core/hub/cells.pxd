@@ -42,7 +42,10 @@ cdef enum Cause:
     IN_FUTURE = 29
     UNDATED = 30
     DATED_AHEAD = 31
-    FULL_HOUSEHOLD = 32
+    MANY_CASES = 32
+    CASE_INVALID = 33
+    PAST_RETENTION = 34
+    FULL_HOUSEHOLD = 35
 
 cdef struct Span:
     uint32_t start  # offset in the table's bytes

@@ -114,7 +114,12 @@ CAUSES = {
     IN_FUTURE: ("IN_THE_FUTURE", "lies in the future: is the mapping's zone or format right?"),
     UNDATED: ("CONSENT_UNDATED", "a consent without its date: whether it is newer than another cannot be told"),
     DATED_AHEAD: ("CONSENT_AHEAD", "a consent dated in the future: nothing could withdraw it before"),
+    MANY_CASES: ("TOO_MANY_CASES", "the customer would have too many open cases"),
+    CASE_INVALID: (
+        "CASE_INVALID",
+        "key, product or owner is too long or has characters that it may not have, or its kind is never about a product"),
     FULL_HOUSEHOLD: ("HOUSEHOLD_FULL", "the household has as many members as it may"),
+    PAST_RETENTION: ("PAST_RETENTION", "older than events of its type are kept: see retention in the program's schema"),
     SKIPPED: ("SKIPPED_WITHOUT_IDENTIFIER", "no identifier: skipped, as the mapping says"),
 }
 

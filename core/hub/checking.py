@@ -19,14 +19,15 @@ import msgspec
 from core import limits
 from core.decision import Identifier
 from core.errors import RapportError, StoreCorrupt
+from core.hub import case_details, contacts, merges, mutations
 from core.hub import catalog as catalogs
-from core.hub import contacts, merges, mutations
 from core.hub import customer_profile as profiles
 from core.hub.catalog import Catalog
 from core.hub.environment import Environment, Reader
 from core.hub.erasing import JOINED
 from core.hub.membership import HOUSEHOLD_FIRST, of_household, unpack_members, unpack_membership
 from core.hub.membership import named as named_
+from core.hub.record import Record, product_hash, siphash
 
 # Told one by one; a store with more is told as one with many.
 FAULTS = 100
@@ -90,11 +91,12 @@ class _Check:
         catalog = catalogs.loaded(reader.items("catalog"))
         named = self._profiles(reader, catalog, next_customer)
         named += self._households(reader, catalog, HOUSEHOLD_FIRST + self._number(reader, b"next_household", 1))
-        for database in ("contacts", "events", "origins", "memberships"):
+        for database in ("contacts", "events", "origins", "memberships", "cases"):
             for key, _ in reader.items(database):
                 owner = int.from_bytes(key, "little")
                 if reader.get_customer("households" if of_household(owner) else "profiles", owner) is None:
                     self._add(f"The entry of {named_(owner)} in {database}", "there is no record to it")
+        self._cases(reader)
         joined = self._joined(reader)
         self._merges(reader)
         self.identifiers = reader.count("identifiers") - joined
@@ -185,6 +187,23 @@ class _Check:
                 self._fault(error)
         return named
 
+    def _cases(self, reader: Reader) -> None:
+        """What is kept beside the records of cases must be of cases that are in them, and say the same."""
+        for key, value in reader.items("cases"):
+            owner = int.from_bytes(key, "little")
+            data = reader.get_customer("households" if of_household(owner) else "profiles", owner)
+            if data is None:
+                continue  # told already
+            what = f"The entry of {named_(owner)} in cases"
+            cases = {(kind, key): product for kind, key, _, _, product in Record(data, f"The record of {named_(owner)}").cases}
+            for case, details in case_details.decode(value, owner).items():
+                if case not in cases:
+                    self._add(what, "it is about a case that the record does not have")
+                elif siphash(details.key.encode()) != case[1]:
+                    self._add(what, "the key of a case is not the one that the record has")
+                elif product_hash(details.product[1] if details.product else "") != cases[case]:
+                    self._add(what, "the product of a case is not the one that the record has")
+
     def _joined(self, reader: Reader) -> int:
         """Follow the ids that were joined; how many there are."""
         following: dict[int, int] = {}
@@ -228,8 +247,6 @@ class _Check:
 
     def _left_over(self, reader: Reader) -> None:
         """Name the identifiers that lead to a customer whose record does not have them."""
-        from core.hub.record import Record
-
         for key, value in reader.items("identifiers"):
             if key.startswith(JOINED):
                 continue

@@ -44,6 +44,7 @@ class Committer:
         self._queue: deque[tuple[Mutation, Future[Any]]] = deque()
         self._stopping = False
         self._refusal: StoreReadOnly | None = None
+        self._on_changed: Callable[[set[int]], None] | None = None
         self.batches = 0  # transactions committed; written by the thread only
         self.mutations = 0  # mutations applied durably; written by the thread only
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
@@ -68,6 +69,14 @@ class Committer:
     def refusal(self) -> StoreReadOnly | None:
         """Why no more writes are taken, or None."""
         return self._refusal
+
+    def follow(self, on_changed: Callable[[set[int]], None] | None) -> None:
+        """Calls ``on_changed`` after each commit with the customers whose record or events it changed; None ends that.
+
+        Imports and erasures change others, of whom it does not tell. It is called on this thread: it must be short.
+        """
+        self._on_changed = on_changed
+        self._applier.changed = None if on_changed is None else set()
 
     def submit(self, mutation: Mutation) -> Future[Any]:
         """Queue a mutation; the future's result comes when it is durable.
@@ -146,8 +155,13 @@ class Committer:
             elif not alone and len(batch) > 1:
                 return False
             results = [(future, None, failure) for _, future in batch]
-        elif applier.catalog is not catalog:
-            self._on_catalog(applier.catalog)
+        else:
+            if applier.catalog is not catalog:
+                self._on_catalog(applier.catalog)
+            changed, told = applier.changed, self._on_changed
+            if changed and told is not None:
+                applier.changed = set()
+                told(changed)
         for future, result, problem in results:
             if problem is not None:
                 future.set_exception(problem)

@@ -11,14 +11,14 @@ from datetime import UTC, datetime, timedelta
 
 from core.decision import Identifier
 from core.errors import BadValue, StoreCorrupt
+from core.hub import case_details, sources
 from core.hub import contacts as contact_lists
 from core.hub import events as event_lists
-from core.hub import sources
 from core.hub.catalog import AttributeEntry, Catalog, EventField, name_of
 from core.hub.environment import Reader
 from core.hub.membership import named, number_of, of_household, unpack_members, unpack_membership
 from core.hub.record import Record
-from core.schema import AnyValue, Money, SourceRule, ValueType
+from core.schema import AnyValue, CaseScope, Money, SourceRule, ValueType
 
 # A value as a record or an event holds it: money's minor units, microseconds and enum codes are int.
 _Stored = bool | int | float | str | frozenset[str] | None
@@ -43,12 +43,37 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A case. ``key`` is the hash under which it is kept; ``closed_us`` None while it is open."""
+    """A case. ``key`` is '' where only its hash is known (opened under format 2, not told of since); ``closed_us`` None: open.
+
+    ``due_us`` is what was given, else by the kind's rule; None: no such time.
+    """
 
     kind: str
-    key: int
+    key: str
+    key_hash: int
+    scope: CaseScope
+    product: str
+    owner: str
     opened_us: int
     closed_us: int | None
+    due_us: int | None
+
+    def open_at(self, now_us: int) -> bool:
+        """Whether it is open at this moment, as decisions see it."""
+        return self.opened_us <= now_us and (self.closed_us is None or now_us < self.closed_us)
+
+    def overdue_at(self, now_us: int) -> bool:
+        """Whether it is open and should have been closed by this moment."""
+        return self.due_us is not None and self.due_us <= now_us and self.open_at(now_us)
+
+
+@dataclass(frozen=True, slots=True)
+class OverdueCase:
+    """An open case past its due time, and whose it is: a customer's id, or a household's."""
+
+    owner: int
+    identifiers: tuple[Identifier, ...]
+    case: Case
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +220,22 @@ def read(reader: Reader, catalog: Catalog, customer: int) -> Profile | None:
             )
             for purpose, channel, granted, source, at in record.consents
         ),
-        cases=tuple(
-            Case(name_of(catalog.case_kinds, kind, "case kind"), key, opened, closed)
-            for kind, key, opened, closed in record.cases
-        ),
+        cases=_cases(reader, catalog, record),
         contacts=_contacts(reader, catalog, customer),
         events=_events(reader, catalog, customer),
         household=household_of(reader, catalog, customer),
     )
+
+
+def identifiers(reader: Reader, catalog: Catalog, owner: int) -> tuple[Identifier, ...]:
+    """The identifiers of a customer, or of a household, in order of arrival; none when there is none. Raises StoreCorrupt."""
+    record = _record(reader, owner)
+    return () if record is None else _identifiers(record, catalog)
+
+
+def _record(reader: Reader, owner: int) -> Record | None:
+    data = reader.get_customer("households" if of_household(owner) else "profiles", owner)
+    return None if data is None else Record(data, f"The record of {named(owner)}")
 
 
 def household_of(reader: Reader, catalog: Catalog, customer: int) -> Household | None:
@@ -234,6 +267,52 @@ def _identifiers(record: Record, catalog: Catalog) -> tuple[Identifier, ...]:
     return tuple(
         Identifier(name_of(namespaces, number, "namespace"), value.decode()) for number, value in record.identifiers
     )
+
+
+def cases(reader: Reader, catalog: Catalog, owner: int) -> tuple[Case, ...] | None:
+    """The cases of a customer and of his household, or of a household, by kind and opening; None when there is nobody.
+
+    Raises StoreCorrupt.
+    """
+    record = _record(reader, owner)
+    return None if record is None else _cases(reader, catalog, record)
+
+
+def own_cases(reader: Reader, catalog: Catalog, owner: int) -> tuple[Case, ...]:
+    """The cases of a customer, or of a household, without those that he has by his household. Raises StoreCorrupt."""
+    record = _record(reader, owner)
+    return () if record is None else tuple(_listed_cases(reader, catalog, record))
+
+
+def _cases(reader: Reader, catalog: Catalog, record: Record) -> tuple[Case, ...]:
+    found = _listed_cases(reader, catalog, record)
+    membership = None if of_household(record.customer) else reader.get_customer("memberships", record.customer)
+    if membership is not None:
+        household, _, _ = unpack_membership(membership, record.customer)
+        shared = _record(reader, household)
+        if shared is not None:
+            found += _listed_cases(reader, catalog, shared)
+    return tuple(sorted(found, key=lambda case: (case.kind, case.opened_us, case.key_hash)))
+
+
+def _listed_cases(reader: Reader, catalog: Catalog, record: Record) -> list[Case]:
+    found: list[Case] = []
+    if not record.cases:
+        return found
+    owner = record.customer
+    details = case_details.decode(reader.get_customer("cases", owner), owner)
+    for number, hashed, opened, closed, _ in record.cases:
+        kind = name_of(catalog.case_kinds, number, "case kind")
+        known = details.get((number, hashed), case_details.CaseDetails(""))
+        product = known.product[1] if known.product else ""
+        due = known.due[1] if known.due else None
+        rule = catalog.case_rules.get(kind)
+        if due is None and rule is not None and rule.due_us:
+            due = opened + rule.due_us
+        scope = CaseScope.HOUSEHOLD if of_household(owner) else CaseScope.PRODUCT if product else CaseScope.CUSTOMER
+        worker = known.owner[1] if known.owner else ""
+        found.append(Case(kind, known.key, hashed, scope, product, worker, opened, closed, due))
+    return found
 
 
 def _attributes(record: Record, entries: Mapping[str, AttributeEntry]) -> dict[str, AnyValue]:

@@ -30,6 +30,7 @@ cdef struct Handles:
     MDB_dbi catalog  # text -> MessagePack
     MDB_dbi meta  # text -> MessagePack
     MDB_dbi programs  # text -> MessagePack
+    MDB_dbi cases  # customer id -> details of cases
     MDB_dbi origins  # customer id -> who said what of attributes with sources, `core.hub.sources`
     MDB_dbi households  # household id -> record
     MDB_dbi memberships  # customer id -> his household; household id -> its members: `core.hub.membership`

@@ -28,7 +28,7 @@ import msgspec
 
 from core import limits
 from core.errors import EngineFault, StoreCorrupt, StoreReadOnly, StoreUnavailable
-from core.hub import sources
+from core.hub import case_details, sources
 from core.hub.lmdb cimport (
     MDB_CREATE, MDB_INTEGERKEY, MDB_INVALID, MDB_NEXT, MDB_NOLOCK, MDB_NORDAHEAD, MDB_NOTLS, MDB_SET_RANGE,
     MDB_envinfo, MDB_stat, error_for,
@@ -41,11 +41,12 @@ from core.hub.record cimport FAULT_BOUNDS, FAULT_NONE, RecordView, damaged, reco
 FORMAT_VERSION = 3
 OLDEST_FORMAT = 1
 # What stores of earlier formats may lack; they are this one otherwise.
-ADDED = ("origins", "households", "memberships")
+ADDED = ("origins", "households", "memberships", "cases")
 DATABASES = (
     "profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs", "origins", "households", "memberships",
+    "cases",
 )
-BY_CUSTOMER = ("profiles", "contacts", "events", "origins", "households", "memberships")
+BY_CUSTOMER = ("profiles", "contacts", "events", "origins", "households", "memberships", "cases")
 # LMDB begins with two pages that say what the file holds, in turn; no page is smaller than this.
 BEGINNING_BYTES = 2 * 4096
 # A process that looks whether anybody writes holds rapport.lock for microseconds; a server that starts tries so often.
@@ -76,6 +77,8 @@ cdef MDB_dbi* handle(Handles* handles, str name) except NULL:
         return &handles.programs
     if name == "origins":
         return &handles.origins
+    if name == "cases":
+        return &handles.cases
     if name == "households":
         return &handles.households
     if name == "memberships":
@@ -296,6 +299,8 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
     memcpy(&customer, key.mv_data, sizeof(uint64_t))
     if name == "origins":
         sources.decode((<const char*>value.mv_data)[:value.mv_size], customer)
+    elif name == "cases":
+        case_details.decode((<const char*>value.mv_data)[:value.mv_size], customer)
     elif name == "profiles" or name == "households":
         fault = record_open(<const uint8_t*>value.mv_data, value.mv_size, &record)
         if fault == FAULT_NONE and record.customer != customer:

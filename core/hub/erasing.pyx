@@ -24,7 +24,7 @@ from core.hub.membership cimport record_name
 from core.hub.lmdb cimport MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE, MDB_cursor, MDB_val, api
 from core.hub.identifiers import normalised
 from core.hub.imports import ImportColumns
-from core.hub.mutations import Erase, RecordOutcomes
+from core.hub.mutations import Erase, ImportCases, RecordOutcomes
 from core.hub.record import Record
 from core.hub.saved import AUDIT, AuditEntry
 from core import limits
@@ -75,6 +75,7 @@ def _erase(Applier applier, mutation):
         txn.delete(applier.environment.handles.contacts, &customer, 8)
         txn.delete(applier.environment.handles.events, &customer, 8)
         txn.delete(applier.environment.handles.origins, &customer, 8)
+        txn.delete(applier.environment.handles.cases, &customer, 8)
         txn.delete(applier.environment.handles.profiles, &customer, 8)
     key = place
     data = entry
@@ -112,6 +113,8 @@ def _names(Applier applier, message, keys, held):
         if any([each.customer in held for each in message.outcomes]):
             return True
         given = [identifier for each in message.outcomes for identifier in each.identifiers]
+    elif isinstance(message, ImportCases):
+        given = [identifier for each in message.rows for identifier in each.identifiers]
     else:
         given = (*message.identifiers, *getattr(message, "household", ()))
     for identifier in given:

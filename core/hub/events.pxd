@@ -133,6 +133,18 @@ cdef int events_merge(
     const uint8_t* existing, size_t size, const uint8_t* added, size_t added_bytes, uint32_t count,
     uint8_t* applied, Buffer* output, MergeScratch* scratch
 ) noexcept nogil
+
+cdef struct Keeping:
+    # What retention says at one moment.
+    const int64_t* since  # by event type's number: its events from this moment on are kept; INT64_MIN: all; borrowed
+    uint32_t types  # entries of since; the events of a type beyond are all kept
+
+# As `events_merge`; events, stored or added, that `keeping` (NULL: all are kept) does not keep go as well, and those added
+# are MERGED_PAST. The result may be a list of no events.
+cdef int events_merge_kept(
+    const uint8_t* existing, size_t size, const uint8_t* added, size_t added_bytes, uint32_t count,
+    uint8_t* applied, Buffer* output, MergeScratch* scratch, const Keeping* keeping
+) noexcept nogil
 cdef void events_scratch_free(MergeScratch* scratch) noexcept nogil
 
 

@@ -12,6 +12,12 @@ def unpack(
     string). Raises StoreCorrupt.
     """
 
+def count(data: bytes, what: str = ...) -> int:
+    """How many events a stored list says it holds. Raises StoreCorrupt."""
+
+def has_past(data: bytes, since: bytes, what: str = ...) -> bool:
+    """Whether a stored list holds an event before its type's moment in ``since`` (see `Packer.merge`). Raises StoreCorrupt."""
+
 @final
 class Packer:
     """Packs events and merges them into lists."""
@@ -23,9 +29,10 @@ class Packer:
     def pack(self, type: int, at: int, key: int, cells: Sequence[tuple[str, _Cell]]) -> None:
         """Pack one event. ``cells`` are (letter, value) as `unpack` has them; None is missing. Raises TooLarge."""
 
-    def merge(self, existing: bytes | None, what: str = ...) -> tuple[bytes, list[int]]:
-        """The new list, and what became of each packed event: 1 counted, 0 duplicate, 2 older than everything a full
-        list keeps. Raises StoreCorrupt."""
+    def merge(self, existing: bytes | None, what: str = ..., since: bytes | None = ...) -> tuple[bytes, list[int]]:
+        """The new list, and what became of each packed event: 1 counted, 0 duplicate, 2 older than everything that
+        retention or a full list keeps. ``since`` holds an i64 a type number, as `core.hub.retention.since` makes them;
+        events before it go, stored ones too. Raises StoreCorrupt."""
 
     def unite(self, existing: bytes, other: bytes, what: str = ...) -> bytes:
         """One list of two lists' events, each type and key once. Raises StoreCorrupt."""

@@ -118,6 +118,18 @@ cdef int events_merge(
     const uint8_t* existing, size_t size, const uint8_t* added, size_t added_bytes, uint32_t count,
     uint8_t* applied, Buffer* output, MergeScratch* scratch
 ) noexcept nogil:
+    return events_merge_kept(existing, size, added, added_bytes, count, applied, output, scratch, NULL)
+
+
+cdef inline bint past(const Keeping* keeping, const EventHeader* header) noexcept nogil:
+    """Whether retention lets go of an event."""
+    return keeping != NULL and header.type < keeping.types and header.at < keeping.since[header.type]
+
+
+cdef int events_merge_kept(
+    const uint8_t* existing, size_t size, const uint8_t* added, size_t added_bytes, uint32_t count,
+    uint8_t* applied, Buffer* output, MergeScratch* scratch, const Keeping* keeping
+) noexcept nogil:
     cdef EventList known, news
     cdef EventHeader header
     cdef Place* places
@@ -125,7 +137,7 @@ cdef int events_merge(
     cdef uint32_t* table
     cdef uint32_t* cell
     cdef uint8_t* fresh
-    cdef uint32_t i, mask, kept, total, checksum
+    cdef uint32_t i, mask, kept, kept_known, total, checksum
     cdef uint32_t next_known, next_added
     cdef uint32_t slots = 8
     cdef uint16_t magic = EVENTS_MAGIC
@@ -170,22 +182,28 @@ cdef int events_merge(
         if cell[0] == 0:
             cell[0] = i + 1
     position = 0
-    for i in range(known.count):
+    kept_known = 0
+    for _ in range(known.count):
         if not event_read(&known, position, &header):
             return FAULT_BOUNDS
-        places[count + i].entry = known.entries + position
-        places[count + i].header = header
-        places[count + i].added = 0
-        position += header.size
-        bytes_left += header.size
         cell = find(table, mask, places, header.type, header.key)
         if cell[0]:
             fresh[cell[0] - 1] = 0
+        if not past(keeping, &header):
+            places[count + kept_known].entry = known.entries + position
+            places[count + kept_known].header = header
+            places[count + kept_known].added = 0
+            kept_known += 1
+            bytes_left += header.size
+        position += header.size
     kept = 0
     for i in range(count):
         if applied != NULL:
             applied[i] = MERGED_COUNTED if fresh[i] else MERGED_DUPLICATE
-        if fresh[i]:
+        if fresh[i] and past(keeping, &places[i].header):
+            if applied != NULL:
+                applied[i] = MERGED_PAST
+        elif fresh[i]:
             place = places[i]
             places[kept] = place
             kept += 1
@@ -194,7 +212,7 @@ cdef int events_merge(
         if compare_places(&places[i - 1], &places[i]) > 0:
             qsort(places, kept, sizeof(Place), compare_places)
             break
-    total = kept + known.count
+    total = kept + kept_known
     output.size = 0
     if buffer_reserve(output, LIST_HEADER_BYTES + bytes_left):
         return -1
@@ -202,8 +220,8 @@ cdef int events_merge(
     output.size = LIST_HEADER_BYTES
     next_added = 0
     next_known = 0
-    while next_added < kept or next_known < known.count:
-        if next_known < known.count and (
+    while next_added < kept or next_known < kept_known:
+        if next_known < kept_known and (
             next_added == kept or compare_places(&places[count + next_known], &places[next_added]) <= 0
         ):
             place = places[count + next_known]
@@ -230,6 +248,33 @@ cdef void events_scratch_free(MergeScratch* scratch) noexcept nogil:
     buffer_free(&scratch.places)
     buffer_free(&scratch.table)
     buffer_free(&scratch.flags)
+
+
+def count(bytes data not None, str what="An event list"):
+    """How many events a stored list says it holds; see the .pyi."""
+    cdef EventList events
+    cdef int fault = events_open(data, len(data), &events)
+    if fault:
+        raise damaged(fault, what)
+    return events.count
+
+
+def has_past(bytes data not None, bytes since not None, str what="An event list"):
+    """Whether a stored list holds an event that retention lets go of; see the .pyi."""
+    cdef EventList events
+    cdef EventHeader header
+    cdef Keeping keeping
+    cdef size_t position = 0
+    cdef int fault = events_open(data, len(data), &events)
+    if fault:
+        raise damaged(fault, what)
+    keeping.since = <const int64_t*><const char*>since
+    keeping.types = <uint32_t>(len(since) // 8)
+    while event_read(&events, position, &header):
+        if past(&keeping, &header):
+            return True
+        position += header.size
+    return False
 
 
 def unpack(bytes data not None, fields, str what="An event list"):
@@ -321,8 +366,9 @@ cdef class Packer:
             raise TooLarge("event: bytes of it or of a text", EVENT_BYTES + 1, EVENT_BYTES)
         self.count += 1
 
-    def merge(self, existing, str what="An event list"):
+    def merge(self, existing, str what="An event list", bytes since=None):
         """(the new list, what became of each packed event: a Merged) from `existing` (bytes or None) and what was packed."""
+        cdef Keeping keeping
         cdef const uint8_t* start = NULL
         cdef size_t size = 0
         cdef int code
@@ -334,9 +380,12 @@ cdef class Packer:
         self.flags.size = 0
         if buffer_reserve(&self.flags, self.count + 1):
             raise MemoryError
-        code = events_merge(
+        if since is not None:
+            keeping.since = <const int64_t*><const char*>since
+            keeping.types = <uint32_t>(len(since) // 8)
+        code = events_merge_kept(
             start, size, self.builder.entries.data, self.builder.entries.size, self.count, self.flags.data,
-            &self.output, &self.scratch,
+            &self.output, &self.scratch, &keeping if since is not None else NULL,
         )
         if code < 0:
             raise MemoryError

@@ -3,14 +3,16 @@
 from libc.stdint cimport INT64_MIN, uint64_t
 
 from core.hub.apply cimport Applier
-from core.hub.contacts cimport MERGED_COUNTED, MERGED_PAST
+from core.hub.contacts cimport LIST_HEADER_BYTES, MERGED_COUNTED, MERGED_PAST
 from core.hub.record cimport builder_touch
 from core.hub.values cimport check_time, hashed
 
 from core import limits
 from core.errors import BadValue, TooLarge, UnknownName
 from core.hub.apply import register
+from core.hub import events as event_lists
 from core.hub.mutations import EventsResult, RecordEvents
+from core.hub.retention import DropOldEvents, since
 from core.hub.values import checked
 
 
@@ -51,9 +53,13 @@ def _record_events(Applier applier, mutation):
             raise error.under(f"events[{place}]") from None
     customer, created = applier.opened(mutation.identifiers, INT64_MIN, True)
     stored = applier.event_list(customer)
-    merged, counted = applier.packer.merge(stored, f"Customer {customer}'s event list")
-    if merged != stored:
-        applier.events[customer] = merged
+    kept = since(applier.catalog, mutation.received_us) if mutation.received_us else None
+    merged, counted = applier.packer.merge(stored, f"Customer {customer}'s event list", kept)
+    if len(merged) > LIST_HEADER_BYTES:
+        if merged != stored:
+            applier.events[customer] = merged
+    elif stored is not None:
+        applier.events[customer] = None
     for event, became in zip(mutation.events, counted, strict=True):
         if became != MERGED_PAST:
             builder_touch(&applier.builder, event.at_us)
@@ -62,4 +68,26 @@ def _record_events(Applier applier, mutation):
         customer, created, tuple([became == MERGED_COUNTED for became in counted]), counted.count(MERGED_PAST))
 
 
+def _drop_old_events(Applier applier, mutation):
+    cdef uint64_t customer
+    check_time("at", mutation.at_us)
+    kept = since(applier.catalog, mutation.at_us)
+    dropped = 0
+    if kept is None:
+        return dropped
+    applier.packer.clear()
+    for customer in mutation.customers:
+        stored = applier.event_list(customer)
+        # Since the sweep looked, the customer may have been joined into another, or erased.
+        if stored is None:
+            continue
+        what = f"Customer {customer}'s event list"
+        merged, _ = applier.packer.merge(stored, what, kept)
+        dropped += event_lists.count(stored, what) - event_lists.count(merged, what)
+        if merged != stored:
+            applier.events[customer] = merged if len(merged) > LIST_HEADER_BYTES else None
+    return dropped
+
+
 register(RecordEvents, _record_events)
+register(DropOldEvents, _drop_old_events)

@@ -184,7 +184,7 @@ cdef list dissolve(Applier applier, uint64_t household):
         applier.records[household] = None
     for table, kept in (
         (applier.memberships, applier.membership(household)), (applier.contacts, applier.contact_list(household)),
-        (applier.origins, applier.origin_list(household)),
+        (applier.origins, applier.origin_list(household)), (applier.cases, applier.case_list(household)),
     ):
         if kept is not None:
             table[household] = None

@@ -24,19 +24,21 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
 from core import limits
+from core.decision import Identifier as Named
 from core.errors import ImportRefused, Overloaded, nearest
-from core.hub.catalog import AttributeEntry, Catalog, EventField
+from core.hub.catalog import AttributeEntry, Catalog, EventField, name_of
 from core.hub.cells import CAUSE_NUMBERS, CAUSES, KINDS, Column, Table
 from core.hub.files import BLOCK_BYTES, PACKED_ENDINGS, Packing, Source, is_parquet
 from core.hub.identifiers import RULES
 from core.hub.imports import ConsentColumn, HouseholdColumn, IdentifierColumn, ImportColumns, ImportResult, ValueColumn
 from core.hub.localtime import LocalZone
 from core.hub.mapping import BOOLEAN_WORDS, Cell, FileMapping, Identifier, Row
+from core.hub.mutations import ImportCases, ImportedCase
 from core.schema import EventType, Field, Namespace, Schema, ValueType, currency_exponent
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class Importing(Protocol):
         """Numbers of names."""
         ...
 
-    def submit(self, mutation: ImportColumns) -> Future[ImportResult]:
+    def submit(self, mutation: ImportColumns | ImportCases) -> Future[ImportResult]:
         """Hand a mutation to the committer; the future is done when it is durable."""
         ...
 
@@ -124,6 +126,11 @@ def schema_of(catalog: Catalog) -> Schema:
             for name, entry in catalog.namespaces.items()
         },
         purposes=tuple(catalog.purposes),
+        grantors={
+            name: tuple(name_of(catalog.sources, each, "source") for each in entry.sources)
+            for name, entry in catalog.grantors.items()
+        },
+        case_kinds=tuple(catalog.case_kinds),
         household_attributes={
             name: Field(name, entry.type, entry.labels, entry.currency) for name, entry in catalog.household_attributes.items()
         },
@@ -376,12 +383,22 @@ class _Run:
                 KINDS["key"], self._place(" + ".join(keyed)), [self.slots[each] for each in keyed], self.batch_rows,
                 prefix=f"{source}{_JOIN}{name}{_JOIN}".encode(),
             )
-        else:
+        elif mapping.row is Row.PROFILE:
             shared = any(catalog.namespace_entry(each.namespace).household for each in mapping.identifiers)
             entry_of = catalog.shared if shared else catalog.attribute
             fields = {each.field.name: entry_of(each.field.name) for each in mapping.targets}
+        else:
+            self._check_kinds()
+            fields = {}
         self.targets = [
-            (each.field, self._column(each.field, each.cell, fields[each.field.name].labels))
+            (
+                each.field,
+                self._column(
+                    each.field, each.cell, fields[each.field.name].labels if fields else each.field.labels,
+                    # A case is opened and closed by now; only when it is due lies ahead.
+                    latest=self.at + limits.AHEAD_US if not fields and each.field.name != "due" else _NEVER,
+                ),
+            )
             for each in mapping.targets
         ]
 
@@ -405,6 +422,16 @@ class _Run:
                 raise ImportRefused(
                     str(each.where), f"consent '{each.purpose}' names channel '{each.channel}', which the store does not know",
                     f"Did you mean '{close}'?" if close else "Declare it in the program's channels.yaml.",
+                )
+
+    def _check_kinds(self) -> None:
+        """Refuse a file of cases of a kind that the store does not know yet."""
+        kinds = [label for each in self.mapping.targets for label in each.field.labels] or [self.mapping.case]
+        for kind in kinds:
+            if kind not in self.catalog.case_kinds:
+                raise ImportRefused(
+                    str(self.mapping.where), f"the store does not know cases of kind '{kind}' yet",
+                    "Declare the program's schema to the store first.",
                 )
 
     def _place(self, name: str) -> int:
@@ -644,13 +671,14 @@ class _Run:
         if self.pace is not None and table.rows:
             self.pace.wait(table.rows)
         if rows:
-            self._submit(self._mutation(table, rows), table.good_lines())
+            made = self._cases(table, rows) if self.mapping.row is Row.CASE else self._mutation(table, rows)
+            self._submit(made, table.good_lines())
         # One mutation is applied while the next is made; more would only take memory.
         while len(self.waiting) > 1:
             self._settle()
         self._tell()
 
-    def _submit(self, mutation: ImportColumns, lines: list[int]) -> None:
+    def _submit(self, mutation: ImportColumns | ImportCases, lines: list[int]) -> None:
         """Hand over to the committer; when others fill its queue, come back as it says."""
         while True:
             try:
@@ -681,6 +709,37 @@ class _Run:
             household=self._households(table, rows),
         )
 
+    def _cases(self, table: Table, rows: int) -> ImportCases:
+        from core.hub.bulk import SHAPES, cells_of  # loaded by the first import
+
+        named = [
+            [None if text is None else Named(namespace, text) for text in cells_of("t", *column.take(table))]
+            for namespace, column in self.identifiers
+        ]
+        cells: dict[str, Sequence[Any]] = {
+            field.name: cells_of(SHAPES[field.type.value], *column.take(table)) for field, column in self.targets
+        }
+        nothing = [None] * rows
+        opened, closed, due = (cells.get(name, nothing) for name in ("opened", "closed", "due"))
+        product, owner, at = (cells.get(name, nothing) for name in ("product", "owner", "at"))
+        kinds = self.mapping.case or next(each.field.labels for each in self.mapping.targets if each.field.name == "case")
+        return ImportCases(
+            rows=tuple(
+                ImportedCase(
+                    identifiers=tuple(one for one in (column[row] for column in named) if one is not None),
+                    kind=kinds if isinstance(kinds, str) else kinds[cells["case"][row] - 1],
+                    key=cells["key"][row],
+                    opened_us=opened[row],
+                    closed_us=closed[row],
+                    product=product[row] or "",
+                    owner=owner[row] or "",
+                    due_us=due[row],
+                    at_us=self.at if at[row] is None else at[row],
+                )
+                for row in range(rows)
+            )
+        )
+
     def _households(self, table: Table, rows: int) -> HouseholdColumn | None:
         if self.household is None:
             return None
@@ -700,6 +759,10 @@ class _Run:
             reason = CAUSES[cause][1].format(count=count)
             if cause == CAUSE_NUMBERS["MISSING"] and self.when is not None and place == self.when.place:
                 reason = "missing: every event has a time"
+            if self.mapping.row is Row.CASE and cause == CAUSE_NUMBERS["MISSING"]:
+                reason = "missing: every case has a kind and a key"
+            if self.mapping.row is Row.CASE and cause == CAUSE_NUMBERS["NOT_A_LABEL"]:
+                reason = "not a kind of case, nor one of the mapping's labels for one"
             written.append((line, name, _shortened(shown), reason))
         for cause in rows.values():
             if cause == CAUSE_NUMBERS["SKIPPED_WITHOUT_IDENTIFIER"]:

@@ -11,12 +11,13 @@ from core.hub.apply cimport Applier, joined_key
 from core.hub.buffer cimport buffer_append
 from core.hub.contacts cimport CONTACT_BYTES, ContactEntry, ContactList, contacts_merge, contacts_open
 from core.hub.households cimport leave, return_to, unite_memberships
+from core.hub.matters cimport keep_details, set_products
 from core.hub.record cimport RecordView, builder_fill_from, builder_touch, damaged, record_open, set_value
 from core.hub.values cimport check_time
 
 from core import limits
 from core.errors import IdentityConflict, NotFound, NotUndoable, RapportError
-from core.hub import merges, mutations, sources
+from core.hub import case_details, merges, mutations, sources
 from core.hub.apply import apply_inside, register
 from core.hub.mutations import Join, JoinResult, Unmerge, UnmergeResult
 from core.hub.record import Record
@@ -37,6 +38,7 @@ def _join(Applier applier, mutation):
     merged = []
     images = [applier.image(customer)] if best else []
     said = sources.decode(applier.origin_list(customer), customer)
+    details = case_details.decode(applier.case_list(customer), customer)
     # Better trusted customers fill first; equally trusted ones in the order given.
     for _, _, _, _, owner in sorted(found, key=lambda row: -row[0]):
         if not owner or owner == customer or owner in merged:
@@ -62,6 +64,9 @@ def _join(Applier applier, mutation):
         sources.unite(said, sources.decode(applier.origin_list(other), other))
         if applier.origin_list(other) is not None:
             applier.origins[other] = None
+        case_details.unite(details, case_details.decode(applier.case_list(other), other))
+        if applier.case_list(other) is not None:
+            applier.cases[other] = None
         unite_contacts(applier, customer, other)
         data = applier.event_list(other)
         if data is not None:
@@ -78,7 +83,9 @@ def _join(Applier applier, mutation):
         applier.origins[customer] = sources.encode(said)
     applier.adopt(customer, found)
     builder_touch(&applier.builder, mutation.at_us)
+    set_products(applier, details)
     applier.finish_record(customer)
+    keep_details(applier, customer, details)
     if not merged:
         applier.touched[customer] = None
         return JoinResult(customer, ())
@@ -137,7 +144,8 @@ def _unmerge(Applier applier, mutation):
     for message in messages:
         # A handler that raises may have left half of its changes here, for it relies on `apply` to drop them.
         tables = (
-            applier.records, applier.contacts, applier.events, applier.origins, applier.memberships, applier.identifiers,
+            applier.records, applier.contacts, applier.events, applier.origins, applier.cases, applier.memberships,
+            applier.identifiers,
             applier.metas, applier.programs, applier.touched,
         )
         kept = [dict(table) for table in tables]
@@ -167,6 +175,8 @@ def put_back(Applier applier, image):
         applier.events[customer] = image.events
     if applier.origin_list(customer) != image.origins:
         applier.origins[customer] = image.origins
+    if applier.case_list(customer) != image.cases:
+        applier.cases[customer] = image.cases
     return_to(applier, customer, image.membership)
 
 

@@ -1,4 +1,4 @@
-"""Mapping: how the columns of a file become customers' attributes or events.
+"""Mapping: how the columns of a file become customers' attributes, events or cases.
 
 A mapping is a YAML file beside the data's owner: it names the columns as the file spells them and the attributes, event
 fields and namespaces as the schema does, and says how a cell's text becomes a value. `load` reads and checks one in a
@@ -16,7 +16,7 @@ The keys (programs/real/ has whole examples)::
     decimal: "."                         the decimal mark of all numbers; thousands: "" marks groups of digits
     missing: [NA]                        texts that mean "not known" in every column; an empty cell always does
     zone: Europe/Lisbon                  of times that name no offset, where their cell names no zone
-    row: event                           profile or event
+    row: event                           profile, event or case
     identifiers:                         namespace: column, or
       crm: {column: CustomerID, remove_suffix: ".0"}
       visit: {column: InvoiceNo, prefix: "v-", unless: crm}
@@ -41,6 +41,10 @@ The keys (programs/real/ has whole examples)::
     fields:
       amount: {product: [Quantity, UnitPrice], round: true}
       cancelled: {column: InvoiceNo, starts_with: C}
+    case: fault                          for cases: their kind, or a cell whose labels are kinds; then key, a column, and of
+    opened: since                        opened, closed, product, owner, due and at what the file has. A row tells what its
+    closed: {column: until, format: "%d.%m.%Y"}    system knows at ``at`` (without: when it is imported); rows may come in
+    product: line                        any order, for the earliest opening, the earliest close and the newest of the rest hold
 """
 
 from __future__ import annotations
@@ -49,7 +53,7 @@ import codecs
 import enum
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from pathlib import Path
@@ -82,6 +86,7 @@ class Row(enum.Enum):
 
     PROFILE = "profile"
     EVENT = "event"
+    CASE = "case"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +186,7 @@ class FileMapping:
     at: Cell | None = None
     key: tuple[Column, ...] = ()
     consents: tuple[Consent, ...] = ()
+    case: str = ""  # the kind of all cases; '' where a target of this name has it
     household: Membership | None = None
 
     def columns(self) -> tuple[Column, ...]:
@@ -232,10 +238,21 @@ class _NodeError(Exception):
 _KEYS = (
     "mapping", "source", "format", "delimiter", "quote", "encoding", "decimal", "thousands", "missing", "row",
     "zone", "identifiers", "without_identifier", "attributes", "consents", "household", "when_missing", "event", "at", "key",
-    "fields",
+    "fields", "case", "opened", "closed", "product", "owner", "due",
 )
 _PROFILE_KEYS = ("attributes", "consents", "household", "when_missing")
-_EVENT_KEYS = ("event", "at", "key", "fields")
+_EVENT_KEYS = ("event", "fields")
+# The parts of a case beside its kind and key.
+_CASE_PARTS = {
+    name: Field(name, ValueType.STRING if name in ("product", "owner") else ValueType.TIMESTAMP)
+    for name in ("opened", "closed", "product", "owner", "due")
+}
+# Which keys make no sense for which rows.
+_UNFIT = {
+    "profile": ("at", "key", *_EVENT_KEYS, "case", *_CASE_PARTS),
+    "event": (*_PROFILE_KEYS, "case", *_CASE_PARTS),
+    "case": (*_PROFILE_KEYS, *_EVENT_KEYS),
+}
 _IDENTIFIER_KEYS = ("column", "row_number", "missing", "remove_suffix", "prefix", "unless")
 _CELL_KEYS = (
     "column", "product", "missing", "required", "scale", "unit", "as", "round", "format", "zone", "labels",
@@ -412,16 +429,15 @@ class _Reader:
             return self.attempt(lambda: read(entries[key][1], f"'{key}'"), otherwise)
 
         form = of("format", lambda node, what: self.choice(node, what, ("csv", "jsonl", "parquet")), "")
-        row = of("row", lambda node, what: self.choice(node, what, ("profile", "event")), "")
+        row = of("row", lambda node, what: self.choice(node, what, ("profile", "event", "case")), "")
         if form not in ("csv", ""):
             for key in ("delimiter", "quote"):
                 if key in entries:
                     self.problem(entries[key][0], f"'{key}' is for csv; this file's format is {form}.")
-        unfit = {"profile": _EVENT_KEYS, "event": _PROFILE_KEYS}.get(row, ())
-        for key in unfit:
+        for key in _UNFIT.get(row, ()):
             if key in entries:
                 self.problem(entries[key][0], f"'{key}' is not for rows that are {row}s.")
-        wanted = {"profile": ("attributes",), "event": ("event", "at", "key", "fields")}.get(row, ())
+        wanted = {"profile": ("attributes",), "event": ("event", "at", "key", "fields"), "case": ("case", "key")}.get(row, ())
         for key in wanted:
             if key not in entries:
                 self.problem(root, f"The key '{key}' is missing; rows that are {row}s need it.")
@@ -439,6 +455,7 @@ class _Reader:
         self.local = of("zone", self.zone, self.local)
         event: EventType | None = None
         targets: tuple[Target, ...] = ()
+        case = ""
         identifiers: tuple[Identifier, ...] = of("identifiers", lambda node, _: self.identifiers(node), ())
         shared = self.of_households(identifiers)
         for key in ("event", "consents", "household"):
@@ -454,6 +471,9 @@ class _Reader:
                 fields = {one.name: one for one in event.fields}
                 kind = f"field of event '{event.name}'"
                 targets = of("fields", lambda node, _: self.targets(node, kind, fields), ())
+        elif row == "case":
+            nothing: tuple[tuple[Target, ...], str] = ((), "")
+            targets, case = self.attempt(lambda: self.case_targets(entries), nothing)
         mapping = FileMapping(
             name=of("mapping", self.name, ""),
             source=of("source", self.name, ""),
@@ -474,6 +494,7 @@ class _Reader:
             at=of("at", lambda node, _: self.cell(node, _AT, "'at'"), None) if row == "event" else None,
             key=of("key", lambda node, _: self.key(node), ()) if row == "event" else (),
             consents=of("consents", lambda node, _: self.consents(node), ()) if row == "profile" else (),
+            case=case,
             household=of("household", lambda node, _: self.household(node), None) if row == "profile" else None,
         )
         self.sources(mapping)
@@ -619,6 +640,33 @@ class _Reader:
             except _NodeError:
                 continue
         return tuple(found)
+
+    def case_targets(self, entries: dict[str, tuple[yaml.Node, yaml.Node]]) -> tuple[tuple[Target, ...], str]:
+        """The cells of a case's parts, and the kind where it is the same for all rows."""
+        kind = ""
+        parts = {
+            "case": Field("case", ValueType.ENUM, tuple(self.schema.case_kinds)), "key": Field("key", ValueType.STRING),
+            **_CASE_PARTS, "at": _AT,
+        }
+        found = []
+        for name, part in parts.items():
+            if name not in entries:
+                continue
+            key, node = entries[name]
+            if name == "case" and isinstance(node, yaml.ScalarNode):
+                kind = self.text(node, "'case'")
+                if kind not in self.schema.case_kinds:
+                    self.known(node, "kind of case", kind, self.schema.case_kinds)
+                continue
+            try:
+                cell = self.cell(node, part, f"'{name}'")
+            except _NodeError:
+                continue
+            found.append(Target(part, replace(cell, required=cell.required or name in ("case", "key")), self.where(key)))
+        if not {"opened", "closed"} & {target.field.name for target in found}:
+            self.problem(entries["case"][0] if "case" in entries else next(iter(entries.values()))[0],
+                         "Neither 'opened' nor 'closed' is given.", "Say at least since when a case has been open.")
+        return tuple(found), kind
 
     def consents(self, node: yaml.Node) -> tuple[Consent, ...]:
         found: list[Consent] = []
@@ -820,7 +868,18 @@ class _Reader:
         return found
 
     def sources(self, mapping: FileMapping) -> None:
-        """Notes attributes which this mapping's source may not set."""
+        """Notes attributes and consents which this mapping's source may not set or grant."""
+        for consent in mapping.consents:
+            grantors = self.schema.grantors.get(consent.purpose, ())
+            labels = consent.granted.labels.values()
+            # A list of withdrawals may come from anybody.
+            if grantors and mapping.source not in grantors and ("true" in labels or not labels):
+                self.problems.append(
+                    Problem(
+                        consent.where, f"Source '{mapping.source}' may not grant consent '{consent.purpose}'.",
+                        f"Its sources are {', '.join(grantors)}.",
+                    )
+                )
         for target in mapping.targets:
             allowed = target.field.sources
             if mapping.row is Row.PROFILE and allowed and mapping.source not in allowed:

@@ -24,6 +24,7 @@ class Image(msgspec.Struct, frozen=True, array_like=True):
     events: bytes | None
     origins: bytes | None
     membership: bytes | None = None
+    cases: bytes | None = None
 
 
 class Before(msgspec.Struct, frozen=True, array_like=True):

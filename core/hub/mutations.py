@@ -12,7 +12,7 @@ microseconds (datetimes are converted when a message is made).
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -20,7 +20,8 @@ import msgspec
 
 from core.decision import Identifier
 from core.errors import BadValue
-from core.schema import AnyValue, Money, Schema
+from core.hub.saved import BandEdges
+from core.schema import AnyValue, CaseScope, Money, Schema
 
 VERSION: Final = 1
 
@@ -91,11 +92,13 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class RecordEvents(Mutation, frozen=True, kw_only=True, tag="record_events"):
     """Adds events to a customer, made (anonymous) when no identifier is known. Result: `EventsResult`.
 
-    Again: an event with the same type and key counts once for a customer.
+    Again: an event with the same type and key counts once for a customer. ``received_us`` is the clock when they came: events
+    of the customer, these and stored ones, that are past their type's retention then are not kept; 0: all are.
     """
 
     identifiers: tuple[Identifier, ...]
     events: tuple[RecordedEvent, ...]
+    received_us: int = 0
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -126,6 +129,10 @@ class RecordOutcomes(Mutation, frozen=True, kw_only=True, tag="record_outcomes")
     """
 
     outcomes: tuple[Outcome, ...]
+
+    def part(self, places: Sequence[int]) -> RecordOutcomes:
+        """The outcomes at these places alone."""
+        return RecordOutcomes(outcomes=tuple(self.outcomes[place] for place in places))
 
 
 class Join(Mutation, frozen=True, kw_only=True, tag="join"):
@@ -172,25 +179,77 @@ class SetConsent(Mutation, frozen=True, kw_only=True, tag="set_consent"):
 class OpenCase(Mutation, frozen=True, kw_only=True, tag="open_case"):
     """Opens a case (complaint, fault...). Result: `CustomerResult`.
 
-    Again: a case of this kind and key is opened once; closed, it stays closed (a matter that comes back has a new key).
+    ``scope`` None: about the product if one is named, else about the customer. ``due_us`` None: by the kind's rule. BadValue
+    where scope and product, or scope and kind, do not fit. Again: a case of this kind and key is opened once, when it was
+    opened first; closed, it stays closed (a matter that comes back has a new key). Of product, owner and due the newest told
+    holds; '' and None tell nothing.
     """
 
     identifiers: tuple[Identifier, ...]
     kind: str
     key: str
     at_us: int
+    scope: CaseScope | None = None
+    product: str = ""
+    owner: str = ""
+    due_us: int | None = None
 
 
 class CloseCase(Mutation, frozen=True, kw_only=True, tag="close_case"):
     """Closes a case; NotFound when the customer has none of this kind and key. Result: `CustomerResult`.
 
-    Again: the earliest close stands.
+    Again: the earliest close stands. One before the opening makes a case that was never open.
     """
 
     identifiers: tuple[Identifier, ...]
     kind: str
     key: str
     at_us: int
+
+
+class AssignCase(Mutation, frozen=True, kw_only=True, tag="assign_case"):
+    """Says who works on a case, until when; NotFound as `CloseCase`. Result: `CustomerResult`.
+
+    '' and None leave what is known. Again: the newest told holds.
+    """
+
+    identifiers: tuple[Identifier, ...]
+    kind: str
+    key: str
+    owner: str = ""
+    due_us: int | None = None
+    at_us: int
+
+
+class ImportedCase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A case as the system that keeps it says at ``at_us``; '' and None say nothing of that.
+
+    Without ``opened_us`` it was open at its close, or at ``at_us`` when it has none.
+    """
+
+    identifiers: tuple[Identifier, ...]
+    kind: str
+    key: str
+    opened_us: int | None = None
+    closed_us: int | None = None
+    product: str = ""
+    owner: str = ""
+    due_us: int | None = None
+    at_us: int
+
+
+class ImportCases(Mutation, frozen=True, kw_only=True, tag="import_cases"):
+    """Takes over cases from the system that keeps them. Result: `core.hub.imports.ImportResult`.
+
+    Customers are found, and made, as by `Upsert`; one whose record has no room refuses his row alone. Again, and in any
+    order: the earliest opening, the earliest close and the newest of the rest hold, so a close may come before its opening.
+    """
+
+    rows: tuple[ImportedCase, ...]
+
+    def part(self, places: Sequence[int]) -> ImportCases:
+        """The rows at these places alone."""
+        return ImportCases(rows=tuple(self.rows[place] for place in places))
 
 
 class SetMembership(Mutation, frozen=True, kw_only=True, tag="set_membership"):
@@ -273,6 +332,15 @@ class LeftResult(msgspec.Struct, frozen=True):
     household: int
 
 
+class SetBands(Mutation, frozen=True, kw_only=True, tag="set_bands"):
+    """Keeps the edges of bands, in place of all that were kept. Result: None.
+
+    Again: they are kept again.
+    """
+
+    bands: dict[str, BandEdges]
+
+
 class CustomerResult(msgspec.Struct, frozen=True):
     """The customer a mutation changed, and whether it made him."""
 
@@ -282,7 +350,7 @@ class CustomerResult(msgspec.Struct, frozen=True):
 
 class EventsResult(msgspec.Struct, frozen=True):
     """The customer, whether he is new, for each event whether it counts now (False: duplicate, or too old), and how many
-    were older than everything that his full list keeps: nothing was written of them.
+    were older than everything that his full list or their type's retention keeps: nothing was written of them.
     """
 
     customer: int
@@ -329,9 +397,9 @@ def _convert_times(message: msgspec.Struct, field: str) -> None:
 
 
 _types: list[type[Mutation]] = [
-    DeclareSchema, Upsert, RecordEvents, RecordOutcomes, Join, Unmerge, SetConsent, OpenCase, CloseCase, SetMembership,
-    LeaveHousehold, Erase,
-    SaveProgram, ActivateProgram,
+    DeclareSchema, Upsert, RecordEvents, RecordOutcomes, Join, Unmerge, SetConsent, OpenCase, CloseCase,
+    AssignCase, ImportCases, SetMembership, LeaveHousehold, Erase,
+    SaveProgram, ActivateProgram, SetBands,
 ]
 _encoder = msgspec.msgpack.Encoder()
 

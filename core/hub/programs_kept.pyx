@@ -1,4 +1,4 @@
-"""The names a store knows and the programs it keeps: `DeclareSchema`, `SaveProgram`, `ActivateProgram`."""
+"""The names a store knows and the programs it keeps: `DeclareSchema`, `SaveProgram`, `ActivateProgram`, `SetBands`."""
 
 import msgspec
 
@@ -8,8 +8,8 @@ from core.hub.values cimport check_time
 from core import limits
 from core.errors import BadValue, NotFound, TooLarge
 from core.hub.apply import register
-from core.hub.mutations import ActivateProgram, DeclareSchema, SaveProgram
-from core.hub.saved import ACTIVE, ActiveProgram, SavedProgram, image_key, program_key, sources_key
+from core.hub.mutations import ActivateProgram, DeclareSchema, SaveProgram, SetBands
+from core.hub.saved import ACTIVE, BANDS, ActiveProgram, SavedProgram, image_key, program_key, sources_key
 
 
 def _declare_schema(Applier applier, mutation):
@@ -57,6 +57,11 @@ def _activate_program(Applier applier, mutation):
         ActiveProgram(mutation.name, mutation.version, mutation.at_us))
 
 
+def _set_bands(Applier applier, mutation):
+    applier.metas[BANDS] = msgspec.msgpack.encode(mutation.bands)
+
+
 register(DeclareSchema, _declare_schema)
 register(SaveProgram, _save_program)
 register(ActivateProgram, _activate_program)
+register(SetBands, _set_bands)

@@ -88,8 +88,8 @@ cdef packed struct ConsentEntry:
 
 cdef packed struct CaseEntry:
     uint16_t kind  # catalog number
-    uint16_t zero  # 0
-    uint32_t zero_too  # 0
+    uint16_t product_high  # of `product_hash`, the upper 16 of its 48 bits; 0 with product_low 0: about no product
+    uint32_t product_low  # of `product_hash`, the lower 32 bits
     uint64_t key  # SipHash of the case's key
     int64_t opened  # microseconds
     int64_t closed  # microseconds; INT64_MIN while open
@@ -243,15 +243,14 @@ cdef inline int record_consented(const RecordView* view, uint16_t purpose, uint1
     return found
 
 
-cdef inline bint record_case_open(const RecordView* view, uint16_t kind) noexcept nogil:
-    """Whether a case of this kind is open."""
-    cdef CaseEntry entry
-    cdef uint32_t i
-    for i in range(view.case_count):
-        record_case(view, i, &entry)
-        if entry.kind == kind and entry.closed == INT64_MIN:
-            return True
-    return False
+cdef inline bint case_is_open(const CaseEntry* entry, int64_t now) noexcept nogil:
+    """Whether the case is open at a moment, microseconds."""
+    return entry.opened <= now and (entry.closed == INT64_MIN or now < entry.closed)
+
+
+cdef inline uint64_t case_product(const CaseEntry* entry) noexcept nogil:
+    """`product_hash` of the product it is about; 0 when it is about none."""
+    return <uint64_t>entry.product_high << 32 | entry.product_low
 
 
 # Builder. Begin, change, finish, and begin again with the same builder; free once at the end. All calls return
@@ -282,10 +281,13 @@ cdef int builder_add_identifier(
 cdef int builder_set_consent(
     RecordBuilder* builder, uint16_t purpose, uint16_t channel, bint granted, uint16_t source, int64_t at
 ) noexcept nogil
-# Opens a case unless one with this kind and key is known; closes it (closed INT64_MIN leaves it open).
+# Opens a case unless one with this kind and key is known; closes it (closed INT64_MIN leaves it open). The earliest opening
+# and the earliest close stand. `product` is its `product_hash`; 0 leaves what is known of that.
 cdef int builder_add_case(
-    RecordBuilder* builder, uint16_t kind, uint64_t key, int64_t opened, int64_t closed
+    RecordBuilder* builder, uint16_t kind, uint64_t key, int64_t opened, int64_t closed, uint64_t product
 ) noexcept nogil
+# Says what a case is about, if there is such a case.
+cdef void builder_set_case_product(RecordBuilder* builder, uint16_t kind, uint64_t key, uint64_t product) noexcept nogil
 # Takes what the other record knows and this one does not: attributes, identifiers, newer consents, cases.
 cdef int builder_fill_from(RecordBuilder* builder, const RecordView* other) noexcept nogil
 # Writes the record. `bytes` is valid until the builder begins again or is freed.

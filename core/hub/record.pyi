@@ -41,8 +41,8 @@ class Record:
     def consents(self) -> list[tuple[int, int, bool, int, int]]:
         """(purpose, channel, granted, source, at) by purpose and channel; channel 0 is any."""
     @property
-    def cases(self) -> list[tuple[int, int, int, int | None]]:
-        """(kind, key hash, opened, closed or None) by kind and key hash."""
+    def cases(self) -> list[tuple[int, int, int, int | None, int]]:
+        """(kind, key hash, opened, closed or None, product hash) by kind and key hash."""
     def value(self, offset: int, type_: ValueType) -> _Stored:
         """The value at ``offset``; None when missing."""
 
@@ -59,8 +59,8 @@ class Builder:
         """Add a normalised identifier unless it is there."""
     def set_consent(self, purpose: int, channel: int, granted: bool, source: int, at: int) -> None:
         """Set a consent; the newest wins, and of two at one microsecond the refusal."""
-    def add_case(self, kind: int, key: int, opened: int, closed: int | None = None) -> None:
-        """Open a case, or close it."""
+    def add_case(self, kind: int, key: int, opened: int, closed: int | None = None, product: int = 0) -> None:
+        """Open a case, or close it; ``product`` is its `product_hash`, 0 leaves what is known of that."""
     def fill_from(self, other: Record) -> None:
         """Take what the other record knows and this one does not."""
     def finish(self) -> bytes:
@@ -77,3 +77,6 @@ def crc32c_by_table(data: Buffer) -> int:
 
 def siphash(data: Buffer) -> int:
     """SipHash-2-4 with the key 00 01 .. 0f, as idempotency keys are stored."""
+
+def product_hash(product: str) -> int:
+    """48 bits of SipHash, as a case's entry carries them; 0 for no product, and never for one."""

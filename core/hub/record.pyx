@@ -64,7 +64,7 @@ cdef object refused(int refusal, str what):
     if refusal == REFUSED_CASES:
         return CustomerFull(
             f"{what}: open cases", CASES + 1, CASES,
-            hint="Nothing was kept. Close cases that are over: rapport profile close-case.",
+            hint="Nothing was kept. Close cases that are over: rapport case close.",
         )
     if refusal == REFUSED_SIZE:
         return CustomerFull(
@@ -328,7 +328,7 @@ cdef int builder_set_consent(
 
 
 cdef int builder_add_case(
-    RecordBuilder* builder, uint16_t kind, uint64_t key, int64_t opened, int64_t closed
+    RecordBuilder* builder, uint16_t kind, uint64_t key, int64_t opened, int64_t closed, uint64_t product
 ) noexcept nogil:
     cdef CaseEntry entry
     cdef CaseEntry* known = <CaseEntry*>builder.cases.data
@@ -336,8 +336,8 @@ cdef int builder_add_case(
     cdef size_t place = 0
     cdef size_t oldest
     entry.kind = kind
-    entry.zero = 0
-    entry.zero_too = 0
+    entry.product_high = <uint16_t>(product >> 32)
+    entry.product_low = <uint32_t>product
     entry.key = key
     entry.opened = opened
     entry.closed = closed
@@ -346,6 +346,9 @@ cdef int builder_add_case(
     if place < count and known[place].kind == kind and known[place].key == key:
         if opened < known[place].opened:
             known[place].opened = opened
+        if product:
+            known[place].product_high = entry.product_high
+            known[place].product_low = entry.product_low
         # The first close stands: INT64_MIN means open, and a later close of a closed case changes nothing.
         if known[place].closed == INT64_MIN or (closed != INT64_MIN and closed < known[place].closed):
             known[place].closed = closed
@@ -369,6 +372,15 @@ cdef int builder_add_case(
     known[place] = entry
     builder.cases.size += CASE_BYTES
     return BUILT
+
+
+cdef void builder_set_case_product(RecordBuilder* builder, uint16_t kind, uint64_t key, uint64_t product) noexcept nogil:
+    cdef CaseEntry* known = <CaseEntry*>builder.cases.data
+    cdef size_t i
+    for i in range(builder.cases.size // CASE_BYTES):
+        if known[i].kind == kind and known[i].key == key:
+            known[i].product_high = <uint16_t>(product >> 32)
+            known[i].product_low = <uint32_t>product
 
 
 cdef int builder_fill_from(RecordBuilder* builder, const RecordView* other) noexcept nogil:
@@ -415,7 +427,7 @@ cdef int builder_fill_from(RecordBuilder* builder, const RecordView* other) noex
             return code
     for i in range(other.case_count):
         record_case(other, i, &case)
-        code = builder_add_case(builder, case.kind, case.key, case.opened, case.closed)
+        code = builder_add_case(builder, case.kind, case.key, case.opened, case.closed, case_product(&case))
         if code:
             return code
     builder_touch(builder, other.updated)
@@ -599,13 +611,13 @@ cdef class Record:
 
     @property
     def cases(self):
-        """(kind, key hash, opened, closed or None) by kind and key hash."""
+        """(kind, key hash, opened, closed or None, product hash) by kind and key hash."""
         cdef CaseEntry entry
         found = []
         for i in range(self.view.case_count):
             record_case(&self.view, i, &entry)
             closed = None if entry.closed == INT64_MIN else entry.closed
-            found.append((entry.kind, entry.key, entry.opened, closed))
+            found.append((entry.kind, entry.key, entry.opened, closed, case_product(&entry)))
         return found
 
     def value(self, uint32_t offset, type_ not None):
@@ -728,10 +740,10 @@ cdef class Builder:
         """Set a consent; the newest wins, and of two at one microsecond the refusal."""
         self.answer(builder_set_consent(&self.builder, purpose, channel, granted, source, at), "A consent")
 
-    def add_case(self, uint16_t kind, uint64_t key, int64_t opened, closed=None) -> None:
-        """Open a case, or close it."""
+    def add_case(self, uint16_t kind, uint64_t key, int64_t opened, closed=None, uint64_t product=0) -> None:
+        """Open a case, or close it; ``product`` is its `product_hash`."""
         cdef int64_t end = INT64_MIN if closed is None else closed
-        self.answer(builder_add_case(&self.builder, kind, key, opened, end), "A case")
+        self.answer(builder_add_case(&self.builder, kind, key, opened, end, product), "A case")
 
     def fill_from(self, Record other not None) -> None:
         """Take what the other record knows and this one does not."""
@@ -761,3 +773,10 @@ def siphash(const uint8_t[::1] data not None) -> int:
     """SipHash-2-4 with the key 00 01 .. 0f, as idempotency keys are stored."""
     cdef const uint8_t* start = &data[0] if data.shape[0] else NULL
     return rapport_siphash(start, data.shape[0])
+
+
+def product_hash(str product not None) -> int:
+    """48 bits of SipHash, as a case's entry carries them; 0 for no product, and never for one."""
+    cdef bytes raw = product.encode()
+    cdef const char* start = raw
+    return ((rapport_siphash(<const uint8_t*>start, len(raw)) & 0xFFFF_FFFF_FFFF) or 1) if raw else 0

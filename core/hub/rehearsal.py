@@ -8,12 +8,15 @@ customer who occurs again is counted again, and `exact` says so.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Final
 
 from core.hub.catalog import Catalog
 from core.hub.environment import Reader
+from core.hub.identifiers import normalised
 from core.hub.imports import ImportColumns, ImportResult
+from core.hub.mutations import ImportCases
 
 # New identifiers remembered: some 200 MB at most.
 REMEMBERED: Final = 2_000_000
@@ -36,27 +39,34 @@ class Rehearsal:
         """Numbers of names."""
         return self._catalog
 
-    def submit(self, mutation: ImportColumns) -> Future[ImportResult]:
+    def submit(self, mutation: ImportColumns | ImportCases) -> Future[ImportResult]:
         """What the mutation would make; rows of known customers count as ``changed``, whether or not they say anything new."""
-        columns = []
-        for column in mutation.identifiers:
-            ends = struct.unpack(f"<{mutation.rows}I", column.ends)
-            columns.append((self._catalog.namespace(column.namespace), ends, column.texts))
+        rows = list(self._rows(mutation))
         created = 0
-        for row in range(mutation.rows):
-            named = []
-            for namespace, ends, texts in columns:
-                text = texts[ends[row - 1] if row else 0 : ends[row]]
-                if text:
-                    named.append((namespace, text))
+        for named in rows:
             created += not any(self._known(each) for each in named)
             if len(self._new) < REMEMBERED:
                 self._new.update(named)
             else:
                 self.exact = False
         done: Future[ImportResult] = Future()
-        done.set_result(ImportResult(created, mutation.rows - created, 0, 0))
+        done.set_result(ImportResult(created, len(rows) - created, 0, 0))
         return done
+
+    def _rows(self, mutation: ImportColumns | ImportCases) -> Iterator[list[tuple[int, bytes]]]:
+        """Each row's identifiers, as the store has them."""
+        if isinstance(mutation, ImportCases):
+            for case in mutation.rows:
+                entries = [(self._catalog.namespace_entry(one.namespace), one.value) for one in case.identifiers]
+                yield [(entry.number, normalised(entry.normaliser, value, entry.name)) for entry, value in entries]
+            return
+        columns = []
+        for column in mutation.identifiers:
+            ends = struct.unpack(f"<{mutation.rows}I", column.ends)
+            columns.append((self._catalog.namespace(column.namespace), ends, column.texts))
+        for row in range(mutation.rows):
+            texts = ((namespace, texts[ends[row - 1] if row else 0 : ends[row]]) for namespace, ends, texts in columns)
+            yield [(namespace, text) for namespace, text in texts if text]
 
     def _known(self, identifier: tuple[int, bytes]) -> bool:
         if identifier in self._new:

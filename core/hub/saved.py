@@ -2,7 +2,7 @@
 
 Keys of the database ``programs``: ``program/<name>/<version>`` (a small header a version), ``sources/...``, ``image/...``
 (versions with ten digits, so that they list in order), and ``active``, which is the one that serves. The audit trail is in
-the database ``meta``: ``audit/<sequence number>``.
+the database ``meta``: ``audit/<sequence number>``; so are the edges of bands, all of them under ``bands``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 ACTIVE: Final = b"active"
 PROGRAMS: Final = b"program/"
 AUDIT: Final = b"audit/"
+BANDS: Final = b"bands"
 
 
 class SavedProgram(msgspec.Struct, frozen=True):
@@ -40,6 +41,19 @@ class AuditEntry(msgspec.Struct, frozen=True, array_like=True):
     action: str
     at_us: int
     request: str
+
+
+class BandEdges(msgspec.Struct, frozen=True):
+    """The edges of a band: quantiles of all customers who have its value.
+
+    ``definition`` is `core.programs.program.Band.definition`, so that edges never serve a band that was declared otherwise
+    since; ``customers`` are those who had a value when they were made, at ``at_us``.
+    """
+
+    definition: str
+    edges: tuple[float, ...]
+    customers: int
+    at_us: int
 
 
 def program_key(name: str, version: int) -> bytes:

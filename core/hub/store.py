@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from types import TracebackType
@@ -26,12 +26,13 @@ from core.hub import merges, saved
 from core.hub.catalog import Catalog
 from core.hub.checking import Checked, check
 from core.hub.committer import Committer
-from core.hub.customer_profile import Household, Profile, Provenance
+from core.hub.customer_profile import Case, Household, OverdueCase, Profile, Provenance
 from core.hub.environment import Environment, Reader, open_environment
 from core.hub.identifiers import check_holder, normalised
 from core.hub.merges import Merge
 from core.hub.mutations import DeclareSchema, Mutation
-from core.hub.saved import ActiveProgram, AuditEntry, SavedProgram
+from core.hub.record import Record
+from core.hub.saved import BANDS, ActiveProgram, AuditEntry, BandEdges, SavedProgram
 from core.schema import Schema
 
 SIGNING_KEY_BYTES = 32
@@ -111,6 +112,11 @@ class Store:
         declared: Catalog = self.apply(DeclareSchema(schema=schema, offers=offers, channels=channels))
         return declared
 
+    def follow(self, on_changed: Callable[[set[int]], None] | None) -> None:
+        """Calls ``on_changed`` after each commit with customers it changed: `core.hub.committer.Committer.follow`."""
+        if self._committer is not None:
+            self._committer.follow(on_changed)
+
     # --- looking
 
     @property
@@ -165,6 +171,29 @@ class Store:
                 return None
             return profiles.provenance(reader, self._catalog_of(reader), customer, attributes)
 
+    def cases(self, identifiers: Sequence[Identifier]) -> tuple[Case, ...] | None:
+        """The cases of a customer and of his household, or of a household, by kind and opening; None when nobody is known."""
+        with self.environment.reader() as reader:
+            owner = self._either(reader, identifiers)
+            return None if owner is None else profiles.cases(reader, self._catalog_of(reader), owner)
+
+    def overdue_cases(self, now_us: int, after: int = 0, most: int = limits.CASES_WALKED) -> tuple[list[OverdueCase], int]:
+        """Open cases past their due time of owners with a higher id than ``after``, and where to go on; 0 at the end.
+
+        Looks at ``most`` customers and households that have cases, so that one call reads a bounded part of the store.
+        """
+        found: list[OverdueCase] = []
+        with self.environment.reader() as reader:
+            catalog = self._catalog_of(reader)
+            page = reader.page("cases", after.to_bytes(8, "little"), after == 0, most)
+            for key, _ in page:
+                owner = int.from_bytes(key, "little")
+                late = [case for case in profiles.own_cases(reader, catalog, owner) if case.overdue_at(now_us)]
+                if late:
+                    who = profiles.identifiers(reader, catalog, owner)
+                    found += [OverdueCase(owner, who, case) for case in late]
+        return found, int.from_bytes(page[-1][0], "little") if len(page) == most else 0
+
     def household(self, identifiers: Sequence[Identifier]) -> Household | None:
         """The household that the identifiers name, or in which the customer is whom they name; None when there is none."""
         with self.environment.reader() as reader:
@@ -190,6 +219,28 @@ class Store:
                     absorbed = tuple(image.customer for image in before.images if image.customer != survivor)
                     found[merge] = Merge(merge, before.at_us, survivor, absorbed, 0)
             return tuple(reversed(found.values()))
+
+    def band_edges(self) -> Mapping[str, BandEdges]:
+        """The edges kept of each band, by its name."""
+        with self.environment.reader() as reader:
+            data = reader.get("meta", BANDS)
+        return {} if data is None else msgspec.msgpack.decode(data, type=dict[str, BandEdges])
+
+    def identifiers_of(self, customers: Iterable[int]) -> list[tuple[Identifier, ...] | None]:
+        """The identifiers of each of these customers, in order of arrival; None for one who is no more."""
+        found: list[tuple[Identifier, ...] | None] = []
+        with self.environment.reader() as reader:
+            catalog = self._catalog_of(reader)
+            names = {entry.number: entry.name for entry in catalog.namespaces.values()}
+            for customer in customers:
+                data = reader.get_customer("profiles", customer)
+                found.append(
+                    None if data is None else tuple(
+                        Identifier(names[number], value.decode())
+                        for number, value in Record(data, f"Customer {customer}'s record").identifiers
+                    )
+                )
+        return found
 
     def profile_of(self, customer: int) -> Profile | None:
         """Everything kept about a customer id; None when there is none (or it was joined into another)."""

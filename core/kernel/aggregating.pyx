@@ -1,8 +1,9 @@
 """Aggregates over the customer's events, which are exact for sliding windows and need no state of their own.
 
 One walk finds the events: the stored list and the events of the moment, both sorted by time, are merged, and each
-event whose type an aggregate names becomes a row of that type. The plan has sorted aggregates into columns (one field of
-one type) and within a column by window, longest first. All windows end at the decision's clock, so each begins at a
+event whose type an aggregate names becomes a row of that type. Rows of a type that pass a filter are gathered once for all
+aggregates with that filter. The plan has sorted aggregates into columns (one field of one type under one filter) and within a
+column by window, longest first. All windows end at the decision's clock, so each begins at a
 place that a binary search finds, and the places part a column's rows into segments. Every segment is read once: a window
 is its own segment and all later ones, so the newest is folded first and the next joins what is known. A count or a time
 needs its window's place alone.
@@ -13,13 +14,14 @@ leave 64 bits; where it could, the window is added anew in order. Rows and the t
 """
 
 from libc.math cimport isfinite, isnan
-from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from core import limits
 
 from core.hub.events cimport EventHeader, EventList, event_f64, event_i64, event_read, event_text
 from core.kernel.arena cimport arena_take
+from core.kernel.filters cimport passes
 from core.kernel.plan cimport (
     AGGREGATE_COUNT,
     AGGREGATE_DISTINCT,
@@ -62,7 +64,7 @@ cdef struct Span:
     uint16_t type  # the events' type number
 
 cdef struct Column:
-    # Aggregates over one field of one event type.
+    # Aggregates over one field of one event type under one filter.
     const BoundAggregate* bounds  # the longest window first
     uint32_t count  # of them
     int32_t cell  # as in each of them
@@ -105,9 +107,11 @@ cdef void fill_aggregates(Work* work) noexcept nogil:
     """Fills the frame's slots of all aggregates; ``out_of_memory`` is set when there is no memory for the rows."""
     cdef const Tables* plan = work.plan
     cdef uint32_t most = work.customer.events.count + work.request.events.count
-    cdef uint32_t i, type = 0, types = 1
+    cdef uint32_t i, type = 0, types = 1, filter = 0
     cdef Row* rows
+    cdef Row* passed = NULL
     cdef Span* spans
+    cdef Span filtered
     cdef uint32_t* starts = <uint32_t*> arena_take(&work.arena, plan.aggregate_count * sizeof(uint32_t))
     cdef double* sums = <double*> arena_take(&work.arena, plan.aggregate_count * sizeof(double))
     cdef uint64_t* places = NULL
@@ -131,14 +135,25 @@ cdef void fill_aggregates(Work* work) noexcept nogil:
     while i < plan.aggregate_count:
         if plan.aggregates[i].event != spans[type].type:
             type += 1
+            filter = 0
         _take_column(plan, i, &column)
+        if plan.aggregates[i].filter and plan.aggregates[i].filter != filter:
+            filter = plan.aggregates[i].filter
+            # One room serves all filters in turn.
+            if passed == NULL:
+                passed = <Row*> arena_take(&work.arena, (<size_t> most + 1) * sizeof(Row))
+                if passed == NULL:
+                    work.out_of_memory = 1
+                    return
+            filtered.rows = passed
+            _pass_rows(work, i, &spans[type], &filtered)
         if column.distinct and places == NULL and most:
             # One table serves all columns in turn; it is cleared as far as a column's rows need.
             places = <uint64_t*> arena_take(&work.arena, _places(most) * sizeof(uint64_t))
             if places == NULL:
                 work.out_of_memory = 1
                 return
-        _conclude_column(work, &column, &spans[type], starts, sums, places)
+        _conclude_column(work, &column, &filtered if plan.aggregates[i].filter else &spans[type], starts, sums, places)
         i += column.count
 
 
@@ -151,13 +166,40 @@ cdef inline void _take_column(const Tables* plan, uint32_t first, Column* column
     column.storage = bounds.storage
     column.distinct = column.folded = False
     while first + column.count < plan.aggregate_count and (
-        bounds[column.count].event == bounds.event and bounds[column.count].cell == bounds.cell
+        bounds[column.count].event == bounds.event and bounds[column.count].filter == bounds.filter
+        and bounds[column.count].cell == bounds.cell
     ):
         if bounds[column.count].function == AGGREGATE_DISTINCT:
             column.distinct = True
         else:
             column.folded = True
         column.count += 1
+
+
+cdef void _pass_rows(Work* work, uint32_t first, const Span* span, Span* passed) noexcept nogil:
+    """Rows that pass the filter of aggregate ``first`` and lie in a window of one of those that share it, which follow it."""
+    cdef const Tables* plan = work.plan
+    cdef const BoundAggregate* bound = plan.aggregates + first
+    cdef int64_t longest = 0
+    cdef EventHeader event
+    cdef uint32_t i = first, row = 0
+    while i < plan.aggregate_count and plan.aggregates[i].event == bound.event and (
+        plan.aggregates[i].filter == bound.filter
+    ):
+        if plan.aggregates[i].window_us == 0:
+            longest = INT64_MAX
+        elif plan.aggregates[i].window_us > longest:
+            longest = plan.aggregates[i].window_us
+        i += 1
+    if longest != INT64_MAX:
+        row = _after(span, work.request.as_of_us - longest)
+    passed.count = 0
+    passed.type = span.type
+    for i in range(row, span.count):
+        memcpy(&event, span.rows[i].entry, sizeof(event))
+        if passes(bound.terms, bound.term_count, span.rows[i].entry, &event):
+            passed.rows[passed.count] = span.rows[i]
+            passed.count += 1
 
 
 cdef inline void _add_row(

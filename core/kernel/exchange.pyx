@@ -448,7 +448,8 @@ cdef str _spoke(Plan plan, const Verdict* verdict):
     if verdict.source == 3:
         return plan.suppression_ids[verdict.number]
     if verdict.source:
-        return plan.source.inputs[verdict.number].name
+        # As it is written after `consent.` or `cases.`.
+        return plan.slot_paths[verdict.number].partition(".")[2]
     return ""
 
 

@@ -53,7 +53,7 @@ cdef int find_household(Work* work, Snapshot* snapshot) noexcept nogil:
         if wanted.contacts and not work.plan.own_contacts:
             return _read_contacts(work, snapshot, work.customer.id, &work.customer.contacts)
         return 0
-    if wanted.attribute_count:
+    if wanted.attribute_count or wanted.cases:
         code = snapshot_get_customer(snapshot, snapshot.handles.households, household.id, &bytes, &size)
         if code == 0:
             household.has_record = 1

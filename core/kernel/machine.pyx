@@ -139,6 +139,7 @@ cdef enum:
     OP_DAY_OF_WEEK
     OP_HOURS
     OP_MINUTES
+    OP_KNOWN
     OP_COUNT
 
 cdef enum:
@@ -763,6 +764,8 @@ cdef Value* _run(
         elif op == OP_HAS:
             top += 1
             _set_bool(top, frame[at.a].state == PRESENT)
+        elif op == OP_KNOWN:
+            _set_bool(top, top.state == PRESENT)
         elif op == OP_JUMP:
             at = code.instructions + at.a
             continue
@@ -878,7 +881,7 @@ cdef void _fill_arguments() noexcept:
 
 
 _fill_arguments()
-assert len(Opcode) == OP_COUNT and Opcode.MINUTES == OP_MINUTES, "bytecode.Opcode and the machine disagree"
+assert len(Opcode) == OP_COUNT and Opcode.KNOWN == OP_KNOWN, "bytecode.Opcode and the machine disagree"
 assert Opcode.GE_TC == OP_GE_TC and Opcode.CONCAT == OP_CONCAT and Opcode.MAX_F == OP_MAX_F
 assert TEXT_MOST == limits.RENDERED_BYTES
 

@@ -57,6 +57,26 @@ cdef struct BoundAttribute:
     uint32_t label_count  # entries of labels
     const uint32_t* text_rows  # by catalog code: 1 + the label's row in the slot's TextIndex; NULL without one
 
+cdef enum FilterOp:
+    FILTER_IN = 0  # one of the literals; == is this with one
+    FILTER_OTHER = 1  # not the literal
+    FILTER_BELOW = 2
+    FILTER_UPTO = 3
+    FILTER_ABOVE = 4
+    FILTER_FROM = 5
+
+cdef struct FilterTerm:
+    # A condition on one field of an event: core.schema.FilterTerm.
+    uint32_t cell  # field's position in the event
+    uint8_t storage  # of the field
+    uint8_t op  # a FilterOp
+    uint8_t is_real  # compared as doubles, with reals; otherwise texts have texts, all else numbers
+    double unit  # minor units in one major unit, for money
+    uint32_t count  # literals
+    const int64_t* numbers
+    const double* reals
+    const Label* texts
+
 cdef struct BoundAggregate:
     uint32_t slot  # frame slot it fills
     uint16_t event  # event type number
@@ -65,13 +85,17 @@ cdef struct BoundAggregate:
     uint8_t storage  # of the field
     double unit  # minor units in one major unit, for money
     int64_t window_us  # 0: everything kept
+    uint32_t filter  # number of the filter, alike for aggregates of one; 0: none
+    const FilterTerm* terms  # all of which an event has to meet
+    uint32_t term_count  # how many
 
 cdef struct HouseholdInputs:
     # What a plan reads of the customer's household.
     uint8_t used  # anything: his membership is looked up
     uint8_t contacts  # a cap counts the contacts of all members
+    uint8_t cases  # a case may be the household's: its record is read
     const BoundAttribute* attributes  # of the household's record
-    uint32_t attribute_count  # of them; 0: the record is not read
+    uint32_t attribute_count  # of them; 0: the record is read for cases only
     int32_t size_slot  # frame slot of household.size, or -1: the members are not read
     int32_t role_slot  # frame slot of household.role, or -1
     BoundAttribute role  # its labels, when there is a role_slot
@@ -81,8 +105,16 @@ cdef struct BoundConsent:
     uint16_t purpose  # catalog number
 
 cdef struct BoundCase:
+    uint64_t product  # `product_hash` of the product it must be about, if about any; 0: whatever it is about
     uint32_t slot  # frame slot it fills
     uint16_t kind  # catalog number
+
+cdef struct BoundBand:
+    uint32_t slot  # frame slot it fills
+    int32_t expression  # number of the expression it is of
+    uint8_t is_double  # its value is in f, else in i
+    uint32_t edge_count  # entries of edges
+    const double* edges  # ascending: a value is in band 1 + how many of them it exceeds; NULL: none are known yet
 
 cdef struct ThresholdList:
     uint32_t slot  # input compared
@@ -270,13 +302,15 @@ cdef struct Tables:
 
     const BoundAttribute* attributes
     uint32_t attribute_count
-    const BoundAggregate* aggregates  # by event type, field, and window, the longest first
+    const BoundAggregate* aggregates  # by event type, filter, field, and window, the longest first
     uint32_t aggregate_count
     HouseholdInputs household
     const BoundConsent* consents
     uint32_t consent_count
     const BoundCase* cases
     uint32_t case_count
+    const BoundBand* bands
+    uint32_t band_count
 
     const ThresholdList* thresholds
     uint32_t threshold_count
@@ -388,6 +422,7 @@ cdef class Plan:
 
     cdef void* _block(self, size_t count, size_t size) except NULL
     cdef size_t _array(self, object data) except 0
+    cdef const FilterTerm* _filter(self, where, event, stored) except NULL
     cdef const uint64_t* _checkpoints(self, const ThresholdList* entries) except NULL
     cdef _label(self, Label* label, bytes text)
     cdef _bind_attribute(self, BoundAttribute* bound, uint32_t slot, field, stored, indexed)

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import final
 
 from core.hub.catalog import Catalog
@@ -12,8 +12,9 @@ class Plan:
     """A bound plan. Immutable once made; shared by all threads; freed when the last decision drops it.
 
     ``source`` are the tables, ``catalog`` the store's names (every name of the program must be declared in it),
-    ``models`` the live model of each name, ``signing_key`` the store's 16 bytes for tokens. Raises NotFound for a
-    model that is not deployed, ModelError for one whose inputs do not fit what they are bound to.
+    ``models`` the live model of each name, ``signing_key`` the store's 16 bytes for tokens, ``edges`` those of each band
+    that has some. Raises NotFound for a model that is not deployed, ModelError for one whose inputs do not fit what they
+    are bound to.
     """
 
     program: Program
@@ -27,7 +28,7 @@ class Plan:
     prune_from: int
     def __init__(
         self, source: Tables, catalog: Catalog, environment: Environment, models: Mapping[str, LiveModel],
-        version: str, version_number: int, signing_key: bytes,
+        version: str, version_number: int, signing_key: bytes, edges: Mapping[str, Sequence[float]] | None = None,
     ) -> None: ...
     def close(self) -> None:
         """Frees the workspaces and with them their snapshots, so that the store can be closed while references remain."""

@@ -20,11 +20,12 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
 from core.errors import EngineFault, ModelError, NotFound
 from core.expressions import InputKind
-from core.kernel.machine cimport RESULT_STRING, CodeHolder
+from core.kernel.machine cimport RESULT_DOUBLE, RESULT_MONEY, RESULT_STRING, CodeHolder
 from core.kernel.names cimport NamesHolder
 from core.inference.runner cimport Runner, handle_drop, handle_hold
-from core.programs.program import ContentType, Rounding
-from core.schema import AggregateFunction, ValueType, currency_exponent
+from core.hub.record import product_hash
+from core.programs.program import ContentType, Rounding, case_inputs, consent_input
+from core.schema import AggregateFunction, CaseRule, CaseScope, ValueType, currency_exponent
 
 cdef dict _STORAGE = {value: number for number, value in enumerate(ValueType)}
 cdef dict _FUNCTIONS = {function: number for number, function in enumerate(AggregateFunction)}
@@ -35,10 +36,20 @@ ORDINARY_MOST = 1e30
 SPREAD_MOST = 1e6
 
 
-def _aggregate_order(wanted, stored):
-    """Sorts aggregates by event type, field, and window, the longest first; without one everything counts."""
+# Of a filter's term; the others are FILTER_IN.
+cdef dict _FILTER_OPS = {
+    "!=": FILTER_OTHER, "<": FILTER_BELOW, "<=": FILTER_UPTO, ">": FILTER_ABOVE, ">=": FILTER_FROM,
+}
+
+
+def _aggregate_order(wanted, stored, filters):
+    """Sorts aggregates by event type, filter, field, and window, the longest first; without one everything counts.
+
+    ``filters`` gives each filter of a type its number; 1, 1.0 and true are equal in Python and are not the same literal.
+    """
     cell = -1 if wanted.field in ("", "at") else stored.field_names.index(wanted.field)
-    return stored.number, cell, -(wanted.window_us or INT64_MAX)
+    number = filters.setdefault((wanted.event, repr(wanted.where)), len(filters) + 1) if wanted.where else 0
+    return stored.number, number, cell, -(wanted.window_us or INT64_MAX)
 
 
 cdef double _log_of(const OfferTerms* terms) noexcept:
@@ -66,7 +77,8 @@ cdef class Plan:
     """A bound plan. Immutable once made; shared by all threads; freed when the last decision drops it.
 
     ``source`` are the tables, ``catalog`` the store's names (every name of the program must be declared in it),
-    ``models`` the deployed model of each name, ``signing_key`` the store's 16 bytes for tokens.
+    ``models`` the deployed model of each name, ``signing_key`` the store's 16 bytes for tokens, ``edges`` those of each band
+    that has some.
     """
 
     def __cinit__(self):
@@ -75,7 +87,9 @@ cdef class Plan:
         self._block_count = 0
         self.workspaces = []
 
-    def __init__(self, source, catalog, environment, models, str version, uint32_t version_number, bytes signing_key):
+    def __init__(
+        self, source, catalog, environment, models, str version, uint32_t version_number, bytes signing_key, edges=None
+    ):
         cdef Tables* tables = &self.tables
         program = source.program
         self.source = source
@@ -95,6 +109,7 @@ cdef class Plan:
         self._bind_code(source)
         self._bind_names(source, catalog)
         self._bind_inputs(source, catalog)
+        self._bind_bands(source, edges or {})
         self._bind_index(source)
         self._bind_contact(source, catalog)
         self._bind_scores(source, models)
@@ -240,7 +255,8 @@ cdef class Plan:
         found = by_kind[InputKind.AGGREGATE]
         aggregates = <BoundAggregate*> self._block(len(found), sizeof(BoundAggregate))
         # In the order that core.kernel.aggregating walks them in.
-        found.sort(key=lambda one: _aggregate_order(one[1].aggregate, catalog.event(one[1].aggregate.event)))
+        filters = {}
+        found.sort(key=lambda one: _aggregate_order(one[1].aggregate, catalog.event(one[1].aggregate.event), filters))
         for i, (slot, read) in enumerate(found):
             wanted = read.aggregate
             stored = catalog.event(wanted.event)
@@ -255,6 +271,13 @@ cdef class Plan:
                 aggregates[i].cell = stored.field_names.index(wanted.field)
                 aggregates[i].storage = _STORAGE[field.type]
                 aggregates[i].unit = 10.0 ** currency_exponent(field.currency)
+            if wanted.where:
+                aggregates[i].filter = filters[wanted.event, repr(wanted.where)]
+                if i and aggregates[i - 1].filter == aggregates[i].filter:
+                    aggregates[i].terms = aggregates[i - 1].terms
+                else:
+                    aggregates[i].terms = self._filter(wanted.where, schema.events[wanted.event], stored)
+                aggregates[i].term_count = <uint32_t> len(wanted.where)
         tables.aggregates = aggregates
         tables.aggregate_count = <uint32_t> len(found)
 
@@ -271,8 +294,13 @@ cdef class Plan:
         for i, (slot, read) in enumerate(found):
             cases[i].slot = slot
             cases[i].kind = catalog.case_kind(read.name)
+            cases[i].product = product_hash(read.product)
         tables.cases = cases
         tables.case_count = <uint32_t> len(found)
+        if any([namespace.household for namespace in schema.namespaces.values()]):
+            shared = [read for _, read in found if CaseScope.HOUSEHOLD in schema.case_rules.get(read.name, CaseRule()).scopes]
+            tables.household.cases = bool(shared)
+            tables.household.used = tables.household.used or tables.household.cases
 
     cdef _bind_attribute(self, BoundAttribute* bound, uint32_t slot, field, stored, indexed):
         bound.slot = slot
@@ -298,6 +326,51 @@ cdef class Plan:
             rows = [places.get(text, len(index.texts) + 1) for text in texts]
             bound.text_rows = <const uint32_t*> self._array(array("I", rows))
         bound.label_count = <uint32_t> len(texts)
+
+    cdef const FilterTerm* _filter(self, where, event, stored) except NULL:
+        """The terms of a filter over a type's events, as the catalog has their cells."""
+        cdef FilterTerm* terms = <FilterTerm*> self._block(len(where), sizeof(FilterTerm))
+        cdef Label* labels
+        cdef uint32_t i
+        fields = {field.name: field for field in event.fields}
+        for i, wanted in enumerate(where):
+            field = fields[wanted.field]
+            literals = wanted.value if wanted.op == "in" else (wanted.value,)
+            terms[i].cell = stored.field_names.index(wanted.field)
+            terms[i].storage = _STORAGE[field.type]
+            terms[i].op = _FILTER_OPS.get(wanted.op, FILTER_IN)
+            terms[i].unit = 10.0 ** currency_exponent(field.currency)
+            terms[i].count = <uint32_t> len(literals)
+            if isinstance(literals[0], str):
+                texts = [literal.encode() for literal in literals]
+                labels = <Label*> self._block(len(texts), sizeof(Label))
+                for place, text in enumerate(texts):
+                    self._label(&labels[<size_t> place], text)
+                terms[i].texts = labels
+            elif isinstance(literals[0], float) or field.type in (ValueType.DOUBLE, ValueType.MONEY):
+                terms[i].is_real = 1
+                terms[i].reals = <const double*> self._array(array("d", literals))
+            else:
+                terms[i].numbers = <const int64_t*> self._array(array("q", literals))
+        return terms
+
+    def _bind_bands(self, source, edges):
+        cdef Tables* tables = &self.tables
+        cdef BoundBand* bands = <BoundBand*> self._block(len(source.bands), sizeof(BoundBand))
+        cdef uint32_t i
+        for i, (slot, number) in enumerate(source.bands):
+            name = source.inputs[slot].name
+            bands[i].slot = slot
+            bands[i].expression = number
+            bands[i].is_double = tables.code.kinds[<size_t> number] in (RESULT_DOUBLE, RESULT_MONEY)
+            if name in edges:
+                bands[i].edge_count = <uint32_t> len(edges[name])
+                bands[i].edges = <const double*> self._array(array("d", edges[name]))
+            else:
+                # What an explanation says is missing: not the customer's value.
+                self.slot_paths[slot] += " (no edges yet)"
+        tables.bands = bands
+        tables.band_count = <uint32_t> len(source.bands)
 
     def _bind_index(self, source):
         cdef Tables* tables = &self.tables
@@ -691,8 +764,7 @@ cdef class Plan:
         cdef uint32_t i, j
         program = source.program
         slots = {
-            (read.kind, read.name): slot for slot, read in enumerate(source.inputs)
-            if read.kind in (InputKind.CONSENT, InputKind.CASE)
+            read: slot for slot, read in enumerate(source.inputs) if read.kind in (InputKind.CONSENT, InputKind.CASE)
         }
         consents = array("i", [-1]) * tables.offers
         cases = []
@@ -703,9 +775,8 @@ cdef class Plan:
             dates[i].stopped = offer.stopped
             purpose = offer.consent or group.consent
             if purpose:
-                consents[i] = slots[InputKind.CONSENT, purpose]
-            kinds = dict.fromkeys((*group.paused_by_cases, *offer.paused_by_cases))
-            cases.append([slots[InputKind.CASE, kind] for kind in kinds])
+                consents[i] = slots[consent_input(purpose)]
+            cases.append([slots[read] for read in case_inputs(group, offer)])
         masks = <uint64_t*> self._block(len(program.channels) * tables.words, sizeof(uint64_t))
         for i in range(tables.placement_count):
             for j in range(tables.words):

@@ -4,4 +4,5 @@ from core.hub.environment cimport Snapshot
 from core.kernel.workspace cimport Work
 
 cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil
+cdef int read_customer(Work* work, Snapshot* snapshot) noexcept nogil
 cdef void fill_frame(Work* work) noexcept nogil

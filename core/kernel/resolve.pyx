@@ -5,18 +5,21 @@ taken. The record is read where it lies in the map: a cell becomes a `Value`, a 
 Aggregates are computed from the customer's event list by `core.kernel.aggregating`.
 """
 
-from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
 from core.hub.environment cimport Snapshot, snapshot_customer, snapshot_get_customer
 from core.hub.contacts cimport contacts_open
 from core.hub.events cimport events_open
 from core.hub.lmdb cimport MDB_NOTFOUND
-from core.hub.record cimport CaseEntry, FAULT_NONE, record_case, record_consented, record_open
+from core.hub.record cimport (
+    CaseEntry, FAULT_NONE, RecordView, case_is_open, case_product, record_case, record_consented, record_open,
+)
 from core.kernel.aggregating cimport fill_aggregates
 from core.kernel.attributes cimport read_attribute
 from core.kernel.household cimport fill_household, find_household
-from core.kernel.plan cimport SLOT_CHANNEL, SLOT_KNOWN, SLOT_NOW, Tables
+from core.kernel.machine cimport evaluate
+from core.kernel.plan cimport BoundBand, BoundCase, SLOT_CHANNEL, SLOT_KNOWN, SLOT_NOW, Tables
 from core.kernel.values cimport PRESENT, Value
 from core.kernel.workspace cimport Request, Work
 
@@ -28,8 +31,6 @@ cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
     cdef const Request* request = work.request
     cdef uint32_t i
     cdef int code
-    cdef const uint8_t* bytes
-    cdef size_t size
     memset(&work.customer, 0, sizeof(work.customer))
     for i in range(request.identity_count):
         code = snapshot_customer(
@@ -42,6 +43,14 @@ cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
             return code
     if work.customer.id == 0:
         return 0
+    return read_customer(work, snapshot)
+
+
+cdef int read_customer(Work* work, Snapshot* snapshot) noexcept nogil:
+    """Borrows what is kept of the customer whose id is in ``work``, the rest of whom is empty; returns as `find_customer`."""
+    cdef int code
+    cdef const uint8_t* bytes
+    cdef size_t size
     code = snapshot_get_customer(snapshot, snapshot.handles.profiles, work.customer.id, &bytes, &size)
     if code == 0:
         work.customer.has_record = 1
@@ -67,7 +76,8 @@ cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
 
 
 cdef void fill_frame(Work* work) noexcept nogil:
-    """Fills every slot of the frame; facts come last, so that nothing stored can stand in for them."""
+    """Fills every slot of the frame; facts come after all that is stored, so that nothing stored can stand in for them, and
+    bands last, for they are made of the others."""
     cdef const Tables* plan = work.plan
     cdef const Request* request = work.request
     cdef uint32_t i
@@ -91,6 +101,35 @@ cdef void fill_frame(Work* work) noexcept nogil:
         fill_aggregates(work)
     for i in range(request.fact_count):
         work.frame[request.facts[i].slot] = request.facts[i].value
+    if plan.band_count:
+        _read_bands(work)
+
+
+cdef void _read_bands(Work* work) noexcept nogil:
+    """A band is missing where its value is missing or failed, and while no edges are known."""
+    cdef const Tables* plan = work.plan
+    cdef const BoundBand* band
+    cdef uint32_t i, low, high, middle
+    cdef Value value
+    cdef double number
+    for i in range(plan.band_count):
+        band = &plan.bands[i]
+        if band.edges == NULL:
+            continue
+        evaluate(plan.code, band.expression, work.frame, &work.arena, &value)
+        if value.state != PRESENT:
+            continue
+        number = value.f if band.is_double else <double> value.i
+        low = 0
+        high = band.edge_count
+        while low < high:
+            middle = (low + high) // 2
+            if number > band.edges[middle]:
+                low = middle + 1
+            else:
+                high = middle
+        work.frame[band.slot].i = low + 1
+        work.frame[band.slot].state = PRESENT
 
 
 cdef void _read_consents(Work* work) noexcept nogil:
@@ -105,19 +144,25 @@ cdef void _read_consents(Work* work) noexcept nogil:
 
 
 cdef void _read_cases(Work* work) noexcept nogil:
-    """Whether a case is open is never missing: nobody unknown has one."""
+    """Whether a case is open, the customer's own or his household's, is never missing: nobody unknown has one."""
     cdef const Tables* plan = work.plan
-    cdef uint32_t i, j, count = work.customer.record.case_count if work.customer.has_record else 0
-    cdef CaseEntry entry
-    cdef Value* value
-    cdef int64_t now = work.request.as_of_us
+    cdef uint32_t i
+    cdef bint open_
     for i in range(plan.case_count):
-        value = &work.frame[plan.cases[i].slot]
-        value.state = PRESENT
-        for j in range(count):
-            record_case(&work.customer.record, j, &entry)
-            if entry.kind == plan.cases[i].kind and entry.opened <= now and (
-                entry.closed == INT64_MIN or now < entry.closed
-            ):
-                value.i = 1
-                break
+        open_ = work.customer.has_record and _is_open(&work.customer.record, &plan.cases[i], work.request.as_of_us)
+        if not open_ and work.customer.household.has_record:
+            open_ = _is_open(&work.customer.household.record, &plan.cases[i], work.request.as_of_us)
+        work.frame[plan.cases[i].slot].state = PRESENT
+        work.frame[plan.cases[i].slot].i = open_
+
+
+cdef bint _is_open(const RecordView* record, const BoundCase* wanted, int64_t now) noexcept nogil:
+    cdef uint32_t i
+    cdef CaseEntry entry
+    for i in range(record.case_count):
+        record_case(record, i, &entry)
+        if entry.kind == wanted.kind and case_is_open(&entry, now) and (
+            wanted.product == 0 or case_product(&entry) in (0, wanted.product)
+        ):
+            return True
+    return False

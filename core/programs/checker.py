@@ -30,7 +30,13 @@ REAL: Final = frozenset({Kind.DOUBLE})
 FEATURE: Final = frozenset({Kind.BOOL, Kind.INT, Kind.DOUBLE, Kind.MONEY})
 SHOWN: Final = frozenset({Kind.BOOL, Kind.INT, Kind.DOUBLE, Kind.MONEY, Kind.STRING, Kind.TIMESTAMP})
 
-SEGMENT: Final = re.compile(r"\bsegment\s*\.\s*([A-Za-z_][A-Za-z0-9_]*)")
+# What a derived value may be: anything but a set.
+DERIVED: Final = frozenset(Kind) - {Kind.SET, Kind.LIST}
+# What has an order and a distance, and so quantiles.
+BANDED: Final = frozenset({Kind.INT, Kind.DOUBLE, Kind.MONEY, Kind.TIMESTAMP, Kind.DURATION})
+
+# A text's use of what program.yaml defines by expressions: its root and its name.
+DEFINED: Final = re.compile(r"\b(segment|derived|band)\s*\.\s*([A-Za-z_][A-Za-z0-9_]*)")
 OfferFields = Mapping[str, float | str | bool | int]
 _RELATIVE: Final = Where("", 1, 1)
 _NO_FIELDS: OfferFields = MappingProxyType({})
@@ -43,24 +49,31 @@ class Checker:
         self._schema = schema
         self._channels = channels
         self._segments: dict[str, Expression] = {}
-        self._broken: set[str] = set()
+        self._derived: dict[str, Expression] = {}
+        self._bands: dict[str, bool] = {}
+        self._broken: set[tuple[str, str]] = set()
         self._checked: dict[object, Expression | tuple[Problem, ...]] = {}
         self._plain = self._formula = Scope(schema)
         self._set_scopes()
 
     def _set_scopes(self) -> None:
-        # A scope remembers what it resolved, so it is made anew whenever a segment joins.
-        segments = dict(self._segments)
-        self._plain = Scope(self._schema, segments=segments, channels=self._channels)
-        self._formula = Scope(self._schema, segments=segments, channels=self._channels, formula_terms=True)
+        # A scope remembers what it resolved, so it is made anew whenever a definition joins.
+        segments, derived, bands = dict(self._segments), dict(self._derived), dict(self._bands)
+        self._plain = Scope(self._schema, segments=segments, channels=self._channels, derived=derived, bands=bands)
+        self._formula = Scope(
+            self._schema, segments=segments, channels=self._channels, formula_terms=True, derived=derived, bands=bands
+        )
 
-    def add_segment(self, name: str, condition: Expression | None) -> None:
-        """Makes ``segment.<name>`` readable from here on; None for one whose own problems have been noted."""
-        if condition is None:
-            self._broken.add(name)
+    def define(self, root: str, name: str, expression: Expression | None) -> None:
+        """Makes ``<root>.<name>`` readable from here on; None for one whose own problems have been noted."""
+        if expression is None:
+            self._broken.add((root, name))
+            return
+        if root == "band":
+            self._bands[name] = any(read.protected for read in expression.inputs)
         else:
-            self._segments[name] = condition
-            self._set_scopes()
+            (self._segments if root == "segment" else self._derived)[name] = expression
+        self._set_scopes()
 
     def expression(self, reader: Reader, node: Scalar, expect: frozenset[Kind], *, fields: OfferFields | None = None,
                    formula: bool = False, text: str | None = None, offset: int = 0) -> Expression | None:
@@ -71,7 +84,7 @@ class Checker:
         """
         written = reader.document.value(node)
         source = written if text is None else text
-        if self._broken and not self._broken.isdisjoint(SEGMENT.findall(source)):
+        if self._broken and not self._broken.isdisjoint(DEFINED.findall(source)):
             return None
         key: object
         own = fields is not None and "offer." in source
@@ -89,7 +102,7 @@ class Checker:
         if isinstance(found, Expression):
             return found
         for problem in found:
-            inside = offset + _offset(source, problem.where)
+            inside = offset + offset_of(source, problem.where)
             reader.problems.add(reader.document.where_inside(node, inside), problem.message, problem.hint)
         return None
 
@@ -101,7 +114,7 @@ def _check(text: str, scope: Scope, expect: frozenset[Kind]) -> Expression | tup
         return error.problems
 
 
-def _offset(text: str, where: Where) -> int:
+def offset_of(text: str, where: Where) -> int:
     """The index in ``text`` of a place told relative to its beginning."""
     lines = re.split("\r\n|[\n\r]", text)
     before = sum(len(line) + 1 for line in lines[: where.line - 1])

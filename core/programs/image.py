@@ -29,7 +29,9 @@ from core.programs.model_binding import ModelBinding
 from core.programs.program import (
     Adjustment,
     Arbitration,
+    Band,
     Cap,
+    CasePause,
     ConstantPropensity,
     ContentType,
     Group,
@@ -52,8 +54,11 @@ from core.programs.tables import Tables
 from core.schema import (
     Aggregate,
     AggregateFunction,
+    CaseRule,
+    CaseScope,
     EventType,
     Field,
+    FilterTerm,
     Namespace,
     Normaliser,
     Schema,
@@ -179,10 +184,8 @@ class _Packer:
 
         def row() -> _Packed:
             aggregate = read.aggregate
-            packed = None if aggregate is None else [
-                aggregate.event, aggregate.function.value, aggregate.field, aggregate.window_us
-            ]
-            return [int(read.kind), read.name, self._type(read.type), packed, read.protected]
+            packed = None if aggregate is None else _pack_aggregate(aggregate)
+            return [int(read.kind), read.name, self._type(read.type), packed, read.protected, read.product]
 
         return self._inputs.number(read, row)
 
@@ -223,7 +226,7 @@ class _Packer:
                 for each in program.placements.values()
             ],
             [
-                [each.name, *self._shared(each), each.consent, each.paused_by_cases]
+                [each.name, *self._shared(each), each.consent, _pack_pauses(each)]
                 for each in program.groups.values()
             ],
             [self._offer(each) for each in program.offers],
@@ -233,6 +236,9 @@ class _Packer:
                 arbitration.at_most_per_group,
             ],
             program.currency, [_pack_cap(cap) for cap in program.caps], program.instance_expiry_us,
+            {name: self._expression(each) for name, each in program.segments.items()},
+            {name: self._expression(each) for name, each in program.derived.items()},
+            {name: [self._expression(each.of), each.parts] for name, each in program.bands.items()},
         ]
 
     def _shared(self, owner: Group | Offer) -> list[_Packed]:
@@ -256,7 +262,8 @@ class _Packer:
         return [
             offer.name, offer.group, self._propensity(offer.propensity),
             [value] if value is not None else offer.value, self._where(offer.where),
-            offer.schedule_from_us, offer.schedule_until_us, *self._shared(offer), offer.consent, offer.paused_by_cases,
+            offer.schedule_from_us, offer.schedule_until_us, *self._shared(offer), offer.consent, _pack_pauses(offer),
+            offer.product,
             None if offer.price is None else self._price(offer.price),
             [[each.placement, [self._text(text) for text in each.fields]] for each in offer.treatments.values()],
             dict(offer.fields), offer.stopped,
@@ -292,6 +299,10 @@ class _Packer:
         return self._texts.number(id(text), row)
 
 
+def _pack_pauses(owner: Group | Offer) -> list[_Packed]:
+    return [[pause.kind, pause.of_product] for pause in owner.paused_by_cases]
+
+
 def _pack_cap(cap: Cap) -> _Packed:
     return [cap.id, cap.outcome, cap.at_most, cap.per_us, cap.channel, cap.household]
 
@@ -301,17 +312,27 @@ def _pack_field(field: Field) -> _Packed:
             field.rule.value]
 
 
+def _pack_aggregate(aggregate: Aggregate) -> _Packed:
+    return [
+        aggregate.event, aggregate.function.value, aggregate.field, aggregate.window_us,
+        [[term.field, term.op, term.value] for term in aggregate.where],
+    ]
+
+
 def _pack_schema(schema: Schema) -> _Packed:
     return [
         [_pack_field(each) for each in schema.attributes.values()],
         [_pack_field(each) for each in schema.facts.values()],
-        [[each.name, [_pack_field(field) for field in each.fields]] for each in schema.events.values()],
+        [[each.name, [_pack_field(field) for field in each.fields], each.retention_us] for each in schema.events.values()],
         [
             [each.name, each.normaliser.value, each.trust, each.single, each.verified, each.household]
             for each in schema.namespaces.values()
         ],
         schema.purposes, schema.outcomes, schema.case_kinds,
+        [[name, [scope.value for scope in rule.scopes], rule.due_us] for name, rule in schema.case_rules.items()],
+        [[name, sources] for name, sources in schema.grantors.items()],
         [_pack_field(each) for each in schema.household_attributes.values()], schema.roles,
+        [[name, *_pack_aggregate(each)] for name, each in schema.aggregates.items()],
     ]
 
 
@@ -324,12 +345,10 @@ class _Unpacker:
             Type(kinds[kind], currency, None if element is None else kinds[element])
             for kind, currency, element in types
         ]
-        functions = {function.value: function for function in AggregateFunction}
         self.inputs = [
             Input(InputKind(kind), name, self._types[type_],
-                  None if aggregate is None else Aggregate(
-                      aggregate[0], functions[aggregate[1]], aggregate[2], aggregate[3]), protected)
-            for kind, name, type_, aggregate, protected in inputs
+                  None if aggregate is None else _unpack_aggregate(aggregate), protected, product)
+            for kind, name, type_, aggregate, protected, product in inputs
         ]
         self._nodes: list[Node] = []
         for row in nodes:
@@ -358,7 +377,8 @@ class _Unpacker:
         return None if number is None else self._expressions[number]
 
     def program(self, row: _Packed) -> Program:
-        name, digest, schema, channels, placements, groups, offers, arbitration, currency, caps, expiry_us = row
+        (name, digest, schema, channels, placements, groups, offers, arbitration, currency, caps, expiry_us, segments,
+         derived, bands) = row
         return Program(
             name=name, digest=digest, schema=_unpack_schema(schema), channels=tuple(channels),
             placements=MappingProxyType({
@@ -366,7 +386,7 @@ class _Unpacker:
                 for each in placements
             }),
             groups=MappingProxyType({
-                each[0]: Group(each[0], *self._shared(each[1:6]), each[6], tuple(each[7])) for each in groups
+                each[0]: Group(each[0], *self._shared(each[1:6]), each[6], _pauses(each[7])) for each in groups
             }),
             offers=tuple([self._offer(each) for each in offers]),
             arbitration=Arbitration(
@@ -374,6 +394,11 @@ class _Unpacker:
                 arbitration[5], arbitration[6],
             ),
             currency=currency, caps=tuple(Cap(*cap) for cap in caps), instance_expiry_us=expiry_us,
+            segments=MappingProxyType({each: self._expressions[number] for each, number in segments.items()}),
+            derived=MappingProxyType({each: self._expressions[number] for each, number in derived.items()}),
+            bands=MappingProxyType({
+                each: Band(each, self._expressions[number], parts) for each, (number, parts) in bands.items()
+            }),
         )
 
     def _shared(self, row: _Packed) -> tuple[
@@ -397,12 +422,13 @@ class _Unpacker:
 
     def _offer(self, row: _Packed) -> Offer:
         (name, group, propensity, value, where, from_us, until_us, rules, caps, suppressions, context_weights, levers,
-         consent, paused_by_cases, price, treatments, fields, stopped) = row
+         consent, paused_by_cases, product, price, treatments, fields, stopped) = row
         texts = self._texts
         return Offer(
             name, group, self._propensity(propensity),
             self._expressions[value[0]] if isinstance(value, list) else value, self._where(where), from_us, until_us,
-            *self._shared((rules, caps, suppressions, context_weights, levers)), consent, tuple(paused_by_cases),
+            *self._shared((rules, caps, suppressions, context_weights, levers)), consent, _pauses(paused_by_cases),
+            product,
             None if price is None else self._price(price),
             MappingProxyType({
                 placement: Treatment(placement, tuple([texts[each] for each in content]))
@@ -429,8 +455,19 @@ class _Unpacker:
         )
 
 
+def _pauses(rows: list[_Packed]) -> tuple[CasePause, ...]:
+    return tuple([CasePause(*row) for row in rows])
+
+
 def _unpack_field(row: _Packed) -> Field:
     return Field(row[0], ValueType(row[1]), tuple(row[2]), row[3], row[4], tuple(row[5]), SourceRule(row[6]))
+
+
+def _unpack_aggregate(row: _Packed) -> Aggregate:
+    where = tuple([
+        FilterTerm(field, op, tuple(value) if isinstance(value, list) else value) for field, op, value in row[4]
+    ])
+    return Aggregate(row[0], AggregateFunction(row[1]), row[2], row[3], where)
 
 
 def _by_name(rows: list[_Packed], build: Callable[[_Packed], _V]) -> Mapping[str, _V]:
@@ -438,11 +475,15 @@ def _by_name(rows: list[_Packed], build: Callable[[_Packed], _V]) -> Mapping[str
 
 
 def _unpack_schema(row: _Packed) -> Schema:
-    attributes, facts, events, namespaces, purposes, outcomes, case_kinds, household_attributes, roles = row
+    (attributes, facts, events, namespaces, purposes, outcomes, case_kinds, case_rules, grantors, household_attributes,
+     roles, aggregates) = row
     return Schema(
         attributes=_by_name(attributes, _unpack_field), facts=_by_name(facts, _unpack_field),
-        events=_by_name(events, lambda each: EventType(each[0], tuple(_unpack_field(field) for field in each[1]))),
+        events=_by_name(events, lambda each: EventType(each[0], tuple(_unpack_field(field) for field in each[1]), each[2])),
         namespaces=_by_name(namespaces, lambda each: Namespace(each[0], Normaliser(each[1]), *each[2:])),
         purposes=tuple(purposes), outcomes=tuple(outcomes), case_kinds=tuple(case_kinds),
+        case_rules=_by_name(case_rules, lambda each: CaseRule(tuple(CaseScope(scope) for scope in each[1]), each[2])),
+        grantors=_by_name(grantors, lambda each: tuple(each[1])),
         household_attributes=_by_name(household_attributes, _unpack_field), roles=tuple(roles),
+        aggregates=_by_name(aggregates, lambda each: _unpack_aggregate(each[1:])),
     )

@@ -35,7 +35,7 @@ _CODE: Final = {
     "text_starts": "I", "text_lengths": "I",
 }  # fmt: skip
 # Plain values, kept as they are.
-_PLAIN: Final = ("words", "rules", "group_rules", "offer_rules", "formula", "price_adjustments", "treatments")
+_PLAIN: Final = ("words", "rules", "group_rules", "offer_rules", "formula", "price_adjustments", "treatments", "bands", "asked")
 
 
 def pack(tables: Tables, number: Callable[[Input], int]) -> _Packed:

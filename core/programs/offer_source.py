@@ -20,6 +20,7 @@ from core.programs.policy import KEYS as POLICY_KEYS
 from core.programs.policy import Declared, read_condition, read_id, read_policy
 from core.programs.program import (
     Adjustment,
+    CasePause,
     ConstantPropensity,
     ModelPropensity,
     Offer,
@@ -31,16 +32,16 @@ from core.programs.program import (
     Treatment,
 )
 from core.programs.reading import Reader, Table, is_empty, shorten
-from core.schema import ValueType
+from core.schema import ValueType, wrong_product
 
 KEYS: Final = (
-    "offer", "group", "schedule", *POLICY_KEYS, "value", "propensity", "price", "treatments", "fields", "stopped",
+    "offer", "group", "schedule", *POLICY_KEYS, "value", "propensity", "price", "treatments", "fields", "product", "stopped",
 )
 # Inputs that say something about the customer, and so make a price personal.
 _PERSONAL: Final = frozenset(
     {
         InputKind.ATTRIBUTE, InputKind.AGGREGATE, InputKind.CONSENT, InputKind.CASE, InputKind.KNOWN, InputKind.SHARED,
-        InputKind.HOUSEHOLD,
+        InputKind.HOUSEHOLD, InputKind.BAND,
     }
 )
 # A price cannot fall by more than itself; the upper bound is arbitrary: eleven times the list price.
@@ -81,6 +82,7 @@ class OfferReader:
             group = reader.known(written, "group", declared.groups) or ""
         fields = self._fields(reader, table.get("fields"), name)
         policy = read_policy(reader, table, name, declared, fields)
+        product = self._product(reader, table.get("product"), name_node, name, group, policy.paused_by_cases)
         from_us, until_us = self._schedule(reader, table.get("schedule"), name)
         price = table.get("price")
         return Offer(
@@ -90,11 +92,26 @@ class OfferReader:
             schedule_from_us=from_us, schedule_until_us=until_us,
             rules=policy.rules, caps=policy.caps, suppressions=policy.suppressions,
             context_weights=policy.context_weights, levers=policy.levers,
-            consent=policy.consent, paused_by_cases=policy.paused_by_cases,
+            consent=policy.consent, paused_by_cases=policy.paused_by_cases, product=product,
             price=None if price is None else self._price(reader, price, name, fields),
             treatments=self._treatments(reader, table.get("treatments"), name, fields), fields=fields,
             stopped=reader.boolean(table.get("stopped"), "stopped", default=False),
         )
+
+    def _product(
+        self, reader: Reader, node: Node | None, at: Node, name: str, group: str, pauses: tuple[CasePause, ...]
+    ) -> str:
+        """The product that cases must be about to pause the offer, where it or its group says so."""
+        product = None if node is None else reader.text(node, "product")
+        if node is not None and product is not None and (wrong := wrong_product(product)) is not None:
+            reader.problem(node, *wrong)
+        declared = self._declared.groups.get(group)
+        asked = next((each for each in (*pauses, *(declared.paused_by_cases if declared else ())) if each.of_product), None)
+        if node is None and asked is not None:
+            owner = f"Offer '{name}'" if asked in pauses else f"Group '{group}' of offer '{name}'"
+            reader.problem(at, f"{owner} is paused by a {asked.kind} of the offer's product, and the offer names none.",
+                           "Add product: and its name, as cases have it.")
+        return product or ""
 
     def _schedule(self, reader: Reader, node: Node | None, name: str) -> tuple[int | None, int | None]:
         if node is None or (table := reader.table(node, f"schedule of '{name}'", ("from", "until"))) is None:

@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from core import limits
@@ -38,6 +39,7 @@ from core.expressions.lower import Assembler
 from core.programs.collecting import paused
 from core.programs.model_binding import Column, ModelBinding
 from core.programs.program import (
+    Arbitration,
     ConstantPropensity,
     ModelPropensity,
     Offer,
@@ -46,6 +48,8 @@ from core.programs.program import (
     Rule,
     ScorecardPropensity,
     Weight,
+    case_inputs,
+    consent_input,
 )
 from core.programs.tables import NEVER, ModelTable, Presence, ScoreTable, Tables, Texts, Thresholds
 
@@ -189,8 +193,11 @@ def _meet_interval(one: _OneInput, op: Op, operand: object, is_double: bool) -> 
 class Compiler:
     """Builds the tables of one program. Used once."""
 
-    def __init__(self, program: Program, models: Mapping[str, ModelBinding]) -> None:
+    def __init__(
+        self, program: Program, models: Mapping[str, ModelBinding], asked: Sequence[Expression] = ()
+    ) -> None:
         self.program = program
+        self.wanted = asked
         self.models = models
         self.slots: dict[Input, int] = {}
         for fixed in FIXED_SLOTS:
@@ -240,8 +247,8 @@ class Compiler:
         purpose = offer.consent or group.consent
         if purpose:
             found.append(Atom.of(consent_input(purpose), Op.TRUE))
-        for kind in dict.fromkeys((*group.paused_by_cases, *offer.paused_by_cases)):
-            found.append(Atom.of(case_input(kind), Op.FALSE))
+        for read in case_inputs(group, offer):
+            found.append(Atom.of(read, Op.FALSE))
         return found
 
     def eligibility(self) -> None:
@@ -420,7 +427,11 @@ class Compiler:
             raise ProgramError([Problem(where, f"There is no deployed model '{model}'.", hint)])
         table = ModelTable(model, binding, binding.per_customer, [], [], len(members))
         problems: list[Problem] = []
-        scope = Scope(self.program.schema, channels=self.program.channels)
+        program = self.program
+        protected = {name: any(read.protected for read in band.of.inputs) for name, band in program.bands.items()}
+        scope = Scope(
+            program.schema, channels=program.channels, segments=program.segments, derived=program.derived, bands=protected
+        )
         # A field that some offer has may be missing at another; one that none has is a misspelling.
         known = {name for offer in self.program.offers for name in offer.fields}
         for column in binding.columns:
@@ -521,6 +532,12 @@ class Compiler:
         self.reasons()
         self.scores()
         self.answers()
+        asked = [self.number(expression) for expression in self.wanted]
+        bands = [
+            (slot, self.number(self.program.bands[read.name].of))
+            for read, slot in list(self.slots.items())
+            if read.kind is InputKind.BAND
+        ]
         program = self.program
         groups = list(program.groups)
         positions = {name: position for position, name in enumerate(groups)}
@@ -564,6 +581,8 @@ class Compiler:
             prices=self.prices,
             price_adjustments=self.price_adjustments,
             treatments=self.treatments,
+            bands=bands,
+            asked=asked,
         )
 
 
@@ -577,14 +596,25 @@ def compile_tables(program: Program, models: Mapping[str, ModelBinding]) -> Tabl
         return Compiler(program, models).tables()
 
 
-def consent_input(purpose: str) -> Input:
-    """The consent for a purpose in the request's channel, as expressions read it too."""
-    return Input(InputKind.CONSENT, purpose, BOOL)
+def audience_tables(program: Program) -> Tables:
+    """Tables of a walk over all customers: no offers; ``asked`` are the program's segments, then what its bands are of.
+
+    Apart from the tables that decide, so that a decision reads nothing for the sake of a segment that no offer names.
+    """
+    bare = structs.replace(
+        program, offers=(), groups={}, placements={}, caps=(), arbitration=Arbitration(),
+    )
+    asked = (*program.segments.values(), *(band.of for band in program.bands.values()))
+    with paused():
+        return Compiler(bare, {}, asked).tables()
 
 
-def case_input(kind: str) -> Input:
-    """Whether a case of a kind is open, as expressions read it too."""
-    return Input(InputKind.CASE, kind, BOOL)
+def moves(expression: Expression) -> bool:
+    """Whether its value may change though nothing is told: it reads the clock, or events of a window."""
+    return any(
+        read.kind is InputKind.NOW or (read.aggregate is not None and read.aggregate.window_us != 0)
+        for read in expression.inputs
+    )
 
 
 def _column(column: Column, scope: Scope, lacking: Set[str]) -> Expression:

@@ -16,9 +16,9 @@ from core.expressions import Expression
 from core.programs.checker import CONDITION, Checker, OfferFields
 from core.programs.document import Mapping as MappingNode
 from core.programs.document import Node, Scalar
-from core.programs.program import Cap, Group, Layer, Placement, Rule, Suppression, Weight
+from core.programs.program import Cap, CasePause, Group, Layer, Placement, Rule, Suppression, Weight
 from core.programs.reading import Reader, Table
-from core.schema import Schema, ValueType
+from core.schema import CaseScope, Schema, ValueType, never_of_product
 
 LAYERS: Final = {layer.name.lower(): layer for layer in Layer}
 KEYS: Final = (*LAYERS, "consent", "paused_by_cases", "contact", "context_weights", "levers", "description")
@@ -53,7 +53,7 @@ class Policy:
     context_weights: tuple[Weight, ...]
     levers: tuple[Weight, ...]
     consent: str
-    paused_by_cases: tuple[str, ...]
+    paused_by_cases: tuple[CasePause, ...]
 
 
 def read_policy(reader: Reader, table: Table, owner: str, declared: Declared, fields: OfferFields | None) -> Policy:
@@ -73,17 +73,42 @@ def read_policy(reader: Reader, table: Table, owner: str, declared: Declared, fi
     node = table.get("consent")
     if node is not None:
         consent = reader.known(node, "purpose", declared.schema.purposes) or ""
-    cases: list[str] = []
+    cases: dict[CasePause, None] = {}
     for item in reader.items(table.get("paused_by_cases"), f"paused_by_cases of '{owner}'"):
-        kind = reader.known(item, "kind of case", declared.schema.case_kinds)
-        if kind is not None and kind not in cases:
-            cases.append(kind)
+        pause = _pause(reader, item, owner, declared)
+        if pause is not None:
+            cases[pause] = None
     return Policy(
         tuple(rules), caps, suppressions,
         _weights(reader, table, "context_weights", owner=owner, declared=declared, fields=fields),
         _weights(reader, table, "levers", owner=owner, declared=declared, fields=fields),
         consent, tuple(cases),
     )
+
+
+def _pause(reader: Reader, node: Node, owner: str, declared: Declared) -> CasePause | None:
+    """A kind of case, or ``{kind: fault, product: offer}``: only when it is about the offer's product."""
+    kinds = declared.schema.case_kinds
+    if not isinstance(node, MappingNode):
+        kind = reader.known(node, "kind of case", kinds)
+        return None if kind is None else CasePause(kind)
+    table = reader.table(node, f"an item of paused_by_cases of '{owner}'", ("kind", "product"))
+    written = None if table is None else _required(reader, table, "kind")
+    kind = None if written is None else reader.known(written, "kind of case", kinds)
+    if table is None or kind is None:
+        return None
+    of_product = table.get("product")
+    if of_product is None:
+        return CasePause(kind)
+    rule = declared.schema.case_rules.get(kind)
+    if rule is not None and CaseScope.PRODUCT not in rule.scopes:
+        reader.problem(of_product, *never_of_product(kind))
+        return None
+    if reader.text(of_product, "product") != "offer":
+        reader.problem(of_product, "The product of a pause is that of its offer.",
+                       "Write product: offer here, and product: with its name at the offer.")
+        return None
+    return CasePause(kind, True)
 
 
 def _rules(reader: Reader, node: Node, layer: Layer, *, owner: str, declared: Declared,

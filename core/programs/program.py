@@ -14,13 +14,14 @@ it.
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Mapping
 
 import msgspec
 from msgspec import field
 
 from core.errors import Where
-from core.expressions import Expression
+from core.expressions import Expression, Input, InputKind, Kind, Type
 from core.schema import Schema
 
 
@@ -172,6 +173,13 @@ class Treatment(msgspec.Struct, frozen=True):
     fields: tuple[Text, ...]
 
 
+class CasePause(msgspec.Struct, frozen=True):
+    """A kind of case that pauses offers while one is open; with ``of_product`` one about the offer's product, or about none."""
+
+    kind: str
+    of_product: bool = False
+
+
 class Group(msgspec.Struct, frozen=True):
     """Offers that share rules. A group's rule that fails removes every offer of the group."""
 
@@ -182,7 +190,7 @@ class Group(msgspec.Struct, frozen=True):
     context_weights: tuple[Weight, ...] = ()
     levers: tuple[Weight, ...] = ()
     consent: str = ""  # the purpose its offers need, unless an offer names its own
-    paused_by_cases: tuple[str, ...] = ()  # case kinds
+    paused_by_cases: tuple[CasePause, ...] = ()
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -201,7 +209,8 @@ class Offer(msgspec.Struct, frozen=True):
     context_weights: tuple[Weight, ...] = ()
     levers: tuple[Weight, ...] = ()
     consent: str = ""
-    paused_by_cases: tuple[str, ...] = ()
+    paused_by_cases: tuple[CasePause, ...] = ()  # added to the group's
+    product: str = ""  # what a case must be about to pause it, where its pauses say so; '' when none does
     price: Price | None = None
     treatments: Mapping[str, Treatment] = field(default_factory=dict)  # by "<channel>.<placement>"
     fields: Mapping[str, float | str | bool | int] = field(default_factory=dict)  # readable as offer.<name>
@@ -231,6 +240,23 @@ class Arbitration(msgspec.Struct, frozen=True):
     at_most_per_group: int = 0  # over the whole request; 0: no limit
 
 
+class Band(msgspec.Struct, frozen=True):
+    """Where a customer's value lies among everybody's: in the lowest of ``parts`` equal shares (1) up to the highest.
+
+    The edges are the quantiles i/parts of all customers who have a value; who has none has no band. ``of`` is a number, a
+    time or a length of time, and reads nothing that only a request has.
+    """
+
+    name: str
+    of: Expression
+    parts: int
+
+    @property
+    def definition(self) -> str:
+        """Equal for bands of the same value and parts, whatever they are called."""
+        return hashlib.blake2b(f"{self.parts} {self.of.root!r}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
 class Program(msgspec.Struct, frozen=True):
     """Everything declared, versioned as one. ``digest`` is the SHA-256 of its sources, in hex."""
 
@@ -245,3 +271,21 @@ class Program(msgspec.Struct, frozen=True):
     currency: str = ""
     caps: tuple[Cap, ...] = ()  # program-wide
     instance_expiry_us: int = 30 * 86_400 * 1_000_000  # how long a token can be reported on
+    segments: Mapping[str, Expression] = field(default_factory=dict)  # of type bool, in declared order
+    derived: Mapping[str, Expression] = field(default_factory=dict)
+    bands: Mapping[str, Band] = field(default_factory=dict)
+
+
+def consent_input(purpose: str) -> Input:
+    """The consent for a purpose in the request's channel, as expressions read it too."""
+    return Input(InputKind.CONSENT, purpose, Type(Kind.BOOL))
+
+
+def case_inputs(group: Group, offer: Offer) -> tuple[Input, ...]:
+    """The cases that pause an offer while they are open, as expressions read them too: its group's first, each once."""
+    pauses = (*group.paused_by_cases, *offer.paused_by_cases)
+    if not pauses:
+        return ()
+    read = Type(Kind.BOOL)
+    asked = [Input(InputKind.CASE, each.kind, read, product=offer.product if each.of_product else "") for each in pauses]
+    return tuple(dict.fromkeys(asked))

@@ -21,12 +21,14 @@ MINOR_LIMIT: Final = 10**12
 # Longer than any contact is kept.
 DURATION_DAYS: Final = 3660
 
-_UNITS_US: Final = {"s": SECOND_US, "m": 60 * SECOND_US, "h": 3600 * SECOND_US, "d": DAY_US, "w": 7 * DAY_US}
+_UNITS_US: Final = {"s": SECOND_US, "m": 60 * SECOND_US, "h": 3600 * SECOND_US, "d": DAY_US, "w": 7 * DAY_US,
+                    "y": 365 * DAY_US}
 _UNIT_WORDS: Final = {
     "sec": "s", "secs": "s", "second": "s", "seconds": "s", "min": "m", "mins": "m", "minute": "m", "minutes": "m",
     "hour": "h", "hours": "h", "hr": "h", "hrs": "h", "day": "d", "days": "d", "week": "w", "weeks": "w",
+    "year": "y", "years": "y", "yr": "y",
 }
-_DURATION: Final = re.compile(r"(\d{1,9})([smhdw])")
+_DURATION: Final = re.compile(r"(\d{1,9})([smhdwy])")
 _LOOSE_DURATION: Final = re.compile(r"(\d+)\s*([A-Za-z]+)")
 _MONEY: Final = re.compile(r"([+-]?\d{1,18}(?:\.\d{1,9})?) ([A-Z]{3})")
 _LOOSE_MONEY: Final = re.compile(r"([A-Za-z]{3})?\s*([+-]?[\d.,]*\d)\s*([A-Za-z]{3})?")
@@ -88,7 +90,7 @@ def parse_bool(text: str) -> bool:
 
 
 def parse_duration(text: str) -> int:
-    """Microseconds of a duration: a whole number and one of s m h d w, such as 90m, 12h, 7d, 2w."""
+    """Microseconds of a duration: a whole number and one of s m h d w y (365 days), such as 90m, 12h, 7d, 2w."""
     match = _DURATION.fullmatch(text)
     if not match:
         loose = _LOOSE_DURATION.fullmatch(text.strip())
@@ -96,7 +98,7 @@ def parse_duration(text: str) -> int:
         if loose:
             word = loose[2].lower()
             unit = word if word in _UNITS_US else _UNIT_WORDS.get(word, "")
-        hint = f"Write {loose[1]}{unit}." if loose and unit else "Write a number and s, m, h, d or w, such as 7d."
+        hint = f"Write {loose[1]}{unit}." if loose and unit else "Write a number and s, m, h, d, w or y, such as 7d."
         raise QuantityError(f"'{text}' is not a duration.", hint)
     duration_us = int(match[1]) * _UNITS_US[match[2]]
     if duration_us == 0:

@@ -1,5 +1,7 @@
 """Reads schema.yaml: namespaces, attributes, households, facts, events, offer fields, purposes, outcomes, kinds of cases.
 
+Retention and named aggregates are read by `core.programs.aggregate_source`.
+
 Names become paths in expressions (``customer.age``, ``events.purchase.sum_amount_30d``), so those that could not be
 written there, or would read as something else, are refused here rather than at their first use.
 """
@@ -7,17 +9,32 @@ written there, or would read as something else, are refused here rather than at 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from collections.abc import Mapping as Mapping_
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from core import limits
+from core.programs.aggregate_source import read_aggregates, read_retention
 from core.programs.document import Mapping, Node, Scalar
-from core.programs.reading import Reader, shorten
-from core.schema import STANDARD_OUTCOMES, EventType, Field, Namespace, Normaliser, Schema, SourceRule, ValueType
+from core.programs.reading import Reader, is_empty, shorten
+from core.schema import (
+    STANDARD_OUTCOMES,
+    CaseRule,
+    CaseScope,
+    EventType,
+    Field,
+    Namespace,
+    Normaliser,
+    Schema,
+    SourceRule,
+    ValueType,
+)
 
 KEYS: Final = (
-    "namespaces", "attributes", "household", "facts", "events", "offer_fields", "purposes", "outcomes", "cases",
+    "namespaces", "attributes", "household", "facts", "events", "retention", "aggregates", "offer_fields", "purposes",
+    "outcomes", "cases",
     "description",
 )
 _FIELD_KEYS: Final = ("type", "labels", "currency", "protected", "sources", "rule", "description")
@@ -37,7 +54,7 @@ _BUILT_IN: Final = {
 }
 # What CEL's grammar keeps for itself, even after a dot.
 _CEL_WORDS: Final = frozenset({"true", "false", "null", "in"})
-_AGGREGATE_WINDOW: Final = re.compile(r".*_\d+[smhdw]")
+_AGGREGATE_WINDOW: Final = re.compile(r".*_\d+[smhdwy]")
 # Written by people who know another system's words for the same types.
 _OTHER_NAMES: Final = {
     "integer": "int", "long": "int", "float": "double", "number": "double", "decimal": "double", "boolean": "bool",
@@ -66,14 +83,18 @@ def read_schema(reader: Reader, root: Node | None, currency: str) -> DeclaredSch
     facts = _fields(reader, table.get("facts"), "fact", currency)
     if len(facts) > limits.FACTS_PER_REQUEST:
         reader.problem(root, f"The schema has {len(facts)} facts; a request holds {limits.FACTS_PER_REQUEST}.")
+    events = read_retention(reader, table.get("retention"), _events(reader, table.get("events"), currency))
     outcomes: list[str] = list(STANDARD_OUTCOMES)
     outcomes.extend(name for name in _names(reader, table.get("outcomes"), "outcome") if name not in outcomes)
+    purposes, grantors = _purposes(reader, table.get("purposes"))
+    case_kinds, case_rules = _cases(reader, table.get("cases"))
     schema = Schema(
         attributes=MappingProxyType(attributes), facts=MappingProxyType(facts),
-        events=MappingProxyType(_events(reader, table.get("events"), currency)),
-        namespaces=MappingProxyType(namespaces), purposes=tuple(_names(reader, table.get("purposes"), "purpose")),
-        outcomes=tuple(outcomes), case_kinds=tuple(_names(reader, table.get("cases"), "kind of case")),
+        events=MappingProxyType(events),
+        namespaces=MappingProxyType(namespaces), purposes=purposes, grantors=grantors,
+        outcomes=tuple(outcomes), case_kinds=case_kinds, case_rules=case_rules,
         household_attributes=MappingProxyType(shared), roles=tuple(roles),
+        aggregates=MappingProxyType(read_aggregates(reader, table.get("aggregates"), events)),
     )
     return DeclaredSchema(schema, MappingProxyType(_offer_fields(reader, table.get("offer_fields"))))
 
@@ -105,6 +126,58 @@ def _names(reader: Reader, node: Node | None, what: str) -> list[str]:
         else:
             names.append(name)
     return names
+
+
+def _purposes(reader: Reader, node: Node | None) -> tuple[tuple[str, ...], Mapping_[str, tuple[str, ...]]]:
+    """The purposes of consents, and who may grant each: a list of names, or names with their sources."""
+    if not isinstance(node, Mapping):
+        return tuple(_names(reader, node, "purpose")), MappingProxyType({})
+    found: list[str] = []
+    grantors: dict[str, tuple[str, ...]] = {}
+    for name, value in _named(reader, node, "purposes", "purpose"):
+        body = None if is_empty(value) else reader.table(value, f"purpose '{name}'", ("sources", "description"))
+        found.append(name)
+        if body is not None and (sources := _names(reader, body.get("sources"), "source")):
+            grantors[name] = tuple(sources)
+    return tuple(found), MappingProxyType(grantors)
+
+
+def _named(reader: Reader, node: Mapping, what: str, one: str) -> Iterator[tuple[str, Node]]:
+    """The entries of a mapping by names that expressions can hold; others are noted."""
+    table = reader.table(node, what)
+    for _, key, value in table.items() if table is not None else ():
+        name = reader.name(key, f"the name of a {one}")
+        if name is None:
+            continue
+        if name in _CEL_WORDS:
+            reader.problem(key, f"'{name}' is a word of the expression language.", "Choose another name.")
+            continue
+        yield name, value
+
+
+def _cases(reader: Reader, node: Node | None) -> tuple[tuple[str, ...], Mapping_[str, CaseRule]]:
+    """The kinds of cases, and the rules of those that declare any: a list of names, or names with their rules."""
+    if not isinstance(node, Mapping):
+        return tuple(_names(reader, node, "kind of case")), MappingProxyType({})
+    kinds: list[str] = []
+    rules: dict[str, CaseRule] = {}
+    for name, value in _named(reader, node, "cases", "kind of case"):
+        body = None if is_empty(value) else reader.table(value, f"case '{name}'", ("scopes", "due", "description"))
+        kinds.append(name)
+        if body is None:
+            continue
+        scopes: dict[CaseScope, None] = {}
+        for item in reader.items(body.get("scopes"), f"the scopes of case '{name}'"):
+            scope = reader.known(item, "scope of cases", tuple(each.value for each in CaseScope))
+            if scope is not None:
+                scopes[CaseScope(scope)] = None
+        due_us = 0
+        if (written := body.get("due")) is not None:
+            due_us = reader.duration(written, "due") or 0
+        rule = CaseRule(tuple(scopes) or tuple(CaseScope), due_us)
+        if rule != CaseRule():
+            rules[name] = rule
+    return tuple(kinds), MappingProxyType(rules)
 
 
 def _namespaces(reader: Reader, node: Node | None) -> dict[str, Namespace]:

@@ -1,10 +1,10 @@
 """From a folder of YAML to a checked program, or to all problems at once.
 
 `read` collects a program's files as bytes (`Sources`), which is also what travels over the wire and lies in the store.
-`check` reads them in the order of what they need: program, schema, channels, segments, groups, offers; names used
-before they are declared (related offers) are looked up last. Offers are read file by file and their nodes dropped, so
-memory follows the largest file, not the program. Everything wrong is noted with its place; a program is returned
-only when nothing was.
+`check` reads them in the order of what they need: program, schema, channels, definitions (segments, derived values, bands),
+groups, offers; names used before they are declared (related offers) are looked up last. Offers are read file by file and
+their nodes dropped, so memory follows the largest file, not the program. Everything wrong is noted with its place; a program
+is returned only when nothing was.
 
 `programs/README.md` lists every key.
 """
@@ -22,8 +22,9 @@ from typing import Final
 from core import limits
 from core.errors import EngineFault, Problem, ProgramError, Where, nearest
 from core.expressions import Expression, InputKind
-from core.programs.checker import CONDITION, REAL, SEGMENT, Checker
+from core.programs.checker import REAL, Checker
 from core.programs.collecting import paused
+from core.programs.definitions import read_definitions
 from core.programs.document import Document, Node, Problems, Scalar, Sequence
 from core.programs.document import Mapping as MappingNode
 from core.programs.offer_source import OfferReader, check_unique
@@ -34,7 +35,7 @@ from core.programs.reading import Reader, Table, is_empty
 from core.programs.schema_source import read_currency, read_schema
 
 _PROGRAM_KEYS: Final = (
-    "program", "description", "currency", "instance_expiry", "segments", "arbitration", "caps",
+    "program", "description", "currency", "instance_expiry", "segments", "derived", "bands", "arbitration", "caps",
     "schema", "channels", "groups", "offers",
 )
 _ARBITRATION_KEYS: Final = (
@@ -163,7 +164,7 @@ class _Check:
         channels, placements = self._channels(table, reader)
         checker = Checker(schema, channels)
         declared = Declared(schema, declared_schema.offer_fields, currency, channels, placements, checker)
-        self._segments(table, reader, declared)
+        defined = read_definitions(table, reader, checker)
         caps = read_caps(reader, table.get("caps"), "program", declared)
         arbitration = self._arbitration(table, reader, declared)
         self._groups(table, reader, declared)
@@ -174,7 +175,8 @@ class _Check:
         return Program(
             name=name, digest=self._sources.digest, schema=schema, channels=channels, placements=placements,
             groups=MappingProxyType(groups), offers=ordered, arbitration=arbitration, currency=currency, caps=caps,
-            instance_expiry_us=expiry_us,
+            instance_expiry_us=expiry_us, segments=MappingProxyType(defined.segments),
+            derived=MappingProxyType(defined.derived), bands=MappingProxyType(defined.bands),
         )
 
     def declared_at(self, path: tuple[str, ...]) -> Where:
@@ -308,46 +310,6 @@ class _Check:
         if node is None:
             return 0
         return reader.integer(node, "at_most_per_group", 1, limits.SLOTS_PER_PLACEMENT) or 0
-
-    def _segments(self, table: Table, reader: Reader, declared: Declared) -> None:
-        """Segments may use each other, in any order but a circle: each is checked after those that it names."""
-        node = table.get("segments")
-        listed = None if node is None else reader.table(node, "segments")
-        nodes: dict[str, Scalar] = {}
-        for _, key, value in () if listed is None else listed.items():
-            name = reader.name(key, "the name of a segment")
-            if name is not None and reader.text(value, f"segment '{name}'") is not None and isinstance(value, Scalar):
-                if is_empty(value):
-                    reader.problem(key, f"Segment '{name}' has no condition.", "Write one after its name.")
-                else:
-                    nodes[name] = value
-        uses = {
-            name: [each for each in dict.fromkeys(SEGMENT.findall(reader.document.value(value))) if each in nodes]
-            for name, value in nodes.items()
-        }
-        done: set[str] = set()
-        for start in nodes:
-            # Iterative depth-first walk: `path` is the chain of segments that wait for the last one.
-            path: list[tuple[str, Iterator[str]]] = [] if start in done else [(start, iter(uses[start]))]
-            while path:
-                name, rest = path[-1]
-                waiting = [each for each, _ in path]
-                following = next((each for each in rest if each not in done), None)
-                if following is None:
-                    done.add(name)
-                    path.pop()
-                    found = declared.checker.expression(reader, nodes[name], CONDITION)
-                    declared.checker.add_segment(name, found)
-                elif following in waiting:
-                    circle = " -> ".join([*waiting[waiting.index(following):], following])
-                    reader.problem(nodes[name], f"These segments are defined by each other: {circle}.",
-                                   "Write one of them without the others.")
-                    for each in waiting:
-                        declared.checker.add_segment(each, None)
-                    done.update(waiting)
-                    path.clear()
-                else:
-                    path.append((following, iter(uses[following])))
 
     def _arbitration(self, table: Table, reader: Reader, declared: Declared) -> Arbitration:
         node = table.get("arbitration")

@@ -134,3 +134,5 @@ class Tables:
     prices: list[Price]
     price_adjustments: list[list[tuple[int, int, int]]]  # condition or NEVER, percent in 1/10000, minor units
     treatments: list[list[tuple[str, list[bytes | int]]]]
+    bands: list[tuple[int, int]]  # for each band that is read: its slot, and the number of the expression it is of
+    asked: list[int]  # numbers of expressions asked for beside the program's own, for walks over the store

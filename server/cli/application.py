@@ -11,7 +11,19 @@ from typing import Annotated
 
 import typer
 
-from server.cli import client, commands, demo, importing, keeping, models, profiles, programs, serving
+from server.cli import (
+    cases,
+    client,
+    commands,
+    demo,
+    importing,
+    keeping,
+    models,
+    profiles,
+    programs,
+    segments,
+    serving,
+)
 
 app = typer.Typer(
     name="rapport",
@@ -52,6 +64,8 @@ app.command("explain", short_help="Ask why: the decision with a reason for every
 app.command("record")(commands.record)
 app.command("tell")(commands.tell)
 app.add_typer(profiles.app, name="profile")
+app.add_typer(cases.app, name="case")
+app.add_typer(segments.app, name="segment")
 app.add_typer(keeping.app, name="store")
 app.add_typer(programs.app, name="program")
 app.add_typer(models.app, name="model")

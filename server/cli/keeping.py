@@ -131,18 +131,21 @@ def restore(
 def compact(store: Folder = None, config: File = None, json: Json = False) -> None:
     """Rewrite the store so that nothing erased or overwritten is left in its files. The server must be stopped.
 
-    Needs room for a second copy until it is done.
+    Events past their type's retention go first. Needs room for a second copy until it is done.
     """
-    from core.hub import keeping
+    from core.hub import keeping, retention
+    from core.hub.store import Store
 
     path = _path(store, config)
-    before, after = keeping.compact(
-        path, map_bytes=Config.load(config).store_map_bytes, progress=lambda count: _told("entries", count)
-    )
+    bound = Config.load(config).store_map_bytes
+    with Store.open(Path(path), map_bytes=bound) as opened:
+        dropped = retention.sweep_all(opened, time.time_ns() // 1_000)
+    before, after = keeping.compact(path, map_bytes=bound, progress=lambda count: _told("entries", count))
     if json:
-        _print_json({"store": path, "bytes_before": before, "bytes": after})
+        _print_json({"store": path, "bytes_before": before, "bytes": after, "events_dropped": dropped})
     else:
-        show.out.print(f"{path}: {before:,} bytes before, {after:,} now", markup=False)
+        past = f"; {dropped:,} events were past their retention" if dropped else ""
+        show.out.print(f"{path}: {before:,} bytes before, {after:,} now{past}", markup=False)
 
 
 @app.command()

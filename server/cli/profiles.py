@@ -14,8 +14,6 @@ from server.cli.commands import Identifiers, Json, Server
 app = typer.Typer(help="Profiles: what is known of a customer.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(households.app, name="household")
 Source = Annotated[str, typer.Option("--source", help="Who says so.")]
-Kind = Annotated[str, typer.Option("--kind", help="The case's kind, as the program declares it.")]
-Key = Annotated[str, typer.Option("--key", help="Its number in the system that keeps it.")]
 
 
 @app.command("show")
@@ -84,40 +82,38 @@ def set_(
 @app.command()
 def consent(
     identifier: Identifiers,
-    purpose: Annotated[str, typer.Argument(help="A purpose that the program declares.")],
-    granted: Annotated[bool, typer.Option("--grant/--refuse", help="Which of both.", show_default=False)],
+    purpose: Annotated[
+        str | None,
+        typer.Argument(help="A purpose that the program declares. Default: show what is recorded of all.", show_default=False),
+    ] = None,
+    granted: Annotated[
+        bool | None, typer.Option("--grant/--refuse", help="Which of both to record.", show_default=False)
+    ] = None,
     channel: Annotated[
         str, typer.Option("--channel", "-c", help="Only in this channel. Default: in every one.")
     ] = "",
     source: Source = "",
     server: Server = None,
+    json: Json = False,
 ) -> None:
-    """Record a consent or its withdrawal."""
-    request = profile_pb2.SetConsentRequest(
-        identifiers=arguments.identifiers(identifier),
-        purpose=purpose,
-        channel=channel,
-        granted=granted,
-        source=source,
-    )
+    """Record a consent or its withdrawal; without a purpose, show all with source and date."""
+    who = arguments.identifiers(identifier)
     with client.connected(client.address(server, control=True)) as link:
-        profile_pb2_grpc.ProfileServiceStub(link).SetConsent(request, timeout=client.QUICK_SECONDS)
-
-
-@app.command("open-case")
-def open_case(identifier: Identifiers, kind: Kind, key: Key, server: Server = None) -> None:
-    """Open a complaint or service matter, which pauses the offers that say so."""
-    request = profile_pb2.OpenCaseRequest(identifiers=arguments.identifiers(identifier), kind=kind, key=key)
-    with client.connected(client.address(server, control=True)) as link:
-        profile_pb2_grpc.ProfileServiceStub(link).OpenCase(request, timeout=client.QUICK_SECONDS)
-
-
-@app.command("close-case")
-def close_case(identifier: Identifiers, kind: Kind, key: Key, server: Server = None) -> None:
-    """Close it again."""
-    request = profile_pb2.CloseCaseRequest(identifiers=arguments.identifiers(identifier), kind=kind, key=key)
-    with client.connected(client.address(server, control=True)) as link:
-        profile_pb2_grpc.ProfileServiceStub(link).CloseCase(request, timeout=client.QUICK_SECONDS)
+        stub = profile_pb2_grpc.ProfileServiceStub(link)
+        if purpose is None:
+            if granted is not None or channel or source:
+                raise typer.BadParameter("Name the purpose that it is about.", param_hint="PURPOSE")
+            asked = profile_pb2.GetProfileRequest(identifiers=who, contacts=1, events=1)
+            response = stub.GetProfile(asked, timeout=client.QUICK_SECONDS)
+            shown = profile_pb2.GetProfileResponse(customer=response.customer, consents=response.consents)
+            show.as_json(shown) if json else show.consents(shown)
+            return
+        if granted is None:
+            raise typer.BadParameter("Say --grant or --refuse; without a purpose, all are shown.", param_hint="--grant")
+        request = profile_pb2.SetConsentRequest(
+            identifiers=who, purpose=purpose, channel=channel, granted=granted, source=source
+        )
+        stub.SetConsent(request, timeout=client.QUICK_SECONDS)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -20,7 +20,7 @@ from rich.table import Table
 
 from core.errors import MappingError, ProgramError, RapportError
 from core.schema import currency_exponent
-from protos.rapport.v1 import decision_pb2, model_pb2, profile_pb2, program_pb2, values_pb2
+from protos.rapport.v1 import decision_pb2, model_pb2, profile_pb2, program_pb2, segment_pb2, values_pb2
 from server.cli.exits import RemoteError, code_of
 
 # A pipe has no width: there a table's cells stand on one line, for grep and for people who copy them.
@@ -186,14 +186,10 @@ def profile(response: profile_pb2.GetProfileResponse) -> None:
         out.print(table)
     if response.HasField("household"):
         household(response.household)
-    for consent in response.consents:
-        said = "[green]granted[/]" if consent.granted else "[red]refused[/]"
-        out.print(
-            f"consent {escape(consent.purpose)} {said} {escape(consent.channel or 'in every channel')} since {when(consent.at)}"
-        )
-    for case in response.cases:
-        until = f"closed {when(case.closed)}" if case.HasField("closed") else "[yellow]open[/]"
-        out.print(f"case {escape(case.kind)} {until}, opened {when(case.opened)}")
+    if response.consents:
+        out.print(_consents("consents", response.consents))
+    if response.cases:
+        out.print(_cases("cases", response.cases))
     if response.contacts:
         table = _plain("contacts", "at", "offer", "outcome", "channel")
         for contact in response.contacts:
@@ -207,6 +203,58 @@ def profile(response: profile_pb2.GetProfileResponse) -> None:
             fields = ", ".join(f"{name}={text(value)}" for name, value in sorted(event.fields.items()))
             table.add_row(when(event.at), escape(event.type), escape(fields))
         out.print(table)
+
+
+def consents(response: profile_pb2.GetProfileResponse) -> None:
+    """What is recorded of a customer's consents."""
+    out.print(_consents("", response.consents) if response.consents else "Nobody asked this customer for a consent yet.")
+
+
+def _consents(title: str, found: Iterable[profile_pb2.Consent]) -> Table:
+    table = _plain(title, "purpose", "channel", "", "since", "source")
+    for each in found:
+        said = "[green]granted[/]" if each.granted else "[red]refused[/]"
+        table.add_row(escape(each.purpose), escape(each.channel or "every"), said, when(each.at), escape(each.source))
+    return table
+
+
+def cases(response: profile_pb2.ListCasesResponse) -> None:
+    """A customer's cases."""
+    out.print(_cases("", response.cases) if response.cases else "The customer has no such case.")
+
+
+def overdue(response: profile_pb2.ListOverdueCasesResponse) -> None:
+    """Cases past their due time, with whose they are."""
+    if not response.cases:
+        out.print("No case is overdue.")
+        return
+    table = _plain("", "identifier", "kind", "key", "about", "owner", "due")
+    for each in response.cases:
+        first = f"{each.identifiers[0].namespace}={each.identifiers[0].value}" if each.identifiers else str(each.customer)
+        case = each.case
+        table.add_row(
+            escape(first), escape(case.kind), escape(case.key), escape(_about(case)), escape(case.owner), when(case.due)
+        )
+    out.print(table)
+    if response.next:
+        out.print("[dim]There may be more: --limit.[/]")
+
+
+def _cases(title: str, found: Iterable[profile_pb2.Case]) -> Table:
+    table = _plain(title, "kind", "key", "about", "owner", "opened", "due", "closed")
+    for each in found:
+        table.add_row(
+            escape(each.kind), escape(each.key) if each.key else f"[dim]not kept ({each.key_hash:016x})[/]", escape(_about(each)),
+            escape(each.owner), when(each.opened), when(each.due) if each.HasField("due") else "",
+            when(each.closed) if each.HasField("closed") else "[yellow]open[/]",
+        )
+    return table
+
+
+def _about(case: profile_pb2.Case) -> str:
+    """A product, or the customer; a household's product with whose it is."""
+    scope = profile_pb2.CaseScope.Name(case.scope).removeprefix("CASE_SCOPE_").lower()
+    return f"{scope} {case.product}".strip() if case.product else scope
 
 
 def household(found: profile_pb2.Household) -> None:
@@ -256,6 +304,45 @@ def unmerged(response: profile_pb2.UnmergeResponse) -> None:
     out.print(f"customers {apart} are apart from {response.customer} again; {response.reapplied} later messages assigned anew")
     if response.dropped:
         out.print(f"[yellow]{response.dropped} later messages no longer fit anybody and were left out[/]")
+
+
+def line(text: str) -> None:
+    """One line as it is, written at once: what follows may read it from a pipe."""
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
+    out.file.flush()
+
+
+def segments(response: segment_pb2.CountSegmentsResponse) -> None:
+    """Members of segments."""
+    table = _plain("", "segment", "members", "share", "not known here")
+    everybody = response.progress.visited
+    for each in response.segments:
+        share = f"{100 * each.members / everybody:.1f} %" if everybody else ""
+        table.add_row(escape(each.segment), f"{each.members:,}", share, escape(", ".join(each.of_requests)))
+    out.print(table if response.segments else "The program declares no segments.")
+    out.print(f"[dim]of {everybody:,} customers[/]")
+
+
+def bands(response: segment_pb2.ListBandsResponse) -> None:
+    """Bands and their edges."""
+    if not response.bands:
+        out.print("The program declares no bands.")
+        return
+    table = _plain("", "band", "parts", "edges", "customers", "made")
+    for each in response.bands:
+        made = when(each.at) if each.HasField("at") else "not yet"
+        edges = "  ".join(_edge(edge, each.type) for edge in each.edges)
+        table.add_row(escape(each.band), str(each.parts), edges, f"{each.customers:,}", made)
+    out.print(table)
+
+
+def _edge(edge: float, kind: str) -> str:
+    """An edge as its values are read: times as instants, lengths of time in days."""
+    if kind == "timestamp":
+        return f"{datetime.fromtimestamp(edge / 1e6, UTC):%Y-%m-%d %H:%M:%SZ}"
+    if kind == "duration":
+        return f"{edge / 86_400e6:.3f} d"
+    return f"{edge:,.2f}" if kind.startswith("money") else f"{edge:,.10g}"
 
 
 # --- programs and models ----------------------------------------------------------------------------------------
@@ -339,7 +426,10 @@ def everything(response: profile_pb2.GetProfileResponse) -> None:
         ],
         "cases": [
             {
-                "kind": each.kind, "key_hash": each.key_hash, "opened": _exact(each.opened),
+                "kind": each.kind, "key": each.key or None, "key_hash": each.key_hash,
+                "scope": profile_pb2.CaseScope.Name(each.scope).removeprefix("CASE_SCOPE_").lower(),
+                "product": each.product or None, "owner": each.owner or None, "opened": _exact(each.opened),
+                "due": _exact(each.due) if each.HasField("due") else None,
                 "closed": _exact(each.closed) if each.HasField("closed") else None,
             }
             for each in response.cases

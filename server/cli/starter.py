@@ -32,6 +32,7 @@ attributes:
   first_name: string
   age: {type: int, protected: true}
   country: string
+  city: {type: string, sources: [crm, web_form]}  # who may say so, the best first; any source where none is named
   vip: bool
 facts:
   cart: money

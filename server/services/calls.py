@@ -1,4 +1,4 @@
-"""How a unary call is wired: bytes in, message, service, message, bytes out, and every error through one door.
+"""How a call is wired: bytes in, message, service, message, bytes out, and every error through one door.
 
 A `Method` is what a service offers, whichever transport serves it. It takes raw bytes, so that a message which cannot be
 parsed is INVALID_ARGUMENT with a reason like any other error, where grpcio's own parser would log a traceback and
@@ -8,7 +8,7 @@ answer INTERNAL; and so that the size limit of one service holds where several s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Final, Protocol, TypeVar
 
@@ -53,6 +53,29 @@ def unary(request: type[Request], answer: Callable[[Request, Context], Response]
     return raw(request.DESCRIPTOR.name, call, limit_bytes)
 
 
+# From a request's bytes to the answers', one after the other. It is called, and gone on with, on a thread of the transport.
+Stream = Callable[[bytes, Context], Iterator[bytes]]
+
+
+def streamed(
+    request: type[Request], answer: Callable[[Request, Context], Iterator[Response]], limit_bytes: int
+) -> Stream:
+    """A method that takes a message and returns any number, for as long as the caller listens."""
+
+    def call(data: bytes, context: Context) -> Iterator[bytes]:
+        if len(data) > limit_bytes:
+            raise PastLimit(f"The {request.DESCRIPTOR.name}", limit_bytes)
+        for each in answer(parse(request, data), context):
+            yield each.SerializeToString()
+
+    return call
+
+
+def active(context: Context) -> bool:
+    """Whether the caller still listens."""
+    return bool(getattr(context, "is_active", lambda: True)())
+
+
 def raw(name: str, answer: Method, limit_bytes: int) -> Method:
     """A method that reads and writes the messages' bytes itself; ``name`` is the request's, for messages."""
 
@@ -64,9 +87,23 @@ def raw(name: str, answer: Method, limit_bytes: int) -> Method:
     return call
 
 
-def handlers(service: str, methods: Mapping[str, Method]) -> grpc.GenericRpcHandler:
+def handlers(
+    service: str, methods: Mapping[str, Method], streams: Mapping[str, Stream] | None = None
+) -> grpc.GenericRpcHandler:
     """A service's methods as grpcio registers them."""
-    return grpc.method_handlers_generic_handler(service, {name: _handler(each) for name, each in methods.items()})
+    registered: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {name: _handler(each) for name, each in methods.items()}
+    registered |= {name: _stream_handler(each) for name, each in (streams or {}).items()}
+    return grpc.method_handlers_generic_handler(service, registered)
+
+
+def _stream_handler(stream: Stream) -> grpc.RpcMethodHandler[bytes, bytes]:
+    def call(data: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        try:
+            yield from stream(data, context)
+        except Exception as error:  # as below
+            status.abort(context, error)
+
+    return grpc.unary_stream_rpc_method_handler(call, None, None)
 
 
 def _handler(method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:

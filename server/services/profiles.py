@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import grpc
@@ -10,10 +10,11 @@ import grpc
 from core import limits
 from core.decision import Identifier
 from core.errors import BadValue, NotFound, TooLarge
-from core.hub.customer_profile import Household, Profile, Provenance
+from core.hub.customer_profile import Case, Household, OverdueCase, Profile, Provenance
 from core.hub.membership import number_of, of_household
 from core.hub.merges import Merge
 from core.hub.mutations import (
+    AssignCase,
     Cell,
     CloseCase,
     CustomerResult,
@@ -32,6 +33,7 @@ from core.hub.mutations import (
     Upsert,
     cells,
 )
+from core.schema import CaseScope
 from protos.rapport.v1 import profile_pb2, values_pb2
 from server import convert, logs
 from server.services import calls
@@ -39,6 +41,11 @@ from server.services import calls
 NAME: Final = profile_pb2.DESCRIPTOR.services_by_name["ProfileService"].full_name
 # Contacts and events shown when the request does not say how many: a screen.
 SHOWN: Final = 20
+_SCOPES: Final[Mapping[profile_pb2.CaseScope, CaseScope]] = {
+    profile_pb2.CASE_SCOPE_CUSTOMER: CaseScope.CUSTOMER,
+    profile_pb2.CASE_SCOPE_HOUSEHOLD: CaseScope.HOUSEHOLD,
+    profile_pb2.CASE_SCOPE_PRODUCT: CaseScope.PRODUCT,
+}
 
 
 class Profiles(Protocol):
@@ -60,6 +67,14 @@ class Profiles(Protocol):
         self, identifiers: Sequence[Identifier], attributes: Sequence[str] = ()
     ) -> tuple[Provenance, ...] | None:
         """Where a customer's attributes come from, None when nobody is known."""
+        ...
+
+    def cases(self, identifiers: Sequence[Identifier]) -> tuple[Case, ...] | None:
+        """A customer's cases, None when nobody is known."""
+        ...
+
+    def overdue_cases(self, now_us: int, after: int = 0) -> tuple[list[OverdueCase], int]:
+        """Open cases past their due time of a part of the store, and where the next part begins; 0 at the end."""
         ...
 
     def merges(self, identifiers: Sequence[Identifier]) -> tuple[Merge, ...] | None:
@@ -86,6 +101,9 @@ class ProfileService:
                 "SetConsent": calls.unary(profile_pb2.SetConsentRequest, self.set_consent, most),
                 "OpenCase": calls.unary(profile_pb2.OpenCaseRequest, self.open_case, most),
                 "CloseCase": calls.unary(profile_pb2.CloseCaseRequest, self.close_case, most),
+                "AssignCase": calls.unary(profile_pb2.AssignCaseRequest, self.assign_case, most),
+                "ListCases": calls.unary(profile_pb2.ListCasesRequest, self.cases, most),
+                "ListOverdueCases": calls.unary(profile_pb2.ListOverdueCasesRequest, self.overdue_cases, most),
                 "JoinIdentifiers": calls.unary(profile_pb2.JoinIdentifiersRequest, self.join, most),
                 "EraseProfile": calls.unary(profile_pb2.EraseProfileRequest, self.erase, most),
                 "ListMerges": calls.unary(profile_pb2.ListMergesRequest, self.merges, most),
@@ -182,7 +200,14 @@ class ProfileService:
         """Open a case."""
         self._store.apply(
             OpenCase(
-                identifiers=_who(message.identifiers), kind=message.kind, key=_key(message.key), at_us=_at(message)
+                identifiers=_who(message.identifiers),
+                kind=message.kind,
+                key=_key(message.key),
+                at_us=_at(message),
+                scope=_scope(message.scope),
+                product=message.product,
+                owner=message.owner,
+                due_us=_due(message),
             )
         )
         return profile_pb2.OpenCaseResponse()
@@ -197,6 +222,57 @@ class ProfileService:
             )
         )
         return profile_pb2.CloseCaseResponse()
+
+    def assign_case(
+        self, message: profile_pb2.AssignCaseRequest, context: calls.Context
+    ) -> profile_pb2.AssignCaseResponse:
+        """Say who works on a case."""
+        self._store.apply(
+            AssignCase(
+                identifiers=_who(message.identifiers),
+                kind=message.kind,
+                key=_key(message.key),
+                owner=message.owner,
+                due_us=_due(message),
+                at_us=_at(message),
+            )
+        )
+        return profile_pb2.AssignCaseResponse()
+
+    def cases(
+        self, message: profile_pb2.ListCasesRequest, context: calls.Context
+    ) -> profile_pb2.ListCasesResponse:
+        """Show a customer's cases."""
+        who = _who(message.identifiers)
+        now_us = calls.now_us()
+        wanted: Mapping[int, Callable[[Case], bool]] = {
+            profile_pb2.CASE_STATE_UNSPECIFIED: lambda case: case.open_at(now_us),
+            profile_pb2.CASE_STATE_ALL: lambda case: True,
+            profile_pb2.CASE_STATE_OVERDUE: lambda case: case.overdue_at(now_us),
+        }
+        if message.state not in wanted:
+            raise BadValue("state", f"{message.state} is none", "Send open, all or overdue: see CaseState.")
+        found = self._store.cases(who)
+        if found is None:
+            raise _unknown(who)
+        return profile_pb2.ListCasesResponse(cases=[_case(each) for each in found if wanted[message.state](each)])
+
+    def overdue_cases(
+        self, message: profile_pb2.ListOverdueCasesRequest, context: calls.Context
+    ) -> profile_pb2.ListOverdueCasesResponse:
+        """Show cases past their due time, a part of the store at a time."""
+        found, following = self._store.overdue_cases(calls.now_us(), message.after)
+        return profile_pb2.ListOverdueCasesResponse(
+            cases=[
+                profile_pb2.OverdueCase(
+                    customer=each.owner,
+                    identifiers=[values_pb2.Identifier(namespace=one.namespace, value=one.value) for one in each.identifiers],
+                    case=_case(each.case),
+                )
+                for each in found
+            ],
+            next=following,
+        )
 
     def join(
         self, message: profile_pb2.JoinIdentifiersRequest, context: calls.Context
@@ -301,6 +377,7 @@ _Dated = (
     | profile_pb2.SetConsentRequest
     | profile_pb2.OpenCaseRequest
     | profile_pb2.CloseCaseRequest
+    | profile_pb2.AssignCaseRequest
     | profile_pb2.JoinIdentifiersRequest
     | profile_pb2.UnmergeRequest
     | profile_pb2.SetMembershipRequest
@@ -347,6 +424,32 @@ def _key(key: str) -> str:
     return key
 
 
+def _scope(scope: profile_pb2.CaseScope) -> CaseScope | None:
+    if scope == profile_pb2.CASE_SCOPE_UNSPECIFIED:
+        return None
+    if scope not in _SCOPES:
+        raise BadValue("scope", f"{scope} is none", "Send customer, household or product: see CaseScope.")
+    return _SCOPES[scope]
+
+
+def _due(message: profile_pb2.OpenCaseRequest | profile_pb2.AssignCaseRequest) -> int | None:
+    return convert.micros(message.due, "due") if message.HasField("due") else None
+
+
+def _case(case: Case) -> profile_pb2.Case:
+    return profile_pb2.Case(
+        kind=case.kind,
+        key_hash=case.key_hash,
+        opened=convert.instant(case.opened_us),
+        closed=None if case.closed_us is None else convert.instant(case.closed_us),
+        key=case.key,
+        scope=next(number for number, scope in _SCOPES.items() if scope is case.scope),
+        product=case.product,
+        owner=case.owner,
+        due=None if case.due_us is None else convert.instant(case.due_us),
+    )
+
+
 def _household(found: Household) -> profile_pb2.Household:
     return profile_pb2.Household(
         household=found.number,
@@ -378,13 +481,7 @@ def _shown(profile: Profile, contacts: int, events: int) -> profile_pb2.GetProfi
             source=consent.source,
             at=convert.instant(consent.at_us),
         )
-    for case in profile.cases:
-        message.cases.add(
-            kind=case.kind,
-            key_hash=case.key,
-            opened=convert.instant(case.opened_us),
-            closed=None if case.closed_us is None else convert.instant(case.closed_us),
-        )
+    message.cases.extend(_case(each) for each in profile.cases)
     for contact in reversed(profile.contacts[-contacts:]):
         message.contacts.add(
             at=convert.instant(contact.at_us),

@@ -50,15 +50,16 @@ def test_a_customer_is_exported_saved_erased_and_gone_from_every_file(tmp_path: 
         for name in ("person-to-forget", "person-who-stays"):
             said = rapport(folder, "profile", "set", "-i", f"crm={name}", "age=44", f"first_name=Text-of-{name}", server=control)
             assert said[0] == 0, said
-            code, _, err = rapport(folder, "profile", "open-case", "-i", f"crm={name}", "--kind", "complaint", "--key", "7",
-                                   server=control)
+            code, _, err = rapport(folder, "case", "open", "-i", f"crm={name}", "--kind", "complaint", "--key", f"Case-of-{name}",
+                                   "--owner", f"Owner-of-{name}", server=control)
             assert code == 0, err
         code, out, err = rapport(folder, "profile", "export", "-i", "crm=person-to-forget", server=control)
         assert code == 0, err
         exported = json.loads(out)
         assert exported["identifiers"] == [{"namespace": "crm", "value": "person-to-forget"}]
         assert exported["attributes"] == {"age": 44, "first_name": "Text-of-person-to-forget"}
-        assert [case["kind"] for case in exported["cases"]] == ["complaint"]
+        assert [(case["kind"], case["key"], case["owner"], case["scope"]) for case in exported["cases"]] == [
+            ("complaint", "Case-of-person-to-forget", "Owner-of-person-to-forget", "customer")]
         assert exported["cases"][0]["opened"].endswith("Z")
         assert exported["cases"][0]["closed"] is None
 

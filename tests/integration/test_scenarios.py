@@ -18,7 +18,7 @@ from core.schema import AnyValue
 from tests.engine_subject import EngineSubject
 from tests.grpc_subject import GrpcSubject
 from tests.oracle_hub import OracleHub
-from tests.scenario import Run, Scenario, Told, scenarios
+from tests.scenario import Run, Scenario, Told, ToldCase, scenarios
 
 
 class OracleSubject:
@@ -53,8 +53,19 @@ class OracleSubject:
     def consent(self, who: Sequence[Identifier], purpose: str, channel: str, granted: bool, at_us: int) -> None:
         self.ready.set_consent(who, purpose, channel, granted, at_us)
 
-    def open_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
-        self.ready.open_case(who, kind, key, at_us)
+    def open_case(
+        self, who: Sequence[Identifier], kind: str, key: str, at_us: int, product: str = "", owner: str = "",
+        due_us: int | None = None, household: bool = False,
+    ) -> None:
+        self.ready.open_case(who, kind, key, at_us, product, owner, due_us, household)
+
+    def assign_case(
+        self, who: Sequence[Identifier], kind: str, key: str, owner: str, due_us: int | None, at_us: int
+    ) -> None:
+        self.ready.assign_case(who, kind, key, owner, due_us, at_us)
+
+    def cases(self, who: Sequence[Identifier]) -> list[ToldCase]:
+        return self.ready.cases(who)
 
     def close_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
         self.ready.close_case(who, kind, key, at_us)

@@ -174,8 +174,24 @@ def test_cases_pause_and_return(address: str) -> None:
         assert offers(decide(ask(identifiers=who))) == ["newsletter"]
         stub.CloseCase(profile_pb2.CloseCaseRequest(identifiers=who, kind="complaint", key="7"))
         assert offers(decide(ask(identifiers=who))) == ["summer_sale", "newsletter"]
+        # Opened on one connection and closed on another: each is seen by the next call of whoever asks.
+        with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as other:
+            elsewhere = profile_pb2_grpc.ProfileServiceStub(other)
+            for number in range(20):
+                key = f"race-{number}"
+                stub.OpenCase(profile_pb2.OpenCaseRequest(identifiers=who, kind="complaint", key=key))
+                assert offers(decision_pb2_grpc.DecisionServiceStub(other).Decide(ask(identifiers=who))) == ["newsletter"]
+                elsewhere.CloseCase(profile_pb2.CloseCaseRequest(identifiers=who, kind="complaint", key=key))
+                assert offers(decide(ask(identifiers=who))) == ["summer_sale", "newsletter"]
+        listed = stub.ListCases(profile_pb2.ListCasesRequest(identifiers=who, state="CASE_STATE_ALL")).cases
+        assert {each.key for each in listed} == {"7", *(f"race-{number}" for number in range(20))}
+        assert not stub.ListCases(profile_pb2.ListCasesRequest(identifiers=who)).cases
+        with pytest.raises(grpc.RpcError, match="state: 9 is none"):
+            stub.ListCases(profile_pb2.ListCasesRequest(identifiers=who, state=9))  # type: ignore[arg-type]
+        with pytest.raises(grpc.RpcError, match="scope: 9 is none"):
+            stub.OpenCase(profile_pb2.OpenCaseRequest(identifiers=who, kind="complaint", key="8", scope=9))  # type: ignore[arg-type]
         profile = stub.GetProfile(profile_pb2.GetProfileRequest(identifiers=who, events=2))
-        assert [(each.kind, each.HasField("closed")) for each in profile.cases] == [("complaint", True)]
+        assert {(each.kind, each.HasField("closed")) for each in profile.cases} == {("complaint", True)}
         assert [(each.purpose, each.granted) for each in profile.consents] == [("marketing", True)]
         assert len(profile.events) == 2
         assert profile.attributes["age"].int_value == 30
@@ -294,6 +310,38 @@ def test_a_decision_on_the_command_line_and_what_came_of_it(rapport: Callable[..
     assert "summer_sale" in out
     code, out, _ = rapport("decide", *who, "-c", "web", "-p", "home_hero", "--json")
     assert json.loads(out)["placements"][0]["status"] == "SLOT_STATUS_OK"
+
+
+def test_cases_and_consents_on_the_command_line(rapport: Callable[..., tuple[int, str, str]]) -> None:
+    who = ("-i", "crm=calls-often")
+    case = ("--kind", "complaint", "--key", "T-1")
+    assert rapport("tell", *who, "-a", "age=30")[0] == 0
+    assert rapport("case", "list", *who)[1] == "The customer has no such case.\n"
+    assert rapport("case", "open", *who, *case, "--owner", "team-a", "--product", "dsl [tv]")[0] == 0
+    assert rapport("case", "assign", *who, *case, "--owner", "ann", "--due", "2020-01-02T00:00:00Z")[0] == 0
+    out = rapport("case", "list", *who)[1]
+    assert all(each in out for each in ("complaint", "T-1", "product dsl [tv]", "ann", "2020-01-02", "open")), out
+    out = rapport("case", "overdue")[1]
+    assert all(each in out for each in ("crm=calls-often", "T-1", "ann", "2020-01-02")), out
+    assert rapport("case", "close", *who, *case)[0] == 0
+    assert rapport("case", "overdue")[1] == "No case is overdue.\n"
+    assert rapport("case", "list", *who)[1] == "The customer has no such case.\n"
+    (closed,) = json.loads(rapport("case", "list", *who, "--all", "--json")[1])["cases"]
+    assert (closed["key"], closed["owner"], closed["scope"]) == ("T-1", "ann", "CASE_SCOPE_PRODUCT")
+    code, _, err = rapport("case", "close", *who, "--kind", "complaint", "--key", "T-2")
+    assert (code, "rapport case list" in err) == (66, True), err
+    code, _, err = rapport("case", "assign", *who, *case)
+    assert (code, "--owner or --due" in err) == (2, True), err
+    assert rapport("profile", "consent", *who)[1] == "Nobody asked this customer for a consent yet.\n"
+    assert rapport("profile", "consent", *who, "marketing", "--refuse", "-c", "web", "--source", "call_centre")[0] == 0
+    assert rapport("profile", "consent", *who, "marketing", "--grant")[0] == 0
+    rows = [line.split() for line in rapport("profile", "consent", *who)[1].splitlines()]
+    assert [(row[0], row[1], row[2], row[-1]) for row in rows[1:]] == [
+        ("marketing", "every", "granted", rows[1][-1]), ("marketing", "web", "refused", "call_centre")]
+    code, _, err = rapport("profile", "consent", *who, "marketing")
+    assert (code, "--grant or --refuse" in err) == (2, True), err
+    code, _, err = rapport("profile", "consent", *who, "--grant")
+    assert (code, "Name the purpose" in err) == (2, True), err
 
 
 @pytest.mark.parametrize(

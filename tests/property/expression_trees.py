@@ -131,7 +131,9 @@ def _in_set(chance: random.Random, depth: int) -> Node:
     return Call("in", (tree(chance, STRING, depth), Read(INPUTS[SET][0])), BOOL)
 
 
-def _has(chance: random.Random, _: int) -> Node:
+def _has(chance: random.Random, depth: int) -> Node:
+    if chance.random() < 0.3:
+        return Call("has", (tree(chance, chance.choice((BOOL, INT, DOUBLE, STRING)), depth),), BOOL)
     return Call("has", (Read(chance.choice([read for reads in INPUTS.values() for read in reads])),), BOOL)
 
 

@@ -78,7 +78,7 @@ FACTS: Mapping[str, str] = {
     "labels": "set",
 }
 EVENTS: Mapping[str, Mapping[str, str]] = {
-    "purchase": {"amount": "money", "items": "int", "category": "string", "weight": "double"},
+    "purchase": {"amount": "money", "items": "int", "category": "string", "weight": "double", "gift": "bool"},
     "view": {"product": "string", "seconds": "int"},
     "overdraft": {},
 }
@@ -90,6 +90,7 @@ WINDOWS = (("30m", 30 * MINUTE), ("12h", 12 * HOUR), ("7d", 7 * DAY), ("30d", 30
 OUTCOMES = ("served", "shown", "clicked", "accepted", "rejected", "converted", "dismissed")
 PURPOSES = ("marketing", "profiling")
 CASES = ("complaint", "fault")
+PRODUCTS = ("dsl", "mobile", "tv & film")
 CONTENT_TYPES = ("text", "html", "json", "url")
 CHANNELS: Mapping[str, tuple[str, ...]] = {
     "web": ("home", "product", "cart"),
@@ -160,9 +161,10 @@ def fill(hub: OracleHub, person: Person) -> None:
     for (purpose, channel), granted in profile.consents.items():
         hub.set_consent(who, purpose, channel, granted, LONG_AGO_US)
     for case in profile.cases:
-        hub.open_case(who, case.kind, case.kind, case.opened_us)
+        key = f"{case.kind} {case.product}"
+        hub.open_case(who, case.kind, key, case.opened_us, case.product)
         if case.closed_us is not None:
-            hub.close_case(who, case.kind, case.kind, case.closed_us)
+            hub.close_case(who, case.kind, key, case.closed_us)
     for number, contact in enumerate(profile.contacts):
         hub.add_contact(who, contact, str(number))
 
@@ -193,8 +195,48 @@ class _Writer:
         }
         self.placements = [f"{channel}.{place}" for channel, places in self.channels.items() for place in places]
         self.segments: dict[str, str] = {}
+        self.derived: dict[str, object] = {}
+        self.bands: dict[str, Document] = {}
+        self.defined: dict[str, list[str]] = {}  # by type: derived values and bands as expressions name them
         self.fields: tuple[str, ...] = ()  # of the offer being written
+        self.named_aggregates = self.declared_aggregates()
         self.told = 0  # events sent with requests so far: each has a key of its own
+
+    def declared_aggregates(self) -> dict[str, tuple[str, Document]]:
+        """Aggregates with a name, by name: the type of each and how schema.yaml has it. Some share a filter or a window."""
+        filters = [self.filter() for _ in range(3)]
+        found: dict[str, tuple[str, Document]] = {}
+        for number in range(self.upto(0, 6)):
+            kind, function, about = self.random.choice((
+                ("int", "count", "purchase"), ("int", "sum", "purchase.items"), ("int", "distinct", "purchase.category"),
+                ("int", "max", "purchase.items"), ("double", "sum", "purchase.weight"), ("double", "mean", "purchase.items"),
+                ("double", "min", "purchase.weight"), ("money", "sum", "purchase.amount"),
+                ("money", "last", "purchase.amount"),
+                ("string", "first", "purchase.category"), ("timestamp", "last", "purchase"),
+                ("timestamp", "first", "purchase.at"),
+            ))
+            document: Document = {function: about}
+            if self.chance(0.8):
+                document["where"] = self.one(filters)
+            if self.chance(0.7):
+                document["window"] = self.one(("1m", "12h", "7d", "30d", "8w", "2y"))
+            found[f"named_{number}"] = (kind, document)
+        return found
+
+    def filter(self) -> str:
+        """A filter over purchases."""
+        compare = self.one(("==", "!=", "<", "<=", ">", ">="))
+        terms = [
+            f"amount {compare} {self.random.choice(MINORS) / 100:.2f}",
+            f"{self.random.choice(INTS)} {compare} items",
+            f"items in [{', '.join(str(each) for each in self.random.sample(INTS, 3))}]",
+            f"items >= {self.random.choice(DOUBLES)}",
+            f"weight {compare} {self.random.choice(DOUBLES)}",
+            f"category {compare} {quoted(self.one(TEXTS))}",
+            f"category in [{', '.join(quoted(text) for text in self.random.sample(TEXTS, 3))}]",
+            self.one(("gift", "!gift", "gift == true", "gift != true")),
+        ]
+        return " && ".join(self.random.sample(terms, self.upto(1, 3)))
 
     # --- drawing ---
 
@@ -223,6 +265,7 @@ class _Writer:
         for name in ("alpha", "beta"):
             if self.chance(0.5):
                 self.segments[name] = self.condition(2)
+        self.definitions()
         sources = {
             "program.yaml": dump(self.head()),
             "schema.yaml": dump(self.schema()),
@@ -238,10 +281,46 @@ class _Writer:
             sources["offers/two.yaml"] = b"---\n".join(dump(offer) for offer in written[cut:])
         return sources
 
+    def definitions(self) -> None:
+        """Bands of what is kept about customers, then derived values, which may use them and segments, then a segment more."""
+        for name in ("low", "high"):
+            if self.chance(0.5):
+                self.bands[name] = {"of": self.banded(), "parts": self.upto(2, 6)}
+                self.defined.setdefault("int", []).append(f"band.{name}")
+        if self.chance(0.5):
+            self.derived["worth"] = f"{self.double_input()} + {self.double(1)}"
+            self.defined.setdefault("double", []).append("derived.worth")
+        if self.chance(0.5):
+            # The last is no constant: texts that a choice between constants cannot be are refused.
+            cases: list[Document] = [
+                {"when": self.condition(1), "then": quoted(self.one(TEXTS)) if self.chance(0.5) else self.plain_text(1)}
+                for _ in range(self.upto(1, 3))
+            ]
+            self.derived["stage"] = [*cases, {"then": self.plain_text(1)}]
+            self.defined.setdefault("string", []).append("derived.stage")
+        if self.chance(0.3):
+            self.derived["amount"] = [
+                {"when": self.condition(1), "then": str(self.upto(0, 3))}, {"then": self.money(1)}
+            ]
+            self.defined.setdefault("money", []).append("derived.amount")
+        if self.chance(0.5):
+            self.segments["gamma"] = self.condition(2)
+
+    def banded(self) -> str:
+        """A number or a time that needs no request."""
+        kind = self.one(("int", "double", "money", "timestamp"))
+        held = [f"customer.{name}" for name in self.attributes if ATTRIBUTES[name] == kind]
+        value = self.one(held) if held and self.chance(0.5) else self.aggregate(kind)
+        return f"now - {value}" if kind == "timestamp" and self.chance(0.5) else value
+
     def head(self) -> Document:
         head: Document = {"program": "random", "currency": "EUR"}
         if self.segments:
             head["segments"] = dict(self.segments)
+        if self.derived:
+            head["derived"] = dict(self.derived)
+        if self.bands:
+            head["bands"] = dict(self.bands)
         arbitration: Document = {}
         with_formula = self.chance(0.25)
         if not with_formula and self.chance(0.3):
@@ -279,6 +358,8 @@ class _Writer:
                 for name, fields in EVENTS.items()
             },
             "namespaces": spaces | {"account": {"normaliser": "lower", "trust": 90, "of": "household"}},
+            **({"retention": {"view": "8w"}} if self.chance(0.3) else {}),
+            "aggregates": {name: document for name, (_, document) in self.named_aggregates.items()},
             "purposes": list(PURPOSES),
             "cases": list(CASES),
             "offer_fields": {"margin": "double", "family": "string"},
@@ -319,7 +400,10 @@ class _Writer:
         if self.chance(0.12):
             target["consent"] = self.one(PURPOSES)
         if self.chance(0.12):
-            target["paused_by_cases"] = self.some(CASES, least=1)
+            pauses: list[object] = [*self.some(CASES, least=1)]
+            if self.chance(0.5):
+                pauses[-1] = {"kind": pauses[-1], "product": "offer"}
+            target["paused_by_cases"] = pauses
         contact: Document = {}
         if self.chance(0.25):
             contact["caps"] = [self.cap() for _ in range(self.upto(1, 2))]
@@ -367,7 +451,7 @@ class _Writer:
         return suppression
 
     def offer(self, name: str) -> Document:
-        offer: Document = {"offer": name, "group": self.one(self.groups)}
+        offer: Document = {"offer": name, "group": self.one(self.groups), "product": self.one(PRODUCTS)}
         fields: Document = {}
         if self.models or self.chance(0.6):  # a model that reads it is for offers that have it
             fields["margin"] = self.random.choice(DOUBLES[3:])
@@ -484,6 +568,7 @@ class _Writer:
         inputs += ["facts." + name for name in self.facts if FACTS[name] == kind]
         inputs += ["household." + name for name in self.shared if SHARED[name] == kind]
         inputs += {"enum": ["household.role"], "int": ["household.size"]}.get(kind, [])
+        inputs += self.defined.get(kind, [])
         return self.one(inputs) if inputs else None
 
     def condition(self, depth: int) -> str:
@@ -563,7 +648,8 @@ class _Writer:
                 return self.boolean()
 
     def boolean(self) -> str:
-        fixed = ["customer.known", *("cases." + kind for kind in CASES), *("consent." + one for one in PURPOSES)]
+        about = self.one(("", *(f"['{each}']" for each in PRODUCTS)))
+        fixed = ["customer.known", *(f"cases.{kind}{about}" for kind in CASES), *("consent." + one for one in PURPOSES)]
         fixed.append(f"channel {self.one(('==', '!='))} '{self.one(list(self.channels))}'")
         known = self.named("bool")
         if known and self.chance(0.6):
@@ -668,6 +754,9 @@ class _Writer:
 
     def aggregate(self, kind: str) -> str:
         """An aggregate whose value has this type."""
+        named = [name for name, (of, _) in self.named_aggregates.items() if of == kind]
+        if named and self.chance(0.5):
+            return f"aggregate.{self.one(named)}"
         window = self.random.choice(("", *("_" + text for text, _ in WINDOWS)))
         match kind:
             case "int":
@@ -775,9 +864,10 @@ class _Writer:
             if self.chance(0.5)
         }
         cases = tuple(
-            Case(kind, LONG_AGO_US, None if self.chance(0.6) else BASE_US - 200 * DAY)
+            Case(kind, LONG_AGO_US, None if self.chance(0.6) else BASE_US - 200 * DAY, product)
             for kind in CASES
-            if self.chance(0.3)
+            for product in ("", *PRODUCTS)
+            if self.chance(0.15)
         )
         contacts = []
         favourites = self.random.sample(self.offers, min(len(self.offers), 5))

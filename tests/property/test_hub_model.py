@@ -13,8 +13,11 @@ from core.decision import Identifier
 from core.hub import contacts
 from core.hub.customer_profile import Profile
 from core.hub.mutations import (
+    AssignCase,
     CloseCase,
     Erase,
+    ImportCases,
+    ImportedCase,
     Join,
     LeaveHousehold,
     Mutation,
@@ -51,6 +54,21 @@ class Person:
     consents: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
     cases: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     member: tuple[str, str, int] | None = None  # account, role, since
+    # (time, value) of everything told of a case, by key and what it is of.
+    told: dict[tuple[str, str], set[tuple[int, str]]] = field(default_factory=dict)
+
+    def opens(self, key: str, at: int) -> None:
+        opened, closed = self.cases.get(key, (at, None))
+        self.cases[key] = (min(opened, at), closed)
+
+    def closes(self, key: str, at: int) -> None:
+        opened, closed = self.cases.get(key, (at, None))
+        self.cases[key] = (min(opened, at), at if closed is None else min(closed, at))
+
+    def tells(self, key: str, at: int, product: str, owner: str) -> None:
+        for name, value in (("product", product), ("owner", owner)):
+            if value:
+                self.told.setdefault((key, name), set()).add((at, value))
 
 
 class Model:
@@ -148,15 +166,23 @@ class Model:
                 person = self.opened(mutation.identifiers)
                 self.consent(person, (mutation.purpose, mutation.channel), mutation.at_us, mutation.granted)
             case OpenCase():
-                self.opened(mutation.identifiers).cases.setdefault(mutation.key, (mutation.at_us, None))
                 person = self.opened(mutation.identifiers)
-                opened, closed = person.cases[mutation.key]
-                person.cases[mutation.key] = (min(opened, mutation.at_us), closed)
+                person.opens(mutation.key, mutation.at_us)
+                person.tells(mutation.key, mutation.at_us, mutation.product, mutation.owner)
             case CloseCase():
-                person = self.opened(mutation.identifiers)
-                opened, closed = person.cases[mutation.key]
-                end = max(opened, mutation.at_us)
-                person.cases[mutation.key] = (opened, end if closed is None else min(closed, end))
+                self.opened(mutation.identifiers).closes(mutation.key, mutation.at_us)
+            case AssignCase():
+                self.opened(mutation.identifiers).tells(mutation.key, mutation.at_us, "", mutation.owner)
+            case ImportCases():
+                for row in mutation.rows:
+                    person = self.opened(row.identifiers)
+                    if row.opened_us is not None:
+                        person.opens(row.key, row.opened_us)
+                    if row.closed_us is not None:
+                        person.closes(row.key, row.closed_us)
+                    if row.opened_us is row.closed_us is None:
+                        person.opens(row.key, row.at_us)
+                    person.tells(row.key, row.at_us, row.product, row.owner)
             case Join():
                 self.join(mutation)
 
@@ -188,6 +214,8 @@ class Model:
                     first, end = mine.cases.get(case, (opened, closed))
                     ends = [e for e in (end, closed) if e is not None]
                     mine.cases[case] = (min(first, opened), min(ends) if ends else None)
+                for what, values in theirs.told.items():
+                    mine.told.setdefault(what, set()).update(values)
                 for theirs_key in theirs.identifiers:
                     self.owners[theirs_key] = customer
                     mine.identifiers.append(theirs_key)
@@ -261,10 +289,26 @@ class Chance:
                 identifiers=who, purpose="ads", channel=chance.choice(("", "web")), granted=chance.random() < 0.5, at_us=at)
         if kind == 8:
             customer = model.known(who)
-            open_cases = model.people[customer].cases if customer is not None else {}
-            if open_cases and chance.random() < 0.5:
-                return CloseCase(identifiers=who, kind="fault", key=chance.choice(list(open_cases)), at_us=at)
-            return OpenCase(identifiers=who, kind="fault", key=f"c{chance.randrange(5)}", at_us=at)
+            theirs = list(model.people[customer].cases) if customer is not None else []
+            key, owner = f"c{chance.randrange(5)}", chance.choice(("", "ann", "bob"))
+            match chance.randrange(4):
+                case 0 if theirs:
+                    return CloseCase(identifiers=who, kind="fault", key=chance.choice(theirs), at_us=at)
+                case 1 if theirs:
+                    return AssignCase(identifiers=who, kind="fault", key=chance.choice(theirs), owner=owner or "cleo", at_us=at)
+                case 2:
+                    rows = tuple(
+                        ImportedCase(
+                            identifiers=self.identifiers(), kind="fault", key=f"c{chance.randrange(5)}", at_us=at,
+                            opened_us=chance.choice((None, chance.randrange(50))), owner=owner,
+                            closed_us=chance.choice((None, chance.randrange(50))), product=chance.choice(("", "dsl", "tv")),
+                        )
+                        for _ in range(chance.randrange(1, 5))
+                    )
+                    return ImportCases(rows=rows)
+                case _:
+                    product = chance.choice(("", "dsl", "tv"))
+                    return OpenCase(identifiers=who, kind="fault", key=key, at_us=at, product=product, owner=owner)
         return Join(identifiers=(*who, *self.identifiers()), at_us=at)
 
 
@@ -316,8 +360,9 @@ def same(profile: Profile, person: Person) -> None:
     assert [c.at_us for c in profile.contacts] == sorted(at for at, _, _ in person.contacts.values())
     assert [(e.at_us, e.fields["amount"]) for e in profile.events] == sorted(person.events.values())
     assert {(c.purpose, c.channel): (c.at_us, c.granted) for c in profile.consents} == person.consents
-    assert sorted((c.opened_us, c.closed_us or -1) for c in profile.cases) == sorted(
-        (opened, closed or -1) for opened, closed in person.cases.values())
+    newest = {what: max(values)[1] for what, values in person.told.items()}
+    assert {c.key: (c.opened_us, c.closed_us, c.product, c.owner) for c in profile.cases} == {
+        key: (*since, newest.get((key, "product"), ""), newest.get((key, "owner"), "")) for key, since in person.cases.items()}
 
 
 @pytest.mark.parametrize("round_", range(int(os.environ.get("RAPPORT_MODEL_ROUNDS", "4"))))

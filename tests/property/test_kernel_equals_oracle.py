@@ -47,9 +47,10 @@ def enter(subject: EngineSubject, person: generate.Person) -> None:
     for (purpose, channel), granted in profile.consents.items():
         subject.consent(who, purpose, channel, granted, generate.LONG_AGO_US)
     for case in profile.cases:
-        subject.open_case(who, case.kind, case.kind, case.opened_us)
+        key = f"{case.kind} {case.product}"
+        subject.open_case(who, case.kind, key, case.opened_us, case.product)
         if case.closed_us is not None:
-            subject.close_case(who, case.kind, case.kind, case.closed_us)
+            subject.close_case(who, case.kind, key, case.closed_us)
     outcomes = tuple(
         mutations.Outcome(
             identifiers=who,
@@ -87,6 +88,8 @@ def disagreements(world: generate.World, folder: Path, models: bool) -> tuple[li
         for person in world.people:
             enter(subject, person)
             generate.fill(hub, person)
+        subject.refresh(generate.BASE_US)
+        hub.refresh(generate.BASE_US)
         for number, request in enumerate(world.requests):
             assert request.as_of_us is not None
             if number == len(world.requests) // 2:

@@ -18,6 +18,8 @@ from core.errors import NotFound, NotUndoable
 from core.hub.customer_profile import Profile
 from core.hub.imports import IdentifierColumn, ImportColumns, ValueColumn
 from core.hub.mutations import (
+    ImportCases,
+    ImportedCase,
     Join,
     JoinResult,
     LeaveHousehold,
@@ -78,7 +80,12 @@ def message(chance: random.Random, number: int) -> Mutation:
         case 4:
             return SetConsent(identifiers=who, purpose="ads", granted=chance.random() < 0.5, at_us=at)
         case 5:
-            return OpenCase(identifiers=who, kind="fault", key=f"c{chance.randrange(9)}", at_us=at)
+            key, product = f"c{chance.randrange(9)}", chance.choice(("", "dsl"))
+            if chance.random() < 0.5:
+                return OpenCase(identifiers=who, kind="fault", key=key, at_us=at, product=product, owner="ann")
+            # Of several people: a row is remembered for whom it is about.
+            return ImportCases(rows=tuple(
+                ImportedCase(identifiers=(one,), kind="fault", key=key, at_us=at, closed_us=at, owner=f"o{at}") for one in who))
         case _:
             # An import of one row, of a profile or an event, as a file brings it.
             identifiers = tuple(

@@ -236,7 +236,7 @@ def test_a_case_opens_once_closes_once_and_stays_closed() -> None:
     builder.add_case(1, 9, 100, 200)
     builder.add_case(1, 9, 100, 300)
     builder.add_case(1, 9, 400)
-    assert Record(builder.finish()).cases == [(1, 9, 100, 200)]
+    assert Record(builder.finish()).cases == [(1, 9, 100, 200, 0)]
 
 
 def test_closed_cases_make_room_and_open_ones_do_not() -> None:
@@ -247,7 +247,7 @@ def test_closed_cases_make_room_and_open_ones_do_not() -> None:
         builder.add_case(1, i, i)
     cases = Record(builder.finish()).cases
     assert len(cases) == limits.CASES_PER_CUSTOMER
-    assert all(closed is None for _, _, _, closed in cases)
+    assert all(closed is None for _, _, _, closed, _ in cases)
     with pytest.raises(TooLarge):
         builder.add_case(1, 2_000_000, 1)
 

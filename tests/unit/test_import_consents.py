@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.decision import Identifier
-from core.errors import ImportRefused
+from core.errors import ImportRefused, MappingError, SourceNotAllowed
 from core.hub import mapping
 from core.hub.importer import Importer, ImportReport, schema_of
 from core.hub.mutations import Join, SetConsent, Unmerge, Upsert
@@ -118,3 +118,44 @@ def test_a_file_with_sources_and_consents_applies_both_and_again_after_an_undo(t
         assert Importer(opened, how, now=lambda: NOW).run(path).unchanged == 3
         opened.apply(Unmerge(identifiers=(Identifier("crm", "a"),), at_us=NOW))
         assert (consents(opened, "a"), consents(opened, "b")) == (set(), mine)
+
+
+def test_who_may_grant_is_declared_and_a_withdrawal_counts_from_anybody(store: Store, tmp_path: Path) -> None:
+    schema = Schema(
+        attributes=SCHEMA.attributes, namespaces=SCHEMA.namespaces, purposes=SCHEMA.purposes,
+        grantors={"marketing": ("web", "crm_export")},
+    )
+    store.declare(schema)
+    who = (Identifier("crm", "a"),)
+    for source, says in (("spam_list", "source 'spam_list' may not grant it"), ("", "it was sent without a source")):
+        with pytest.raises(SourceNotAllowed, match=f"Consent marketing: {says}"):
+            store.apply(SetConsent(identifiers=who, purpose="marketing", granted=True, source=source, at_us=1))
+    assert store.customer(who) is None
+    store.apply(SetConsent(identifiers=who, purpose="marketing", granted=True, source="web", at_us=1))
+    store.apply(SetConsent(identifiers=who, purpose="marketing", granted=False, source="spam_list", at_us=2))
+    store.apply(SetConsent(identifiers=who, purpose="profiling", granted=True, at_us=2))
+    assert consents(store, "a") == {("marketing", "", False), ("profiling", "", True)}
+    # A mapping is refused before its file is read, from the program's declaration and from what the store knows of it.
+    for known in (schema, schema_of(store.catalog)):
+        mapping.parse(MAPPING.encode(), "m.yaml", known)
+        with pytest.raises(MappingError) as refused:
+            mapping.parse(MAPPING.replace("crm_export", "spam_list").encode(), "m.yaml", known)
+        assert [str(problem) for problem in refused.value.problems] == [
+            f"m.yaml:{line}:{column}: Source 'spam_list' may not grant consent 'marketing'. Its sources are web, crm_export."
+            for line, column in ((9, 7), (10, 7))]
+    only_withdrawals = """
+mapping: m
+source: spam_list
+row: profile
+identifiers: {crm: id}
+attributes: {}
+consents: {marketing: {column: mail, labels: {opt-out: false, opt-in: null}, at: day}}
+"""
+    mapping.parse(only_withdrawals.encode(), "m.yaml", schema)
+    # Without the check of the mapping, as an old log may have it, the mutation itself is refused.
+    with pytest.raises(SourceNotAllowed):
+        bring(store, tmp_path / "x.csv", "b,1,opt-in,,2026-01-01\n", MAPPING.replace("crm_export", "spam_list"))
+    assert store.customer([Identifier("crm", "b")]) is None
+    store.declare(SCHEMA)
+    store.apply(SetConsent(identifiers=who, purpose="marketing", granted=True, at_us=3))
+    assert consents(store, "a") == {("marketing", "", True), ("profiling", "", True)}

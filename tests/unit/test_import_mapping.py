@@ -34,6 +34,7 @@ SCHEMA = Schema(
     },
     namespaces={"crm": Namespace("crm", trust=100), "email": Namespace("email", trust=50)},
     purposes=("marketing",),
+    case_kinds=("fault",),
 )
 
 GOOD = b"""

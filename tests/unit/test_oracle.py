@@ -20,6 +20,7 @@ from core.programs.program import (
     Adjustment,
     Arbitration,
     Cap,
+    CasePause,
     ConstantPropensity,
     ContentType,
     Group,
@@ -332,7 +333,7 @@ def test_the_channels_own_consent_wins(consents: Mapping[tuple[str, str], bool],
 
 
 def test_an_open_case_pauses_and_a_closed_one_does_not() -> None:
-    paused = replace(offer(), paused_by_cases=("complaint",))
+    paused = replace(offer(), paused_by_cases=(CasePause("complaint"),))
     for closed_us, expected in ((None, Reason.CASE_OPEN), (NOW + 1, Reason.CASE_OPEN), (NOW, None)):
         answer = decide(program(paused), OracleCustomer(cases=(Case("complaint", NOW - DAY, closed_us),)), ask())
         assert why(answer).get("card", (None,))[0] is expected

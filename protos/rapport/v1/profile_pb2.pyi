@@ -3,12 +3,33 @@ import datetime
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from protos.rapport.v1 import values_pb2 as _values_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class CaseScope(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CASE_SCOPE_UNSPECIFIED: _ClassVar[CaseScope]
+    CASE_SCOPE_CUSTOMER: _ClassVar[CaseScope]
+    CASE_SCOPE_HOUSEHOLD: _ClassVar[CaseScope]
+    CASE_SCOPE_PRODUCT: _ClassVar[CaseScope]
+
+class CaseState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CASE_STATE_UNSPECIFIED: _ClassVar[CaseState]
+    CASE_STATE_ALL: _ClassVar[CaseState]
+    CASE_STATE_OVERDUE: _ClassVar[CaseState]
+CASE_SCOPE_UNSPECIFIED: CaseScope
+CASE_SCOPE_CUSTOMER: CaseScope
+CASE_SCOPE_HOUSEHOLD: CaseScope
+CASE_SCOPE_PRODUCT: CaseScope
+CASE_STATE_UNSPECIFIED: CaseState
+CASE_STATE_ALL: CaseState
+CASE_STATE_OVERDUE: CaseState
 
 class UpsertProfileRequest(_message.Message):
     __slots__ = ("identifiers", "attributes", "source", "at", "clear")
@@ -66,16 +87,26 @@ class Consent(_message.Message):
     def __init__(self, purpose: _Optional[str] = ..., channel: _Optional[str] = ..., granted: _Optional[bool] = ..., source: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Case(_message.Message):
-    __slots__ = ("kind", "key_hash", "opened", "closed")
+    __slots__ = ("kind", "key_hash", "opened", "closed", "key", "scope", "product", "owner", "due")
     KIND_FIELD_NUMBER: _ClassVar[int]
     KEY_HASH_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    PRODUCT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    DUE_FIELD_NUMBER: _ClassVar[int]
     kind: str
     key_hash: int
     opened: _timestamp_pb2.Timestamp
     closed: _timestamp_pb2.Timestamp
-    def __init__(self, kind: _Optional[str] = ..., key_hash: _Optional[int] = ..., opened: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., closed: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    key: str
+    scope: CaseScope
+    product: str
+    owner: str
+    due: _timestamp_pb2.Timestamp
+    def __init__(self, kind: _Optional[str] = ..., key_hash: _Optional[int] = ..., opened: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., closed: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., key: _Optional[str] = ..., scope: _Optional[_Union[CaseScope, str]] = ..., product: _Optional[str] = ..., owner: _Optional[str] = ..., due: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Contact(_message.Message):
     __slots__ = ("at", "offer", "outcome", "channel", "instance", "value_minor")
@@ -219,16 +250,24 @@ class SetConsentResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class OpenCaseRequest(_message.Message):
-    __slots__ = ("identifiers", "kind", "key", "at")
+    __slots__ = ("identifiers", "kind", "key", "at", "scope", "product", "owner", "due")
     IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    PRODUCT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    DUE_FIELD_NUMBER: _ClassVar[int]
     identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
     kind: str
     key: str
     at: _timestamp_pb2.Timestamp
-    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., kind: _Optional[str] = ..., key: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    scope: CaseScope
+    product: str
+    owner: str
+    due: _timestamp_pb2.Timestamp
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., kind: _Optional[str] = ..., key: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scope: _Optional[_Union[CaseScope, str]] = ..., product: _Optional[str] = ..., owner: _Optional[str] = ..., due: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class OpenCaseResponse(_message.Message):
     __slots__ = ()
@@ -249,6 +288,64 @@ class CloseCaseRequest(_message.Message):
 class CloseCaseResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class AssignCaseRequest(_message.Message):
+    __slots__ = ("identifiers", "kind", "key", "owner", "due", "at")
+    IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    DUE_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    kind: str
+    key: str
+    owner: str
+    due: _timestamp_pb2.Timestamp
+    at: _timestamp_pb2.Timestamp
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., kind: _Optional[str] = ..., key: _Optional[str] = ..., owner: _Optional[str] = ..., due: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class AssignCaseResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListCasesRequest(_message.Message):
+    __slots__ = ("identifiers", "state")
+    IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    state: CaseState
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., state: _Optional[_Union[CaseState, str]] = ...) -> None: ...
+
+class ListCasesResponse(_message.Message):
+    __slots__ = ("cases",)
+    CASES_FIELD_NUMBER: _ClassVar[int]
+    cases: _containers.RepeatedCompositeFieldContainer[Case]
+    def __init__(self, cases: _Optional[_Iterable[_Union[Case, _Mapping]]] = ...) -> None: ...
+
+class ListOverdueCasesRequest(_message.Message):
+    __slots__ = ("after",)
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    after: int
+    def __init__(self, after: _Optional[int] = ...) -> None: ...
+
+class OverdueCase(_message.Message):
+    __slots__ = ("customer", "identifiers", "case")
+    CUSTOMER_FIELD_NUMBER: _ClassVar[int]
+    IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    CASE_FIELD_NUMBER: _ClassVar[int]
+    customer: int
+    identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    case: Case
+    def __init__(self, customer: _Optional[int] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., case: _Optional[_Union[Case, _Mapping]] = ...) -> None: ...
+
+class ListOverdueCasesResponse(_message.Message):
+    __slots__ = ("cases", "next")
+    CASES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    cases: _containers.RepeatedCompositeFieldContainer[OverdueCase]
+    next: int
+    def __init__(self, cases: _Optional[_Iterable[_Union[OverdueCase, _Mapping]]] = ..., next: _Optional[int] = ...) -> None: ...
 
 class JoinIdentifiersRequest(_message.Message):
     __slots__ = ("identifiers", "at")

@@ -65,6 +65,21 @@ class ProfileServiceStub:
                 request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.CloseCaseRequest.SerializeToString,
                 response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.CloseCaseResponse.FromString,
                 _registered_method=True)
+        self.AssignCase = channel.unary_unary(
+                '/rapport.v1.ProfileService/AssignCase',
+                request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.AssignCaseRequest.SerializeToString,
+                response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.AssignCaseResponse.FromString,
+                _registered_method=True)
+        self.ListCases = channel.unary_unary(
+                '/rapport.v1.ProfileService/ListCases',
+                request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListCasesRequest.SerializeToString,
+                response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListCasesResponse.FromString,
+                _registered_method=True)
+        self.ListOverdueCases = channel.unary_unary(
+                '/rapport.v1.ProfileService/ListOverdueCases',
+                request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListOverdueCasesRequest.SerializeToString,
+                response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListOverdueCasesResponse.FromString,
+                _registered_method=True)
         self.JoinIdentifiers = channel.unary_unary(
                 '/rapport.v1.ProfileService/JoinIdentifiers',
                 request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.JoinIdentifiersRequest.SerializeToString,
@@ -139,7 +154,7 @@ class ProfileServiceServicer:
 
     def OpenCase(self, request, context):
         """Opens a case (complaint, fault, dispute), which pauses the offers that say so. Idempotent by kind and
-        key.
+        key: the earliest opening stands, and of product, owner and due the newest told.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,6 +163,28 @@ class ProfileServiceServicer:
     def CloseCase(self, request, context):
         """Closes a case; NOT_FOUND when the customer has none of this kind and key. Idempotent: the earliest close
         stands.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AssignCase(self, request, context):
+        """Says who works on a case and until when; NOT_FOUND when the customer has none of this kind and key. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCases(self, request, context):
+        """Shows a customer's cases. NOT_FOUND when no identifier is known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOverdueCases(self, request, context):
+        """Shows open cases past their due time, of all customers, a page at a time. Cases opened before format 3 of the store
+        are in it once somebody told of them again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -243,6 +280,21 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     servicer.CloseCase,
                     request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.CloseCaseRequest.FromString,
                     response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.CloseCaseResponse.SerializeToString,
+            ),
+            'AssignCase': grpc.unary_unary_rpc_method_handler(
+                    servicer.AssignCase,
+                    request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.AssignCaseRequest.FromString,
+                    response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.AssignCaseResponse.SerializeToString,
+            ),
+            'ListCases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCases,
+                    request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListCasesRequest.FromString,
+                    response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListCasesResponse.SerializeToString,
+            ),
+            'ListOverdueCases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOverdueCases,
+                    request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListOverdueCasesRequest.FromString,
+                    response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.ListOverdueCasesResponse.SerializeToString,
             ),
             'JoinIdentifiers': grpc.unary_unary_rpc_method_handler(
                     servicer.JoinIdentifiers,
@@ -443,6 +495,87 @@ class ProfileService:
             '/rapport.v1.ProfileService/CloseCase',
             protos_dot_rapport_dot_v1_dot_profile__pb2.CloseCaseRequest.SerializeToString,
             protos_dot_rapport_dot_v1_dot_profile__pb2.CloseCaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AssignCase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.ProfileService/AssignCase',
+            protos_dot_rapport_dot_v1_dot_profile__pb2.AssignCaseRequest.SerializeToString,
+            protos_dot_rapport_dot_v1_dot_profile__pb2.AssignCaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.ProfileService/ListCases',
+            protos_dot_rapport_dot_v1_dot_profile__pb2.ListCasesRequest.SerializeToString,
+            protos_dot_rapport_dot_v1_dot_profile__pb2.ListCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOverdueCases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.ProfileService/ListOverdueCases',
+            protos_dot_rapport_dot_v1_dot_profile__pb2.ListOverdueCasesRequest.SerializeToString,
+            protos_dot_rapport_dot_v1_dot_profile__pb2.ListOverdueCasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,192 @@
+"""rapport segment against a server of its own: what is told of customers shows in counts, lists, bands and a watch."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from queue import Queue
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+
+from protos.rapport.v1 import decision_pb2, decision_pb2_grpc, profile_pb2_grpc, program_pb2_grpc, segment_pb2, segment_pb2_grpc
+from protos.rapport.v1 import profile_pb2 as profiles
+from protos.rapport.v1 import program_pb2 as programs
+from protos.rapport.v1 import values_pb2 as values
+from server.cli.main import main
+from tests.running import BOUND_SECONDS, Server, write_starter
+
+PROGRAM = """
+program: p
+currency: EUR
+schema:
+  namespaces: {crm: {trust: 2}, email: {trust: 1, normaliser: lower}}
+  attributes: {spent: money}
+  facts: {cart: int}
+  events: {view: {}}
+bands: {monetary: {of: customer.spent, parts: 4}}
+derived: {stage: [{when: events.view.count_30d >= 1, then: "'active'"}, {then: "'quiet'"}]}
+segments:
+  active: derived.stage == 'active'
+  top: band.monetary == 4
+  waiting: facts.cart > 0
+channels: {web: {placements: {hero: {slots: 1}}}}
+groups: {g: }
+offers: [{offer: o, group: g, value: 1, propensity: 0.5, treatments: {web.hero: {a: x}}}]
+"""
+
+
+class Running(NamedTuple):
+    """A server, and where its control plane answers."""
+
+    server: Server
+    address: str
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Eight customers who spent 1 to 8, of whom the even ones looked at something."""
+    made = Server(write_starter(tmp_path_factory.mktemp("starter")))
+    try:
+        address = made.until("listening")["listen_control"]
+        made.until("ready")
+        with grpc.insecure_channel(address) as channel:
+            program_pb2_grpc.ProgramServiceStub(channel).LoadProgram(
+                programs.LoadProgramRequest(files={"program.yaml": PROGRAM.encode()})
+            )
+            for number in range(1, 9):
+                who = [values.Identifier(namespace="crm", value=f"C{number}")]
+                if number == 2:
+                    who.append(values.Identifier(namespace="email", value="two@example.org"))
+                profile_pb2_grpc.ProfileServiceStub(channel).UpsertProfile(profiles.UpsertProfileRequest(
+                    identifiers=who,
+                    attributes={"spent": values.Value(money_value=values.Money(minor=100 * number, currency="EUR"))},
+                ))
+                if number % 2 == 0:
+                    view(channel, number)
+        yield Running(made, address)
+        if made.process.poll() is None:
+            assert made.end() == 0
+    finally:
+        if made.process.poll() is None:
+            made.process.kill()
+        made.process.wait(BOUND_SECONDS)
+        made.close()
+
+
+def view(channel: grpc.Channel, number: int) -> None:
+    who = [values.Identifier(namespace="crm", value=f"C{number}")]
+    decision_pb2_grpc.DecisionServiceStub(channel).Tell(
+        decision_pb2.TellRequest(identifiers=who, events=[values.Event(type="view", key=f"v{number}")])
+    )
+
+
+@pytest.fixture
+def rapport(
+    server: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command line in this process: exit code, standard output, standard error."""
+    monkeypatch.setenv("RAPPORT_SERVER", server.address)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rapport", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        said = capsys.readouterr()
+        return int(left.value.code or 0), said.out, said.err
+
+    return run
+
+
+def test_count_and_list(rapport: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = rapport("segment", "count", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["complete"]
+    assert {one["segment"]: int(one.get("members", 0)) for one in found["segments"] if one["segment"] != "top"} == {
+        "active": 4, "waiting": 0
+    }
+    assert found["segments"][2]["of_requests"] == ["facts.cart"]
+    code, out, _ = rapport("segment", "count", "active")
+    assert (code, out.split()[:5]) == (0, ["segment", "members", "share", "not", "known"])
+    assert "50.0 %" in out
+    code, out, _ = rapport("segment", "list", "active")
+    assert (code, out.splitlines()) == (0, ["crm=C2 email=two@example.org", "crm=C4", "crm=C6", "crm=C8"])
+    code, out, _ = rapport("segment", "list", "active", "--identifier", "email", "--limit", "2")
+    first, second = out.splitlines()
+    assert (code, first) == (0, "two@example.org")
+    assert second.startswith("customer "), "who has no such identifier is not left out"
+    code, out, _ = rapport("segment", "list", "active", "--limit", "1", "--json")
+    assert json.loads(out)["identifiers"][0] == {"namespace": "crm", "value": "C2"}
+
+
+def test_wrong_names_are_told(rapport: Callable[..., tuple[int, str, str]]) -> None:
+    for command in ("count", "list", "watch"):
+        code, _, err = rapport("segment", command, "activ")
+        assert (code, "Did you mean 'active'?" in err) == (65, True), err
+    code, _, err = rapport("segment", "list", "active", "-i", "emial")
+    assert (code, "Did you mean 'email'?" in err) == (65, True)
+
+
+def test_the_sweep_makes_edges_and_bands_shows_them(rapport: Callable[..., tuple[int, str, str]]) -> None:
+    """The server's own sweep: the test asks until the edges are of all eight, as an operator would."""
+
+    def shown() -> dict[str, Any]:
+        code, out, _ = rapport("segment", "bands", "--json")
+        assert code == 0
+        (band,) = json.loads(out)["bands"]
+        return dict(band)
+
+    until = time.monotonic() + BOUND_SECONDS
+    while int((band := shown()).get("customers", 0)) < 8 and time.monotonic() < until:
+        pass
+    assert band["edges"] == [2.75, 4.5, 6.25]
+    assert band["type"] == "money(EUR)"
+    code, out, _ = rapport("segment", "bands")
+    assert (code, "2.75  4.50  6.25" in out) == (0, True)
+    code, out, _ = rapport("segment", "list", "top")
+    assert out.splitlines() == ["crm=C7", "crm=C8"]
+
+
+def test_watch_tells_who_comes_and_leaves_and_the_bound_of_watches(server: Running) -> None:
+    """Two calls that walk or watch are half of threads.control; a third is refused at once. A cancelled one makes room."""
+    said: Queue[segment_pb2.WatchSegmentResponse] = Queue()
+    with grpc.insecure_channel(server.address) as channel:
+        stub = segment_pb2_grpc.SegmentServiceStub(channel)
+        first = stub.WatchSegment(segment_pb2.WatchSegmentRequest(segment="active", namespace="crm"))
+        second = stub.WatchSegment(segment_pb2.WatchSegmentRequest(segment="waiting"))
+
+        def read() -> None:
+            try:
+                for each in first:
+                    said.put(each)
+            except grpc.RpcError:
+                pass
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert said.get(timeout=BOUND_SECONDS).members == 4
+        assert next(iter(second)).members == 0
+        with pytest.raises(grpc.RpcError) as refused:
+            list(stub.CountSegments(segment_pb2.CountSegmentsRequest()))
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        second.cancel()
+        view(channel, 1)
+        (change,) = said.get(timeout=BOUND_SECONDS).changes
+        assert change.entered
+        assert change.member.identifiers[0].value == "C1"
+        profile_pb2_grpc.ProfileServiceStub(channel).EraseProfile(
+            profiles.EraseProfileRequest(identifiers=[values.Identifier(namespace="crm", value="C1")])
+        )
+        (change,) = said.get(timeout=BOUND_SECONDS).changes
+        assert (change.entered, list(change.member.identifiers)) == (False, [])
+        # A server that drains ends it, and stops in good order.
+        assert server.server.end() == 0
+        reader.join(BOUND_SECONDS)
+        assert not reader.is_alive()
+        assert first.code() is grpc.StatusCode.UNAVAILABLE

@@ -1,0 +1,253 @@
+"""Cases: scope, product, owner, due time, who is overdue; the texts beside the record, and stores that had none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core import limits
+from core.decision import Identifier
+from core.errors import BadValue, CustomerFull, NotFound, StoreCorrupt, StoreUnavailable, TooLarge, UnknownName
+from core.hub import case_details, keeping
+from core.hub import customer_profile as profiles
+from core.hub.mutations import AssignCase, CloseCase, Erase, Join, OpenCase, Unmerge, Upsert
+from core.hub.store import Store
+from core.schema import CaseRule, CaseScope, Namespace, Schema
+
+DAY = 86_400_000_000
+SCHEMA = Schema(
+    namespaces={"crm": Namespace("crm", trust=9), "web": Namespace("web", trust=1)},
+    case_kinds=("complaint", "fault"),
+    case_rules={
+        "complaint": CaseRule((CaseScope.CUSTOMER,)), "fault": CaseRule((CaseScope.CUSTOMER, CaseScope.PRODUCT), 5 * DAY),
+    },
+)
+ANA = (Identifier("crm", "ana"),)
+BEN = (Identifier("web", "ben"),)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "store") as opened:
+        opened.declare(SCHEMA)
+        yield opened
+        assert opened.check().faults == ()
+
+
+def opening(**parts: object) -> OpenCase:
+    whole: dict[str, object] = {"identifiers": ANA, "kind": "fault", "key": "T-1", "at_us": 10 * DAY, **parts}
+    return OpenCase(**whole)  # type: ignore[arg-type]
+
+
+def only(store: Store, who: tuple[Identifier, ...] = ANA) -> profiles.Case:
+    found = store.cases(who)
+    assert found is not None
+    (one,) = found
+    return one
+
+
+def test_a_case_shows_whom_it_is_about_who_works_on_it_and_until_when(store: Store) -> None:
+    store.apply(opening(product="dsl", owner="ann"))
+    case = only(store)
+    assert (case.key, case.scope, case.product, case.owner) == ("T-1", CaseScope.PRODUCT, "dsl", "ann")
+    assert (case.opened_us, case.closed_us, case.due_us) == (10 * DAY, None, 15 * DAY)
+    store.apply(AssignCase(identifiers=ANA, kind="fault", key="T-1", owner="bob", due_us=12 * DAY, at_us=11 * DAY))
+    # Told later, and about earlier: it does not take the case away from Bob.
+    store.apply(AssignCase(identifiers=ANA, kind="fault", key="T-1", owner="eve", at_us=10 * DAY + 1))
+    assert (only(store).owner, only(store).due_us) == ("bob", 12 * DAY)
+    assert [case.overdue_at(at * DAY) for at in (9, 11, 12, 13)] == [False, False, False, False]
+    assert [only(store).overdue_at(at) for at in (12 * DAY - 1, 12 * DAY, 13 * DAY)] == [False, True, True]
+    store.apply(CloseCase(identifiers=ANA, kind="fault", key="T-1", at_us=12 * DAY))
+    assert not only(store).overdue_at(13 * DAY)
+    profile = store.profile(ANA)
+    assert profile is not None
+    assert profile.cases == (only(store),)
+
+
+def test_the_due_time_of_a_kind_is_what_the_program_declares_last(store: Store) -> None:
+    store.apply(opening())
+    store.apply(opening(key="T-2", due_us=11 * DAY))
+    store.declare(Schema(namespaces=SCHEMA.namespaces, case_kinds=("fault",), case_rules={"fault": CaseRule(due_us=DAY // 2)}))
+    found = store.cases(ANA)
+    assert found is not None
+    assert {case.key: case.due_us for case in found} == {"T-1": 10 * DAY + DAY // 2, "T-2": 11 * DAY}
+    store.declare(Schema(namespaces=SCHEMA.namespaces, case_kinds=("fault",)))
+    found = store.cases(ANA)
+    assert found is not None
+    assert {case.key: case.due_us for case in found} == {"T-1": None, "T-2": 11 * DAY}
+
+
+@pytest.mark.parametrize(
+    ("parts", "error", "says"),
+    [
+        ({"kind": "falt"}, UnknownName, "Did you mean 'fault'"),
+        ({"key": ""}, BadValue, "key: it is empty"),
+        ({"key": "k" * 257}, TooLarge, "key: bytes: 257"),
+        ({"owner": "o" * 257}, TooLarge, "owner: bytes: 257"),
+        ({"product": "p" * 65}, BadValue, "cannot be a product's name"),
+        ({"product": "d's'l"}, BadValue, "without quotes"),
+        ({"product": "dsl", "scope": CaseScope.CUSTOMER}, BadValue, "'dsl' is named, and the scope is customer"),
+        ({"scope": CaseScope.PRODUCT}, BadValue, "it is empty, and the scope is product"),
+        ({"scope": CaseScope.HOUSEHOLD}, BadValue, r"not about a household.*declares: customer, product"),
+        ({"kind": "complaint", "product": "dsl"}, BadValue, r"not about a product.*declares: customer\."),
+        ({"due_us": 1 << 62}, BadValue, "due: .* is not a time between"),
+    ],
+)
+def test_what_no_case_can_be_is_refused_and_leaves_nothing(
+    store: Store, parts: dict[str, object], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        store.apply(opening(**parts))
+    assert store.customer_count() == 0
+
+
+def test_what_is_not_open_cannot_be_assigned_nor_closed(store: Store) -> None:
+    store.apply(Upsert(identifiers=ANA, at_us=1))
+    for who in (ANA, BEN):
+        with pytest.raises(NotFound, match="rapport case list"):
+            store.apply(AssignCase(identifiers=who, kind="fault", key="T-1", owner="ann", at_us=1))
+        with pytest.raises(NotFound, match="rapport case list"):
+            store.apply(CloseCase(identifiers=who, kind="fault", key="T-1", at_us=1))
+    store.apply(opening())
+    with pytest.raises(BadValue, match="Say who works on the case, or until when"):
+        store.apply(AssignCase(identifiers=ANA, kind="fault", key="T-1", at_us=1))
+    assert store.cases(BEN) is None
+
+
+def test_a_join_unites_cases_and_an_undo_gives_each_his_own(store: Store) -> None:
+    store.apply(opening(product="dsl", owner="ann"))
+    store.apply(opening(identifiers=BEN, product="tv", at_us=11 * DAY))
+    store.apply(opening(identifiers=BEN, key="T-2", owner="bob"))
+    before = store.cases(ANA), store.cases(BEN)
+    store.apply(Join(identifiers=ANA + BEN, at_us=12 * DAY))
+    united = store.cases(BEN)
+    assert united == store.cases(ANA)
+    assert united is not None
+    # Of one case told of on both sides the earliest opening and the newest of the rest.
+    assert [(case.key, case.product, case.owner, case.opened_us) for case in united if case.key == "T-1"] == [
+        ("T-1", "tv", "ann", 10 * DAY)]
+    assert len(united) == 2
+    assert store.check().faults == ()
+    store.apply(Unmerge(identifiers=ANA, at_us=12 * DAY))
+    assert (store.cases(ANA), store.cases(BEN)) == before
+
+
+def test_overdue_cases_of_everybody_are_found_a_page_at_a_time(store: Store) -> None:
+    for number in range(7):
+        who = (Identifier("crm", f"c{number}"),)
+        store.apply(opening(identifiers=who, due_us=(10 + number) * DAY))
+        store.apply(opening(identifiers=who, key="T-2", kind="complaint"))
+    store.apply(Upsert(identifiers=ANA, at_us=1))
+    store.apply(CloseCase(identifiers=(Identifier("crm", "c1"),), kind="fault", key="T-1", at_us=10 * DAY))
+    seen: list[str] = []
+    after, pages = 0, 0
+    while True:
+        found, after = store.overdue_cases(14 * DAY, after, 2)
+        seen += [each.identifiers[0].value for each in found]
+        pages += 1
+        if not after:
+            break
+    assert (seen, pages) == (["c0", "c2", "c3", "c4"], 4)
+    assert [each.case.key for each in store.overdue_cases(14 * DAY)[0]] == ["T-1"] * 4
+
+
+def test_closed_cases_that_go_take_their_texts_along(store: Store) -> None:
+    for number in range(limits.CASES_PER_CUSTOMER):
+        store.apply(opening(key=f"T-{number}", at_us=number + 1, owner="ann"))
+    with pytest.raises(CustomerFull, match="rapport case close"):
+        store.apply(opening(key="one more"))
+    store.apply(CloseCase(identifiers=ANA, kind="fault", key="T-7", at_us=DAY))
+    store.apply(opening(key="one more"))
+    found = store.cases(ANA)
+    assert found is not None
+    keys = {case.key for case in found}
+    assert len(keys) == limits.CASES_PER_CUSTOMER
+    assert "T-7" not in keys
+    assert "one more" in keys
+
+
+def test_erasure_takes_the_texts_from_store_and_files(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        store.apply(opening(key="secret-key-of-ana", product="secret product", owner="secret-owner"))
+        store.apply(opening(identifiers=BEN, owner="stays"))
+        store.apply(Erase(identifiers=ANA, at_us=1))
+        assert store.environment.statistics()["cases_entries"] == 1
+        assert store.check().faults == ()
+    keeping.compact(str(tmp_path / "s"))
+    data = (tmp_path / "s" / "data.mdb").read_bytes()
+    assert b"secret" not in data
+    assert b"stays" in data
+
+
+def in_another_process(code: str, path: Path) -> None:
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
+
+
+def test_a_store_of_the_second_format_opens_and_its_cases_have_hashes_only(tmp_path: Path) -> None:
+    """Format 2 kept the hash of a case's key and no text. Such a case still pauses, and is named once somebody tells of it."""
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        store.apply(opening())
+        hashed = only(store).key_hash
+    in_another_process(
+        "import lmdb, sys; e = lmdb.open(sys.argv[1], max_dbs=32); t = e.begin(write=True);"
+        "t.put(b'format', b'\\x02', db=e.open_db(b'meta', t)); t.drop(e.open_db(b'cases', t, integerkey=True)); t.commit();"
+        "e.close()",
+        tmp_path / "s",
+    )
+    with pytest.raises(StoreUnavailable, match=r"its format is 2.*Start the server on it once"):
+        Store.open(tmp_path / "s", read_only=True)
+    with Store.open(tmp_path / "s") as store:
+        assert (only(store).key, only(store).key_hash, only(store).owner) == ("", hashed, "")
+        assert only(store).due_us == 15 * DAY
+        assert store.overdue_cases(16 * DAY) == ([], 0)
+        assert store.check().faults == ()
+        store.apply(opening(key="T-2", owner="ann"))
+        store.apply(AssignCase(identifiers=ANA, kind="fault", key="T-1", owner="bob", at_us=11 * DAY))
+        found = store.cases(ANA)
+        assert found is not None
+        assert {case.key: case.owner for case in found} == {"T-1": "bob", "T-2": "ann"}
+        assert len(store.overdue_cases(16 * DAY)[0]) == 2
+        assert store.check().faults == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("e[0][2] = 'T-9'", "the key of a case is not the one that the record has"),
+        ("e[0][3] = [1, 'tv']", "the product of a case is not the one that the record has"),
+        ("e[0][1] += 1", "it is about a case that the record does not have"),
+    ],
+)
+def test_the_check_finds_details_that_do_not_fit_the_record(tmp_path: Path, change: str, says: str) -> None:
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        store.apply(opening(product="dsl"))
+    in_another_process(
+        "import lmdb, msgspec, struct, sys; from core.hub.record import crc32c\n"
+        "e = lmdb.open(sys.argv[1], max_dbs=32)\n"
+        "with e.begin(write=True) as t:\n"
+        "    d = e.open_db(b'cases', t, integerkey=True); k, v = next(iter(t.cursor(d))); e_ = msgspec.msgpack.decode(v[4:])\n"
+        f"    e0 = e_; {change.replace('e[', 'e0[')}; b = msgspec.msgpack.encode(e0)\n"
+        "    t.put(k, struct.pack('<I', crc32c(b)) + b, db=d)\n",
+        tmp_path / "s",
+    )
+    with Store.open(tmp_path / "s") as store:
+        assert [fault.problem for fault in store.check().faults] == [says]
+
+
+def test_damaged_details_are_told_and_nothing_is_decoded_from_them() -> None:
+    details: case_details.Details = {}
+    case_details.tell(details, (1, 2), "T-1", 5, product="dsl", due=7)
+    whole = case_details.encode(details)
+    assert whole is not None
+    assert case_details.decode(whole, 1) == details
+    for position in range(len(whole)):
+        damaged = bytes([*whole[:position], whole[position] ^ 0x40, *whole[position + 1 :]])
+        with pytest.raises(StoreCorrupt, match="The entry of customer 1 in cases"):
+            case_details.decode(damaged, 1)

@@ -1,0 +1,111 @@
+"""Events of a type are kept for as long as the schema's `retention` says, and who comes late is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.decision import DecideRequest, Event, Identifier, PlacementRequest
+from core.hub import retention
+from core.hub.mutations import RecordedEvent, RecordEvents
+from core.outcomes import TellResult
+from tests.engine_subject import EngineSubject
+
+NOW_US = 1_750_000_000_000_000
+DAY = 86_400_000_000
+WHO = (Identifier("crm", "1"),)
+
+
+def program(kept: str = "{view: 30d, purchase: 730d}") -> dict[str, bytes]:
+    return {"program.yaml": f"""
+program: kept
+schema:
+  namespaces: {{crm: {{}}}}
+  events: {{view: {{}}, purchase: {{}}, call: {{}}}}
+  retention: {kept}
+channels: {{web: {{placements: {{hero: {{}}}}}}}}
+groups: {{all: {{}}}}
+offers:
+  - offer: plain
+    group: all
+    propensity: 0.1
+    value: 10
+    treatments: {{web.hero: {{title: "{{{{ events.view.count }}}} {{{{ events.purchase.count }}}} {{{{ events.call.count }}}}"}}}}
+""".encode()}
+
+
+@pytest.fixture
+def subject(tmp_path: Path) -> Iterator[EngineSubject]:
+    with EngineSubject(tmp_path) as made:
+        made.clock_us = NOW_US
+        made.load(program(), NOW_US)
+        yield made
+
+
+def keys(subject: EngineSubject, who: tuple[Identifier, ...] = WHO) -> int:
+    """How many events are kept."""
+    found = subject.store.profile(who)
+    return 0 if found is None else len(found.events)
+
+
+def counts(subject: EngineSubject) -> str:
+    request = DecideRequest("web", (PlacementRequest("hero", None),), WHO)
+    return str(subject.engine.decide(request).placements[0].offers[0].content["title"])
+
+
+def test_an_event_past_its_types_retention_is_told_as_too_old_and_not_kept(subject: EngineSubject) -> None:
+    edge = NOW_US - 30 * DAY
+    told = [Event("view", "1", edge), Event("view", "2", edge + 1), Event("purchase", "3", edge), Event("call", "4", 0)]
+    assert subject.engine.tell(WHO, told, {}, "", NOW_US) == TellResult(3, 0, True, 1)
+    assert (keys(subject), counts(subject)) == (3, "1 1 1")
+    assert subject.engine.tell(WHO, told, {}, "", NOW_US) == TellResult(0, 3, False, 1)
+    assert (keys(subject), counts(subject)) == (3, "1 1 1")
+
+
+def test_old_events_go_with_the_next_one_and_a_list_of_none_is_no_list(subject: EngineSubject) -> None:
+    """Only those past their own type's retention; what nobody bounded stays for ever."""
+    subject.engine.tell(WHO, [Event("view", "1", NOW_US)], {}, "", NOW_US)
+    subject.clock_us = later = NOW_US + 30 * DAY
+    assert subject.engine.tell(WHO, [Event("view", "2", NOW_US)], {}, "", later).too_old == 1
+    with subject.store.environment.reader() as reader:
+        assert list(reader.items("events")) == []
+    subject.engine.tell(WHO, [Event("view", "3", later), Event("call", "4", NOW_US)], {}, "", later)
+    subject.clock_us = later = later + 31 * DAY
+    subject.engine.tell(WHO, [Event("purchase", "5", later)], {}, "", later)
+    assert (keys(subject), counts(subject)) == (2, "0 1 1")
+
+
+def test_the_sweep_takes_old_events_from_the_quiet_in_bounded_steps_and_changes_no_answer(subject: EngineSubject) -> None:
+    crowd = [(Identifier("crm", str(number)),) for number in range(10)]
+    for number, who in enumerate(crowd):
+        views = tuple(RecordedEvent(type="view", key=str(day), at_us=NOW_US - day * DAY) for day in range(number))
+        others = (RecordedEvent(type="call", key="c", at_us=1),)
+        subject.store.apply(RecordEvents(identifiers=who, events=views + others))
+    subject.clock_us = now_us = NOW_US + 27 * DAY
+    before = [keys(subject, who) for who in crowd]
+    told = counts(subject)
+    seen, after = [], 0
+    while True:
+        step = retention.sweep(subject.store, after, 4, now_us)
+        seen.append((step.visited, step.dropped))
+        if not (after := step.last):
+            break
+    # A view of the day before yesterday of then is 29 days old and stays, one more day is 30 and goes.
+    assert [keys(subject, who) for who in crowd] == [min(count, 4) for count in before]
+    assert [visited for visited, _ in seen] == [4, 4, 2]
+    assert sum(dropped for _, dropped in seen) == sum(before) - sum(min(count, 4) for count in before) > 0
+    assert counts(subject) == told
+    assert retention.sweep_all(subject.store, now_us) == 0
+    applied = subject.store.applied
+    assert retention.sweep(subject.store, 0, 100, now_us) == retention.Swept(10, 0, 0)
+    assert subject.store.applied == applied, "nothing is past any more, and still something was written"
+
+
+def test_without_retention_nothing_is_looked_at(subject: EngineSubject) -> None:
+    subject.engine.tell(WHO, [Event("view", "1", NOW_US)], {}, "", NOW_US)
+    subject.load(program("{}"), NOW_US)
+    assert retention.sweep(subject.store, 0, 100, NOW_US + 1000 * DAY) == retention.Swept(0, 0, 0)
+    assert subject.engine.tell(WHO, [Event("view", "2", 1)], {}, "", NOW_US).too_old == 0
+
