@@ -72,9 +72,8 @@ class _Person:
         )
 
     def told_cases(self) -> tuple[Case, ...]:
-        return tuple(
-            Case(kind, case.opened_us, case.closed_us, str(case.newest("product") or "")) for (kind, _), case in self.cases.items()
-        )
+        told = ((kind, case, str(case.newest("product") or "")) for (kind, _), case in self.cases.items())
+        return tuple(Case(kind, case.opened_us, case.closed_us, product) for kind, case, product in told)
 
 
 @dataclass(frozen=True, slots=True)

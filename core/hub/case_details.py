@@ -1,9 +1,10 @@
 """What is known of a customer's cases beyond what decisions read: the texts of key, product and owner, and when due.
 
 A record's case entry is numbers only (kind, hashes of key and product, from when to when), because decisions checksum and
-walk it. The texts stand beside it in the database `cases`: a customer's (or a household's) entry is CRC-32C (little-endian) and MessagePack, a
-list of (kind number, key hash, key, then product, owner and due, each nil or (microseconds when it was told, value)),
-ascending. A case that was opened under format 2 has none, until somebody tells of it again.
+walk it. The texts stand beside it in the database `cases`: the entry of a customer, or of a household, is CRC-32C
+(little-endian) and MessagePack, a list of (kind number, key hash, key, then product, owner and due, each nil or
+(microseconds when it was told, value)), ascending. A case that was opened under format 2 has none, until somebody tells of
+it again.
 
 Of product, owner and due the newest telling stands whatever order they came in, and of two at one microsecond the greater
 value; so do they when two customers are joined.

@@ -223,20 +223,21 @@ def cases(response: profile_pb2.ListCasesResponse) -> None:
     out.print(_cases("", response.cases) if response.cases else "The customer has no such case.")
 
 
-def overdue(response: profile_pb2.ListOverdueCasesResponse) -> None:
+def overdue(response: profile_pb2.ListOverdueCasesResponse, more: bool) -> None:
     """Cases past their due time, with whose they are."""
     if not response.cases:
         out.print("No case is overdue.")
         return
     table = _plain("", "identifier", "kind", "key", "about", "owner", "due")
     for each in response.cases:
-        first = f"{each.identifiers[0].namespace}={each.identifiers[0].value}" if each.identifiers else str(each.customer)
+        named = [f"{one.namespace}={one.value}" for one in each.identifiers]
         case = each.case
         table.add_row(
-            escape(first), escape(case.kind), escape(case.key), escape(_about(case)), escape(case.owner), when(case.due)
+            escape(named[0] if named else str(each.customer or each.household)), escape(case.kind), escape(case.key),
+            escape(_about(case)), escape(case.owner), when(case.due),
         )
     out.print(table)
-    if response.next:
+    if more:
         out.print("[dim]There may be more: --limit.[/]")
 
 
@@ -252,7 +253,7 @@ def _cases(title: str, found: Iterable[profile_pb2.Case]) -> Table:
 
 
 def _about(case: profile_pb2.Case) -> str:
-    """A product, or the customer; a household's product with whose it is."""
+    """What a case is about: customer, household or product, and which product."""
     scope = profile_pb2.CaseScope.Name(case.scope).removeprefix("CASE_SCOPE_").lower()
     return f"{scope} {case.product}".strip() if case.product else scope
 

@@ -265,7 +265,8 @@ class ProfileService:
         return profile_pb2.ListOverdueCasesResponse(
             cases=[
                 profile_pb2.OverdueCase(
-                    customer=each.owner,
+                    customer=0 if of_household(each.owner) else each.owner,
+                    household=number_of(each.owner) if of_household(each.owner) else 0,
                     identifiers=[values_pb2.Identifier(namespace=one.namespace, value=one.value) for one in each.identifiers],
                     case=_case(each.case),
                 )

@@ -114,6 +114,7 @@ class Home:
     role: str
     since_us: int
     early: bool
+    cases: tuple[Case, ...] = ()  # told of the household by this person
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,8 @@ def fill(hub: OracleHub, person: Person) -> None:
     if home is not None:
         hub.upsert(home.identifiers, home.attributes)
         hub.set_membership(who, home.identifiers, home.role, home.since_us)
+        for case in home.cases:
+            hub.open_case(who, case.kind, f"home {case.kind} {case.product}", case.opened_us, case.product, household=True)
     hub.tell(who, profile.events, BASE_US)
     for (purpose, channel), granted in profile.consents.items():
         hub.set_consent(who, purpose, channel, granted, LONG_AGO_US)
@@ -888,7 +891,9 @@ class _Writer:
         number = self.upto(1, 2)
         known = (Identifier("account", f"A-{number}"), Identifier("account", f"a-0{number}"))
         role = self.one(("", *LABELS["role"]))
-        return Home(known[: self.upto(1, 2)], attributes, role, self.past(), self.chance(0.5))
+        kind, product = self.one(CASES), self.one(("", *PRODUCTS))
+        cases = (Case(kind, LONG_AGO_US, None, product),) if self.chance(0.15) else ()
+        return Home(known[: self.upto(1, 2)], attributes, role, self.past(), self.chance(0.5), cases)
 
     def event(self, key: str, at_us: int | None) -> Event:
         kind = self.one(list(EVENTS))

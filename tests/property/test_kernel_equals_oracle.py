@@ -72,6 +72,8 @@ def settle(subject: EngineSubject, who: Sequence[Identifier], home: generate.Hom
     """Make a person a member of his household."""
     subject.upsert(home.identifiers, home.attributes, generate.BASE_US)
     subject.set_membership(who, home.identifiers, home.role, home.since_us)
+    for case in home.cases:
+        subject.open_case(who, case.kind, f"home {case.kind} {case.product}", case.opened_us, case.product, household=True)
 
 
 def disagreements(world: generate.World, folder: Path, models: bool) -> tuple[list[str], int]:

@@ -330,14 +330,16 @@ class ListOverdueCasesRequest(_message.Message):
     def __init__(self, after: _Optional[int] = ...) -> None: ...
 
 class OverdueCase(_message.Message):
-    __slots__ = ("customer", "identifiers", "case")
+    __slots__ = ("customer", "identifiers", "case", "household")
     CUSTOMER_FIELD_NUMBER: _ClassVar[int]
     IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
     CASE_FIELD_NUMBER: _ClassVar[int]
+    HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
     customer: int
     identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
     case: Case
-    def __init__(self, customer: _Optional[int] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., case: _Optional[_Union[Case, _Mapping]] = ...) -> None: ...
+    household: int
+    def __init__(self, customer: _Optional[int] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., case: _Optional[_Union[Case, _Mapping]] = ..., household: _Optional[int] = ...) -> None: ...
 
 class ListOverdueCasesResponse(_message.Message):
     __slots__ = ("cases", "next")

@@ -162,8 +162,8 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CloseCase(self, request, context):
-        """Closes a case; NOT_FOUND when the customer has none of this kind and key. Idempotent: the earliest close
-        stands.
+        """Closes a case, also one of the customer's household; NOT_FOUND when there is none of this kind and key.
+        Idempotent: the earliest close stands.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -177,7 +177,8 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCases(self, request, context):
-        """Shows a customer's cases. NOT_FOUND when no identifier is known.
+        """Shows the cases of a customer and of his household, or of a household that is named. NOT_FOUND when no identifier is
+        known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
