@@ -140,21 +140,13 @@ def _unmerge(Applier applier, mutation):
     reapplied = dropped = 0
     for message in messages:
         # A handler that raises may have left half of its changes here, for it relies on `apply` to drop them.
-        tables = (
-            applier.records, applier.contacts, applier.events, applier.origins, applier.cases, applier.identifiers,
-            applier.metas, applier.programs, applier.touched,
-        )
-        kept = [dict(table) for table in tables]
-        next_customer = applier.next_customer
+        kept, next_customer = applier.tables(), applier.next_customer
         try:
             apply_inside(applier, message)
             applier.remember(message)
             reapplied += 1
         except RapportError:
-            applier.next_customer = next_customer
-            for table, copy in zip(tables, kept, strict=True):
-                table.clear()
-                table.update(copy)
+            applier.put_back_tables(kept, next_customer)
             dropped += 1
     return UnmergeResult(customer, tuple(restored), reapplied, dropped)
 

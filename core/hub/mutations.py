@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from core.decision import Identifier
-from core.errors import BadValue
+from core.errors import BadValue, RapportError
 from core.hub.saved import BandEdges
 from core.schema import AnyValue, CaseScope, Money, Schema
 
@@ -131,6 +131,25 @@ class RecordOutcomes(Mutation, frozen=True, kw_only=True, tag="record_outcomes")
     def part(self, places: Sequence[int]) -> RecordOutcomes:
         """The outcomes at these places alone."""
         return RecordOutcomes(outcomes=tuple(self.outcomes[place] for place in places))
+
+
+class IngestBatch(Mutation, frozen=True, kw_only=True, tag="ingest_batch"):
+    """Adds events of many customers, in this order, each for itself as a `RecordEvents` of it alone. Result: `IngestResult`.
+
+    ``items`` are packed by `core.hub.ingest.ItemReader`, which has checked them; ``rows`` is how many they are.
+    Again: an event with the same type and key counts once for a customer. ``received_us`` as there.
+    """
+
+    rows: int
+    items: bytes
+    received_us: int = 0
+
+    def part(self, places: Sequence[int]) -> IngestBatch:
+        """The items at these places alone."""
+        from core.hub.ingest import items_of
+
+        found = items_of(self.items)
+        return msgspec.structs.replace(self, rows=len(places), items=b"".join([found[place] for place in places]))
 
 
 class Join(Mutation, frozen=True, kw_only=True, tag="join"):
@@ -325,6 +344,13 @@ class EventsResult(msgspec.Struct, frozen=True):
     too_old: int = 0
 
 
+class IngestResult(msgspec.Struct, frozen=True):
+    """How many customers a batch made, and the items that were not kept: (position, why), in order of position."""
+
+    created: int
+    failures: tuple[tuple[int, RapportError], ...] = ()
+
+
 class OutcomeStatus(enum.IntEnum):
     """What happened to one outcome."""
 
@@ -363,7 +389,7 @@ def _convert_times(message: msgspec.Struct, field: str) -> None:
 
 
 _types: list[type[Mutation]] = [
-    DeclareSchema, Upsert, RecordEvents, RecordOutcomes, Join, Unmerge, SetConsent, OpenCase, CloseCase,
+    DeclareSchema, Upsert, RecordEvents, RecordOutcomes, IngestBatch, Join, Unmerge, SetConsent, OpenCase, CloseCase,
     AssignCase, ImportCases, Erase,
     SaveProgram, ActivateProgram, SetBands, EndUndo,
 ]
