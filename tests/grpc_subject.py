@@ -178,10 +178,11 @@ class GrpcSubject:
     def cases(self, who: Sequence[Identifier]) -> list[ToldCase]:
         request = profile_pb2.ListCasesRequest(identifiers=_who(who), state="CASE_STATE_ALL")
         listed = profile_pb2_grpc.ProfileServiceStub(self.channel).ListCases(request, timeout=SECONDS).cases
-        shown = profile_pb2_grpc.ProfileServiceStub(self.channel).GetProfile(
-            profile_pb2.GetProfileRequest(identifiers=_who(who)), timeout=SECONDS
-        )
-        assert list(shown.cases) == list(listed)
+        if who[0].namespace != "account":  # which names a household: that has no profile
+            shown = profile_pb2_grpc.ProfileServiceStub(self.channel).GetProfile(
+                profile_pb2.GetProfileRequest(identifiers=_who(who)), timeout=SECONDS
+            )
+            assert list(shown.cases) == list(listed)
         return [
             (
                 one.kind, one.key, one.product, one.owner, convert.micros(one.opened, "opened"),
