@@ -7,9 +7,9 @@ identifiers and channels, so a cap cannot be dodged by either. Caps of household
 customer who is in none, his own list is that.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
-from core.hub.contacts cimport ContactEntry, ContactList, contacts_after, contacts_read
+from core.hub.contacts cimport ContactEntry, ContactList, contacts_after, contacts_outcome, contacts_read
 from core.kernel.arena cimport arena_take
 from core.kernel.plan cimport CapRule, SuppressionRule, Tables
 from core.kernel.workspace cimport Work
@@ -105,10 +105,15 @@ cdef void _count_list(Work* work, const ContactList* contacts, int kinds, Counte
     """Counts a list's contacts, oldest first, for the caps of these kinds."""
     cdef const Tables* plan = work.plan
     cdef uint32_t i, j, group
+    cdef uint16_t outcome
     cdef int32_t offer
     cdef int64_t now = work.request.as_of_us
     cdef ContactEntry contact
     for i in range(contacts_after(contacts, now - plan.contact_horizon_us), contacts_after(contacts, now)):
+        outcome = contacts_outcome(contacts, i)
+        if outcome >= plan.counted_outcome_count or not plan.counted_outcomes[outcome]:
+            # Most of a history: what was served is rarely what a rule counts.
+            continue
         contacts_read(contacts, i, &contact)
         for j in range(plan.program_cap_count):
             _count(work, plan.program_caps[j], &contact, kinds, counted)

@@ -5,9 +5,9 @@ is read. A plan that reads nothing of households costs one comparison, one that 
 for record, contacts and members, as far as it names them.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from core.hub.contacts cimport contacts_open
+from core.hub.contacts cimport ContactList, contacts_open
 from core.hub.environment cimport Snapshot, snapshot_get_customer
 from core.hub.lmdb cimport MDB_NOTFOUND
 from core.hub.membership cimport Members, Membership, members_open, membership_open
@@ -16,6 +16,17 @@ from core.kernel.attributes cimport read_attribute, read_label
 from core.kernel.plan cimport HouseholdInputs
 from core.kernel.values cimport PRESENT
 from core.kernel.workspace cimport HouseholdView, Work
+
+
+cdef int _read_contacts(Work* work, Snapshot* snapshot, uint64_t owner, ContactList* contacts) noexcept nogil:
+    cdef const uint8_t* bytes
+    cdef size_t size
+    cdef int code = snapshot_get_customer(snapshot, snapshot.handles.contacts, owner, &bytes, &size)
+    if code:
+        return 0 if code == MDB_NOTFOUND else code
+    if contacts_open(bytes, size, contacts) != FAULT_NONE:
+        work.customer.damaged = 1
+    return 0
 
 
 cdef int find_household(Work* work, Snapshot* snapshot) noexcept nogil:
@@ -29,13 +40,19 @@ cdef int find_household(Work* work, Snapshot* snapshot) noexcept nogil:
     if not wanted.used or work.customer.id == 0:
         return 0
     code = snapshot_get_customer(snapshot, snapshot.handles.memberships, work.customer.id, &bytes, &size)
-    if code:
-        return 0 if code == MDB_NOTFOUND else code
-    if membership_open(bytes, size, &membership) != FAULT_NONE:
-        work.customer.damaged = 1
+    if code == 0:
+        if membership_open(bytes, size, &membership) != FAULT_NONE:
+            work.customer.damaged = 1
+            return 0
+        household.id = membership.household
+        household.role = membership.role
+    elif code != MDB_NOTFOUND:
+        return code
+    if household.id == 0:
+        # Who is in none is counted alone.
+        if wanted.contacts and not work.plan.own_contacts:
+            return _read_contacts(work, snapshot, work.customer.id, &work.customer.contacts)
         return 0
-    household.id = membership.household
-    household.role = membership.role
     if wanted.attribute_count or wanted.cases:
         code = snapshot_get_customer(snapshot, snapshot.handles.households, household.id, &bytes, &size)
         if code == 0:
@@ -45,11 +62,8 @@ cdef int find_household(Work* work, Snapshot* snapshot) noexcept nogil:
         elif code != MDB_NOTFOUND:
             return code
     if wanted.contacts:
-        code = snapshot_get_customer(snapshot, snapshot.handles.contacts, household.id, &bytes, &size)
-        if code == 0:
-            if contacts_open(bytes, size, &household.contacts) != FAULT_NONE:
-                work.customer.damaged = 1
-        elif code != MDB_NOTFOUND:
+        code = _read_contacts(work, snapshot, household.id, &household.contacts)
+        if code:
             return code
     if wanted.size_slot >= 0:
         code = snapshot_get_customer(snapshot, snapshot.handles.memberships, household.id, &bytes, &size)

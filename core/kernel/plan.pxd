@@ -339,6 +339,9 @@ cdef struct Tables:
     const uint32_t* group_suppressions  # suppression numbers
     const uint32_t* related  # offers related to suppressions
     int64_t contact_horizon_us  # no rule looks further back; 0: contacts are never read
+    uint8_t own_contacts  # a rule counts the customer's own contacts, whether or not he is in a household
+    const uint8_t* counted_outcomes  # by outcome number: whether any rule counts it
+    uint32_t counted_outcome_count  # entries of counted_outcomes
 
     const OfferTerms* terms  # by offer
     uint8_t one_card  # every offer is scored by the one score table there is

@@ -58,7 +58,7 @@ cdef int read_customer(Work* work, Snapshot* snapshot) noexcept nogil:
             work.customer.damaged = 1
     elif code != MDB_NOTFOUND:
         return code
-    if work.plan.contact_horizon_us:
+    if work.plan.own_contacts:
         code = snapshot_get_customer(snapshot, snapshot.handles.contacts, work.customer.id, &bytes, &size)
         if code == 0:
             if contacts_open(bytes, size, &work.customer.contacts) != FAULT_NONE:

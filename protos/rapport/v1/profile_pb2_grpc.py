@@ -137,7 +137,8 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetProvenance(self, request, context):
-        """Shows where attributes come from: which source's value holds by which rule, and what the others say.
+        """Shows where attributes come from: which source's value holds by which rule, and what the others say. By a
+        household's identifiers, those that its members share.
         NOT_FOUND when no identifier is known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -204,7 +205,8 @@ class ProfileServiceServicer:
     def EraseProfile(self, request, context):
         """Removes all that is known of a customer: unknown to every decision that begins afterwards. The audit trail keeps
         that it happened and for which request. The bytes leave the store's files with the next compaction (rapport store
-        compact). NOT_FOUND when no identifier is known.
+        compact). A household goes with its last member; by its own identifiers it goes alone. NOT_FOUND when no
+        identifier is known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
