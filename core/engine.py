@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core import limits
 from core.decision import DecideAnswer, DecideRequest, Event, ExplainLevel, Identifier
@@ -70,6 +70,14 @@ def _wall_us() -> int:
     return time.time_ns() // 1000
 
 
+class Scoring(NamedTuple):
+    """What makes the scores of a program: a plan of no offers, whose ``asked`` are for each score its model's columns and then
+    what its attribute holds, and the model of each score in declared order."""
+
+    plan: Plan
+    models: tuple[LiveModel, ...]
+
+
 class Engine:
     """Decides over one store. Every method may be called from many threads at once.
 
@@ -96,6 +104,7 @@ class Engine:
         # Told of each plan before the one it replaces is closed: threads that decide without Python.
         # The plan that serves and the one of its walks, made when it is first asked for.
         self._audience: tuple[Plan, Plan] | None = None
+        self._scoring: tuple[Plan, Scoring] | None = None
         self._followers: list[Callable[[Plan | None], None]] = []
         registry.listen(self._models_change)
         saved = store.active_program()
@@ -553,6 +562,22 @@ class Engine:
                 self._audience = plan, self._bind(tables, plan.program.name, plan.version_number, {})
             return self._audience[1]
 
+    def scoring(self) -> Scoring:
+        """A plan for walks that score, and the models they run. Raises NoProgram, and ProgramError where they fit no longer."""
+        with self._changing:
+            plan = self.plan
+            if self._scoring is None or self._scoring[0] is not plan:
+                from core.programs.plan import score_tables
+
+                live = self.registry.live()
+                tables = score_tables(plan.program, _bindings(live))
+                bound = self._bind(tables, plan.program.name, plan.version_number, {})
+                if self._scoring is not None:
+                    self._scoring[1].plan.close()
+                models = tuple(live[score.model] for score in plan.program.scores.values())
+                self._scoring = plan, Scoring(bound, models)
+            return self._scoring[1]
+
     def _edges(self, program: Program) -> dict[str, tuple[float, ...]]:
         if not program.bands:
             return {}
@@ -587,6 +612,9 @@ class Engine:
             if self._audience is not None:
                 self._audience[1].close()
                 self._audience = None
+            if self._scoring is not None:
+                self._scoring[1].plan.close()
+                self._scoring = None
             for follower in self._followers:
                 follower(None)
             if plan is not None:

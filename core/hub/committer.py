@@ -22,7 +22,7 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 from core import limits
-from core.errors import Overloaded, RapportError, StoreFull, StoreReadOnly, StoreUnavailable
+from core.errors import Overloaded, RapportError, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
 from core.hub.apply import Applier
 from core.hub.catalog import Catalog
 from core.hub.environment import Environment
@@ -57,7 +57,9 @@ class Committer:
         self._online = 0.0  # when an online mutation came last, on the monotonic clock
         self._stopping = False
         self._refusal: StoreReadOnly | None = None
-        self._on_changed: Callable[[set[int]], None] | None = None
+        self._followers: tuple[Callable[[set[int]], None], ...] = ()  # replaced, never altered
+        self._trouble: StoreError | None = None  # what writers were told last that another one would be told, too
+        self._told_of_writes: list[Callable[[StoreError | None], None]] = []
         self.batches = 0  # transactions committed; written by the thread only
         self.mutations = 0  # mutations applied durably; written by the thread only
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
@@ -83,13 +85,22 @@ class Committer:
         """Why no more writes are taken, or None."""
         return self._refusal
 
-    def follow(self, on_changed: Callable[[set[int]], None] | None) -> None:
-        """Calls ``on_changed`` after each commit with the customers whose record or events it changed; None ends that.
+    def follow(self, on_changed: Callable[[set[int]], None]) -> None:
+        """Calls ``on_changed`` after each commit with the customers whose record or events it changed.
 
         Imports and erasures change others, of whom it does not tell. It is called on this thread: it must be short.
         """
-        self._on_changed = on_changed
-        self._applier.changed = None if on_changed is None else set()
+        with self._ready:
+            self._followers = (*self._followers, on_changed)
+            if self._applier.changed is None:
+                self._applier.changed = set()
+
+    def unfollow(self, on_changed: Callable[[set[int]], None]) -> None:
+        """Ends that."""
+        with self._ready:
+            self._followers = tuple(each for each in self._followers if each != on_changed)
+            if not self._followers:
+                self._applier.changed = None
 
     def submit(self, mutation: Mutation, *, feed: bool = False) -> Future[Any]:
         """Queue a mutation; the future's result comes when it is durable. One of a ``feed`` gives way to the others.
@@ -112,6 +123,14 @@ class Committer:
             if len(queue) == 1:
                 self._ready.notify()
         return future
+
+    def follow_writes(self, told: Callable[[StoreError | None], None]) -> None:
+        """``told`` is called with why writes are refused, and with None once they are taken again.
+
+        Full is a state as well: it ends with the first write that passes. On the committer's thread, so it must be short.
+        """
+        with self._ready:
+            self._told_of_writes.append(told)
 
     def stop(self) -> None:
         """Apply what waits, then end the thread. Mutations submitted from here on are refused."""
@@ -170,6 +189,7 @@ class Committer:
                 applier.commit()
                 self.batches += 1
                 self.mutations += succeeded
+                self._say(None)
             else:
                 applier.abort()
         except BaseException as error:
@@ -181,14 +201,17 @@ class Committer:
                 failure = self._refusal
             elif not alone and len(batch) > 1:
                 return False
+            elif isinstance(failure, StoreFull):
+                self._say(failure)
             results = [(future, None, failure) for _, future in batch]
         else:
             if applier.catalog is not catalog:
                 self._on_catalog(applier.catalog)
-            changed, told = applier.changed, self._on_changed
-            if changed and told is not None:
+            changed, followers = applier.changed, self._followers
+            if changed and followers:
                 applier.changed = set()
-                told(changed)
+                for told in followers:
+                    told(changed)
         for future, result, problem in results:
             if problem is not None:
                 future.set_exception(problem)
@@ -222,6 +245,17 @@ class Committer:
             problem = f"{problem}; and it could not be opened again for reading: {error}"
             with self._ready:
                 self._refusal = StoreReadOnly(problem, f"{look}; reads fail until then.")
+        self._say(self._refusal)
+
+    def _say(self, trouble: StoreError | None) -> None:
+        """Tell those who follow, when it is news."""
+        with self._ready:
+            if type(trouble) is type(self._trouble):
+                return
+            self._trouble = trouble
+            followers = tuple(self._told_of_writes)
+        for told in followers:
+            told(trouble)
 
 
 def _weight(mutation: Mutation) -> int:

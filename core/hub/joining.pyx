@@ -18,7 +18,7 @@ from core import limits
 from core.errors import IdentityConflict, NotFound, NotUndoable, RapportError
 from core.hub import case_details, merges, mutations, sources
 from core.hub.apply import apply_inside, register
-from core.hub.mutations import Join, JoinResult, Unmerge, UnmergeResult
+from core.hub.mutations import EndUndo, Join, JoinResult, Unmerge, UnmergeResult
 from core.hub.record import Record
 
 
@@ -216,5 +216,17 @@ cdef int unite_contacts(Applier applier, uint64_t customer, uint64_t other) exce
     return 0
 
 
+def _end_undo(Applier applier, mutation):
+    check_time("at", mutation.at_us)
+    past = [
+        customer for customer, stack in applier.undoable.items()
+        if mutation.at_us - stack.joins[len(stack.joins) - 1][1] > limits.UNDO_US
+    ]
+    for customer in past:
+        applier.finalise(customer)
+    return len(past)
+
+
 register(Join, _join)
 register(Unmerge, _unmerge)
+register(EndUndo, _end_undo)

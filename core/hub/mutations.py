@@ -179,6 +179,16 @@ class Unmerge(Mutation, frozen=True, kw_only=True, tag="unmerge"):
     at_us: int
 
 
+class EndUndo(Mutation, frozen=True, kw_only=True, tag="end_undo"):
+    """Makes joins final that can no longer be taken back at ``at_us``, and forgets what was kept for that. Result: of how many
+    customers.
+
+    Again: there are none left.
+    """
+
+    at_us: int
+
+
 class SetConsent(Mutation, frozen=True, kw_only=True, tag="set_consent"):
     """Grants or refuses a purpose in a channel ('': any). Result: `CustomerResult`.
 
@@ -381,7 +391,7 @@ def _convert_times(message: msgspec.Struct, field: str) -> None:
 _types: list[type[Mutation]] = [
     DeclareSchema, Upsert, RecordEvents, RecordOutcomes, IngestBatch, Join, Unmerge, SetConsent, OpenCase, CloseCase,
     AssignCase, ImportCases, Erase,
-    SaveProgram, ActivateProgram, SetBands,
+    SaveProgram, ActivateProgram, SetBands, EndUndo,
 ]
 _encoder = msgspec.msgpack.Encoder()
 
