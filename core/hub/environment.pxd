@@ -38,6 +38,8 @@ cdef struct Handles:
     MDB_dbi programs  # text -> MessagePack
     MDB_dbi cases  # customer id -> details of cases
     MDB_dbi origins  # customer id -> who said what of attributes with sources, `core.hub.sources`
+    MDB_dbi households  # household id -> record
+    MDB_dbi memberships  # customer id -> his household; household id -> its members: `core.hub.membership`
     size_t page_bytes  # LMDB's pages, a power of two
     int snapshots  # open snapshots; changed atomically
 
@@ -267,6 +269,7 @@ cdef class Transaction:
     cdef Environment environment  # keeps the environment open
     cdef bint noting  # whether changes are noted
     cdef size_t group  # where the group at hand begins in what is noted; 0: outside of one, where nothing is noted
+    cdef bint whole  # values are noted whole in this group, whatever was there before
     cdef uint64_t first  # sequence number of the first group; 0 before it
     cdef uint64_t last  # and of the last one finished
 

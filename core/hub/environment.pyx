@@ -42,6 +42,7 @@ from core.hub.lmdb cimport (
     MDB_NOTLS, MDB_SET_RANGE, MDB_envinfo, MDB_stat, error_for,
 )
 from core.hub.contacts cimport ContactList, contacts_open
+from core.hub.membership cimport Members, Membership, is_household, members_open, membership_open, record_name
 from core.hub.events cimport EventHeader, EventList, event_read, events_open
 from core.hub.buffer cimport buffer_append, buffer_free, buffer_reserve
 from core.hub.record cimport FAULT_BOUNDS, FAULT_NONE, RecordView, damaged, rapport_crc32c, record_open
@@ -50,11 +51,14 @@ cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char* memory, Py_ssize_t size, int flags)
 
 FORMAT_VERSION = 3
-OLDEST_FORMAT = 1  # it and the formats since had fewer databases, and are this one otherwise
-DATABASES = ("profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs", "origins", "cases")
-BY_CUSTOMER = ("profiles", "contacts", "events", "origins", "cases")
-# Databases that earlier formats did not have.
-ADDED = ("origins", "cases")
+OLDEST_FORMAT = 1
+# What stores of earlier formats may lack; they are this one otherwise.
+ADDED = ("origins", "households", "memberships", "cases")
+DATABASES = (
+    "profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs", "origins", "households", "memberships",
+    "cases",
+)
+BY_CUSTOMER = ("profiles", "contacts", "events", "origins", "households", "memberships", "cases")
 # LMDB begins with two pages that say what the file holds, in turn; no page is smaller than this.
 BEGINNING_BYTES = 2 * 4096
 # A process that looks whether anybody writes holds rapport.lock for microseconds; a server that starts tries so often.
@@ -94,6 +98,10 @@ cdef MDB_dbi* handle(Handles* handles, str name) except NULL:
         return &handles.origins
     if name == "cases":
         return &handles.cases
+    if name == "households":
+        return &handles.households
+    if name == "memberships":
+        return &handles.memberships
     raise EngineFault(f"there is no database '{name}'")
 
 
@@ -301,6 +309,8 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
     cdef ContactList contacts
     cdef EventList events
     cdef EventHeader header
+    cdef Members members
+    cdef Membership membership
     cdef uint64_t customer
     cdef size_t position = 0
     cdef int fault = FAULT_NONE
@@ -313,10 +323,15 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
         sources.decode((<const char*>value.mv_data)[:value.mv_size], customer)
     elif name == "cases":
         case_details.decode((<const char*>value.mv_data)[:value.mv_size], customer)
-    elif name == "profiles":
+    elif name == "profiles" or name == "households":
         fault = record_open(<const uint8_t*>value.mv_data, value.mv_size, &record)
         if fault == FAULT_NONE and record.customer != customer:
-            raise StoreCorrupt(f"Customer {customer}'s record", f"it is that of customer {record.customer}")
+            raise StoreCorrupt(f"The record of {record_name(customer)}", f"it is that of {record_name(record.customer)}")
+    elif name == "memberships":
+        if is_household(customer):
+            fault = members_open(<const uint8_t*>value.mv_data, value.mv_size, &members)
+        else:
+            fault = membership_open(<const uint8_t*>value.mv_data, value.mv_size, &membership)
     elif name == "contacts":
         fault = contacts_open(<const uint8_t*>value.mv_data, value.mv_size, &contacts)
     else:
@@ -327,7 +342,7 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
             if position != events.size:
                 fault = FAULT_BOUNDS
     if fault:
-        raise damaged(fault, f"Customer {customer}'s entry in {name}")
+        raise damaged(fault, f"The entry of {record_name(customer)} in {name}")
     return 0
 
 
@@ -1001,6 +1016,7 @@ cdef class Transaction:
         if not self.noting:
             return
         self.group = noted.size
+        self.whole = False
         if buffer_reserve(noted, sizeof(GroupHead)):
             raise MemoryError("no memory for the journal")
         memset(noted.data + noted.size, 0, sizeof(GroupHead))
@@ -1076,7 +1092,7 @@ cdef class Transaction:
             memcpy(&subject, bytes, sizeof(uint64_t))
         elif self.environment.by_customer[database]:
             memcpy(&subject, key, sizeof(uint64_t))
-            if size >= PATCH_FROM and not appended:
+            if size >= PATCH_FROM and not appended and not self.whole:
                 name.mv_data = <void*>key
                 name.mv_size = length
                 code = api.get(self.txn, database, &name, &found)
@@ -1116,6 +1132,8 @@ cdef class Transaction:
         cdef bytes data
         if not self.group:
             return 0
+        # Doing the erasure again changes a household before what the mutation put there is put.
+        self.whole = True
         data = struct.pack("<II", len(customers), len(keys)) + b"".join(
             [struct.pack("<Q", customer) for customer in customers] + [struct.pack("<H", len(key)) + key for key in keys])
         if self.note(CHANGE_ERASE, self.environment.handles.profiles, 0, NULL, 0, <const char*>data, len(data)):
