@@ -26,6 +26,7 @@ from core.errors import Overloaded, RapportError, StoreError, StoreFull, StoreRe
 from core.hub.apply import Applier
 from core.hub.catalog import Catalog
 from core.hub.environment import Environment
+from core.hub.journal import Journal
 from core.hub.mutations import Mutation
 
 RETRY_AFTER_MS = 50  # a full queue of small mutations drains in about a second; a caller may come back much sooner
@@ -45,10 +46,16 @@ class Committer:
     """Owns the applier and its thread.
 
     ``on_catalog`` is called with the catalog after each commit that changed it, before its mutations are acknowledged.
+    ``journal`` gets each batch before the store commits it; None where none is kept.
     """
 
-    def __init__(self, environment: Environment, on_catalog: Callable[[Catalog], None]) -> None:
+    def __init__(
+        self, environment: Environment, on_catalog: Callable[[Catalog], None], journal: Journal | None = None
+    ) -> None:
         self._environment = environment
+        self._journal = journal
+        environment.journalled = journal is not None
+        environment.leave_last(journal is not None)
         self._on_catalog = on_catalog
         self._applier = Applier(environment)
         self._ready = threading.Condition()  # guards the queues, _stopping and _refusal
@@ -186,7 +193,7 @@ class Committer:
                         raise
                     results.append((future, None, error))
             if succeeded:
-                applier.commit()
+                self._make_durable()
                 self.batches += 1
                 self.mutations += succeeded
                 self._say(None)
@@ -218,6 +225,18 @@ class Committer:
             else:
                 future.set_result(result)
         return True
+
+    def _make_durable(self) -> None:
+        """Journal first: what the store has, the journal has. A batch that the store does not take leaves the journal again."""
+        if self._journal is None:
+            self._applier.commit()
+            return
+        self._journal.append(self._applier.transaction)
+        try:
+            self._applier.commit()
+        except BaseException:
+            self._journal.rewind()
+            raise
 
     def _is_final(self, failure: BaseException) -> bool:
         """Whether the store can take no more writes: not when one mutation alone was at fault, nor when it is full.
