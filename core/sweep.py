@@ -209,6 +209,30 @@ class Bands:
             self._walk = None
 
 
+class Joins:
+    """Ends what can be undone no more: every hour, where anything is kept for it."""
+
+    name = "joins"
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._next_us = 0
+
+    def due_us(self, now_us: int) -> int:
+        """Every hour."""
+        return self._next_us
+
+    def step(self, most: int, now_us: int) -> int:
+        """Makes joins final, all that are past at once; visits nobody."""
+        self._next_us = now_us + limits.SWEEP_MOVED_US
+        if not self._store.read_only and self._store.undoable():
+            self._store.apply(EndUndo(at_us=now_us))
+        return 0
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
 class Retention:
     """Takes events past their type's retention from customers of whom nothing is heard, in a walk every hour. Answers do not
     hang on it (see `core.hub.retention`)."""
@@ -236,27 +260,3 @@ class Retention:
 
     def close(self) -> None:
         """Nothing is held between steps."""
-
-
-class Joins:
-    """Ends what can be undone no more: every hour, where anything is kept for it."""
-
-    name = "joins"
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._next_us = 0
-
-    def due_us(self, now_us: int) -> int:
-        """Every hour."""
-        return self._next_us
-
-    def step(self, most: int, now_us: int) -> int:
-        """Makes joins final, all that are past at once; visits nobody."""
-        self._next_us = now_us + limits.SWEEP_MOVED_US
-        if not self._store.read_only and self._store.undoable():
-            self._store.apply(EndUndo(at_us=now_us))
-        return 0
-
-    def close(self) -> None:
-        """Holds nothing."""

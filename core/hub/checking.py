@@ -2,27 +2,36 @@
 
 Pages and checksums are walked first. Then each customer is read as a profile (so every number must have a name in the
 catalog), each of his identifiers must lead back to him, every list must have a record, and ids that were joined must
-end at a record, as must those whose joins can be undone. Where there are as many identifiers as records name, and all
-of those lead back, none is left over; only where the numbers differ is each looked at. All of it reads one snapshot,
-beside a running server.
+end at a record, as must those whose joins can be undone. Programs that were saved must have the sources of their digest.
+Households are read likewise; members and memberships must agree, and what counts for a household must be what its members'
+lists say. Where there are as many identifiers as records name, and all of those lead back, none is left over; only where the
+numbers differ is each looked at. All of it reads one snapshot, beside a running server.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import msgspec
 
-from core.errors import RapportError, StoreCorrupt
-from core.hub import case_details, merges, mutations
+from core import limits
+from core.decision import Identifier
+from core.errors import EngineFault, RapportError, StoreCorrupt
+from core.hub import case_details, contacts, merges, mutations, saved
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
 from core.hub.catalog import Catalog
-from core.hub.environment import Environment, Reader
+from core.hub.environment import Environment, Reader, open_environment
 from core.hub.erasing import JOINED
+from core.hub.membership import HOUSEHOLD_FIRST, of_household, unpack_members, unpack_membership
+from core.hub.membership import named as named_
 from core.hub.record import Record, product_hash, siphash
+from core.hub.saved import ActiveProgram, SavedProgram
 
 # Told one by one; a store with more is told as one with many.
 FAULTS = 100
@@ -85,14 +94,16 @@ class _Check:
             self._add("The store's signing key", "it is missing")
         catalog = catalogs.loaded(reader.items("catalog"))
         named = self._profiles(reader, catalog, next_customer)
-        for database in ("contacts", "events", "origins", "cases"):
+        named += self._households(reader, catalog, HOUSEHOLD_FIRST + self._number(reader, b"next_household", 1))
+        for database in ("contacts", "events", "origins", "memberships", "cases"):
             for key, _ in reader.items(database):
-                customer = int.from_bytes(key, "little")
-                if reader.get_customer("profiles", customer) is None:
-                    self._add(f"Customer {customer}'s entry in {database}", "there is no record to it")
+                owner = int.from_bytes(key, "little")
+                if reader.get_customer("households" if of_household(owner) else "profiles", owner) is None:
+                    self._add(f"The entry of {named_(owner)} in {database}", "there is no record to it")
         self._cases(reader)
         joined = self._joined(reader)
         self._merges(reader)
+        self._programs(reader)
         self.identifiers = reader.count("identifiers") - joined
         if self.identifiers != named:
             self._left_over(reader)
@@ -124,25 +135,73 @@ class _Check:
                 self._fault(error)
                 continue
             assert profile is not None, "one snapshot"
-            for identifier in profile.identifiers:
-                named += 1
-                number = numbers[identifier.namespace]
-                owner = reader.customer(number, identifier.value.encode())
-                if owner != customer:
-                    leads = "nobody" if owner is None else f"customer {owner}"
-                    self._add(f"Customer {customer}", f"an identifier of namespace {identifier.namespace} leads to {leads}")
+            named += self._leading_back(reader, numbers, customer, profile.identifiers)
+        return named
+
+    def _leading_back(
+        self, reader: Reader, numbers: Mapping[str, int], owner: int, identifiers: Sequence[Identifier]
+    ) -> int:
+        """Each of a record's identifiers must lead to it; how many there are."""
+        for identifier in identifiers:
+            found = reader.customer(numbers[identifier.namespace], identifier.value.encode())
+            if found != owner:
+                leads = "nobody" if found is None else named_(found)
+                self._add(
+                    named_(owner).capitalize(), f"an identifier of namespace {identifier.namespace} leads to {leads}")
+        return len(identifiers)
+
+    def _households(self, reader: Reader, catalog: Catalog, next_household: int) -> int:
+        """Read every household and its members; how many identifiers the records name."""
+        named = 0
+        numbers = {entry.name: entry.number for entry in catalog.namespaces.values()}
+        for key, _ in reader.items("households"):
+            household = int.from_bytes(key, "little")
+            what = named_(household).capitalize()
+            if not HOUSEHOLD_FIRST < household < next_household:
+                self._add(what, f"the next is {named_(next_household)}, so this one was never given")
+            try:
+                shown = profiles.household_of(reader, catalog, household)
+                assert shown is not None, "one snapshot"
+                named += self._leading_back(reader, numbers, household, shown.identifiers)
+                expected: list[tuple[int, ...]] | None = []
+                for member in unpack_members(reader.get_customer("memberships", household), household):
+                    data = reader.get_customer("memberships", member)
+                    belongs, since, _ = unpack_membership(data, member) if data is not None else (0, 0, 0)
+                    if belongs != household:
+                        self._add(what, f"customer {member} is among its members, and his entry does not say so")
+                        continue
+                    theirs = _contacts(reader, member)
+                    # A full list has forgotten what the household may still count.
+                    full = len(theirs) >= limits.CONTACTS_PER_CUSTOMER
+                    expected = None if full or expected is None else [*expected, *_plain(theirs, since)]
+                counted = _contacts(reader, household)
+                if expected is not None and len(counted) < limits.CONTACTS_PER_CUSTOMER \
+                        and sorted(_plain(counted, None)) != sorted(expected):
+                    self._add(f"The contacts of {named_(household)}", "they are not those of its members")
+            except StoreCorrupt as error:
+                self._fault(error)
+        for key, value in reader.items("memberships"):
+            customer = int.from_bytes(key, "little")
+            if of_household(customer):
+                continue
+            try:
+                household, _, _ = unpack_membership(value, customer)
+                if customer not in unpack_members(reader.get_customer("memberships", household), household):
+                    self._add(f"Customer {customer}", f"{named_(household)} does not have him among its members")
+            except StoreCorrupt as error:
+                self._fault(error)
         return named
 
     def _cases(self, reader: Reader) -> None:
         """What is kept beside the records of cases must be of cases that are in them, and say the same."""
         for key, value in reader.items("cases"):
-            customer = int.from_bytes(key, "little")
-            data = reader.get_customer("profiles", customer)
+            owner = int.from_bytes(key, "little")
+            data = reader.get_customer("households" if of_household(owner) else "profiles", owner)
             if data is None:
                 continue  # told already
-            cases = {(kind, key): product for kind, key, _, _, product in Record(data, f"Customer {customer}'s record").cases}
-            for case, details in case_details.decode(value, customer).items():
-                what = f"Customer {customer}'s entry in cases"
+            what = f"The entry of {named_(owner)} in cases"
+            cases = {(kind, key): product for kind, key, _, _, product in Record(data, f"The record of {named_(owner)}").cases}
+            for case, details in case_details.decode(value, owner).items():
                 if case not in cases:
                     self._add(what, "it is about a case that the record does not have")
                 elif siphash(details.key.encode()) != case[1]:
@@ -156,7 +215,7 @@ class _Check:
         for key, value in reader.items("identifiers", JOINED):
             if not key.startswith(JOINED):
                 break
-            following[struct.unpack(">Q", key[2:])[0]] = int.from_bytes(value[:8], "little")
+            following[int.from_bytes(key[2:], "big")] = int.from_bytes(value[:8], "little")
         for absorbed, first in following.items():
             survivor, stations = first, 0
             while survivor in following and stations <= len(following):
@@ -191,18 +250,46 @@ class _Check:
                 self._add(what, "that customer is not there")
             expected[survivor, merge] = number + 1
 
+    def _programs(self, reader: Reader) -> None:
+        """Every version saved must have the sources that its digest is of, and the one that serves must be one of them."""
+        from core.programs.source import Sources
+
+        versions: set[tuple[str, int]] = set()
+        try:
+            for key, value in reader.items("programs", saved.PROGRAMS):
+                if not key.startswith(saved.PROGRAMS):
+                    break
+                header = msgspec.msgpack.decode(value, type=SavedProgram)
+                versions.add((header.name, header.version))
+                files = reader.get("programs", saved.sources_key(header.name, header.version)) or b""
+                if key != saved.program_key(header.name, header.version):
+                    self._add("A program that was saved", f"{header.name}@{header.version} lies under another name")
+                elif Sources(msgspec.msgpack.decode(files, type=dict[str, bytes])).digest != header.digest:
+                    self._add(f"The sources of {header.name}@{header.version}", "they are not what was saved")
+            serves = reader.get("programs", saved.ACTIVE)
+            if serves is not None:
+                active = msgspec.msgpack.decode(serves, type=ActiveProgram)
+                if (active.name, active.version) not in versions:
+                    self._add("The program that serves", f"{active.name}@{active.version} is not there")
+            keys = (saved.program_key, saved.sources_key, saved.image_key)
+            known = {saved.ACTIVE, *(key(*version) for key in keys for version in versions)}
+            if any(key not in known for key, _ in reader.items("programs")):
+                self._add("An entry of programs", "it belongs to no version that was saved")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._add("A program that was saved", f"it cannot be read: {error}")
+
     def _left_over(self, reader: Reader) -> None:
         """Name the identifiers that lead to a customer whose record does not have them."""
         for key, value in reader.items("identifiers"):
             if key.startswith(JOINED):
                 continue
             customer = int.from_bytes(value[:8], "little")
-            data = reader.get_customer("profiles", customer)
-            number = struct.unpack(">H", key[:2])[0]
+            data = reader.get_customer("households" if of_household(customer) else "profiles", customer)
+            number = int.from_bytes(key[:2], "big")
             if data is None:
-                self._add(f"An identifier of namespace {number}", f"it leads to customer {customer}, who is not there")
-            elif (number, key[2:]) not in Record(data, f"Customer {customer}'s record").identifiers:
-                self._add(f"An identifier of namespace {number}", f"it leads to customer {customer}, who does not have it")
+                self._add(f"An identifier of namespace {number}", f"it leads to {named_(customer)}, who is not there")
+            elif (number, key[2:]) not in Record(data, f"The record of {named_(customer)}").identifiers:
+                self._add(f"An identifier of namespace {number}", f"it leads to {named_(customer)}, who does not have it")
 
     def _fault(self, error: RapportError) -> None:
         facts = error.metadata
@@ -212,6 +299,52 @@ class _Check:
         self.faults.append(Fault(what, problem, hint))
         if len(self.faults) >= FAULTS:
             raise _Full
+
+
+def _contacts(reader: Reader, owner: int) -> list[tuple[int, int, int, int, int, int, int]]:
+    data = reader.get_customer("contacts", owner)
+    return [] if data is None else contacts.unpack(data, f"The contact history of {named_(owner)}")
+
+
+def _plain(entries: Sequence[tuple[int, ...]], since: int | None) -> list[tuple[int, ...]]:
+    """Contacts from a time on, without the number by which each list tells its entries apart."""
+    return [(at, *rest) for at, _, *rest in entries if since is None or at >= since]
+
+
+def check_apart(path: str, progress: Progress | None = None) -> Checked:
+    """`check` of the store folder at ``path``, by a child process that is forked for it; raises what opening raises.
+
+    LMDB follows pages as they are, and some damage ends the process that looks at it by a signal: that is a fault of the
+    store then, and told as one. For commands, which have no threads.
+    """
+    open_environment(path, read_only=True).close()
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _answer(path, tell, progress)
+    os.close(tell)
+    with os.fdopen(told, "rb") as answers:
+        answer = answers.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status > 0:
+        raise EngineFault(f"the check of {path} failed in its own process")
+    if status < 0:
+        ended = f"reading it ended the process by {signal.Signals(-status).name}: LMDB cannot follow its pages"
+        return Checked(0, 0, 0, 0, (Fault(f"The store at {path}", ended),))
+    return msgspec.msgpack.decode(answer, type=Checked)
+
+
+def _answer(path: str, tell: int, progress: Progress | None) -> NoReturn:
+    """The child of `check_apart`."""
+    status = 1
+    try:
+        environment = open_environment(path, read_only=True)
+        with os.fdopen(tell, "wb") as answers:
+            answers.write(msgspec.msgpack.encode(check(environment, progress)))
+        status = 0
+    finally:
+        # Neither what the parent would do at its end nor its buffers are the child's.
+        os._exit(status)
 
 
 def check(environment: Environment, progress: Progress | None = None) -> Checked:

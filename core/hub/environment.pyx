@@ -15,6 +15,7 @@ LMDB is opened without WRITEMAP (a stray pointer cannot damage the file), with N
 owner, not to a thread) and without read-ahead (profiles are read at random). Commits are synchronous.
 """
 
+from libc.string cimport memcmp
 from posix.unistd cimport getpid
 
 import errno
@@ -30,19 +31,23 @@ from core import limits
 from core.errors import EngineFault, StoreCorrupt, StoreReadOnly, StoreUnavailable
 from core.hub import case_details, sources
 from core.hub.lmdb cimport (
-    MDB_CREATE, MDB_INTEGERKEY, MDB_INVALID, MDB_NEXT, MDB_NOLOCK, MDB_NORDAHEAD, MDB_NOTLS, MDB_SET_RANGE,
+    MDB_CORRUPTED, MDB_CREATE, MDB_INTEGERKEY, MDB_INVALID, MDB_NEXT, MDB_NOLOCK, MDB_NORDAHEAD, MDB_NOTLS, MDB_SET_RANGE,
     MDB_envinfo, MDB_stat, error_for,
 )
 from core.hub.contacts cimport ContactList, contacts_open
+from core.hub.membership cimport Members, Membership, is_household, members_open, membership_open, record_name
 from core.hub.events cimport EventHeader, EventList, event_read, events_open
 from core.hub.record cimport FAULT_BOUNDS, FAULT_NONE, RecordView, damaged, record_open
 
 FORMAT_VERSION = 3
-OLDEST_FORMAT = 1  # it and the formats since had fewer databases, and are this one otherwise
-DATABASES = ("profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs", "origins", "cases")
-BY_CUSTOMER = ("profiles", "contacts", "events", "origins", "cases")
-# Databases that earlier formats did not have.
-ADDED = ("origins", "cases")
+OLDEST_FORMAT = 1
+# What stores of earlier formats may lack; they are this one otherwise.
+ADDED = ("origins", "households", "memberships", "cases")
+DATABASES = (
+    "profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs", "origins", "households", "memberships",
+    "cases",
+)
+BY_CUSTOMER = ("profiles", "contacts", "events", "origins", "households", "memberships", "cases")
 # LMDB begins with two pages that say what the file holds, in turn; no page is smaller than this.
 BEGINNING_BYTES = 2 * 4096
 # A process that looks whether anybody writes holds rapport.lock for microseconds; a server that starts tries so often.
@@ -75,6 +80,10 @@ cdef MDB_dbi* handle(Handles* handles, str name) except NULL:
         return &handles.origins
     if name == "cases":
         return &handles.cases
+    if name == "households":
+        return &handles.households
+    if name == "memberships":
+        return &handles.memberships
     raise EngineFault(f"there is no database '{name}'")
 
 
@@ -107,10 +116,13 @@ cdef int open_databases(
 ) except -1:
     """Open every database by name; MDB_NOTFOUND is returned when one is not there, 0 otherwise."""
     cdef MDB_txn* txn
+    cdef MDB_stat pages
     cdef bytes raw
     cdef int code = api.txn_begin(env, NULL, txn_flags, &txn)
     if code:
         raise error_for(code, "opening databases", shown, False)
+    api.stat(txn, MAIN_DATABASE, &pages)
+    handles.page_bytes = pages.ms_psize
     for name in DATABASES:
         raw = name.encode()
         code = api.dbi_open(txn, raw, flags | (MDB_INTEGERKEY if name in BY_CUSTOMER else 0), handle(handles, name))
@@ -140,7 +152,7 @@ cdef int check_format(MDB_env* env, str shown, bint read_only) except -1:
             key.mv_data = <void*><const char*>b"format"
             key.mv_size = 6
             code = api.get(txn, meta, &key, &value)
-            if code == 0:
+            if code == 0 and value.mv_size <= 16:
                 try:
                     found = msgspec.msgpack.decode((<const char*>value.mv_data)[:value.mv_size])
                 except msgspec.DecodeError:
@@ -279,6 +291,8 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
     cdef ContactList contacts
     cdef EventList events
     cdef EventHeader header
+    cdef Members members
+    cdef Membership membership
     cdef uint64_t customer
     cdef size_t position = 0
     cdef int fault = FAULT_NONE
@@ -291,10 +305,15 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
         sources.decode((<const char*>value.mv_data)[:value.mv_size], customer)
     elif name == "cases":
         case_details.decode((<const char*>value.mv_data)[:value.mv_size], customer)
-    elif name == "profiles":
+    elif name == "profiles" or name == "households":
         fault = record_open(<const uint8_t*>value.mv_data, value.mv_size, &record)
         if fault == FAULT_NONE and record.customer != customer:
-            raise StoreCorrupt(f"Customer {customer}'s record", f"it is that of customer {record.customer}")
+            raise StoreCorrupt(f"The record of {record_name(customer)}", f"it is that of {record_name(record.customer)}")
+    elif name == "memberships":
+        if is_household(customer):
+            fault = members_open(<const uint8_t*>value.mv_data, value.mv_size, &members)
+        else:
+            fault = membership_open(<const uint8_t*>value.mv_data, value.mv_size, &membership)
     elif name == "contacts":
         fault = contacts_open(<const uint8_t*>value.mv_data, value.mv_size, &contacts)
     else:
@@ -305,15 +324,68 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
             if position != events.size:
                 fault = FAULT_BOUNDS
     if fault:
-        raise damaged(fault, f"Customer {customer}'s entry in {name}")
+        raise damaged(fault, f"The entry of {record_name(customer)} in {name}")
     return 0
 
 
-cdef object walk(MDB_env* env, str path):
-    """Visit every key and value and check what has a checksum; how many there are. Raises StoreCorrupt."""
-    cdef MDB_txn* txn
+cdef bint ascends(const MDB_val* before, const MDB_val* key, bint numbers) noexcept nogil:
+    """Whether a key stands after the one before it, in LMDB's order."""
+    cdef uint64_t one, other
+    cdef int order
+    if numbers and before.mv_size == sizeof(uint64_t) and key.mv_size == sizeof(uint64_t):
+        memcpy(&one, before.mv_data, sizeof(uint64_t))
+        memcpy(&other, key.mv_data, sizeof(uint64_t))
+        return one < other
+    order = memcmp(before.mv_data, key.mv_data, before.mv_size if before.mv_size < key.mv_size else key.mv_size)
+    return order < 0 or (order == 0 and before.mv_size < key.mv_size)
+
+
+cdef object walk_one(MDB_txn* txn, MDB_dbi database, str name, str path):
+    """Visit a database; how many entries it has.
+
+    Each must stand after the one before it and be what a look-up of its key finds, and there must be as many as the database
+    says: a page damaged between its entries leads look-ups astray, and no checksum tells.
+    """
     cdef MDB_cursor* cursor
-    cdef MDB_val key, value
+    cdef MDB_val key, value, found
+    cdef MDB_val before
+    cdef MDB_stat pages
+    cdef bint numbers = not name or name in BY_CUSTOMER
+    cdef object what = f"Database {name or 'of free pages'} of the store at {path}"
+    cdef int code = api.cursor_open(txn, database, &cursor)
+    if code:
+        raise StoreCorrupt(what, f"it cannot be opened ({code})")
+    before.mv_data = NULL
+    before.mv_size = 0
+    count = 0
+    try:
+        api.stat(txn, database, &pages)
+        code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
+        while code == 0:
+            if not lies_within(&key, pages.ms_psize) or not lies_within(&value, pages.ms_psize):
+                raise StoreCorrupt(what, "an entry does not lie within its page")
+            if before.mv_data != NULL and not ascends(&before, &key, numbers):
+                raise StoreCorrupt(what, "its entries are not in order")
+            before = key
+            if name:
+                code = api.get(txn, database, &key, &found)
+                if code or found.mv_data != value.mv_data:
+                    raise StoreCorrupt(what, f"an entry is not found by its key ({code})")
+            check_value(name, &key, &value)
+            count += 1
+            code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
+    finally:
+        api.cursor_close(cursor)
+    if code != MDB_NOTFOUND:
+        raise StoreCorrupt(what, f"its pages cannot be followed ({code})")
+    if count != pages.ms_entries:
+        raise StoreCorrupt(what, f"it has {count} entries and should have {pages.ms_entries}")
+    return count
+
+
+cdef object walk(MDB_env* env, str path):
+    """Visit every key and value and check what can be checked; how many there are. Raises StoreCorrupt."""
+    cdef MDB_txn* txn
     cdef MDB_dbi database
     cdef int code = api.txn_begin(env, NULL, MDB_RDONLY, &txn)
     if code:
@@ -329,21 +401,9 @@ cdef object walk(MDB_env* env, str path):
             if code == MDB_NOTFOUND and name in ADDED:
                 code = 0  # a store of an earlier format; that one of ours has it is seen when it is opened
                 continue
-            if not code:
-                code = api.cursor_open(txn, database, &cursor)
             if code:
                 raise StoreCorrupt(f"Database {name} of the store at {path}", f"it cannot be opened ({code})")
-            try:
-                code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
-                while code == 0:
-                    check_value(name, &key, &value)
-                    count += 1
-                    code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
-            finally:
-                api.cursor_close(cursor)
-            if code != MDB_NOTFOUND:
-                raise StoreCorrupt(f"Database {name} of the store at {path}", f"its pages cannot be followed ({code})")
-            code = 0
+            count += walk_one(txn, database, name, path)
     finally:
         api.txn_abort(txn)
     return count
@@ -818,6 +878,12 @@ cdef class Reader:
             key.mv_size = len(start)
             code = api.cursor_get(cursor, &key, &value, MDB_SET_RANGE if start else MDB_NEXT)
             while code == 0 and len(found) < count:
+                if (
+                    not lies_within(&key, self.environment.handles.page_bytes)
+                    or not lies_within(&value, self.environment.handles.page_bytes)
+                ):
+                    code = MDB_CORRUPTED
+                    break
                 name = (<const char*>key.mv_data)[:key.mv_size]
                 if inclusive or name != start:
                     found.append((name, (<const char*>value.mv_data)[:value.mv_size]))

@@ -12,23 +12,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 import core.hub.handlers  # noqa: F401 - for what they register
 from core import limits
 from core.decision import Identifier
-from core.errors import BadValue, EngineFault, NotFound, StoreCorrupt, StoreReadOnly, TooLarge, UnknownName
+from core.errors import BadValue, NotFound, StoreCorrupt, StoreError, StoreReadOnly, TooLarge, UnknownName
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
 from core.hub import merges, saved
 from core.hub.catalog import Catalog
 from core.hub.checking import Checked, check
 from core.hub.committer import Committer
-from core.hub.customer_profile import Case, OverdueCase, Profile, Provenance
+from core.hub.customer_profile import Case, Household, OverdueCase, Profile, Provenance
 from core.hub.environment import Environment, Reader, open_environment
-from core.hub.identifiers import normalised
+from core.hub.identifiers import check_holder, normalised
+from core.hub.membership import named
 from core.hub.merges import Merge
 from core.hub.mutations import DeclareSchema, Mutation
 from core.hub.record import Record
@@ -48,7 +49,7 @@ class Store:
             self._catalog = catalogs.loaded(reader.items("catalog"))
         if key is None:
             raise StoreCorrupt(f"The store at {environment.path}", "its signing key is missing")
-        self._signing_key = msgspec.msgpack.decode(key, type=bytes)
+        self._signing_key = _decoded(key, bytes, "The store's signing key")
         self._committer = None if environment.read_only else Committer(environment, self._take_catalog)
 
     @classmethod
@@ -84,8 +85,9 @@ class Store:
 
     # --- changing
 
-    def submit(self, mutation: Mutation) -> Future[Any]:
-        """Queue a mutation. The future gives its result once it is durable and visible, or raises why it was refused.
+    def submit(self, mutation: Mutation, *, feed: bool = False) -> Future[Any]:
+        """Queue a mutation; one of a ``feed`` gives way to the others. The future gives its result once it is durable and
+        visible, or raises why it was refused.
 
         Raises Overloaded at once when too many wait, StoreReadOnly when writes are not taken. Many mutations submitted
         together share a commit. The future's callbacks run on the committer's thread: they must be short, and must
@@ -93,7 +95,7 @@ class Store:
         """
         if self._committer is None:
             raise StoreReadOnly("it was opened for reading only", "Open it without read_only.")
-        return self._committer.submit(mutation)
+        return self._committer.submit(mutation, feed=feed)
 
     def apply(self, mutation: Mutation) -> Any:
         """Submit and wait: durable when it returns. The result is what the mutation's class says."""
@@ -111,6 +113,14 @@ class Store:
             return catalog
         declared: Catalog = self.apply(DeclareSchema(schema=schema, offers=offers, channels=channels))
         return declared
+
+    def follow_writes(self, told: Callable[[StoreError | None], None]) -> None:
+        """``told`` is called with why writes are refused (full, read-only), and with None once they are taken again.
+
+        A store that was opened takes them at first. On the committer's thread, so it must be short.
+        """
+        if self._committer is not None:
+            self._committer.follow_writes(told)
 
     def follow(self, on_changed: Callable[[set[int]], None]) -> None:
         """Calls ``on_changed`` after each commit with customers it changed: `core.hub.committer.Committer.follow`."""
@@ -146,7 +156,7 @@ class Store:
     def applied(self) -> int:
         """Sequence number of the last mutation that is durable."""
         with self.environment.reader() as reader:
-            return msgspec.msgpack.decode(reader.get("meta", b"applied") or b"\x00", type=int)
+            return _decoded(reader.get("meta", b"applied") or b"\x00", int, "The number of the last change")
 
     def customer(self, identifiers: Sequence[Identifier]) -> int | None:
         """The customer id the identifiers lead to, by the most trusted that is known; None when none is."""
@@ -156,7 +166,7 @@ class Store:
     def profile(self, identifiers: Sequence[Identifier]) -> Profile | None:
         """Everything kept about the customer the identifiers lead to; None when none is known.
 
-        Raises UnknownName for a namespace nobody declared, BadValue for an identifier that cannot be one.
+        Raises UnknownName for a namespace nobody declared, BadValue for an identifier that cannot be one or is a household's.
         """
         with self.environment.reader() as reader:
             customer = self._customer(reader, identifiers)
@@ -167,36 +177,43 @@ class Store:
     ) -> tuple[Provenance, ...] | None:
         """Where a customer's attributes come from (all that declare sources, or those named); None when none is known.
 
+        By a household's identifiers, those that its members share.
         Raises UnknownName, BadValue for an attribute without sources.
         """
         with self.environment.reader() as reader:
-            customer = self._customer(reader, identifiers)
+            customer = self._either(reader, identifiers)
             if customer is None:
                 return None
             return profiles.provenance(reader, self._catalog_of(reader), customer, attributes)
 
     def cases(self, identifiers: Sequence[Identifier]) -> tuple[Case, ...] | None:
-        """A customer's cases by kind and opening; None when none is known."""
+        """The cases of a customer and of his household, or of a household, by kind and opening; None when nobody is known."""
         with self.environment.reader() as reader:
-            customer = self._customer(reader, identifiers)
-            return None if customer is None else profiles.cases(reader, self._catalog_of(reader), customer)
+            owner = self._either(reader, identifiers)
+            return None if owner is None else profiles.cases(reader, self._catalog_of(reader), owner)
 
     def overdue_cases(self, now_us: int, after: int = 0, most: int = limits.CASES_WALKED) -> tuple[list[OverdueCase], int]:
-        """Open cases past their due time of customers with a higher id than ``after``, and where to go on; 0 at the end.
+        """Open cases past their due time of owners with a higher id than ``after``, and where to go on; 0 at the end.
 
-        Looks at ``most`` customers who have cases, so that one call reads a bounded part of the store.
+        Looks at ``most`` customers and households that have cases, so that one call reads a bounded part of the store.
         """
         found: list[OverdueCase] = []
         with self.environment.reader() as reader:
             catalog = self._catalog_of(reader)
             page = reader.page("cases", after.to_bytes(8, "little"), after == 0, most)
             for key, _ in page:
-                customer = int.from_bytes(key, "little")
-                late = [case for case in profiles.cases(reader, catalog, customer) or () if case.overdue_at(now_us)]
+                owner = int.from_bytes(key, "little")
+                late = [case for case in profiles.own_cases(reader, catalog, owner) if case.overdue_at(now_us)]
                 if late:
-                    who = profiles.identifiers(reader, catalog, customer)
-                    found += [OverdueCase(customer, who, case) for case in late]
+                    who = profiles.identifiers(reader, catalog, owner)
+                    found += [OverdueCase(owner, who, case) for case in late]
         return found, int.from_bytes(page[-1][0], "little") if len(page) == most else 0
+
+    def household(self, identifiers: Sequence[Identifier]) -> Household | None:
+        """The household that the identifiers name, or in which the customer is whom they name; None when there is none."""
+        with self.environment.reader() as reader:
+            found = self._either(reader, identifiers)
+            return None if found is None else profiles.household_of(reader, self._catalog_of(reader), found)
 
     def merges(self, identifiers: Sequence[Identifier]) -> tuple[Merge, ...] | None:
         """The joins into a customer that are kept for an undo, the newest first; None when none is known."""
@@ -213,7 +230,7 @@ class Store:
                 if number:
                     found[merge] = replace(found[merge], since=number)
                 else:
-                    before = msgspec.msgpack.decode(value, type=merges.Before)
+                    before = _decoded(value, merges.Before, "What is kept of a join")
                     absorbed = tuple(image.customer for image in before.images if image.customer != survivor)
                     found[merge] = Merge(merge, before.at_us, survivor, absorbed, 0)
             return tuple(reversed(found.values()))
@@ -287,14 +304,14 @@ class Store:
             for key, value in reader.items("programs", saved.PROGRAMS):
                 if not key.startswith(saved.PROGRAMS):
                     break
-                found.append(msgspec.msgpack.decode(value, type=SavedProgram))
+                found.append(_decoded(value, SavedProgram, "A program that was saved"))
             return tuple(found)
 
     def active_program(self) -> ActiveProgram | None:
         """The version that serves after a restart; None before the first."""
         with self.environment.reader() as reader:
             value = reader.get("programs", saved.ACTIVE)
-        return None if value is None else msgspec.msgpack.decode(value, type=ActiveProgram)
+        return None if value is None else _decoded(value, ActiveProgram, "The note of the program that serves")
 
     def program_sources(self, name: str, version: int) -> Mapping[str, bytes]:
         """File name to bytes, as saved. Raises NotFound."""
@@ -302,13 +319,13 @@ class Store:
             value = reader.get("programs", saved.sources_key(name, version))
         if value is None:
             raise NotFound("program version", f"{name}@{version}", "List the versions kept: rapport program list.")
-        return msgspec.msgpack.decode(value, type=dict[str, bytes])
+        return _decoded(value, dict[str, bytes], f"The sources of {name}@{version}")
 
     def program_image(self, name: str, version: int, compiler: str) -> bytes | None:
         """The image saved with a version, if this compiler made it."""
         with self.environment.reader() as reader:
             header = reader.get("programs", saved.program_key(name, version))
-            if header is None or msgspec.msgpack.decode(header, type=SavedProgram).compiler != compiler:
+            if header is None or _decoded(header, SavedProgram, f"The program {name}@{version}").compiler != compiler:
                 return None
             return reader.get("programs", saved.image_key(name, version))
 
@@ -319,7 +336,7 @@ class Store:
             for key, value in reader.items("meta", saved.AUDIT):
                 if not key.startswith(saved.AUDIT):
                     break
-                found.append(msgspec.msgpack.decode(value, type=AuditEntry))
+                found.append(_decoded(value, AuditEntry, "An entry of the audit trail"))
             return tuple(found)
 
     # --- inside
@@ -332,7 +349,7 @@ class Store:
 
         The one kept here may be older: for an instant after a commit, and in a process that only reads.
         """
-        version = msgspec.msgpack.decode(reader.get("catalog", b"version") or b"\x00", type=int)
+        version = _decoded(reader.get("catalog", b"version") or b"\x00", int, "The catalog's version")
         if version <= self._catalog.version:
             return self._catalog
         found = catalogs.loaded(reader.items("catalog"))
@@ -340,20 +357,40 @@ class Store:
             self._catalog = found
         return found
 
-    def _customer(self, reader: Reader, identifiers: Sequence[Identifier]) -> int | None:
-        best: tuple[int, int] | None = None
+    def _either(self, reader: Reader, identifiers: Sequence[Identifier]) -> int | None:
+        """The id of the customer, or of the household when the first identifier is one of a household."""
+        entries = self._catalog_of(reader).namespaces
+        first = entries.get(identifiers[0].namespace) if identifiers else None
+        return self._customer(reader, identifiers, first is not None and first.household)
+
+    def _customer(self, reader: Reader, identifiers: Sequence[Identifier], of_household: bool = False) -> int | None:
+        best: tuple[int, int, int, bytes] | None = None
         catalog = self._catalog_of(reader)
         for position, identifier in enumerate(identifiers):
             try:
                 entry = catalog.namespace_entry(identifier.namespace)
+                check_holder(entry, of_household)
                 value = normalised(entry.normaliser, identifier.value, entry.name)
             except (UnknownName, BadValue, TooLarge) as error:
                 raise error.under(f"identifiers[{position}]") from None
             customer = reader.customer(entry.number, value)
             if customer is not None and (best is None or entry.trust > best[0]):
-                best = (entry.trust, customer)
+                best = (entry.trust, customer, entry.number, value)
         if best is None:
             return None
-        if best[1] == 0:
-            raise EngineFault("an identifier leads to customer 0")
-        return best[1]
+        _, found, number, value = best
+        data = reader.get_customer("households" if of_household else "profiles", found)
+        if data is None or (number, value) not in Record(data, f"The record of {named(found)}").identifiers:
+            # Damage that no checksum tells; it must not show one person what is another's.
+            raise StoreCorrupt("An identifier", f"it leads to {named(found)}, who does not have it")
+        return found
+
+
+_Kept = TypeVar("_Kept")
+
+
+def _decoded(value: bytes, kind: type[_Kept], what: str) -> _Kept:
+    try:
+        return msgspec.msgpack.decode(value, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreCorrupt(what, str(error)) from error
