@@ -186,12 +186,14 @@ def table(figures: Figures) -> str:
             f"{each['customers']:,}",
             *np.median(each["starts_s"], axis=0).tolist(),
             np.median(each["cold_starts_s"], axis=0).tolist()[0],
-            kernel["p50_us"], kernel["p99_us"], imported["bytes_per_customer"], imported["rows_per_s"],
+            kernel["p50_us"], kernel["p99_us"],
+            *(imported[each] for each in ("bytes_per_customer", "rows_per_s", "rows_per_cpu_s")),
         ])  # fmt: skip
     small, large = rows
     rows.append(["times", *(float(b) / float(a) for a, b in zip(small[1:], large[1:], strict=True))])  # type: ignore[arg-type]
     header = [
-        "customers", "start s", "of it processor", "start s, cold", "kernel p50 us", "p99 us", "bytes a customer", "import rows/s"
+        "customers", "start s", "of it processor", "start s, cold", "kernel p50 us", "p99 us", "bytes a customer",
+        "import rows/s", "of processor",
     ]  # fmt: skip
     return report.table(header, rows)
 
