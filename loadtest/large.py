@@ -229,8 +229,8 @@ def main() -> int:
     path.write_text(json.dumps(figures, indent=1))
     print(table(figures))
     for each in figures["sizes"]:
-        if each["kernel"]["disk_waits"] > LUKEWARM:
-            print(f"{each['customers']:,} customers: {each['kernel']['disk_waits']:.1%} of the decisions waited for the disk; not warm")
+        if (waited := each["kernel"]["disk_waits"]) > LUKEWARM:
+            print(f"{each['customers']:,} customers: {waited:.1%} of the decisions waited for the disk; that was not warm")
     print(f"\nAll figures: {path}")
     return 0
 
