@@ -121,7 +121,10 @@ def test_a_mapping_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("program", "name"),
-    [("bank_marketing", "additional"), ("bank_marketing", "full"), ("online_retail", "purchases")],
+    [
+        ("bank_marketing", "additional"), ("bank_marketing", "full"), ("online_retail", "purchases"),
+        *(("complete_journey", name) for name in ("members", "demographics", "campaigns", "redemptions", "transactions")),
+    ],
 )
 def test_the_mappings_of_the_real_data_sets_hold(program: str, name: str) -> None:
     folder = ROOT / "programs" / "real" / program
@@ -131,4 +134,4 @@ def test_the_mappings_of_the_real_data_sets_hold(program: str, name: str) -> Non
     if read.event is not None:
         assert named == {field.name for field in read.event.fields}
     else:
-        assert named <= set(schema.attributes)
+        assert named <= set(schema.attributes) | set(schema.household_attributes)
