@@ -1,7 +1,8 @@
 """The running server: its addresses, its health, and how it ends.
 
 Health follows grpc.health.v1. A service that is bound is SERVING; DecisionService and the whole ("") become SERVING only
-once a program is loaded, so that a balancer sends nothing that would be refused.
+once a program is loaded, so that a balancer sends nothing that would be refused. The name "rapport.writes" is SERVING while the
+store takes writes: decisions go on without, so neither DecisionService nor the whole changes with it.
 
 The end: the first SIGTERM or SIGINT sets health to NOT_SERVING and sends clients away. The data plane goes on serving what
 reaches it until they have gone; grpcio answers new calls UNAVAILABLE with DRAINING (server/door.py says how). Running calls
@@ -35,6 +36,8 @@ from server.services import calls, decisions
 # Beyond drain.seconds, for what was cut off to be settled and threads to end.
 END_SECONDS: Final = 5.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+# What health calls the store's taking of writes: no service of its own, for every service has calls that write.
+WRITES: Final = "rapport.writes"
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -106,6 +109,7 @@ class Process:
             self._health.set(served.name, _NOT_SERVING if served.name == decisions.NAME else _SERVING)
         self._health.set(health.OVERALL_HEALTH, _NOT_SERVING)
         self._tell_front(False)
+        self.writes(True)
 
     def _tell_front(self, serves: bool) -> None:
         if self._front is not None:
@@ -145,6 +149,13 @@ class Process:
             self._health.set(decisions.NAME, _SERVING)
             self._health.set(health.OVERALL_HEALTH, _SERVING)
             self._tell_front(True)
+
+    def writes(self, taken: bool) -> None:
+        """Whether the store takes writes, for health; from any thread."""
+        if not self._ended.is_set():
+            self._health.set(WRITES, _SERVING if taken else _NOT_SERVING)
+            if self._front is not None:
+                self._front.serving(WRITES, taken)
 
     def take_signals(self) -> None:
         """From here on SIGTERM and SIGINT drain, and a second one ends the process. To be called from the main thread.
@@ -188,6 +199,8 @@ class Process:
         for served in self._served:
             served.drain()
         self._tell_front(False)
+        if self._front is not None:
+            self._front.serving(WRITES, False)
         stopping: list[Future[bool]] = []
         if self._front is not None:
             stopping.append(self._front.stop(seconds))

@@ -17,11 +17,12 @@ from core.hub.buffer cimport buffer_free
 from core.hub.lmdb cimport MDB_APPEND, MDB_NOTFOUND, MDB_dbi
 from core.hub.membership cimport is_household, record_name
 from core.hub.record cimport (
-    RecordLayout, builder_add_identifier, builder_begin, builder_finish, builder_free, builder_touch, refused, set_value,
+    RecordLayout, RecordView, builder_add_identifier, builder_begin, builder_finish, builder_free, builder_touch, damaged,
+    record_names, record_open, refused, set_value,
 )
 
 from core import limits
-from core.errors import BadValue, EngineFault, SourceNotAllowed, TooLarge, UnknownName
+from core.errors import BadValue, EngineFault, SourceNotAllowed, StoreCorrupt, TooLarge, UnknownName
 from core.hub import catalog as catalogs
 from core.hub import merges, mutations, sources
 from core.hub.catalog import name_of
@@ -59,6 +60,20 @@ def apply_inside(applier, mutation):
 
 cdef bytes joined_key(uint64_t customer):
     return b"\x00\x00" + struct.pack(">Q", customer)
+
+
+cdef int check_named(bytes data, uint64_t customer, bytes key) except -1:
+    """Raise StoreCorrupt where an identifier leads to one whose record does not have it, before anything of his is changed."""
+    cdef RecordView view
+    cdef const char* text = key
+    cdef int fault
+    if data is not None:
+        fault = record_open(<const uint8_t*><const char*>data, len(data), &view)
+        if fault:
+            raise damaged(fault, f"Customer {customer}'s record")
+        if view.customer == customer and record_names(&view, key[0] << 8 | key[1], text + 2, len(key) - 2):
+            return 0
+    raise StoreCorrupt("An identifier", f"it leads to customer {customer}, who does not have it")
 
 
 cdef class Applier:
@@ -286,6 +301,29 @@ cdef class Applier:
         for key, data in self.programs.items():
             txn.put(self.environment.handles.programs, <const char*>key, len(key), <const char*>data, len(data), 0)
         return 0
+
+    def all_tables(self):
+        return (
+            self.records, self.contacts, self.events, self.origins, self.cases, self.memberships, self.identifiers, self.metas,
+            self.programs, self.touched,
+        )
+
+    def tables(self):
+        """Copies of all changes collected by now."""
+        return [dict(table) for table in self.all_tables()]
+
+    def put_back_tables(self, kept, uint64_t next_customer, next_household=None) -> None:
+        """Forget what was collected since `tables` made `kept`, or (None) all of it, and the customers made meanwhile.
+
+        Households too, where their number is given.
+        """
+        self.next_customer = next_customer
+        if next_household is not None:
+            self.next_household = next_household
+        for place, table in enumerate(self.all_tables()):
+            table.clear()
+            if kept is not None:
+                table.update(kept[place])
 
     # --- joins that can be undone
 
@@ -530,6 +568,9 @@ cdef class Applier:
             if customer and (best == 0 or trust > best_trust):
                 best = customer
                 best_trust = trust
+                named = key
+        if best:
+            check_named(self.record(best), best, named)
         return best, found
 
     # --- the record at hand

@@ -2,32 +2,36 @@
 
 Pages and checksums are walked first. Then each customer is read as a profile (so every number must have a name in the
 catalog), each of his identifiers must lead back to him, every list must have a record, and ids that were joined must
-end at a record, as must those whose joins can be undone. Households are read likewise; members and memberships must
-agree, and what counts for a household must be what its members' lists say. Where there are as many identifiers as
-records name, and all of those lead back, none is left over; only where the numbers differ is each looked at. All of it
-reads one snapshot, beside a running server.
+end at a record, as must those whose joins can be undone. Programs that were saved must have the sources of their digest.
+Households are read likewise; members and memberships must agree, and what counts for a household must be what its members'
+lists say. Where there are as many identifiers as records name, and all of those lead back, none is left over; only where
+the numbers differ is each looked at. All of it reads one snapshot, beside a running server.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import msgspec
 
 from core import limits
 from core.decision import Identifier
-from core.errors import RapportError, StoreCorrupt
-from core.hub import case_details, contacts, merges, mutations
+from core.errors import EngineFault, RapportError, StoreCorrupt
+from core.hub import case_details, contacts, merges, mutations, saved
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
 from core.hub.catalog import Catalog
-from core.hub.environment import Environment, Reader
+from core.hub.environment import Environment, Reader, open_environment
 from core.hub.erasing import JOINED
 from core.hub.membership import HOUSEHOLD_FIRST, of_household, unpack_members, unpack_membership
 from core.hub.membership import named as named_
 from core.hub.record import Record, product_hash, siphash
+from core.hub.saved import ActiveProgram, SavedProgram
 
 # Told one by one; a store with more is told as one with many.
 FAULTS = 100
@@ -99,6 +103,7 @@ class _Check:
         self._cases(reader)
         joined = self._joined(reader)
         self._merges(reader)
+        self._programs(reader)
         self.identifiers = reader.count("identifiers") - joined
         if self.identifiers != named:
             self._left_over(reader)
@@ -210,7 +215,7 @@ class _Check:
         for key, value in reader.items("identifiers", JOINED):
             if not key.startswith(JOINED):
                 break
-            following[struct.unpack(">Q", key[2:])[0]] = int.from_bytes(value[:8], "little")
+            following[int.from_bytes(key[2:], "big")] = int.from_bytes(value[:8], "little")
         for absorbed, first in following.items():
             survivor, stations = first, 0
             while survivor in following and stations <= len(following):
@@ -245,6 +250,34 @@ class _Check:
                 self._add(what, "that customer is not there")
             expected[survivor, merge] = number + 1
 
+    def _programs(self, reader: Reader) -> None:
+        """Every version saved must have the sources that its digest is of, and the one that serves must be one of them."""
+        from core.programs.source import Sources
+
+        versions: set[tuple[str, int]] = set()
+        try:
+            for key, value in reader.items("programs", saved.PROGRAMS):
+                if not key.startswith(saved.PROGRAMS):
+                    break
+                header = msgspec.msgpack.decode(value, type=SavedProgram)
+                versions.add((header.name, header.version))
+                files = reader.get("programs", saved.sources_key(header.name, header.version)) or b""
+                if key != saved.program_key(header.name, header.version):
+                    self._add("A program that was saved", f"{header.name}@{header.version} lies under another name")
+                elif Sources(msgspec.msgpack.decode(files, type=dict[str, bytes])).digest != header.digest:
+                    self._add(f"The sources of {header.name}@{header.version}", "they are not what was saved")
+            serves = reader.get("programs", saved.ACTIVE)
+            if serves is not None:
+                active = msgspec.msgpack.decode(serves, type=ActiveProgram)
+                if (active.name, active.version) not in versions:
+                    self._add("The program that serves", f"{active.name}@{active.version} is not there")
+            keys = (saved.program_key, saved.sources_key, saved.image_key)
+            known = {saved.ACTIVE, *(key(*version) for key in keys for version in versions)}
+            if any(key not in known for key, _ in reader.items("programs")):
+                self._add("An entry of programs", "it belongs to no version that was saved")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._add("A program that was saved", f"it cannot be read: {error}")
+
     def _left_over(self, reader: Reader) -> None:
         """Name the identifiers that lead to a customer whose record does not have them."""
         for key, value in reader.items("identifiers"):
@@ -252,7 +285,7 @@ class _Check:
                 continue
             customer = int.from_bytes(value[:8], "little")
             data = reader.get_customer("households" if of_household(customer) else "profiles", customer)
-            number = struct.unpack(">H", key[:2])[0]
+            number = int.from_bytes(key[:2], "big")
             if data is None:
                 self._add(f"An identifier of namespace {number}", f"it leads to {named_(customer)}, who is not there")
             elif (number, key[2:]) not in Record(data, f"The record of {named_(customer)}").identifiers:
@@ -276,6 +309,42 @@ def _contacts(reader: Reader, owner: int) -> list[tuple[int, int, int, int, int,
 def _plain(entries: Sequence[tuple[int, ...]], since: int | None) -> list[tuple[int, ...]]:
     """Contacts from a time on, without the number by which each list tells its entries apart."""
     return [(at, *rest) for at, _, *rest in entries if since is None or at >= since]
+
+
+def check_apart(path: str, progress: Progress | None = None) -> Checked:
+    """`check` of the store folder at ``path``, by a child process that is forked for it; raises what opening raises.
+
+    LMDB follows pages as they are, and some damage ends the process that looks at it by a signal: that is a fault of the
+    store then, and told as one. For commands, which have no threads.
+    """
+    open_environment(path, read_only=True).close()
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _answer(path, tell, progress)
+    os.close(tell)
+    with os.fdopen(told, "rb") as answers:
+        answer = answers.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status > 0:
+        raise EngineFault(f"the check of {path} failed in its own process")
+    if status < 0:
+        ended = f"reading it ended the process by {signal.Signals(-status).name}: LMDB cannot follow its pages"
+        return Checked(0, 0, 0, 0, (Fault(f"The store at {path}", ended),))
+    return msgspec.msgpack.decode(answer, type=Checked)
+
+
+def _answer(path: str, tell: int, progress: Progress | None) -> NoReturn:
+    """The child of `check_apart`."""
+    status = 1
+    try:
+        environment = open_environment(path, read_only=True)
+        with os.fdopen(tell, "wb") as answers:
+            answers.write(msgspec.msgpack.encode(check(environment, progress)))
+        status = 0
+    finally:
+        # Neither what the parent would do at its end nor its buffers are the child's.
+        os._exit(status)
 
 
 def check(environment: Environment, progress: Progress | None = None) -> Checked:

@@ -13,9 +13,10 @@ import os
 
 from core.errors import StoreCorrupt
 from core.hub.environment import BY_CUSTOMER, DATABASES
-from core.hub.environment cimport Handles, Reader, check_value, handle, open_env
+from core.hub.environment cimport Handles, Reader, check_value, handle, lies_within, open_env
 from core.hub.lmdb cimport (
-    MDB_APPEND, MDB_CREATE, MDB_INTEGERKEY, MDB_NEXT, MDB_NOLOCK, MDB_NOSYNC, MDB_NOTFOUND, MDB_cursor, MDB_env, MDB_txn,
+    MDB_APPEND, MDB_CORRUPTED, MDB_CREATE,
+    MDB_INTEGERKEY, MDB_NEXT, MDB_NOLOCK, MDB_NOSYNC, MDB_NOTFOUND, MDB_cursor, MDB_env, MDB_txn,
     MDB_val, api, error_for,
 )
 
@@ -55,6 +56,7 @@ cdef object _entries(Reader reader, MDB_env* env, Handles* handles, str folder, 
     cdef MDB_val key, value
     cdef size_t written = 0
     cdef size_t most = TRANSACTION_BYTES
+    cdef size_t page_bytes = reader.environment.handles.page_bytes
     cdef long long copied = 0
     cdef int code
     code = api.txn_begin(env, NULL, 0, &txn)
@@ -73,6 +75,9 @@ cdef object _entries(Reader reader, MDB_env* env, Handles* handles, str folder, 
                 raise error_for(code, f"writing database {name} of a copy", folder, False)
             code = api.cursor_get(source, &key, &value, MDB_NEXT)
             while code == 0:
+                if not lies_within(&key, page_bytes) or not lies_within(&value, page_bytes):
+                    code = MDB_CORRUPTED
+                    break
                 check_value(name, &key, &value)
                 if written >= most:
                     api.cursor_close(target)

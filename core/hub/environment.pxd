@@ -6,15 +6,20 @@ snapshot is reset, renewed or closed. The `Handles` live as long as the `Environ
 while snapshots are open.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from core.hub.lmdb cimport (
-    MDB_NOTFOUND, MDB_PANIC, MDB_RDONLY, MDB_cursor, MDB_dbi, MDB_env, MDB_txn, MDB_val, api,
+    MDB_CORRUPTED, MDB_NOTFOUND, MDB_PANIC, MDB_RDONLY, MDB_cursor, MDB_dbi, MDB_env, MDB_txn, MDB_val, api,
 )
 
 cdef enum:
     IDENTIFIER_KEY_BYTES = 258  # u16 namespace, big-endian, and limits.IDENTIFIER_BYTES
+
+# A page's own header in LMDB, and its flag of the first of a run of pages that holds one long value.
+cdef enum:
+    PAGE_HEADER_BYTES = 16
+    PAGE_OVERFLOW = 4
 
 # A code of our own beside LMDB's: the snapshot has not been opened, or was closed.
 cdef enum:
@@ -34,6 +39,7 @@ cdef struct Handles:
     MDB_dbi origins  # customer id -> who said what of attributes with sources, `core.hub.sources`
     MDB_dbi households  # household id -> record
     MDB_dbi memberships  # customer id -> his household; household id -> its members: `core.hub.membership`
+    size_t page_bytes  # LMDB's pages, a power of two
     int snapshots  # open snapshots; changed atomically
 
 cdef struct Snapshot:
@@ -107,10 +113,28 @@ cdef inline int snapshot_renew(Snapshot* snapshot) noexcept nogil:
     return code
 
 
+cdef inline bint lies_within(const MDB_val* value, size_t page_bytes) noexcept nogil:
+    """Whether a key or value that a read transaction gave lies in its page, or in the run of pages that it has.
+
+    LMDB takes lengths as they stand. A damaged one led reads past the end of the file, which ends the process by a signal.
+    """
+    cdef const uint8_t* start = <const uint8_t*>value.mv_data
+    cdef size_t offset = <size_t>start & (page_bytes - 1)
+    cdef uint16_t flags
+    cdef uint32_t pages
+    if offset + value.mv_size <= page_bytes:
+        return True
+    if offset != PAGE_HEADER_BYTES:
+        return False
+    memcpy(&flags, start - 6, 2)
+    memcpy(&pages, start - 4, 4)
+    return flags & PAGE_OVERFLOW and value.mv_size + PAGE_HEADER_BYTES <= pages * page_bytes
+
+
 cdef inline int snapshot_get(
     Snapshot* snapshot, MDB_dbi database, const void* key, size_t length, const uint8_t** bytes, size_t* size
 ) noexcept nogil:
-    """0 with the value's place, MDB_NOTFOUND, or another code."""
+    """0 with the value's place, MDB_NOTFOUND, MDB_CORRUPTED, or another code."""
     cdef MDB_val wanted, found
     cdef int code
     bytes[0] = NULL
@@ -121,6 +145,8 @@ cdef inline int snapshot_get(
     wanted.mv_size = length
     code = api.get(snapshot.txn, database, &wanted, &found)
     if code == 0:
+        if not lies_within(&found, snapshot.handles.page_bytes):
+            return MDB_CORRUPTED
         bytes[0] = <const uint8_t*>found.mv_data
         size[0] = found.mv_size
     return code
@@ -158,7 +184,7 @@ cdef inline int snapshot_customer(
     if code == 0 and size == sizeof(uint64_t):
         memcpy(customer, bytes, sizeof(uint64_t))
         return 0
-    return code if code else MDB_NOTFOUND
+    return code if code else MDB_CORRUPTED
 
 
 # LMDB's own open of a folder, whose errors name `shown`; the caller closes it.

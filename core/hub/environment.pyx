@@ -15,6 +15,7 @@ LMDB is opened without WRITEMAP (a stray pointer cannot damage the file), with N
 owner, not to a thread) and without read-ahead (profiles are read at random). Commits are synchronous.
 """
 
+from libc.string cimport memcmp
 from posix.unistd cimport getpid
 
 import errno
@@ -30,7 +31,7 @@ from core import limits
 from core.errors import EngineFault, StoreCorrupt, StoreReadOnly, StoreUnavailable
 from core.hub import case_details, sources
 from core.hub.lmdb cimport (
-    MDB_CREATE, MDB_INTEGERKEY, MDB_INVALID, MDB_NEXT, MDB_NOLOCK, MDB_NORDAHEAD, MDB_NOTLS, MDB_SET_RANGE,
+    MDB_CORRUPTED, MDB_CREATE, MDB_INTEGERKEY, MDB_INVALID, MDB_NEXT, MDB_NOLOCK, MDB_NORDAHEAD, MDB_NOTLS, MDB_SET_RANGE,
     MDB_envinfo, MDB_stat, error_for,
 )
 from core.hub.contacts cimport ContactList, contacts_open
@@ -115,10 +116,13 @@ cdef int open_databases(
 ) except -1:
     """Open every database by name; MDB_NOTFOUND is returned when one is not there, 0 otherwise."""
     cdef MDB_txn* txn
+    cdef MDB_stat pages
     cdef bytes raw
     cdef int code = api.txn_begin(env, NULL, txn_flags, &txn)
     if code:
         raise error_for(code, "opening databases", shown, False)
+    api.stat(txn, MAIN_DATABASE, &pages)
+    handles.page_bytes = pages.ms_psize
     for name in DATABASES:
         raw = name.encode()
         code = api.dbi_open(txn, raw, flags | (MDB_INTEGERKEY if name in BY_CUSTOMER else 0), handle(handles, name))
@@ -148,7 +152,7 @@ cdef int check_format(MDB_env* env, str shown, bint read_only) except -1:
             key.mv_data = <void*><const char*>b"format"
             key.mv_size = 6
             code = api.get(txn, meta, &key, &value)
-            if code == 0:
+            if code == 0 and value.mv_size <= 16:
                 try:
                     found = msgspec.msgpack.decode((<const char*>value.mv_data)[:value.mv_size])
                 except msgspec.DecodeError:
@@ -324,11 +328,64 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
     return 0
 
 
-cdef object walk(MDB_env* env, str path):
-    """Visit every key and value and check what has a checksum; how many there are. Raises StoreCorrupt."""
-    cdef MDB_txn* txn
+cdef bint ascends(const MDB_val* before, const MDB_val* key, bint numbers) noexcept nogil:
+    """Whether a key stands after the one before it, in LMDB's order."""
+    cdef uint64_t one, other
+    cdef int order
+    if numbers and before.mv_size == sizeof(uint64_t) and key.mv_size == sizeof(uint64_t):
+        memcpy(&one, before.mv_data, sizeof(uint64_t))
+        memcpy(&other, key.mv_data, sizeof(uint64_t))
+        return one < other
+    order = memcmp(before.mv_data, key.mv_data, before.mv_size if before.mv_size < key.mv_size else key.mv_size)
+    return order < 0 or (order == 0 and before.mv_size < key.mv_size)
+
+
+cdef object walk_one(MDB_txn* txn, MDB_dbi database, str name, str path):
+    """Visit a database; how many entries it has.
+
+    Each must stand after the one before it and be what a look-up of its key finds, and there must be as many as the database
+    says: a page damaged between its entries leads look-ups astray, and no checksum tells.
+    """
     cdef MDB_cursor* cursor
-    cdef MDB_val key, value
+    cdef MDB_val key, value, found
+    cdef MDB_val before
+    cdef MDB_stat pages
+    cdef bint numbers = not name or name in BY_CUSTOMER
+    cdef object what = f"Database {name or 'of free pages'} of the store at {path}"
+    cdef int code = api.cursor_open(txn, database, &cursor)
+    if code:
+        raise StoreCorrupt(what, f"it cannot be opened ({code})")
+    before.mv_data = NULL
+    before.mv_size = 0
+    count = 0
+    try:
+        api.stat(txn, database, &pages)
+        code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
+        while code == 0:
+            if not lies_within(&key, pages.ms_psize) or not lies_within(&value, pages.ms_psize):
+                raise StoreCorrupt(what, "an entry does not lie within its page")
+            if before.mv_data != NULL and not ascends(&before, &key, numbers):
+                raise StoreCorrupt(what, "its entries are not in order")
+            before = key
+            if name:
+                code = api.get(txn, database, &key, &found)
+                if code or found.mv_data != value.mv_data:
+                    raise StoreCorrupt(what, f"an entry is not found by its key ({code})")
+            check_value(name, &key, &value)
+            count += 1
+            code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
+    finally:
+        api.cursor_close(cursor)
+    if code != MDB_NOTFOUND:
+        raise StoreCorrupt(what, f"its pages cannot be followed ({code})")
+    if count != pages.ms_entries:
+        raise StoreCorrupt(what, f"it has {count} entries and should have {pages.ms_entries}")
+    return count
+
+
+cdef object walk(MDB_env* env, str path):
+    """Visit every key and value and check what can be checked; how many there are. Raises StoreCorrupt."""
+    cdef MDB_txn* txn
     cdef MDB_dbi database
     cdef int code = api.txn_begin(env, NULL, MDB_RDONLY, &txn)
     if code:
@@ -344,21 +401,9 @@ cdef object walk(MDB_env* env, str path):
             if code == MDB_NOTFOUND and name in ADDED:
                 code = 0  # a store of an earlier format; that one of ours has it is seen when it is opened
                 continue
-            if not code:
-                code = api.cursor_open(txn, database, &cursor)
             if code:
                 raise StoreCorrupt(f"Database {name} of the store at {path}", f"it cannot be opened ({code})")
-            try:
-                code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
-                while code == 0:
-                    check_value(name, &key, &value)
-                    count += 1
-                    code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
-            finally:
-                api.cursor_close(cursor)
-            if code != MDB_NOTFOUND:
-                raise StoreCorrupt(f"Database {name} of the store at {path}", f"its pages cannot be followed ({code})")
-            code = 0
+            count += walk_one(txn, database, name, path)
     finally:
         api.txn_abort(txn)
     return count
@@ -833,6 +878,12 @@ cdef class Reader:
             key.mv_size = len(start)
             code = api.cursor_get(cursor, &key, &value, MDB_SET_RANGE if start else MDB_NEXT)
             while code == 0 and len(found) < count:
+                if (
+                    not lies_within(&key, self.environment.handles.page_bytes)
+                    or not lies_within(&value, self.environment.handles.page_bytes)
+                ):
+                    code = MDB_CORRUPTED
+                    break
                 name = (<const char*>key.mv_data)[:key.mv_size]
                 if inclusive or name != start:
                     found.append((name, (<const char*>value.mv_data)[:value.mv_size]))

@@ -12,7 +12,7 @@ equal bytes and importing a file twice changes nothing.
 
 from libc.math cimport NAN
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from core.hub.buffer cimport Buffer
 
@@ -170,6 +170,19 @@ cdef inline int record_open(const uint8_t* bytes, size_t size, RecordView* view)
     view.cases = view.consents + <size_t>view.consent_count * CONSENT_BYTES
     total += <uint64_t>view.consent_count * CONSENT_BYTES + <uint64_t>view.case_count * CASE_BYTES
     return FAULT_NONE if total == size else FAULT_BOUNDS
+
+
+cdef inline bint record_names(const RecordView* view, uint16_t namespace, const char* value, size_t size) noexcept nogil:
+    """Whether a normalised identifier is one of the record's."""
+    cdef const uint8_t* at = view.identifiers
+    cdef uint16_t number, length
+    for _ in range(view.identifier_count):
+        memcpy(&number, at, 2)
+        memcpy(&length, at + 2, 2)
+        if number == namespace and length == size and memcmp(at + 4, value, size) == 0:
+            return True
+        at += 4 + <size_t>length
+    return False
 
 
 cdef inline int record_bool(const RecordView* view, uint32_t offset) noexcept nogil:

@@ -13,7 +13,7 @@ from core.hub.contacts cimport contacts_open
 from core.hub.events cimport events_open
 from core.hub.lmdb cimport MDB_NOTFOUND
 from core.hub.record cimport (
-    CaseEntry, FAULT_NONE, RecordView, case_is_open, case_product, record_case, record_consented, record_open,
+    CaseEntry, FAULT_NONE, RecordView, case_is_open, case_product, record_case, record_consented, record_names, record_open,
 )
 from core.kernel.aggregating cimport fill_aggregates
 from core.kernel.attributes cimport read_attribute
@@ -43,7 +43,16 @@ cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
             return code
     if work.customer.id == 0:
         return 0
-    return read_customer(work, snapshot)
+    code = read_customer(work, snapshot)
+    # An identifier that leads to somebody who does not have it is damage that no checksum tells; it must not show one person
+    # what is another's. A record that fails its checks has no identifiers to look through.
+    if code == 0 and not work.customer.damaged and (
+        not work.customer.has_record
+        or not record_names(
+            &work.customer.record, request.identities[i].namespace, request.identities[i].text, request.identities[i].length)
+    ):
+        work.customer.damaged = 1
+    return code
 
 
 cdef int read_customer(Work* work, Snapshot* snapshot) noexcept nogil:
@@ -54,7 +63,10 @@ cdef int read_customer(Work* work, Snapshot* snapshot) noexcept nogil:
     code = snapshot_get_customer(snapshot, snapshot.handles.profiles, work.customer.id, &bytes, &size)
     if code == 0:
         work.customer.has_record = 1
-        if record_open(bytes, size, &work.customer.record) != FAULT_NONE:
+        if (
+            record_open(bytes, size, &work.customer.record) != FAULT_NONE
+            or work.customer.record.customer != work.customer.id
+        ):
             work.customer.damaged = 1
     elif code != MDB_NOTFOUND:
         return code

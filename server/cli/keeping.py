@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from core import limits
 from server.cli import show
 from server.cli.commands import Json
 from server.cli.exits import Exit
@@ -27,9 +28,6 @@ app = typer.Typer(
 Folder = Annotated[
     Path | None, typer.Option("--store", metavar="FOLDER", help="The store's folder. Default: store.path.", show_default=False)
 ]
-# Where a store should be given more room, and where it must be: a full map refuses every write.
-WARN_PERCENT = 70
-ALARM_PERCENT = 85
 
 
 def _path(store: Path | None, config: Path | None) -> str:
@@ -55,14 +53,9 @@ def check(
     Works beside a running server and changes nothing.
     """
     from core.hub import checking
-    from core.hub.environment import open_environment
 
     path = _path(folder, config)
-    environment = open_environment(path, read_only=True)
-    try:
-        found = checking.check(environment, _told)
-    finally:
-        environment.close()
+    found = checking.check_apart(path, _told)
     if json:
         _print_json({"store": path, "sound": not found.faults, **dataclasses.asdict(found)})
     else:
@@ -167,7 +160,7 @@ def status(store: Folder = None, config: File = None, json: Json = False) -> Non
     live = found["used_bytes"] - free * found["page_bytes"]
     behind = max((found["last_transaction"] - reads for _, reads in readers), default=0)
     percent = 100 * live / bound
-    alarm = "full soon" if percent >= ALARM_PERCENT else "filling" if percent >= WARN_PERCENT else ""
+    alarm = "full soon" if percent >= limits.FULL_SOON_PERCENT else "filling" if percent >= limits.FILLING_PERCENT else ""
     document = {
         "store": path, "map_bytes": bound, "used_bytes": found["used_bytes"], "live_bytes": live,
         "live_percent": round(percent, 2),
@@ -182,7 +175,7 @@ def status(store: Folder = None, config: File = None, json: Json = False) -> Non
                            f"{key.replace('_', ' '):22} {value}", markup=False)
         if alarm:
             show.err.print("Raise store.map_bytes and restart the server; or stop it and run rapport store compact.")
-    if percent >= ALARM_PERCENT:
+    if percent >= limits.FULL_SOON_PERCENT:
         raise typer.Exit(Exit.PARTLY)
 
 

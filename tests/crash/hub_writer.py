@@ -1,7 +1,9 @@
 """Child of test_hub_kill: submits mutations without pause and prints each acknowledgement, until it is killed.
 
 Mutation n gives customer ``n % 50`` the attribute n and a text of n's digits, an event with key n, and an outcome with
-instance n, as three messages. ``ack n kind`` is printed after the future has its result, so after the commit.
+instance n, as three messages. Every tenth n has a pair besides, m and j, who are made, joined, parted again where n / 10 is even,
+and of whom m is erased where n / 10 is a multiple of 3. ``ack n kind`` is printed after the future has its result, so after
+the commit.
 """
 
 from __future__ import annotations
@@ -12,13 +14,13 @@ from concurrent.futures import Future
 from typing import Any
 
 from core.decision import Identifier
-from core.hub.mutations import Outcome, RecordedEvent, RecordEvents, RecordOutcomes, Upsert
+from core.hub.mutations import Erase, Join, Mutation, Outcome, RecordedEvent, RecordEvents, RecordOutcomes, Unmerge, Upsert
 from core.hub.store import Store
 from core.schema import EventType, Field, Namespace, Schema, ValueType
 
 SCHEMA = Schema(
     attributes={"n": Field("n", ValueType.INT), "digits": Field("digits", ValueType.STRING)},
-    namespaces={"crm": Namespace("crm")},
+    namespaces={"crm": Namespace("crm", trust=9), "cookie": Namespace("cookie")},
     events={"step": EventType("step", (Field("n", ValueType.INT),))},
 )
 CUSTOMERS = 50
@@ -30,6 +32,30 @@ def step(n: int) -> RecordedEvent:
 
 def shown(who: tuple[Identifier, ...], n: int) -> Outcome:
     return Outcome(identifiers=who, offer="offer", outcome="shown", at_us=n, instance=n)
+
+
+def m(n: int) -> tuple[Identifier, ...]:
+    return (Identifier("crm", f"m{n}"),)
+
+
+def j(n: int) -> tuple[Identifier, ...]:
+    return (Identifier("cookie", f"j{n}"),)
+
+
+def pair(n: int) -> list[tuple[str, Mutation]]:
+    """What is done to the pair of n, in this order."""
+    if n % 10:
+        return []
+    steps: list[tuple[str, Mutation]] = [
+        ("m", Upsert(identifiers=m(n), attributes={"n": n}, at_us=n)),
+        ("j", Upsert(identifiers=j(n), attributes={"n": n}, at_us=n)),
+        ("join", Join(identifiers=m(n) + j(n), at_us=n)),
+    ]
+    if n // 10 % 2 == 0:
+        steps.append(("unmerge", Unmerge(identifiers=m(n), at_us=n)))
+    if n // 10 % 3 == 0:
+        steps.append(("erase", Erase(identifiers=m(n), request=str(n), at_us=n)))
+    return steps
 
 
 def main(path: str, start: int) -> None:
@@ -55,6 +81,7 @@ def main(path: str, start: int) -> None:
             ("upsert", Upsert(identifiers=who, attributes={"n": n, "digits": str(n) * (n % 60)}, at_us=n)),
             ("event", RecordEvents(identifiers=who, events=(step(n),))),
             ("outcome", RecordOutcomes(outcomes=(shown(who, n),))),
+            *pair(n),
         ):
             room.acquire()
             future = store.submit(mutation)

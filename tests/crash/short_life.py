@@ -40,6 +40,7 @@ from core.hub.mutations import (
     Upsert,
 )
 from core.hub.store import Store
+from core.programs.source import Sources
 from core.schema import EventType, Field, Namespace, Schema, SourceRule, ValueType
 
 SCHEMA = Schema(
@@ -107,7 +108,8 @@ def later_changes() -> Iterator[Mutation]:
     yield CloseCase(identifiers=crm(2), kind="fault", key="k", at_us=NOW + 502)
     yield Join(identifiers=crm(4) + cookie(2), at_us=NOW + 503)
     yield Erase(identifiers=crm(4), request="R-2", at_us=NOW + 504)
-    yield SaveProgram(name="shop", digest="d", sources={"program.yaml": b"name: shop" * 100}, image=b"i" * 9000, at_us=NOW + 505)
+    files = {"program.yaml": b"name: shop" * 100}
+    yield SaveProgram(name="shop", digest=Sources(files).digest, sources=files, image=b"i" * 9000, at_us=NOW + 505)
     yield ActivateProgram(name="shop", version=1, at_us=NOW + 506)
     for number in range(6):
         yield Upsert(identifiers=crm(number + 5), attributes={"note": None, "n": -number}, at_us=NOW + 600 + number)

@@ -1,25 +1,31 @@
-"""kill -9 at any moment loses nothing acknowledged and tears nothing.
+"""kill -9 at any moment loses nothing acknowledged and tears nothing, and whoever reads meanwhile reads on.
 
 A child writes and prints each acknowledgement; the parent kills it after a random number of them, opens the store,
-reads all of it, and compares. The store is then written by the next child: damage would pile up. RAPPORT_CRASH_ROUNDS
-sets how often.
+reads all of it, and compares. The store is then written by the next child: damage would pile up. Four readers, processes of their
+own, have the store open through all of it. RAPPORT_CRASH_ROUNDS sets how often.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 from core.decision import Identifier
 from core.hub.store import Store
+from tests.crash.hub_writer import j, m, pair
 
-WRITER = Path(__file__).with_name("hub_writer.py")
 ROOT = Path(__file__).parents[2]
 CUSTOMERS = 50
+# A new store after so many, so that reading all of it does not take ever longer.
+ROUNDS_A_STORE = 100
+READERS = 4
+READS = 20  # customers a reader and round
 # Acknowledgements to wait for; 0 kills when the child says "opening", while it creates or recovers the store.
 KILL_AFTER = (0, 0, 1, 3, 50, 400, 1500)
 
@@ -30,7 +36,7 @@ def killed_child(path: Path, start: int, acknowledgements: int) -> tuple[dict[st
     highest = start
     seen = 0
     with subprocess.Popen(
-        [sys.executable, str(WRITER), str(path), str(start)],
+        [sys.executable, "-m", "tests.crash.hub_writer", str(path), str(start)],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
     ) as child:
         assert child.stdout is not None
@@ -52,20 +58,81 @@ def test_acknowledged_is_stored_and_nothing_is_torn(tmp_path: Path) -> None:
     rounds = int(os.environ.get("RAPPORT_CRASH_ROUNDS", "12"))
     print(f"seed {seed}, {rounds} rounds")
     chance = random.Random(seed)
+    for first in range(0, rounds, ROUNDS_A_STORE):
+        kill(tmp_path / f"store{first}", range(first, min(first + ROUNDS_A_STORE, rounds)), chance, seed)
+
+
+def kill(path: Path, rounds: range, chance: random.Random, seed: int) -> None:
+    """Rounds on one store."""
     everything: dict[str, set[int]] = defaultdict(set)
-    start = 1
-    for round_ in range(rounds):
-        acked, highest = killed_child(tmp_path / "store", start, chance.choice(KILL_AFTER))
-        for kind, numbers in acked.items():
-            everything[kind] |= numbers
-        with Store.open(tmp_path / "store") as store:
-            assert store.check().faults == ()
-            if "n" not in store.catalog.attributes:
-                assert not everything
-                continue
-            check(store, everything, f"round {round_}, seed {seed}")
-            # Up to 60 unacknowledged mutations of 3 a number may be stored as well; the next child numbers past them.
-            start = highest + 100
+    start, seen = 1, 0
+    with contextlib.ExitStack() as opened:
+        readers: list[subprocess.Popen[str]] = []
+        for round_ in rounds:
+            where = f"round {round_}, seed {seed}"
+            for reader in readers:
+                asked(reader, f"{READS}\n")
+            acked, highest = killed_child(path, start, chance.choice(KILL_AFTER))
+            for kind, numbers in acked.items():
+                everything[kind] |= numbers
+            for reader in readers:
+                seen += int(answered(reader))
+            with Store.open(path) as store:
+                assert store.check().faults == ()
+                if "n" not in store.catalog.attributes:
+                    assert not everything
+                    continue
+                check(store, everything, where)
+                check_pairs(store, everything, start, highest + 100, where)
+                # Up to 60 unacknowledged mutations may be stored as well; the next child numbers past them.
+                start = highest + 100
+            while len(readers) < READERS:
+                readers.append(opened.enter_context(reading(path, seed + len(readers))))
+        for reader in readers:
+            assert reader.stdin is not None
+            reader.stdin.close()
+            assert reader.wait(60) == 0
+    assert seen > 0 or len(rounds) < 12
+
+
+@contextlib.contextmanager
+def reading(path: Path, seed: int) -> Iterator[subprocess.Popen[str]]:
+    """A reader, which is ended by the end of its input, or when the test fails."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.crash.hub_reader", str(path), str(seed)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as reader:
+        try:
+            yield reader
+        except BaseException:
+            reader.kill()
+            raise
+
+
+def asked(reader: subprocess.Popen[str], line: str) -> None:
+    assert reader.stdin is not None
+    reader.stdin.write(line)
+    reader.stdin.flush()
+
+
+def answered(reader: subprocess.Popen[str]) -> str:
+    assert reader.stdout is not None
+    line = reader.stdout.readline()
+    assert line, "a reader failed; its error is above"
+    return line
+
+
+def check_pairs(store: Store, acked: dict[str, set[int]], first: int, end: int, where: str) -> None:
+    """Each pair of this round must be as one of its steps left it, the last acknowledged or a later one."""
+    for n in range(first - first % 10, end, 10):
+        steps = [kind for kind, _ in pair(n)]
+        found = tuple(store.customer(one) for one in (m(n), j(n)))
+        seen = (found[0] is not None, found[1] is not None, None not in found and found[0] == found[1])
+        done = max((place for place, kind in enumerate(steps, 1) if n in acked.get(kind, ())), default=0)
+        left = {"m": (True, False, False), "j": (True, True, False), "join": (True, True, True), "unmerge": (True, True, False),
+                "erase": (False, "unmerge" in steps, False)}
+        possible = [(False, False, False), *(left[kind] for kind in steps)][done:]
+        assert seen in possible, f"pair {n} after step {done}: {seen} ({where})"
 
 
 def check(store: Store, acked: dict[str, set[int]], where: str) -> None:

@@ -35,6 +35,7 @@ from core.hub.mutations import (
     Upsert,
 )
 from core.hub.store import Store
+from core.programs.source import Sources
 from core.schema import AnyValue, EventType, Field, Money, Namespace, Normaliser, Schema, ValueType
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -303,10 +304,12 @@ def test_a_case_opens_and_closes(store: Store) -> None:
 
 
 def test_programs_are_kept_by_version_and_the_active_one_is_remembered(store: Store) -> None:
-    first = SaveProgram(name="shop", digest="d1", sources={"program.yaml": b"1"}, at_us=1, image=b"i", compiler="c1")
-    second = SaveProgram(name="shop", digest="d2", sources={"program.yaml": b"2"}, at_us=2)
+    one, two = {"program.yaml": b"1"}, {"program.yaml": b"2"}
+    digests = Sources(one).digest, Sources(two).digest
+    first = SaveProgram(name="shop", digest=digests[0], sources=one, at_us=1, image=b"i", compiler="c1")
+    second = SaveProgram(name="shop", digest=digests[1], sources=two, at_us=2)
     assert [store.apply(first), store.apply(second), store.apply(first)] == [1, 2, 1]
-    assert [(p.version, p.digest, p.compiler) for p in store.programs()] == [(1, "d1", "c1"), (2, "d2", "")]
+    assert [(p.version, p.digest, p.compiler) for p in store.programs()] == [(1, digests[0], "c1"), (2, digests[1], "")]
     assert store.program_sources("shop", 2) == {"program.yaml": b"2"}
     assert store.program_image("shop", 1, "c1") == b"i"
     assert store.program_image("shop", 1, "c2") is None
