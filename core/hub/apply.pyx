@@ -27,7 +27,7 @@ from core.hub import catalog as catalogs
 from core.hub import merges, mutations, sources
 from core.hub.catalog import name_of
 from core.hub.identifiers import check_holder, normalised
-from core.hub.membership import HOUSEHOLD_FIRST
+from core.hub.membership import HOUSEHOLD_FIRST, unpack_members
 from core.hub.mutations import Join, Upsert
 from core.hub.record import KINDS, Record
 from core.hub.values import LETTERS
@@ -179,8 +179,7 @@ cdef class Applier:
             changed = self.changed
             if changed is not None:
                 # More than are committed, when the transaction is undone: whoever is told looks for himself.
-                changed.update(self.records)
-                changed.update(self.events)
+                changed.update(self.concerned())
         except BaseException:
             self.poisoned = self.writing
             self.next_customer = self.first_new
@@ -307,6 +306,14 @@ cdef class Applier:
             self.records, self.contacts, self.events, self.origins, self.cases, self.memberships, self.identifiers, self.metas,
             self.programs, self.touched,
         )
+
+    def concerned(self):
+        """The customers of whom something that decisions read has changed; of a household its members."""
+        found = {*self.records, *self.events, *self.memberships}
+        for owner in [each for each in found if is_household(each)]:
+            found.discard(owner)
+            found.update(unpack_members(self.membership(owner), owner))
+        return found
 
     def tables(self):
         """Copies of all changes collected by now."""
