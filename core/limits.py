@@ -150,6 +150,9 @@ WATCH_CHANGES: Final = 65_536
 
 # Feeds and imports at a time: each has two threads, and a bounded number of bytes on their way.
 INGEST_STREAMS: Final = 16
+# Rows of one block of an import into a running server, and bytes of its message: 4,096 rows of 40 long texts.
+IMPORT_ROWS: Final = 4096
+IMPORT_BYTES: Final = 64 << 20
 # Items of one message of a feed; 1 MiB ends it sooner.
 INGEST_ITEMS: Final = 4096
 # Events that become one mutation: about a millisecond of the committer's time, which an online write may have to wait.

@@ -67,7 +67,7 @@ def run(config: Config) -> None:
         process: list[Process] = []
         segmenting = segments.SegmentService(segmented, engine, store, most, max(1, config.threads_control // 2))
         deciding = decisions.DecisionService(engine, config.limits_message_bytes)
-        feeding = ingest.IngestService(store, engine)
+        feeding = ingest.IngestService(store, engine, os.path.realpath(config.store_path))
         process.append(
             Process(
                 config,

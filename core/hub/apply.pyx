@@ -70,10 +70,10 @@ cdef int check_named(bytes data, uint64_t customer, bytes key) except -1:
     if data is not None:
         fault = record_open(<const uint8_t*><const char*>data, len(data), &view)
         if fault:
-            raise damaged(fault, f"Customer {customer}'s record")
+            raise damaged(fault, f"The record of {record_name(customer)}")
         if view.customer == customer and record_names(&view, key[0] << 8 | key[1], text + 2, len(key) - 2):
             return 0
-    raise StoreCorrupt("An identifier", f"it leads to customer {customer}, who does not have it")
+    raise StoreCorrupt("An identifier", f"it leads to {record_name(customer)}, who does not have it")
 
 
 cdef class Applier:
@@ -303,8 +303,8 @@ cdef class Applier:
 
     def all_tables(self):
         return (
-            self.records, self.contacts, self.events, self.origins, self.cases, self.memberships, self.identifiers, self.metas,
-            self.programs, self.touched,
+            self.records, self.contacts, self.events, self.origins, self.cases, self.memberships, self.identifiers,
+            self.metas, self.programs, self.touched,
         )
 
     def concerned(self):
@@ -316,21 +316,19 @@ cdef class Applier:
         return found
 
     def tables(self):
-        """Copies of all changes collected by now."""
-        return [dict(table) for table in self.all_tables()]
+        """Copies of all changes collected by now, behind the ids that the next customer and household get."""
+        return (self.next_customer, self.next_household), [dict(table) for table in self.all_tables()]
 
-    def put_back_tables(self, kept, uint64_t next_customer, next_household=None) -> None:
-        """Forget what was collected since `tables` made `kept`, or (None) all of it, and the customers made meanwhile.
-
-        Households too, where their number is given.
-        """
-        self.next_customer = next_customer
-        if next_household is not None:
-            self.next_household = next_household
+    def put_back_tables(self, kept=None) -> None:
+        """Forget what was collected, and who was made, since `tables` made `kept`, or (None) in all of the mutation at hand."""
+        ids, copies = (self.first_new, self.first_new_household), None
+        if kept is not None:
+            ids, copies = kept
+        self.next_customer, self.next_household = ids
         for place, table in enumerate(self.all_tables()):
             table.clear()
-            if kept is not None:
-                table.update(kept[place])
+            if copies is not None:
+                table.update(copies[place])
 
     # --- joins that can be undone
 

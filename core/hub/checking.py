@@ -4,8 +4,8 @@ Pages and checksums are walked first. Then each customer is read as a profile (s
 catalog), each of his identifiers must lead back to him, every list must have a record, and ids that were joined must
 end at a record, as must those whose joins can be undone. Programs that were saved must have the sources of their digest.
 Households are read likewise; members and memberships must agree, and what counts for a household must be what its members'
-lists say. Where there are as many identifiers as records name, and all of those lead back, none is left over; only where
-the numbers differ is each looked at. All of it reads one snapshot, beside a running server.
+lists say. Where there are as many identifiers as records name, and all of those lead back, none is left over; only where the
+numbers differ is each looked at. All of it reads one snapshot, beside a running server.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from concurrent.futures import Future
 from typing import Any, Final
 
@@ -162,7 +162,7 @@ class Committer:
         rows = FEED_ROWS_ALONE if alone else FEED_ROWS
         while self._feed and rows > 0:
             batch.append(self._feed.popleft())
-            rows -= getattr(batch[-1][0], "rows", 1)
+            rows -= _weight(batch[-1][0])
         return batch
 
     def _commit(self, batch: list[tuple[Mutation, Future[Any]]], alone: bool = False) -> bool:
@@ -256,3 +256,9 @@ class Committer:
             followers = tuple(self._told_of_writes)
         for told in followers:
             told(trouble)
+
+
+def _weight(mutation: Mutation) -> int:
+    """How many rows of a feed a mutation is."""
+    rows: int | Sized = getattr(mutation, "rows", 1)
+    return rows if isinstance(rows, int) else len(rows)

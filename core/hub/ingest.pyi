@@ -21,3 +21,9 @@ class ItemReader:
 
 def items_of(items: bytes) -> list[bytes]:
     """The packed items of a batch apart. Raises EngineFault when they are none."""
+
+def well_formed(rule: int, rows: int, ends: bytes, texts: bytes, most: int) -> bool:
+    """Whether ``ends`` and ``texts`` are ``rows`` texts of UTF-8 of at most ``most`` bytes each.
+
+    With ``rule``, a number of `core.hub.identifiers.RULES`, they must be normalised by it; 0 asks for no more.
+    """

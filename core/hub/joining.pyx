@@ -143,13 +143,13 @@ def _unmerge(Applier applier, mutation):
     reapplied = dropped = 0
     for message in messages:
         # A handler that raises may have left half of its changes here, for it relies on `apply` to drop them.
-        kept, made = applier.tables(), (applier.next_customer, applier.next_household)
+        kept = applier.tables()
         try:
             apply_inside(applier, message)
             applier.remember(message)
             reapplied += 1
         except RapportError:
-            applier.put_back_tables(kept, *made)
+            applier.put_back_tables(kept)
             dropped += 1
     return UnmergeResult(customer, tuple(restored), reapplied, dropped)
 

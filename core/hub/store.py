@@ -29,6 +29,7 @@ from core.hub.committer import Committer
 from core.hub.customer_profile import Case, Household, OverdueCase, Profile, Provenance
 from core.hub.environment import Environment, Reader, open_environment
 from core.hub.identifiers import check_holder, normalised
+from core.hub.membership import named
 from core.hub.merges import Merge
 from core.hub.mutations import DeclareSchema, Mutation
 from core.hub.record import Record
@@ -379,9 +380,9 @@ class Store:
             return None
         _, found, number, value = best
         data = reader.get_customer("households" if of_household else "profiles", found)
-        if data is None or (number, value) not in Record(data, f"Customer {found}'s record").identifiers:
+        if data is None or (number, value) not in Record(data, f"The record of {named(found)}").identifiers:
             # Damage that no checksum tells; it must not show one person what is another's.
-            raise StoreCorrupt("An identifier", f"it leads to customer {found}, who does not have it")
+            raise StoreCorrupt("An identifier", f"it leads to {named(found)}, who does not have it")
         return found
 
 

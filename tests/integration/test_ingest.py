@@ -286,7 +286,7 @@ def test_a_flood_waits_with_its_sender_while_the_disk_does(tmp_path: Path) -> No
         store.declare(schema)
         registry = Registry(tmp_path / "models")
         engine = Engine(store, registry)
-        service = IngestService(store, engine)
+        service = IngestService(store, engine, str(tmp_path / "store"))
         server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[service.handlers()])
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()

@@ -306,7 +306,7 @@ def test_one_damaged_record_is_refused_and_others_are_served(tmp_path: Path) -> 
     assert b"find me" in whole
     file.write_bytes(whole.replace(b"find me", b"FIND me"))
     with Store.open(tmp_path / "s") as store:
-        with pytest.raises(StoreCorrupt, match="Customer 1"):
+        with pytest.raises(StoreCorrupt, match="customer 1"):
             store.profile(who(1))
         with pytest.raises(StoreCorrupt, match="Customer 1"):
             store.apply(upsert(1, age=1))
