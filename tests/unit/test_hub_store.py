@@ -308,7 +308,7 @@ def test_one_damaged_record_is_refused_and_others_are_served(tmp_path: Path) -> 
     with Store.open(tmp_path / "s") as store:
         with pytest.raises(StoreCorrupt, match="customer 1"):
             store.profile(who(1))
-        with pytest.raises(StoreCorrupt, match="Customer 1"):
+        with pytest.raises(StoreCorrupt, match="customer 1"):
             store.apply(upsert(1, age=1))
         other = store.profile(who(2))
         assert other is not None
