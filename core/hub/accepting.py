@@ -32,12 +32,15 @@ def accept(mutation: Mutation, catalog: Catalog, now_us: int) -> ImportColumns |
     if isinstance(mutation, ImportCases):
         if len(mutation.rows) > limits.IMPORT_ROWS:
             raise _wrong("rows", f"are {len(mutation.rows)}")
+        for row in mutation.rows:
+            _dated(row.at_us, now_us)
         return mutation
     if not isinstance(mutation, ImportColumns):
         raise BadValue("change", "is no import", _MADE)
     rows = mutation.rows
     if not 0 <= rows <= limits.IMPORT_ROWS:
         raise _wrong("rows", f"are {rows}")
+    _dated(mutation.at_us, now_us)
     for each in mutation.identifiers:
         rule = RULES[catalog.namespace_entry(each.namespace).normaliser]
         if not well_formed(rule, rows, each.ends, each.texts, limits.IDENTIFIER_BYTES):
@@ -80,6 +83,11 @@ def _households(mutation: ImportColumns, catalog: Catalog) -> bool:
         if len(roles) != 2 * mutation.rows or (roles and np.frombuffer(roles, np.uint16).max() > len(catalog.roles)):
             raise _wrong("household", "has a role that stands for nothing, or not one a row")
     return True in kinds
+
+
+def _dated(at_us: int, now_us: int) -> None:
+    if not _EARLIEST_US <= at_us <= now_us + limits.AHEAD_US:
+        raise BadValue("at", "lies in the future, or outside the calendar", "Set this machine's clock.")
 
 
 def _times(path: str, at: bytes, rows: int, now_us: int, told: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None) -> None:

@@ -254,6 +254,7 @@ def test_what_an_import_makes_is_accepted_and_what_would_be_damage_is_not(tmp_pa
         spoilt("score", b"\x00\x00\x00\x00\x00\x00\xf0\x7f" * 3), spoilt("since", (2**62).to_bytes(8, "little") * 3),
         named_by(email.ends, email.texts.upper()), named_by(u32(0, 0, 300), b"x" * 300),
         named_by(u32(1, 0, 6), email.texts[:6]),
+        msgspec.structs.replace(block, at_us=now_us * 2),
         msgspec.structs.replace(block, rows=4), msgspec.structs.replace(block, rows=5000),
         msgspec.structs.replace(
             block, consents=tuple(msgspec.structs.replace(each, granted=b"\x03\x00\x00") for each in block.consents)),
