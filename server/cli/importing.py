@@ -118,7 +118,7 @@ def load(
         elif not dry_run or (folder / "data.mdb").exists():
             try:
                 opened = stack.enter_context(
-                    Store.open(folder, map_bytes=settings.store_map_bytes, read_only=dry_run)
+                    Store.open(folder, read_only=dry_run, **settings.store_bounds)
                 )
             except StoreUnavailable as error:
                 live = None if dry_run else _owner(stack, folder)
