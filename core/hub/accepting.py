@@ -44,6 +44,7 @@ def accept(mutation: Mutation, catalog: Catalog, now_us: int) -> ImportColumns |
             raise _wrong(f"identifiers['{each.namespace}']", "are not normalised texts, one a row")
     shared = _households(mutation, catalog)
     attribute = catalog.shared if shared else catalog.attribute
+    fields: dict[str, EventField] = {}
     if mutation.event:
         fields = {field.name: field for field in catalog.event(mutation.event).fields}
         _times("times", mutation.times, rows, now_us)
