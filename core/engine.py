@@ -14,9 +14,9 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core import limits
 from core.decision import DecideAnswer, DecideRequest, Event, ExplainLevel, Identifier
@@ -70,6 +70,14 @@ def _wall_us() -> int:
     return time.time_ns() // 1000
 
 
+class Scoring(NamedTuple):
+    """What makes the scores of a program: a plan of no offers, whose ``asked`` are for each score its model's columns and then
+    what its attribute holds, and the model of each score in declared order."""
+
+    plan: Plan
+    models: tuple[LiveModel, ...]
+
+
 class Engine:
     """Decides over one store. Every method may be called from many threads at once.
 
@@ -96,6 +104,7 @@ class Engine:
         # Told of each plan before the one it replaces is closed: threads that decide without Python.
         # The plan that serves and the one of its walks, made when it is first asked for.
         self._audience: tuple[Plan, Plan] | None = None
+        self._scoring: tuple[Plan, Scoring] | None = None
         self._followers: list[Callable[[Plan | None], None]] = []
         registry.listen(self._models_change)
         saved = store.active_program()
@@ -155,7 +164,7 @@ class Engine:
         try:
             future = self.store.submit(
                 RecordEvents(
-                    identifiers=request.identifiers, events=_recorded(request.events, now_us), received_us=self._clock_us())
+                    identifiers=request.identifiers, events=recorded(request.events, now_us), received_us=self._clock_us())
             )
         except (StoreError, Overloaded) as error:
             self._on_lost(error)
@@ -194,7 +203,7 @@ class Engine:
         reports: list[tuple[int, mutations.Outcome]] = []
         for position, outcome in enumerate(outcomes):
             try:
-                reports.append((position, self._report(outcome, now_us)))
+                reports.append((position, self.report(outcome, now_us)))
             except (BadToken, NotFound) as error:
                 results[position] = OutcomeResult(OutcomeStatus.UNKNOWN, error)
             except RapportError as error:
@@ -202,7 +211,7 @@ class Engine:
 
         def filled(kept: Sequence[mutations.OutcomeStatus | RapportError]) -> Sequence[OutcomeResult]:
             for (position, report), status in zip(reports, kept, strict=True):
-                results[position] = _result(report, status)
+                results[position] = outcome_result(report, status)
             return [result for result in results if result is not None]
 
         return then(self._keep_outcomes([report for _, report in reports]), filled)
@@ -259,7 +268,9 @@ class Engine:
 
         pass_on(then(settled(submitted), collect), kept)
 
-    def _report(self, outcome: Outcome, now_us: int) -> mutations.Outcome:
+    def report(self, outcome: Outcome, now_us: int) -> mutations.Outcome:
+        """The report as the store takes it. BadToken and NotFound for an instance nobody can report on; UnknownName, BadValue,
+        TooLarge for what is wrong with the report; NoProgram for one with a value."""
         issued = read_token(outcome.token, self.store.signing_key)
         catalog = self.store.catalog
         if outcome.outcome not in catalog.outcomes:
@@ -363,7 +374,7 @@ class Engine:
         if attributes:
             changes.append(Upsert(identifiers=who, attributes=mutations.cells(attributes), source=source, at_us=now_us))
         if events:
-            changes.append(RecordEvents(identifiers=who, events=_recorded(events, now_us), received_us=clock_us))
+            changes.append(RecordEvents(identifiers=who, events=recorded(events, now_us), received_us=clock_us))
         submitted: list[Future[Any]] = []
         failure: BaseException | None = None
         try:
@@ -551,6 +562,22 @@ class Engine:
                 self._audience = plan, self._bind(tables, plan.program.name, plan.version_number, {})
             return self._audience[1]
 
+    def scoring(self) -> Scoring:
+        """A plan for walks that score, and the models they run. Raises NoProgram, and ProgramError where they fit no longer."""
+        with self._changing:
+            plan = self.plan
+            if self._scoring is None or self._scoring[0] is not plan:
+                from core.programs.plan import score_tables
+
+                live = self.registry.live()
+                tables = score_tables(plan.program, _bindings(live))
+                bound = self._bind(tables, plan.program.name, plan.version_number, {})
+                if self._scoring is not None:
+                    self._scoring[1].plan.close()
+                models = tuple(live[score.model] for score in plan.program.scores.values())
+                self._scoring = plan, Scoring(bound, models)
+            return self._scoring[1]
+
     def _edges(self, program: Program) -> dict[str, tuple[float, ...]]:
         if not program.bands:
             return {}
@@ -585,6 +612,9 @@ class Engine:
             if self._audience is not None:
                 self._audience[1].close()
                 self._audience = None
+            if self._scoring is not None:
+                self._scoring[1].plan.close()
+                self._scoring = None
             for follower in self._followers:
                 follower(None)
             if plan is not None:
@@ -625,19 +655,24 @@ def _check_events(plan: Plan, events: Sequence[Event], now_us: int) -> None:
         raise TooLarge("events", len(events), limits.EVENTS_PER_REQUEST, field="events")
     declared = plan.program.schema.events
     for position, event in enumerate(events):
-        path = f"events[{position}]"
-        if event.type not in declared:
-            raise UnknownName("event type", event.type, declared, field=f"{path}.type")
-        if not event.key:
-            raise BadValue(f"{path}.key", "is empty", "Give each event a key that stays the same when it is sent again.")
-        if len(event.key) > limits.KEY_BYTES or len(event.key.encode(errors="replace")) > limits.KEY_BYTES:
-            size = len(event.key.encode(errors="replace"))
-            raise TooLarge(f"{path}.key in bytes", size, limits.KEY_BYTES, field=f"{path}.key")
-        if event.at_us is not None and event.at_us > now_us + limits.AHEAD_US:
-            raise BadValue(f"{path}.at", "lies in the future", "Send the time it happened, in UTC.")
+        check_event(declared, event, f"events[{position}]", now_us)
 
 
-def _recorded(events: Sequence[Event], now_us: int) -> tuple[RecordedEvent, ...]:
+def check_event(declared: Collection[str], event: Event, path: str, now_us: int) -> None:
+    """What is asked of an event before the store sees it. ``declared`` are the types; errors name its parts under ``path``."""
+    if event.type not in declared:
+        raise UnknownName("event type", event.type, declared, field=f"{path}.type")
+    if not event.key:
+        raise BadValue(f"{path}.key", "is empty", "Give each event a key that stays the same when it is sent again.")
+    if len(event.key) > limits.KEY_BYTES or len(event.key.encode(errors="replace")) > limits.KEY_BYTES:
+        size = len(event.key.encode(errors="replace"))
+        raise TooLarge(f"{path}.key in bytes", size, limits.KEY_BYTES, field=f"{path}.key")
+    if event.at_us is not None and event.at_us > now_us + limits.AHEAD_US:
+        raise BadValue(f"{path}.at", "lies in the future", "Send the time it happened, in UTC.")
+
+
+def recorded(events: Sequence[Event], now_us: int) -> tuple[RecordedEvent, ...]:
+    """Events as mutations carry them; ``now_us`` is the time of those that have none."""
     return tuple(
         RecordedEvent(
             type=event.type, key=event.key, at_us=now_us if event.at_us is None else event.at_us,
@@ -647,7 +682,8 @@ def _recorded(events: Sequence[Event], now_us: int) -> tuple[RecordedEvent, ...]
     )
 
 
-def _result(report: mutations.Outcome, status: mutations.OutcomeStatus | RapportError) -> OutcomeResult:
+def outcome_result(report: mutations.Outcome, status: mutations.OutcomeStatus | RapportError) -> OutcomeResult:
+    """What the store's answer to a report says to whoever reported."""
     if isinstance(status, RapportError):
         return OutcomeResult(OutcomeStatus.REFUSED, status)
     if status is mutations.OutcomeStatus.APPLIED:

@@ -136,8 +136,24 @@ SWEEP_STEP: Final = 1024
 # Its rest between two walks for edges, at least; and after how long time alone is reason for another.
 SWEEP_REST_US: Final = 10 * 1_000_000
 SWEEP_MOVED_US: Final = 3600 * 1_000_000
+# Scores of one program, and customers of one run of their model. A score written counts as so many customers visited, so
+# that the sweep writes at most 2,500 a second, a twentieth of what the store takes.
+SCORES: Final = 16
+SCORED_AT_ONCE: Final = 256
+SCORE_WRITTEN: Final = 20
 # Changes of a watched segment that wait for who watches it; past it the watch ends, for its reader does not keep up.
 WATCH_CHANGES: Final = 65_536
+# --- feeds ----------------------------------------------------------------------------------------------------
+
+# Feeds and imports at a time: each has two threads, and a bounded number of bytes on their way.
+INGEST_STREAMS: Final = 16
+# Items of one message of a feed; 1 MiB ends it sooner.
+INGEST_ITEMS: Final = 4096
+# Events that become one mutation: about a millisecond of the committer's time, which an online write may have to wait.
+INGEST_BATCH: Final = 256
+# What a feed may have sent that is not durable yet: some ten commits' worth, so that the disk never waits for the network.
+INGEST_ITEMS_ON_THEIR_WAY: Final = 16_384
+INGEST_BYTES_ON_THEIR_WAY: Final = 4 << 20
 
 # --- models ---------------------------------------------------------------------------------------------------
 
@@ -207,5 +223,6 @@ assert RESETS >= 2 * STREAMS_PER_CONNECTION
 assert UNSENT_BYTES + REQUESTED_BYTES <= HELD_BYTES // 16, "one connection takes a small share of a loop's memory"
 assert MESSAGE_BYTES <= REQUESTED_BYTES
 assert SOURCES_FREE < SOURCES
+assert INGEST_BATCH <= INGEST_ITEMS <= INGEST_ITEMS_ON_THEIR_WAY
 assert EVENTS_PER_REQUEST <= EVENTS_PER_CUSTOMER
 assert PLACEMENTS_PER_REQUEST * SLOTS_PER_PLACEMENT <= 65_536, "ranks in an answer are 16 bit"

@@ -298,7 +298,7 @@ class Watches:
                 return
             del self._watched[watched.name]
             if not self._watched:
-                self._engine.store.follow(None)
+                self._engine.store.unfollow(self._changed)
         if watched.walk is not None:
             watched.walk.close()
 
@@ -306,7 +306,7 @@ class Watches:
         """Ends all watches."""
         with self._lock:
             held, self._watched = list(self._watched.values()), {}
-            self._engine.store.follow(None)
+            self._engine.store.unfollow(self._changed)
         for watched in held:
             for watch in watched.watchers:
                 watch.fail(Draining())

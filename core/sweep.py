@@ -15,11 +15,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from core import limits
+from core.hub import retention
+from core.hub.mutations import EndUndo
 from core.hub.saved import BandEdges
 from core.kernel.segmenting import Walk
 
 if TYPE_CHECKING:
     from core.engine import Engine
+    from core.hub.store import Store
     from core.kernel.plan import Plan
 
 # Due at no time that is known: asked again at the next look.
@@ -204,3 +207,56 @@ class Bands:
         if self._walk is not None:
             self._walk.close()
             self._walk = None
+
+
+class Joins:
+    """Ends what can be undone no more: every hour, where anything is kept for it."""
+
+    name = "joins"
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._next_us = 0
+
+    def due_us(self, now_us: int) -> int:
+        """Every hour."""
+        return self._next_us
+
+    def step(self, most: int, now_us: int) -> int:
+        """Makes joins final, all that are past at once; visits nobody."""
+        self._next_us = now_us + limits.SWEEP_MOVED_US
+        if not self._store.read_only and self._store.undoable():
+            self._store.apply(EndUndo(at_us=now_us))
+        return 0
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
+class Retention:
+    """Takes events past their type's retention from customers of whom nothing is heard, in a walk every hour. Answers do not
+    hang on it (see `core.hub.retention`)."""
+
+    name = "retention"
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._after = 0  # whom to go on behind
+        self._next_us = 0
+
+    def due_us(self, now_us: int) -> int:
+        """At once at the start and in a walk; never while no type has a retention."""
+        if self._store.read_only or retention.since(self._store.catalog, now_us) is None:
+            return NEVER
+        return self._next_us
+
+    def step(self, most: int, now_us: int) -> int:
+        """Part of a walk."""
+        swept = retention.sweep(self._store, self._after, most, now_us)
+        self._after = swept.last
+        if not swept.last:
+            self._next_us = now_us + limits.SWEEP_MOVED_US
+        return swept.visited
+
+    def close(self) -> None:
+        """Nothing is held between steps."""

@@ -47,6 +47,9 @@ PATHS = (
     "view.count_1h", "view.count_1d", "view.count_7d", "view.count_30d", "view.distinct_product_7d",
     "view.distinct_product_30d", "view.last_at", "view.last_product", "view.sum_seconds_7d",
 )
+OFFERS = tuple(f"other_{number:02d}" for number in range(20))
+# Half of what is served is seen, and a tenth of that clicked.
+_OUTCOMES = ("served",) * 20 + ("shown",) * 10 + ("clicked",)
 _CATEGORIES = ("shoes", "sports", "garden", "toys", "books", "kitchen", "music", "tools")
 
 
@@ -62,8 +65,11 @@ def sources(*, aggregates: bool, contacts: bool) -> dict[str, bytes]:
         "offer": "reading", "group": "all", "value": "1.00 EUR", "propensity": 0.5, "stopped": True,
         "treatments": {"web.home": {"title": shown}},
     }
+    # What the contacts are about: offers that never run either, each with a cap of its own where contacts are read.
+    others: list[dict[str, object]] = [{**reading, "offer": name, "treatments": offer["treatments"]} for name in OFFERS]
     if contacts:
-        offer["contact"] = {"caps": [{"outcome": "shown", "at_most": 4096, "per": "365d"}]}
+        for each in (offer, *others):
+            each["contact"] = {"caps": [{"outcome": "shown", "at_most": 4096, "per": "365d"}]}
     return {
         name: yaml.dump(document, sort_keys=False, width=10_000).encode()
         for name, document in {
@@ -77,7 +83,7 @@ def sources(*, aggregates: bool, contacts: bool) -> dict[str, bytes]:
             },
             "channels.yaml": {"web": {"placements": {"home": {"slots": 1, "fallback": {"title": "Welcome"}}}}},
             "groups.yaml": {"all": {}},
-            "offers/offers.yaml": [offer, reading],
+            "offers/offers.yaml": [offer, reading, *others],
         }.items()
     }
 
@@ -119,8 +125,8 @@ def _fill(store: Store, now_us: int) -> None:
                     RecordEvents(identifiers=who, events=tuple(_event(generator, at) for at in moments))))
             pending.append(store.submit(RecordOutcomes(outcomes=tuple(
                 Outcome(
-                    identifiers=who, offer="one", outcome="shown", channel="web", key=str(i),
-                    at_us=now_us - generator.randrange(1, 300 * _DAY_US),
+                    identifiers=who, offer=generator.choice(OFFERS), outcome=generator.choice(_OUTCOMES), channel="web",
+                    key=str(i), at_us=now_us - generator.randrange(1, 300 * _DAY_US),
                 )
                 for i in range(CONTACTS)
             ))))

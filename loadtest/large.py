@@ -8,7 +8,8 @@ both:
   answer, with the store's file in the page cache, and with the file taken out of it before; beside them the processor time of
   that process, which others on the machine do not lengthen;
 - one process with both stores open decides for customers drawn at random, a block from one store and a block from the other.
-  Before, WARMING decisions touch pages all over each store: a server that has run for a while finds its file mapped. A block
+  Before, both files are read once, as a server does at its start, and WARMING decisions touch pages all over each store: a server
+  that has run for a while finds its file mapped. A block
   gives its median and 99th percentile, a store the medians of these over all blocks. Timed is the compiled decision.
 
 Prints a table, writes everything to <into>/large-<moment>.json, and deletes what it made unless --keep says otherwise: ten
@@ -25,6 +26,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -37,6 +39,7 @@ import numpy as np
 
 from core.engine import Engine
 from core.errors import RapportError
+from core.hub.preloading import preload, room
 from loadtest import deciding, generate, installation, machine, measuring, names, prepare, report, servers, workload
 from loadtest.deciding import Asked
 from loadtest.workload import Workload
@@ -126,7 +129,9 @@ def decisions(stores: Sequence[tuple[Workload, Path]], models: Path, blocks: int
             requests = [deciding.request(asked[at], draws[at].randrange(asked[at].customers)) for _ in range(BLOCK)]
             return engines[at].benchmark(requests)[SKIPPED:]
 
-        for at in range(len(stores)):
+        for at, (_, store) in enumerate(stores):
+            if preload(store / "data.mdb", room(), threading.Event()) is None:
+                raise RuntimeError(f"{store} is larger than half of the memory that is free: its decisions would not be warm")
             for _ in range(WARMING // BLOCK):
                 block(at)
         taken: list[list[tuple[float, float]]] = [[] for _ in stores]

@@ -9,7 +9,8 @@ of this code. They must agree, or the run fails.
   are taken from the propensities in the answers, and from scikit-learn's own predict_proba. Clients of the older file
   are decided for too, and each answer must say the balance that the file has.
 - ``retail``: Online Retail. Recency, frequency and monetary value are computed by the decision, for each of 4,372
-  customers and 3,710 anonymous invoices, out of all 541,909 invoice lines, and so are the segments made of them.
+  customers and 3,710 anonymous invoices, out of all 541,909 invoice lines, and so are what was bought and cancelled, the fifth
+  that each of the three is in, and the segments made of them.
 
 The data is not in the repository: RAPPORT_SHARED_DATA says where it is (default: ../shared/data). Prints tables with
 the machine they were made on, and writes everything unrounded to build/realdata/results-<moment>.json.
@@ -35,6 +36,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from core import limits
 from core.decision import DecideAnswer, DecideRequest, Identifier, PlacementRequest
 from core.engine import Engine
 from core.errors import RapportError
@@ -42,6 +44,8 @@ from core.hub import mapping
 from core.hub.importer import Importer, ImportReport
 from core.programs import source
 from core.reasons import SlotStatus
+from core.segments import Segments
+from core.sweep import Bands, Sweep
 from loadtest import installation, machine, report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,6 +103,7 @@ class Retail:
 
     report: ImportReport
     customers: int  # whom the store knows
+    champions: int  # as the segment is counted over the store
     decided: pd.DataFrame  # read from answers
     expected: pd.DataFrame  # by pandas, from the file
     rounding: Decimal  # what rounding each line to the penny took off or added
@@ -124,6 +129,9 @@ class Retail:
         found = [f"{name}: {count:,} customers differ from pandas" for name, count in self.differing.items() if count]
         if self.customers != len(self.expected):
             found.append(f"the store knows {self.customers:,} customers, the file {len(self.expected):,}")
+        bands = self.expected["bands"]
+        if self.champions != (best := int((bands.str.startswith("5") & bands.str[1].isin(["4", "5"])).sum())):
+            found.append(f"the store counts {self.champions:,} champions, pandas {best:,}")
         return found
 
 
@@ -185,11 +193,12 @@ def retail(folder: Path) -> Retail:
     with installation.opened(_made(folder / "store"), _made(folder / "models")) as engine:
         done = _import(engine, "online_retail", "purchases", path)
         _load(engine, "online_retail")
+        champions = _banded(engine)
         told = _expected(lines)
         numbers = told.customers.index
         decided = pd.DataFrame([_customer(engine, str(number)) for number in numbers], index=numbers)
         customers = engine.store.customer_count()
-    return Retail(done, customers, decided, told.customers, told.rounding)
+    return Retail(done, customers, champions, decided, told.customers, told.rounding)
 
 
 def _made(folder: Path) -> Path:
@@ -254,6 +263,20 @@ class _Expected:
     rounding: Decimal
 
 
+def _banded(engine: Engine) -> int:
+    """Gives the bands their edges, as the sweep of a server does; how many champions the store then counts."""
+    bands = Bands(engine, _now_us)
+    while bands.due_us(now := _now_us()) <= now:
+        bands.step(limits.SWEEP_STEP, now)
+    bands.close()
+    *_, counted = Segments(engine, Sweep(clock_us=_now_us), _now_us).count("champions")
+    return counted.members["champions"]
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
 def _customer(engine: Engine, number: str) -> dict[str, Any]:
     """What a decision says of one customer or anonymous invoice: the summary's texts as values, and the offers let through."""
     answer = engine.decide(
@@ -271,7 +294,8 @@ def _customer(engine: Engine, number: str) -> dict[str, Any]:
     return {
         "last_purchase": said["last_purchase"],
         **{name: int(said[name]) for name in ("invoices", "lines", "items", "invoices_90d")},
-        **{name: _minor(said[name]) for name in ("paid", "paid_90d")},
+        **{name: _minor(said[name]) for name in ("paid", "paid_90d", "bought", "cancelled")},
+        "bands": said["bands"],
         "offers": " ".join(sorted(offer.offer for offer in home.offers)),
     }
 
@@ -297,6 +321,7 @@ def _expected(lines: pd.DataFrame) -> _Expected:
     customers = table.groupby("customer")
     recent = table[table["at"] > RETAIL_AS_OF - pd.Timedelta(days=90)].groupby("customer")
     last = customers["at"].max()
+    cancelled = table["invoice"].str.startswith("C")
     expected = pd.DataFrame(
         {
             "last_purchase": last.dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -306,9 +331,13 @@ def _expected(lines: pd.DataFrame) -> _Expected:
             "invoices_90d": recent["invoice"].nunique(),
             "paid": customers["pennies"].sum(),
             "paid_90d": recent["pennies"].sum(),
+            "bought": table[~cancelled].groupby("customer")["pennies"].sum(),
+            "cancelled": table[cancelled].groupby("customer")["pennies"].sum(),
         }
     )
-    expected[["invoices_90d", "paid_90d"]] = expected[["invoices_90d", "paid_90d"]].fillna(0).astype("int64")
+    some = ["invoices_90d", "paid_90d", "bought", "cancelled"]  # not everybody has any
+    expected[some] = expected[some].fillna(0).astype("int64")
+    expected["bands"] = _fifth(last.dt.as_unit("us").astype("int64")) + _fifth(expected["invoices"]) + _fifth(expected["paid"])
     lapsed = RETAIL_AS_OF - last > pd.Timedelta(days=180)
     holds = {
         "second_order": (expected["invoices"] == 1) & ~lapsed,
@@ -321,6 +350,15 @@ def _expected(lines: pd.DataFrame) -> _Expected:
     exact: Decimal = sum(value, Decimal(0))
     kept: Decimal = sum(rounded, Decimal(0))
     return _Expected(expected, exact - kept)
+
+
+def _fifth(values: pd.Series[int]) -> pd.Series[str]:
+    """Of everybody's values, the fifth that each is in: 1, and one more for each edge that it exceeds."""
+    edges = values.quantile([0.2, 0.4, 0.6, 0.8])
+    fifths = pd.Series(1, index=values.index)
+    for edge in edges:
+        fifths += values > edge
+    return fifths.astype(str)
 
 
 # --- telling --------------------------------------------------------------------------------------------------
@@ -379,6 +417,7 @@ def _figures(found: Bank | Retail) -> dict[str, object]:
         "import_s": found.report.seconds,
         "customers": len(found.decided),
         "customers_differing": found.differing,
+        "champions": found.champions,
         "offers": found.decided["offers"].value_counts().to_dict(),
         "invoices": int(found.decided["invoices"].sum()),
         "total_quantity": found.total_quantity,

@@ -12,20 +12,23 @@ import gc
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from core.engine import Engine
 from core.errors import ConfigError, ProgramError, RequestError, StoreError
+from core.hub.preloading import preload, room
 from core.hub.store import Store
 from core.inference.registry import Registry, State, Version
 from core.programs.collecting import paused
+from core.scores import Scores
 from core.segments import Segments
-from core.sweep import Bands, Sweep
+from core.sweep import Bands, Joins, Retention, Sweep
 from server import logs
 from server.config import Config
 from server.front import Front
 from server.process import Process, Served
-from server.services import calls, decisions, models, profiles, programs, segments
+from server.services import calls, decisions, ingest, models, profiles, programs, segments
 from server.watching import Watching
 
 # How long two looks at a model's files must agree before they are read: longer than the gaps in a copy.
@@ -52,7 +55,8 @@ def run(config: Config) -> None:
             opened.callback(registry.close)
             engine = Engine(store, registry, on_lost=_lost)
             opened.callback(engine.close)
-            sweep = Sweep([Bands(engine, calls.now_us)], clock_us=calls.now_us, on_error=_failed)
+            sweep = Sweep([Bands(engine, calls.now_us), Joins(store), Retention(store)], clock_us=calls.now_us, on_error=_failed)
+            sweep.add(Scores(engine, sweep.wake))
             segmented = Segments(engine, sweep, calls.now_us)
             opened.callback(sweep.stop)
             # Modules and the program stay until the end: no collection has to walk them, neither now nor while decisions run.
@@ -63,6 +67,7 @@ def run(config: Config) -> None:
         process: list[Process] = []
         segmenting = segments.SegmentService(segmented, engine, store, most, max(1, config.threads_control // 2))
         deciding = decisions.DecisionService(engine, config.limits_message_bytes)
+        feeding = ingest.IngestService(store, engine)
         process.append(
             Process(
                 config,
@@ -75,6 +80,7 @@ def run(config: Config) -> None:
                     Served(profiles.NAME, profiles.ProfileService(store, most).handlers()),
                     Served(models.NAME, models.ModelService(registry, most).handlers()),
                     Served(segments.NAME, segmenting.handlers(), segmenting.drain),
+                    Served(ingest.NAME, feeding.handlers(), feeding.drain),
                 ],
                 front=None if config.shared else Front(config, deciding.methods(), engine),
             )
@@ -100,9 +106,37 @@ def run(config: Config) -> None:
             log.info("ready", program=engine.plan.version, seconds=round(time.monotonic() - begun, 3))
         else:
             log.warning("no program is loaded", hint="Load one: rapport program load FOLDER.")
+        opened.callback(_preloading(Path(config.store_path) / "data.mdb"))
         if config.models_poll_seconds > 0:
             registry.watch(config.models_poll_seconds, _told)
         server.wait(before_exit=opened.pop_all().close)
+
+
+def _preloading(file: Path) -> Callable[[], None]:
+    """Starts to read the store's file into memory, beside what the server does; what it gives ends that."""
+    over = threading.Event()
+    log = logs.get("app")
+
+    def read() -> None:
+        begun, most = time.monotonic(), room()
+        try:
+            done = preload(file, most, over)
+        except OSError as error:
+            log.warning("the store could not be read into memory", error=str(error), hint="Decisions read what they need.")
+            return
+        if done is None:
+            log.info("the store is not read into memory", room=most, hint="It is larger: decisions read what they need.")
+        elif not over.is_set():
+            log.info("store in memory", bytes=done, seconds=round(time.monotonic() - begun, 3))
+
+    reading = threading.Thread(target=read, name="store-preload")
+    reading.start()
+
+    def end() -> None:
+        over.set()
+        reading.join()
+
+    return end
 
 
 def _plaintext(config: Config) -> None:

@@ -135,18 +135,17 @@ def identifiers_from(messages: Sequence[values_pb2.Identifier]) -> tuple[Identif
 def events_from(messages: Sequence[values_pb2.Event], field: str = "events") -> tuple[Event, ...]:
     """Events in the order sent; errors name the event by its position from 0, as in ``events[2].at``."""
     _bound(field, len(messages), limits.EVENTS_PER_REQUEST)
-    for position, each in enumerate(messages):
-        _bound(f"{field}[{position}].fields", len(each.fields), limits.EVENT_FIELDS)
-    return tuple(
-        [
-            Event(
-                each.type,
-                each.key,
-                micros(each.at, f"{field}[{position}].at") if each.HasField("at") else None,
-                values_from(each.fields, f"{field}[{position}].fields"),
-            )
-            for position, each in enumerate(messages)
-        ]
+    return tuple([event_from(each, f"{field}[{position}]") for position, each in enumerate(messages)])
+
+
+def event_from(message: values_pb2.Event, field: str) -> Event:
+    """The core's event; errors name its parts under ``field``."""
+    _bound(f"{field}.fields", len(message.fields), limits.EVENT_FIELDS)
+    return Event(
+        message.type,
+        message.key,
+        micros(message.at, f"{field}.at") if message.HasField("at") else None,
+        values_from(message.fields, f"{field}.fields"),
     )
 
 
@@ -278,12 +277,12 @@ def _rejection(rejection: Rejection) -> decision_pb2.Rejection:
 # --- outcomes ---------------------------------------------------------------------------------------------------
 
 
-def outcome_from(message: decision_pb2.Outcome, position: int) -> Outcome:
-    """The core's outcome; errors name it by its position from 0."""
+def outcome_from(message: decision_pb2.Outcome, field: str) -> Outcome:
+    """The core's outcome; errors name its parts under ``field``."""
     return Outcome(
         message.token,
         message.outcome,
-        micros(message.at, f"outcomes[{position}].at") if message.HasField("at") else None,
+        micros(message.at, f"{field}.at") if message.HasField("at") else None,
         Money(message.value.minor, message.value.currency) if message.HasField("value") else None,
         message.key,
     )

@@ -279,6 +279,24 @@ cdef class Applier:
             txn.put(self.environment.handles.programs, <const char*>key, len(key), <const char*>data, len(data), 0)
         return 0
 
+    def all_tables(self):
+        return (
+            self.records, self.contacts, self.events, self.origins, self.cases, self.identifiers, self.metas, self.programs,
+            self.touched,
+        )
+
+    def tables(self):
+        """Copies of all changes collected by now."""
+        return [dict(table) for table in self.all_tables()]
+
+    def put_back_tables(self, kept, uint64_t next_customer) -> None:
+        """Forget what was collected since `tables` made `kept`, or (None) all of it, and the customers made meanwhile."""
+        self.next_customer = next_customer
+        for place, table in enumerate(self.all_tables()):
+            table.clear()
+            if kept is not None:
+                table.update(kept[place])
+
     # --- joins that can be undone
 
     cdef int set_stack(self, uint64_t customer, object stack) except -1:

@@ -3,6 +3,10 @@
 A durable commit costs the same for one mutation as for hundreds, so whatever arrives while one commit runs shares the
 next (group commit); nobody waits for a timer. A future that has a result stands for bytes on the disk.
 
+Feeds and imports queue apart. Each commit takes what is online first, then of the feeds as much as keeps its transaction
+short (`FEED_ROWS`) while anybody online was seen of late, or much more while nobody was: so an online write waits for a
+bounded piece of a feed, however long the feed is, and a feed is never starved.
+
 A mutation that is refused fails alone. Where a write itself failed (map full, disk), the batch is undone and its
 mutations are applied one by one, so a small one may pass where a large one does not. A failing disk ends writing for
 good: LMDB refuses its environment, everything waiting is refused with StoreReadOnly, and reads move to a read-only twin.
@@ -11,10 +15,11 @@ good: LMDB refuses its environment, everything waiting is refused with StoreRead
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Final
 
 from core import limits
 from core.errors import Overloaded, RapportError, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
@@ -25,6 +30,12 @@ from core.hub.mutations import Mutation
 
 RETRY_AFTER_MS = 50  # a full queue of small mutations drains in about a second; a caller may come back much sooner
 
+
+# Rows of feeds in one commit beside online writes: a millisecond of work, of the two that a single write may take.
+FEED_ROWS: Final = 256
+# The same while nothing was written online for ALONE_SECONDS.
+FEED_ROWS_ALONE: Final = 4096
+ALONE_SECONDS: Final = 0.1
 
 _LOOK = "Look for disk errors in the system's log, then start the server again"
 _ROOM = "Free space on the disk that holds the store, then start the server again"
@@ -40,13 +51,15 @@ class Committer:
         self._environment = environment
         self._on_catalog = on_catalog
         self._applier = Applier(environment)
-        self._ready = threading.Condition()  # guards the queue, _stopping and _refusal
+        self._ready = threading.Condition()  # guards the queues, _stopping and _refusal
         self._queue: deque[tuple[Mutation, Future[Any]]] = deque()
+        self._feed: deque[tuple[Mutation, Future[Any]]] = deque()  # the same of feeds; guarded by the same
+        self._online = 0.0  # when an online mutation came last, on the monotonic clock
         self._stopping = False
         self._refusal: StoreReadOnly | None = None
+        self._followers: tuple[Callable[[set[int]], None], ...] = ()  # replaced, never altered
         self._trouble: StoreError | None = None  # what writers were told last that another one would be told, too
-        self._followers: list[Callable[[StoreError | None], None]] = []
-        self._on_changed: Callable[[set[int]], None] | None = None
+        self._told_of_writes: list[Callable[[StoreError | None], None]] = []
         self.batches = 0  # transactions committed; written by the thread only
         self.mutations = 0  # mutations applied durably; written by the thread only
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
@@ -64,26 +77,36 @@ class Committer:
 
     @property
     def waiting(self) -> int:
-        """Mutations in the queue."""
-        return len(self._queue)
+        """Mutations in the queues."""
+        return len(self._queue) + len(self._feed)
 
     @property
     def refusal(self) -> StoreReadOnly | None:
         """Why no more writes are taken, or None."""
         return self._refusal
 
-    def follow(self, on_changed: Callable[[set[int]], None] | None) -> None:
-        """Calls ``on_changed`` after each commit with the customers whose record or events it changed; None ends that.
+    def follow(self, on_changed: Callable[[set[int]], None]) -> None:
+        """Calls ``on_changed`` after each commit with the customers whose record or events it changed.
 
         Imports and erasures change others, of whom it does not tell. It is called on this thread: it must be short.
         """
-        self._on_changed = on_changed
-        self._applier.changed = None if on_changed is None else set()
+        with self._ready:
+            self._followers = (*self._followers, on_changed)
+            if self._applier.changed is None:
+                self._applier.changed = set()
 
-    def submit(self, mutation: Mutation) -> Future[Any]:
-        """Queue a mutation; the future's result comes when it is durable.
+    def unfollow(self, on_changed: Callable[[set[int]], None]) -> None:
+        """Ends that."""
+        with self._ready:
+            self._followers = tuple(each for each in self._followers if each != on_changed)
+            if not self._followers:
+                self._applier.changed = None
 
-        Raises Overloaded when too many wait, StoreReadOnly after a failed disk, StoreUnavailable once it is stopped.
+    def submit(self, mutation: Mutation, *, feed: bool = False) -> Future[Any]:
+        """Queue a mutation; the future's result comes when it is durable. One of a ``feed`` gives way to the others.
+
+        Mutations of one kind (feed or not) are applied in the order in which they were submitted. Raises Overloaded when
+        too many wait, StoreReadOnly after a failed disk, StoreUnavailable once it is stopped.
         """
         future: Future[Any] = Future()
         with self._ready:
@@ -91,10 +114,13 @@ class Committer:
                 raise self._refusal
             if self._stopping:
                 raise StoreUnavailable(self._environment.path, "it is being closed")
-            if len(self._queue) >= limits.MUTATIONS_QUEUED:
+            queue = self._feed if feed else self._queue
+            if len(queue) >= limits.MUTATIONS_QUEUED:
                 raise Overloaded("writing", RETRY_AFTER_MS)
-            self._queue.append((mutation, future))
-            if len(self._queue) == 1:
+            queue.append((mutation, future))
+            if not feed:
+                self._online = time.monotonic()
+            if len(queue) == 1:
                 self._ready.notify()
         return future
 
@@ -104,7 +130,7 @@ class Committer:
         Full is a state as well: it ends with the first write that passes. On the committer's thread, so it must be short.
         """
         with self._ready:
-            self._followers.append(told)
+            self._told_of_writes.append(told)
 
     def stop(self) -> None:
         """Apply what waits, then end the thread. Mutations submitted from here on are refused."""
@@ -118,16 +144,26 @@ class Committer:
     def _run(self) -> None:
         while True:
             with self._ready:
-                while not self._queue and not self._stopping:
+                while not self._queue and not self._feed and not self._stopping:
                     self._ready.wait()
-                if not self._queue:
+                if not self._queue and not self._feed:
                     return
-                count = min(len(self._queue), limits.MUTATIONS_PER_COMMIT)
-                batch = [self._queue.popleft() for _ in range(count)]
+                batch = self._next()
             batch = [entry for entry in batch if entry[1].set_running_or_notify_cancel()]
             if batch and not self._commit(batch):
                 for entry in batch:
                     self._commit([entry], alone=True)
+
+    def _next(self) -> list[tuple[Mutation, Future[Any]]]:
+        """The mutations of the next commit, taken from the queues."""
+        count = min(len(self._queue), limits.MUTATIONS_PER_COMMIT)
+        batch = [self._queue.popleft() for _ in range(count)]
+        alone = time.monotonic() - self._online > ALONE_SECONDS
+        rows = FEED_ROWS_ALONE if alone else FEED_ROWS
+        while self._feed and rows > 0:
+            batch.append(self._feed.popleft())
+            rows -= getattr(batch[-1][0], "rows", 1)
+        return batch
 
     def _commit(self, batch: list[tuple[Mutation, Future[Any]]], alone: bool = False) -> bool:
         """Apply and commit; False when nothing was written and each is to be tried by itself."""
@@ -171,10 +207,11 @@ class Committer:
         else:
             if applier.catalog is not catalog:
                 self._on_catalog(applier.catalog)
-            changed, told = applier.changed, self._on_changed
-            if changed and told is not None:
+            changed, followers = applier.changed, self._followers
+            if changed and followers:
                 applier.changed = set()
-                told(changed)
+                for told in followers:
+                    told(changed)
         for future, result, problem in results:
             if problem is not None:
                 future.set_exception(problem)
@@ -216,6 +253,6 @@ class Committer:
             if type(trouble) is type(self._trouble):
                 return
             self._trouble = trouble
-            followers = tuple(self._followers)
+            followers = tuple(self._told_of_writes)
         for told in followers:
             told(trouble)

@@ -3,6 +3,7 @@
 import core.hub.erasing
 import core.hub.happenings
 import core.hub.imports
+import core.hub.ingest
 import core.hub.joining
 import core.hub.matters
 import core.hub.outcomes

@@ -39,6 +39,17 @@ cdef int _pack_event(Applier applier, event) except -1:
     return 0
 
 
+cdef list add_packed(Applier applier, uint64_t customer, object kept):
+    stored = applier.event_list(customer)
+    merged, counted = applier.packer.merge(stored, f"Customer {customer}'s event list", kept)
+    if len(merged) > LIST_HEADER_BYTES:
+        if merged != stored:
+            applier.events[customer] = merged
+    elif stored is not None:
+        applier.events[customer] = None
+    return counted
+
+
 def _record_events(Applier applier, mutation):
     cdef uint64_t customer
     if not mutation.events:
@@ -52,14 +63,8 @@ def _record_events(Applier applier, mutation):
         except (UnknownName, BadValue, TooLarge) as error:
             raise error.under(f"events[{place}]") from None
     customer, created = applier.opened(mutation.identifiers, INT64_MIN, True)
-    stored = applier.event_list(customer)
     kept = since(applier.catalog, mutation.received_us) if mutation.received_us else None
-    merged, counted = applier.packer.merge(stored, f"Customer {customer}'s event list", kept)
-    if len(merged) > LIST_HEADER_BYTES:
-        if merged != stored:
-            applier.events[customer] = merged
-    elif stored is not None:
-        applier.events[customer] = None
+    counted = add_packed(applier, customer, kept)
     for event, became in zip(mutation.events, counted, strict=True):
         if became != MERGED_PAST:
             builder_touch(&applier.builder, event.at_us)

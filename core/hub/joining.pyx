@@ -18,7 +18,7 @@ from core import limits
 from core.errors import IdentityConflict, NotFound, NotUndoable, RapportError
 from core.hub import case_details, merges, mutations, sources
 from core.hub.apply import apply_inside, register
-from core.hub.mutations import Join, JoinResult, Unmerge, UnmergeResult
+from core.hub.mutations import EndUndo, Join, JoinResult, Unmerge, UnmergeResult
 from core.hub.record import Record
 
 
@@ -140,21 +140,13 @@ def _unmerge(Applier applier, mutation):
     reapplied = dropped = 0
     for message in messages:
         # A handler that raises may have left half of its changes here, for it relies on `apply` to drop them.
-        tables = (
-            applier.records, applier.contacts, applier.events, applier.origins, applier.cases, applier.identifiers,
-            applier.metas, applier.programs, applier.touched,
-        )
-        kept = [dict(table) for table in tables]
-        next_customer = applier.next_customer
+        kept, next_customer = applier.tables(), applier.next_customer
         try:
             apply_inside(applier, message)
             applier.remember(message)
             reapplied += 1
         except RapportError:
-            applier.next_customer = next_customer
-            for table, copy in zip(tables, kept, strict=True):
-                table.clear()
-                table.update(copy)
+            applier.put_back_tables(kept, next_customer)
             dropped += 1
     return UnmergeResult(customer, tuple(restored), reapplied, dropped)
 
@@ -224,5 +216,17 @@ cdef int unite_contacts(Applier applier, uint64_t customer, uint64_t other) exce
     return 0
 
 
+def _end_undo(Applier applier, mutation):
+    check_time("at", mutation.at_us)
+    past = [
+        customer for customer, stack in applier.undoable.items()
+        if mutation.at_us - stack.joins[len(stack.joins) - 1][1] > limits.UNDO_US
+    ]
+    for customer in past:
+        applier.finalise(customer)
+    return len(past)
+
+
 register(Join, _join)
 register(Unmerge, _unmerge)
+register(EndUndo, _end_undo)

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from core.decision import Identifier
-from core.errors import BadValue
+from core.errors import BadValue, RapportError
 from core.hub.saved import BandEdges
 from core.schema import AnyValue, CaseScope, Money, Schema
 
@@ -133,6 +133,25 @@ class RecordOutcomes(Mutation, frozen=True, kw_only=True, tag="record_outcomes")
         return RecordOutcomes(outcomes=tuple(self.outcomes[place] for place in places))
 
 
+class IngestBatch(Mutation, frozen=True, kw_only=True, tag="ingest_batch"):
+    """Adds events of many customers, in this order, each for itself as a `RecordEvents` of it alone. Result: `IngestResult`.
+
+    ``items`` are packed by `core.hub.ingest.ItemReader`, which has checked them; ``rows`` is how many they are.
+    Again: an event with the same type and key counts once for a customer. ``received_us`` as there.
+    """
+
+    rows: int
+    items: bytes
+    received_us: int = 0
+
+    def part(self, places: Sequence[int]) -> IngestBatch:
+        """The items at these places alone."""
+        from core.hub.ingest import items_of
+
+        found = items_of(self.items)
+        return msgspec.structs.replace(self, rows=len(places), items=b"".join([found[place] for place in places]))
+
+
 class Join(Mutation, frozen=True, kw_only=True, tag="join"):
     """Says that the identifiers are one person, after a verified login. Result: `JoinResult`.
 
@@ -157,6 +176,16 @@ class Unmerge(Mutation, frozen=True, kw_only=True, tag="unmerge"):
 
     identifiers: tuple[Identifier, ...]
     merge: int = 0
+    at_us: int
+
+
+class EndUndo(Mutation, frozen=True, kw_only=True, tag="end_undo"):
+    """Makes joins final that can no longer be taken back at ``at_us``, and forgets what was kept for that. Result: of how many
+    customers.
+
+    Again: there are none left.
+    """
+
     at_us: int
 
 
@@ -315,6 +344,13 @@ class EventsResult(msgspec.Struct, frozen=True):
     too_old: int = 0
 
 
+class IngestResult(msgspec.Struct, frozen=True):
+    """How many customers a batch made, and the items that were not kept: (position, why), in order of position."""
+
+    created: int
+    failures: tuple[tuple[int, RapportError], ...] = ()
+
+
 class OutcomeStatus(enum.IntEnum):
     """What happened to one outcome."""
 
@@ -353,9 +389,9 @@ def _convert_times(message: msgspec.Struct, field: str) -> None:
 
 
 _types: list[type[Mutation]] = [
-    DeclareSchema, Upsert, RecordEvents, RecordOutcomes, Join, Unmerge, SetConsent, OpenCase, CloseCase,
+    DeclareSchema, Upsert, RecordEvents, RecordOutcomes, IngestBatch, Join, Unmerge, SetConsent, OpenCase, CloseCase,
     AssignCase, ImportCases, Erase,
-    SaveProgram, ActivateProgram, SetBands,
+    SaveProgram, ActivateProgram, SetBands, EndUndo,
 ]
 _encoder = msgspec.msgpack.Encoder()
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from core.hub.store import Store
 
 
-# Customers of a step, whose lists a write may have to make anew while others wait for it: some tens of milliseconds.
-SWEEP_STEP: Final = 1024
+# Customers whose lists one write makes anew while others wait for it: a few milliseconds.
+DROPPED_AT_ONCE: Final = 256
 
 
 class DropOldEvents(Mutation, frozen=True, kw_only=True, tag="drop_old_events"):
@@ -71,7 +71,7 @@ def sweep(store: Store, after: int, most: int, now_us: int) -> Swept:
             visited += 1
             if events.has_past(value, moments, f"Customer {last}'s event list"):
                 past.append(last)
-            if visited >= most:
+            if visited >= most or len(past) >= DROPPED_AT_ONCE:
                 break
         else:
             last = 0
@@ -83,7 +83,7 @@ def sweep_all(store: Store, now_us: int) -> int:
     """Every customer in turn; how many events were taken. For a store that nobody decides over meanwhile."""
     dropped, step = 0, Swept(0, 0, 0)
     while True:
-        step = sweep(store, step.last, SWEEP_STEP, now_us)
+        step = sweep(store, step.last, limits.SWEEP_STEP, now_us)
         dropped += step.dropped
         if not step.last:
             return dropped

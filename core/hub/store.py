@@ -84,8 +84,9 @@ class Store:
 
     # --- changing
 
-    def submit(self, mutation: Mutation) -> Future[Any]:
-        """Queue a mutation. The future gives its result once it is durable and visible, or raises why it was refused.
+    def submit(self, mutation: Mutation, *, feed: bool = False) -> Future[Any]:
+        """Queue a mutation; one of a ``feed`` gives way to the others. The future gives its result once it is durable and
+        visible, or raises why it was refused.
 
         Raises Overloaded at once when too many wait, StoreReadOnly when writes are not taken. Many mutations submitted
         together share a commit. The future's callbacks run on the committer's thread: they must be short, and must
@@ -93,7 +94,7 @@ class Store:
         """
         if self._committer is None:
             raise StoreReadOnly("it was opened for reading only", "Open it without read_only.")
-        return self._committer.submit(mutation)
+        return self._committer.submit(mutation, feed=feed)
 
     def apply(self, mutation: Mutation) -> Any:
         """Submit and wait: durable when it returns. The result is what the mutation's class says."""
@@ -120,10 +121,15 @@ class Store:
         if self._committer is not None:
             self._committer.follow_writes(told)
 
-    def follow(self, on_changed: Callable[[set[int]], None] | None) -> None:
+    def follow(self, on_changed: Callable[[set[int]], None]) -> None:
         """Calls ``on_changed`` after each commit with customers it changed: `core.hub.committer.Committer.follow`."""
         if self._committer is not None:
             self._committer.follow(on_changed)
+
+    def unfollow(self, on_changed: Callable[[set[int]], None]) -> None:
+        """Ends that."""
+        if self._committer is not None:
+            self._committer.unfollow(on_changed)
 
     # --- looking
 
@@ -242,6 +248,11 @@ class Store:
                     )
                 )
         return found
+
+    def undoable(self) -> bool:
+        """Whether anything is kept of joins that could be taken back."""
+        with self.environment.reader() as reader:
+            return any(key.startswith(merges.PREFIX) for key, _ in reader.page("meta", merges.PREFIX, True, 1))
 
     def profile_of(self, customer: int) -> Profile | None:
         """Everything kept about a customer id; None when there is none (or it was joined into another)."""

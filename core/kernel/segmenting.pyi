@@ -32,6 +32,11 @@ class Walk:
         """Begins another round: counts and values from nothing, members as they are."""
     def look(self, customers: Iterable[int], now_us: int) -> None:
         """Looks at these customers now, wherever the round is; those who are no more are no members. Raises StoreError."""
+    def ahead(self, most: int) -> list[int]:
+        """The next customers of this round, up to ``most``, of whom nothing is asked; [] once it has passed all."""
+    def read(self, customers: Iterable[int], now_us: int) -> list[tuple[float | str | None, ...] | None]:
+        """Of each of these customers all numbers as float or text, None where one is missing or failed; None for one who is
+        no more, or whose bytes fail their checks. Raises StoreError."""
     def changes(self) -> list[int]:
         """Who came (the id) and who left (its negative) since this was last asked, in the order in which it was seen."""
     def edges(self, number: int, parts: int) -> tuple[int, list[float]]:

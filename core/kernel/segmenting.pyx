@@ -17,7 +17,7 @@ from core.hub.buffer cimport Buffer, buffer_append, buffer_free, buffer_reserve
 from core.hub.environment cimport snapshot_renew, snapshot_reset
 from core.hub.lmdb cimport MDB_NOTFOUND, MDB_NEXT, MDB_SET_RANGE, MDB_cursor, MDB_val, api, error_for
 from core.kernel.arena cimport arena_reset
-from core.kernel.machine cimport RESULT_DOUBLE, RESULT_MONEY, evaluate, holds
+from core.kernel.machine cimport RESULT_DOUBLE, RESULT_MONEY, RESULT_STRING, evaluate, holds
 from core.kernel.plan cimport Plan
 from core.kernel.resolve cimport fill_frame, read_customer
 from core.kernel.values cimport PRESENT, Value
@@ -153,6 +153,73 @@ cdef class Walk:
             snapshot_reset(&self.space.snapshot)
         self._raise(code)
 
+    def ahead(self, uint32_t most):
+        """The next customers of this round, up to ``most``, of whom nothing is asked; [] once it has passed all."""
+        cdef MDB_cursor* cursor
+        cdef MDB_val key, value
+        cdef uint64_t customer
+        cdef int code
+        self._usable()
+        self._raise(snapshot_renew(&self.space.snapshot))
+        found = []
+        try:
+            code = api.cursor_open(self.space.snapshot.txn, self.space.snapshot.handles.profiles, &cursor)
+            self._raise(code)
+            key.mv_data = &self.position
+            key.mv_size = sizeof(uint64_t)
+            code = api.cursor_get(cursor, &key, &value, MDB_SET_RANGE)
+            while code == 0 and len(found) < most:
+                memcpy(&customer, key.mv_data, sizeof(uint64_t))
+                found.append(customer)
+                self.position = customer + 1
+                self.visited += 1
+                code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
+            api.cursor_close(cursor)
+        finally:
+            snapshot_reset(&self.space.snapshot)
+        self._raise(0 if code == MDB_NOTFOUND else code)
+        return found
+
+    def read(self, customers, int64_t now_us):
+        """Of each of these customers all numbers as float or text, None where one is missing or failed; None for one who is
+        no more, or whose bytes fail their checks."""
+        cdef uint64_t customer
+        cdef uint32_t i
+        cdef Value value
+        cdef int code
+        cdef int kind
+        self._usable()
+        self._raise(snapshot_renew(&self.space.snapshot))
+        found = []
+        try:
+            self._clock(now_us)
+            for customer in customers:
+                with nogil:
+                    code = self._open(customer)
+                self._raise(code)
+                if self.space.work.customer.damaged or not self.space.work.customer.has_record:
+                    found.append(None)
+                    continue
+                fill_frame(&self.space.work)
+                cells = []
+                for i in range(self.number_count):
+                    evaluate(
+                        self.space.work.plan.code, self.numbers[i], self.space.work.frame, &self.space.work.arena, &value
+                    )
+                    kind = self.space.work.plan.code.kinds[self.numbers[i]]
+                    if value.state != PRESENT:
+                        cells.append(None)
+                    elif kind == RESULT_STRING:
+                        cells.append(value.text[:value.length].decode("utf-8", "surrogatepass"))
+                    else:
+                        cells.append(value.f if kind == RESULT_DOUBLE or kind == RESULT_MONEY else <double> value.i)
+                if self.space.work.out_of_memory:
+                    raise MemoryError("a walk over the customers")
+                found.append(tuple(cells))
+        finally:
+            snapshot_reset(&self.space.snapshot)
+        return found
+
     def changes(self):
         """Who came (the id) and who left (its negative) since this was last asked, in the order in which it was seen."""
         cdef size_t i
@@ -236,6 +303,14 @@ cdef class Walk:
         snapshot_reset(&self.space.snapshot)
         return code
 
+    cdef int _open(self, uint64_t customer) noexcept nogil:
+        """Makes the workspace this customer's."""
+        arena_reset(&self.space.work.arena)
+        memset(&self.space.work.customer, 0, sizeof(self.space.work.customer))
+        self.space.work.customer.id = customer
+        self.space.work.out_of_memory = 0
+        return read_customer(&self.space.work, &self.space.snapshot)
+
     cdef int _visit(self, uint64_t customer, bint counted) noexcept nogil:
         """Asks everything of one customer; only of the round, where ``counted``, are counts and values."""
         cdef uint32_t i, kind
@@ -243,11 +318,7 @@ cdef class Walk:
         cdef Value value
         cdef double number
         cdef int code
-        arena_reset(&self.space.work.arena)
-        memset(&self.space.work.customer, 0, sizeof(self.space.work.customer))
-        self.space.work.customer.id = customer
-        self.space.work.out_of_memory = 0
-        code = read_customer(&self.space.work, &self.space.snapshot)
+        code = self._open(customer)
         if code:
             return code
         if self.space.work.customer.damaged:

@@ -200,7 +200,7 @@ def _define(reader: Reader, key: tuple[str, str], found: _Definition, checker: C
         if wrong is not None:
             why = "another band" if wrong.kind is InputKind.BAND else "what only a request has"
             reader.problem(found.node, f"Band '{name}' reads {wrong.path}: {why}.",
-                           "Its edges are made over all customers: read customer., events., derived. or now.")
+                           "Its edges are made over all customers: read customer., events., aggregate., derived. or now.")
             made = None
         if made is not None:
             defined.bands[name] = Band(name, made, found.parts)

@@ -44,6 +44,7 @@ from core.programs.program import (
     Propensity,
     Rounding,
     Rule,
+    Score,
     ScorecardPropensity,
     Suppression,
     Text,
@@ -239,6 +240,7 @@ class _Packer:
             {name: self._expression(each) for name, each in program.segments.items()},
             {name: self._expression(each) for name, each in program.derived.items()},
             {name: [self._expression(each.of), each.parts] for name, each in program.bands.items()},
+            {name: [each.model, each.into, *self._where(each.where)] for name, each in program.scores.items()},
         ]
 
     def _shared(self, owner: Group | Offer) -> list[_Packed]:
@@ -374,7 +376,7 @@ class _Unpacker:
 
     def program(self, row: _Packed) -> Program:
         (name, digest, schema, channels, placements, groups, offers, arbitration, currency, caps, expiry_us, segments,
-         derived, bands) = row
+         derived, bands, scores) = row
         return Program(
             name=name, digest=digest, schema=_unpack_schema(schema), channels=tuple(channels),
             placements=MappingProxyType({
@@ -394,6 +396,9 @@ class _Unpacker:
             derived=MappingProxyType({each: self._expressions[number] for each, number in derived.items()}),
             bands=MappingProxyType({
                 each: Band(each, self._expressions[number], parts) for each, (number, parts) in bands.items()
+            }),
+            scores=MappingProxyType({
+                each: Score(each, model, into, self._where(where)) for each, (model, into, *where) in scores.items()
             }),
         )
 

@@ -31,7 +31,7 @@ from msgspec import structs
 from numpy.typing import NDArray
 
 from core import limits
-from core.errors import Problem, ProgramError, nearest
+from core.errors import Problem, ProgramError, Where, nearest
 from core.expressions import Call, Expression, Input, InputKind, Kind, Literal, Read, Type
 from core.expressions.check import Scope, check
 from core.expressions.conditions import Atom, Op, split
@@ -46,6 +46,7 @@ from core.programs.program import (
     Price,
     Program,
     Rule,
+    Score,
     ScorecardPropensity,
     Weight,
     case_inputs,
@@ -415,23 +416,12 @@ class Compiler:
         self.formula = NEVER if formula is None else self.number(formula)
 
     def _model_table(self, model: str, members: list[int]) -> None:
-        binding = self.models.get(model)
-        if binding is None:
-            first = self.program.offers[members[0]].propensity
-            assert isinstance(first, ModelPropensity)
-            where = first.where
-            close = nearest(model, self.models)
-            hint = f"Did you mean '{close}'?" if close else (
-                f"Put it into the model repository as {model}/1/, or deploy it: rapport model deploy {model} FOLDER."
-            )
-            raise ProgramError([Problem(where, f"There is no deployed model '{model}'.", hint)])
+        first = self.program.offers[members[0]].propensity
+        assert isinstance(first, ModelPropensity)
+        binding = _deployed(model, self.models, first.where)
         table = ModelTable(model, binding, binding.per_customer, [], [], len(members))
         problems: list[Problem] = []
-        program = self.program
-        protected = {name: any(read.protected for read in band.of.inputs) for name, band in program.bands.items()}
-        scope = Scope(
-            program.schema, channels=program.channels, segments=program.segments, derived=program.derived, bands=protected
-        )
+        scope = _columns_scope(self.program)
         # A field that some offer has may be missing at another; one that none has is a misspelling.
         known = {name for offer in self.program.offers for name in offer.fields}
         for column in binding.columns:
@@ -592,6 +582,8 @@ def compile_tables(program: Program, models: Mapping[str, ModelBinding]) -> Tabl
     Raises `ProgramError` when a model's bound expressions do not fit the program's schema.
     """
     assert len(program.offers) <= limits.OFFERS
+    for score in program.scores.values():
+        score_columns(program, score, models)
     with paused():
         return Compiler(program, models).tables()
 
@@ -609,11 +601,70 @@ def audience_tables(program: Program) -> Tables:
         return Compiler(bare, {}, asked).tables()
 
 
+def score_tables(program: Program, models: Mapping[str, ModelBinding]) -> Tables:
+    """Tables of a walk that scores: ``asked`` are, for each score, its model's columns and then what its attribute holds."""
+    bare = structs.replace(
+        program, offers=(), groups={}, placements={}, caps=(), arbitration=Arbitration(),
+    )
+    scope = _columns_scope(program)
+    asked: list[Expression] = []
+    for score in program.scores.values():
+        asked += score_columns(program, score, models)
+        asked.append(check(f"customer.{score.into}", scope, score.where))
+    with paused():
+        return Compiler(bare, {}, asked).tables()
+
+
+def score_columns(program: Program, score: Score, models: Mapping[str, ModelBinding]) -> list[Expression]:
+    """What fills the columns of a score's model, whom no offer is at hand for.
+
+    Raises `ProgramError` for a model that is not deployed, and for columns that do not fit or read what only a request has.
+    """
+    scope = _columns_scope(program)
+    found: list[Expression] = []
+    problems: list[Problem] = []
+    for column in _deployed(score.model, models, score.where).columns:
+        try:
+            one = check(column.text, scope, column.where)
+        except ProgramError as error:
+            problems.extend(error.problems)
+            continue
+        asked = next((read for read in one.inputs if read.kind in (InputKind.FACT, InputKind.CHANNEL)), None)
+        if asked is not None:
+            problems.append(Problem(
+                score.where, f"Model '{score.model}' reads {asked.path}, which only a request has ({column.where}).",
+                f"Score '{score.name}' is made for every customer: name a model of customers.",
+            ))
+        found.append(one)
+    if problems:
+        raise ProgramError(problems)
+    return found
+
+
 def moves(expression: Expression) -> bool:
-    """Whether its value may change though nothing is told: it reads the clock, or events of a window."""
+    """Whether its value may change though nothing is told of the customer: it reads the clock, events of a window, or a band."""
     return any(
-        read.kind is InputKind.NOW or (read.aggregate is not None and read.aggregate.window_us != 0)
+        read.kind in (InputKind.NOW, InputKind.BAND) or (read.aggregate is not None and read.aggregate.window_us != 0)
         for read in expression.inputs
+    )
+
+
+def _deployed(model: str, models: Mapping[str, ModelBinding], where: Where) -> ModelBinding:
+    binding = models.get(model)
+    if binding is None:
+        close = nearest(model, models)
+        hint = f"Did you mean '{close}'?" if close else (
+            f"Put it into the model repository as {model}/1/, or deploy it: rapport model deploy {model} FOLDER."
+        )
+        raise ProgramError([Problem(where, f"There is no deployed model '{model}'.", hint)])
+    return binding
+
+
+def _columns_scope(program: Program) -> Scope:
+    """What a model's columns may name beside an offer's fields."""
+    protected = {name: any(read.protected for read in band.of.inputs) for name, band in program.bands.items()}
+    return Scope(
+        program.schema, channels=program.channels, segments=program.segments, derived=program.derived, bands=protected
     )
 
 

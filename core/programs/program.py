@@ -255,6 +255,15 @@ class Band(msgspec.Struct, frozen=True):
         return hashlib.blake2b(f"{self.parts} {self.of.root!r}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+class Score(msgspec.Struct, frozen=True):
+    """A deployed model's output for every customer, kept in the attribute ``into`` and made anew as what it reads changes."""
+
+    name: str
+    model: str
+    into: str
+    where: Where
+
+
 class Program(msgspec.Struct, frozen=True):
     """Everything declared, versioned as one. ``digest`` is the SHA-256 of its sources, in hex."""
 
@@ -272,6 +281,7 @@ class Program(msgspec.Struct, frozen=True):
     segments: Mapping[str, Expression] = field(default_factory=dict)  # of type bool, in declared order
     derived: Mapping[str, Expression] = field(default_factory=dict)
     bands: Mapping[str, Band] = field(default_factory=dict)
+    scores: Mapping[str, Score] = field(default_factory=dict)
 
 
 def consent_input(purpose: str) -> Input:

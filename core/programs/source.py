@@ -30,12 +30,13 @@ from core.programs.document import Mapping as MappingNode
 from core.programs.offer_source import OfferReader, check_unique
 from core.programs.policy import KEYS as POLICY_KEYS
 from core.programs.policy import Declared, read_caps, read_policy
-from core.programs.program import Arbitration, ContentType, Group, Offer, Placement, Program
+from core.programs.program import Arbitration, ContentType, Group, Offer, Placement, Program, Score
 from core.programs.reading import Reader, Table, is_empty
 from core.programs.schema_source import read_currency, read_schema
+from core.schema import Schema, ValueType
 
 _PROGRAM_KEYS: Final = (
-    "program", "description", "currency", "instance_expiry", "segments", "derived", "bands", "arbitration", "caps",
+    "program", "description", "currency", "instance_expiry", "segments", "derived", "bands", "scores", "arbitration", "caps",
     "schema", "channels", "groups", "offers",
 )
 _ARBITRATION_KEYS: Final = (
@@ -165,6 +166,7 @@ class _Check:
         checker = Checker(schema, channels)
         declared = Declared(schema, declared_schema.offer_fields, currency, channels, placements, checker)
         defined = read_definitions(table, reader, checker)
+        scores = self._scores(table, reader, schema)
         caps = read_caps(reader, table.get("caps"), "program", declared)
         arbitration = self._arbitration(table, reader, declared)
         self._groups(table, reader, declared)
@@ -177,6 +179,7 @@ class _Check:
             groups=MappingProxyType(groups), offers=ordered, arbitration=arbitration, currency=currency, caps=caps,
             instance_expiry_us=expiry_us, segments=MappingProxyType(defined.segments),
             derived=MappingProxyType(defined.derived), bands=MappingProxyType(defined.bands),
+            scores=MappingProxyType(scores),
         )
 
     def declared_at(self, path: tuple[str, ...]) -> Where:
@@ -310,6 +313,41 @@ class _Check:
         if node is None:
             return 0
         return reader.integer(node, "at_most_per_group", 1, limits.SLOTS_PER_PLACEMENT) or 0
+
+    def _scores(self, table: Table, reader: Reader, schema: Schema) -> dict[str, Score]:
+        node = table.get("scores")
+        listed = None if node is None else reader.table(node, "scores")
+        scores: dict[str, Score] = {}
+        for _, key, value in () if listed is None else listed.items():
+            name = reader.name(key, "the name of a score")
+            score = reader.table(value, f"score '{name}'", ("model", "into")) if name is not None else None
+            if name is None or score is None:
+                continue
+            model, into = score.get("model"), score.get("into")
+            if model is None or into is None:
+                reader.problem(key, f"Score '{name}' has no {'model' if model is None else 'attribute'}.",
+                               "Write {model: churn, into: churn_score}.")
+                continue
+            attribute = reader.known(into, "attribute", schema.attributes)
+            chosen = reader.name(model, "the name of a model")
+            if attribute is None or chosen is None:
+                continue
+            declared = schema.attributes[attribute]
+            taken = next((each.name for each in scores.values() if each.into == attribute), None)
+            if declared.type is not ValueType.DOUBLE:
+                reader.problem(into, f"Attribute '{attribute}' is of type {declared.type.value}; a score is a double.",
+                               f"Declare {attribute}: double.")
+            elif declared.sources:
+                reader.problem(into, f"Attribute '{attribute}' has sources, and a score comes from none of them.",
+                               "Leave sources out: the model alone sets it.")
+            elif taken is not None:
+                reader.problem(into, f"Attribute '{attribute}' holds the score '{taken}' already.", "Declare one more.")
+            else:
+                scores[name] = Score(name, chosen, attribute, reader.where(model))
+        if len(scores) > limits.SCORES:
+            self._problems.add(table.where, f"The program has {len(scores)} scores; the limit is {limits.SCORES}.",
+                               "Keep those that something reads.")
+        return scores
 
     def _arbitration(self, table: Table, reader: Reader, declared: Declared) -> Arbitration:
         node = table.get("arbitration")

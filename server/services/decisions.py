@@ -101,7 +101,7 @@ class DecisionService:
         good: list[Outcome] = []
         for position, each in enumerate(message.outcomes):
             try:
-                good.append(convert.outcome_from(each, position))
+                good.append(convert.outcome_from(each, f"outcomes[{position}]"))
                 results.append(None)
             except RapportError as error:
                 results.append(OutcomeResult(OutcomeStatus.REFUSED, error))

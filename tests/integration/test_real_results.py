@@ -17,6 +17,10 @@ from sklearn.metrics import roc_auc_score
 
 from loadtest import realdata
 
+# Counted by pandas in the published file.
+CANCELLING = 1_589  # customers with a cancellation that gave something back
+CHAMPIONS = 1_224  # of everybody, in the best fifth by recency and the best two by invoices
+
 
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory: pytest.TempPathFactory) -> realdata.Bank:
@@ -84,7 +88,8 @@ def test_recency_frequency_and_monetary_value_of_every_customer_equal_pandas(ret
     assert retail.customers == len(retail.decided) == len(retail.expected) == 4_372 + 3_710
     assert int(retail.decided.index.str.startswith(realdata.ANONYMOUS).sum()) == 3_710
     assert set(retail.differing) == {
-        "last_purchase", "invoices", "lines", "items", "invoices_90d", "paid", "paid_90d", "offers"
+        "last_purchase", "invoices", "lines", "items", "invoices_90d", "paid", "paid_90d", "bought", "cancelled", "bands",
+        "offers",
     }  # fmt: skip
     assert retail.differing == dict.fromkeys(retail.differing, 0)
     assert retail.differences == []
@@ -97,6 +102,28 @@ def test_recency_frequency_and_monetary_value_of_every_customer_equal_pandas(ret
     assert retail.decided["last_purchase"].max() == "2011-12-09T12:50:00Z"
     # A window leaves lines out for some, and for some everything.
     assert 0 < (retail.decided["invoices_90d"] == 0).sum() < (retail.decided["invoices_90d"] < retail.decided["invoices"]).sum()
+
+
+def test_cancellations_are_netted(retail: realdata.Retail) -> None:
+    """9,288 lines take back what other lines sold; what a customer paid is both together."""
+    found = retail.decided
+    assert (found["bought"] + found["cancelled"] == found["paid"]).all()
+    assert (found["cancelled"] <= 0).all()
+    # 3,654 of the 3,836 cancelled invoices name a customer.
+    known = found[~found.index.str.startswith(realdata.ANONYMOUS)]
+    assert int((known["cancelled"] < 0).sum()) == CANCELLING
+
+
+def test_fifths_of_recency_frequency_and_value_equal_pandas(retail: realdata.Retail) -> None:
+    """Every customer's three digits are in `differing`; here that they say something, and that the store counts by them."""
+    bands = retail.decided["bands"]
+    assert bands.str.fullmatch("[1-5]{3}").all()
+    for digit in range(3):
+        assert bands.str[digit].nunique() >= 3
+    # Amounts above nothing are nearly all different, so their fifths are even; 2,337 paid nothing or less.
+    assert bands.str[2].value_counts().to_dict() == {"1": 2_337, "2": 896, "3": 1_616, "4": 1_616, "5": 1_617}
+    assert retail.champions == int((bands.str.startswith("5") & (bands.str[1] >= "4")).sum())
+    assert retail.champions == CHAMPIONS
 
 
 def test_segments_of_recency_frequency_and_value_let_the_right_offers_through(retail: realdata.Retail) -> None:

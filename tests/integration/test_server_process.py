@@ -29,7 +29,7 @@ from protos.rapport.v1 import (
     program_pb2_grpc,
     values_pb2,
 )
-from server.cli import client
+from server.cli import client, show
 from server.cli.main import main
 from tests import raw_http2 as h2
 from tests.running import BOUND_SECONDS, Server, write_starter
@@ -67,7 +67,8 @@ def rapport(
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs the command line in this process against the server: exit code, standard output, standard error."""
     monkeypatch.setenv("RAPPORT_SERVER", address)
-    monkeypatch.setenv("COLUMNS", "200")
+    # Not COLUMNS: it is read where the module is first imported, which may have been another test's.
+    monkeypatch.setattr(show.out, "width", 200)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["rapport", *arguments])
@@ -257,6 +258,39 @@ def test_a_refused_program_changes_nothing(address: str) -> None:
         assert (problem.file, problem.line) == ("offers.yaml", 12)
         assert len(stub.ListPrograms(program_pb2.ListProgramsRequest()).programs) == 1
         assert decision_pb2_grpc.DecisionServiceStub(channel).Decide(ask()).program == "starter@1"
+
+
+def test_an_aggregate_declared_on_a_running_server_is_right_in_the_very_next_decision(
+    make: Callable[..., Server], tmp_path: Path
+) -> None:
+    """Backfill is nothing to wait for: what was told before the program knew the aggregate counts in the first decision after
+    the reload. What a retention in the same reload no longer keeps does not, and is told as too old from then on."""
+    server = make(write_starter(tmp_path))
+    with grpc.insecure_channel(server.until("listening")["listen_control"]) as channel:
+        server.until("ready")
+        deciding, programs = decision_pb2_grpc.DecisionServiceStub(channel), program_pb2_grpc.ProgramServiceStub(channel)
+        told = decision_pb2.TellRequest(identifiers=someone("backfill"))
+        now = datetime.now(UTC)
+        for key, (days, page) in enumerate([(0, "sale"), (1, "home"), (2, "sale"), (29, "sale"), (31, "sale")]):
+            event = told.events.add(type="visit", key=str(key))
+            event.at.FromDatetime(now - timedelta(days=days))
+            event.fields["page"].string_value = page
+        assert deciding.Tell(told).applied == 5
+        files = dict(programs.GetProgram(program_pb2.GetProgramRequest()).files)
+        files["schema.yaml"] += b"aggregates:\n  sales: {count: visit, where: page == 'sale'}\n"
+        files["offers.yaml"] = files["offers.yaml"].replace(b"\"Hello {{", b"\"{{ aggregate.sales }} {{")
+        programs.LoadProgram(program_pb2.LoadProgramRequest(files=files))
+        decide = ask(identifiers=told.identifiers)
+        assert deciding.Decide(decide).placements[0].offers[0].content["title"] == "4 there"
+        files["schema.yaml"] += b"retention: {visit: 30d}\n"
+        programs.LoadProgram(program_pb2.LoadProgramRequest(files=files))
+        assert deciding.Decide(decide).placements[0].offers[0].content["title"] == "3 there"
+        told.events[4].key = "late"
+        again = deciding.Tell(told)
+        assert (again.applied, again.duplicates, again.too_old) == (0, 4, 1)
+        profiles = profile_pb2_grpc.ProfileServiceStub(channel)
+        kept = profiles.GetProfile(profile_pb2.GetProfileRequest(identifiers=told.identifiers))
+        assert len(kept.events) == 4
 
 
 def test_reflection_and_health_tell_what_is_served(address: str) -> None:
@@ -746,6 +780,15 @@ def test_an_import_beside_a_server_is_refused_and_alone_it_works(
     assert (code, "2 new customers" in out, (tmp_path / "nowhere").exists()) == (0, True, False), out + err
     code, _, err = rapport("import", "packed", "-m", "mapping.yaml", "--rows-per-second", "0")
     assert (code, "--rows-per-second" in err) == (2, True), err
+
+
+def test_the_store_is_read_into_memory_once_it_serves(make: Callable[..., Server], tmp_path: Path) -> None:
+    """After a reboot, decisions of a large store waited for the disk one customer at a time, for many minutes."""
+    folder = write_starter(tmp_path)
+    server = make(folder)
+    server.until("ready")
+    assert server.until("store in memory")["bytes"] == (folder / "store" / "data.mdb").stat().st_size
+    assert server.end() == 0
 
 
 def test_a_restart_needs_neither_the_command_line_nor_a_compiler(

@@ -15,12 +15,14 @@ from msgspec.structs import replace
 from core.decision import Identifier
 from core.hub import keeping
 from core.hub.customer_profile import Profile
+from core.hub.ingest import ItemReader
 from core.hub.mutations import (
     AssignCase,
     CloseCase,
     Erase,
     ImportCases,
     ImportedCase,
+    IngestBatch,
     Join,
     JoinResult,
     Mutation,
@@ -36,6 +38,7 @@ from core.hub.mutations import (
 )
 from core.hub.store import Store
 from core.schema import AnyValue, EventType, Field, Money, Namespace, Normaliser, Schema, SourceRule, ValueType
+from protos.rapport.v1 import ingest_pb2
 
 NAMESPACES = {"crm": Namespace("crm", trust=9), "email": Namespace("email", Normaliser.LOWER, 5), "cookie": Namespace("cookie")}
 FIELDS = [
@@ -303,6 +306,23 @@ class Chance:
         return Join(identifiers=(*who, *self.identifiers()), at_us=at)
 
 
+def fed(store: Store, mutation: RecordEvents) -> IngestBatch:
+    """The same events as a feed brings them."""
+    message = ingest_pb2.IngestRequest()
+    for seq, event in enumerate(mutation.events, 1):
+        item = message.items.add(seq=seq)
+        for one in mutation.identifiers:
+            item.identifiers.add(namespace=one.namespace, value=one.value)
+        item.event.type, item.event.key = event.type, event.key
+        item.event.at.FromMicroseconds(event.at_us)
+        for name, value in event.fields.items():
+            assert isinstance(value, int)
+            item.event.fields[name].int_value = value
+    (batch,) = ItemReader(store.catalog).read(message.SerializeToString(), 2**60, 1000)[1]
+    assert isinstance(batch, IngestBatch)
+    return batch
+
+
 def compare(store: Store, model: Model) -> None:
     assert list(store.customers()) == sorted(model.people)
     for customer, person in model.people.items():
@@ -361,6 +381,8 @@ def test_the_store_equals_the_model(tmp_path: Path, round_: int) -> None:
                 for _ in range(chance.random.randrange(1, 25)):
                     mutation = chance.mutation(declared, model)
                     model.apply(mutation)
+                    if isinstance(mutation, RecordEvents) and chance.random.random() < 0.5:
+                        mutation = fed(store, mutation)
                     futures.append(store.submit(mutation))
                     if chance.random.random() < 0.1:
                         bad = store.submit(Upsert(identifiers=chance.identifiers(), attributes={"age": "x"}, at_us=1))

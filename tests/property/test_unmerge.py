@@ -15,11 +15,14 @@ import pytest
 
 from core.decision import Identifier
 from core.errors import NotFound, NotUndoable
+from core.hub.catalog import Catalog
 from core.hub.customer_profile import Profile
 from core.hub.imports import IdentifierColumn, ImportColumns, ValueColumn
+from core.hub.ingest import ItemReader
 from core.hub.mutations import (
     ImportCases,
     ImportedCase,
+    IngestBatch,
     Join,
     JoinResult,
     Mutation,
@@ -35,6 +38,7 @@ from core.hub.mutations import (
 )
 from core.hub.store import Store
 from core.schema import EventType, Field, Namespace, Normaliser, Schema, SourceRule, ValueType
+from protos.rapport.v1 import ingest_pb2
 
 SCHEMA = Schema(
     attributes={
@@ -47,6 +51,8 @@ SCHEMA = Schema(
     purposes=("ads",), case_kinds=("fault",),
 )
 EVERYBODY = [Identifier(space, f"u{number}") for space in SCHEMA.namespaces for number in range(5)]
+PLAIN = [one for one in EVERYBODY if not SCHEMA.namespaces[one.namespace].verified]
+READER = ItemReader(Catalog().declared(SCHEMA, ["card"], ["web"]))
 
 
 def texts(cell: str) -> tuple[bytes, bytes]:
@@ -62,7 +68,7 @@ def message(chance: random.Random, number: int) -> Mutation:
                 identifiers=who, attributes={"age": at, "points": chance.randrange(9)}, source=chance.choice("ab"), at_us=at)
         case 2:
             visit = RecordedEvent(type="visit", key=f"k{chance.randrange(30)}", at_us=at, fields={"pages": 1, "kind": "y"})
-            return RecordEvents(identifiers=who, events=(visit,))
+            return RecordEvents(identifiers=who, events=(visit,)) if chance.random() < 0.5 else fed(chance, at)
         case 3:
             key = f"o{chance.randrange(30)}"
             return RecordOutcomes(outcomes=tuple(
@@ -91,6 +97,21 @@ def message(chance: random.Random, number: int) -> Mutation:
                 at_us=at, rows=1, identifiers=identifiers, event="visit", times=whole,
                 keys=chance.randrange(30).to_bytes(8, "little"),
                 columns=(ValueColumn("pages", whole), ValueColumn("kind", (2).to_bytes(2, "little"))))
+
+
+def fed(chance: random.Random, at: int) -> IngestBatch:
+    """Events of several customers, as a feed brings them; of each only what is his is assigned anew."""
+    request = ingest_pb2.IngestRequest()
+    for seq in range(1, chance.randrange(2, 8)):
+        item = request.items.add(seq=seq)
+        for one in chance.sample(PLAIN, chance.choice((1, 2))):
+            item.identifiers.add(namespace=one.namespace, value=one.value)
+        item.event.type, item.event.key = "visit", f"k{chance.randrange(30)}"
+        item.event.at.FromMicroseconds(at)
+        item.event.fields["pages"].int_value = 2
+    (batch,) = READER.read(request.SerializeToString(), 2**60, 1000)[1]
+    assert isinstance(batch, IngestBatch)
+    return batch
 
 
 def shown(store: Store) -> list[Profile | None]:

@@ -67,7 +67,7 @@ def test_wrong_definitions_are_told_with_place_and_nearest_name() -> None:
         ("0:47: There is no key 'off' in band 'spend'.", "Did you mean 'of'?"),
     ]
     assert problems("bands: {a: {of: customer.name, parts: 3}}\n")[0][0].startswith("0:17: This is a text, where")
-    hint = "Its edges are made over all customers: read customer., events., derived. or now."
+    hint = "Its edges are made over all customers: read customer., events., aggregate., derived. or now."
     assert problems("bands: {a: {of: facts.cart, parts: 3}}\n") == [
         ("0:17: Band 'a' reads facts.cart: what only a request has.", hint)
     ]

@@ -12,9 +12,10 @@ from core.decision import Identifier
 from core.errors import BadValue, NotFound, NotUndoable
 from core.hub import mutations
 from core.hub.environment import DATABASES
-from core.hub.mutations import Erase, Join, RecordedEvent, RecordEvents, Unmerge, Upsert
+from core.hub.mutations import EndUndo, Erase, Join, RecordedEvent, RecordEvents, Unmerge, Upsert
 from core.hub.store import Store
 from core.schema import EventType, Field, Namespace, Schema, ValueType
+from core.sweep import Joins
 
 SCHEMA = Schema(
     attributes={"age": Field("age", ValueType.INT)}, events={"visit": EventType("visit")},
@@ -54,6 +55,26 @@ def test_undoing_a_join_gives_back_the_same_bytes_and_once_only(store: Store) ->
         with pytest.raises(NotFound):
             undoing(store, ANA, merge=merge)
     assert dump(store) == before
+
+
+def test_what_was_kept_for_an_undo_goes_when_its_time_is_over(store: Store) -> None:
+    """Images of who was joined were kept for ever where nothing more was told of the survivor: only a message ended them."""
+    store.apply(Join(identifiers=(ANA, ONE), at_us=9))
+    joins = Joins(store)
+    assert store.undoable()
+    for at_us, kept in ((9 + limits.UNDO_US, True), (10 + limits.UNDO_US + limits.SWEEP_MOVED_US, False)):
+        assert joins.due_us(at_us) <= at_us
+        assert joins.step(1024, at_us) == 0
+        assert joins.due_us(at_us) == at_us + limits.SWEEP_MOVED_US
+        assert store.undoable() is kept
+    with store.environment.reader() as reader:
+        assert not [key for key, _ in reader.items("meta") if key.startswith(b"merge/")]
+    with pytest.raises(NotFound):
+        undoing(store, ANA, at_us=10)
+    applied = store.applied
+    joins.step(1024, 10 * limits.UNDO_US)
+    assert store.applied == applied, "nothing to end, nothing written"
+    assert store.apply(EndUndo(at_us=10 * limits.UNDO_US)) == 0
 
 
 def test_the_newest_join_is_undone_first(store: Store) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from core import limits
 from core.decision import DecideRequest, Event, Identifier, PlacementRequest
 from core.hub import retention
 from core.hub.mutations import RecordedEvent, RecordEvents
 from core.outcomes import TellResult
+from core.sweep import NEVER, Retention, Sweep
 from tests.engine_subject import EngineSubject
 
 NOW_US = 1_750_000_000_000_000
@@ -101,6 +103,17 @@ def test_the_sweep_takes_old_events_from_the_quiet_in_bounded_steps_and_changes_
     applied = subject.store.applied
     assert retention.sweep(subject.store, 0, 100, now_us) == retention.Swept(10, 0, 0)
     assert subject.store.applied == applied, "nothing is past any more, and still something was written"
+
+
+def test_the_servers_sweep_goes_over_all_once_an_hour_and_never_without_retention(subject: EngineSubject) -> None:
+    subject.engine.tell(WHO, [Event("view", "1", NOW_US), Event("call", "2", NOW_US)], {}, "", NOW_US)
+    task = Retention(subject.store)
+    swept = Sweep([task], clock_us=lambda: subject.clock_us)
+    assert [swept.turn()[0], swept.turn()[0]] == [1, 0]
+    subject.clock_us = later = NOW_US + 30 * DAY
+    assert (task.due_us(later), swept.turn()[0], keys(subject)) == (NOW_US + limits.SWEEP_MOVED_US, 1, 1)
+    subject.load(program("{}"), later)
+    assert task.due_us(later) == NEVER
 
 
 def test_without_retention_nothing_is_looked_at(subject: EngineSubject) -> None:

@@ -63,7 +63,7 @@ def test_every_element_of_a_proto_has_a_comment(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PROTOS, ids=lambda path: path.name)
 def test_every_rpc_has_a_request_and_a_response_of_its_own(path: Path) -> None:
-    calls = re.findall(r"rpc (\w+)\((\w+)\) returns \((\w+)\)", path.read_text())
+    calls = re.findall(r"rpc (\w+)\((?:stream )?(\w+)\) returns \((?:stream )?(\w+)\)", path.read_text())
     assert [(f"{name}Request", f"{name}Response") for name, _, _ in calls] == [
         (asked, said) for _, asked, said in calls
     ]

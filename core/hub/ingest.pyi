@@ -1,0 +1,23 @@
+from typing import final
+
+from core.hub.catalog import Catalog
+from core.hub.mutations import IngestBatch
+
+# Field numbers that are read, by message, for the test that compares them with the protos.
+NUMBERS: dict[str, dict[str, int]]
+
+@final
+class ItemReader:
+    """Reads messages of a feed under one catalog. For one thread at a time."""
+
+    def __new__(cls, catalog: Catalog) -> ItemReader: ...
+    def read(self, data: bytes, now_us: int, most: int) -> tuple[list[int], list[IngestBatch | bytes]]:
+        """(seq of each item, pieces) of an IngestRequest's bytes, in order.
+
+        A piece is a batch of at most ``most`` items that were read, or the bytes of one IngestItem that the protobuf library
+        has to look at, whose seq is given as 0. ``now_us`` is the server's clock: the time of events that have none. Raises
+        BadValue when the bytes are no such message.
+        """
+
+def items_of(items: bytes) -> list[bytes]:
+    """The packed items of a batch apart. Raises EngineFault when they are none."""
