@@ -384,8 +384,8 @@ class SchemaConflict(StoreError):
     reason = "SCHEMA_CONFLICT"
 
     def __init__(self, path: Sequence[str], stored: str, wanted: str, where: str = "") -> None:
-        kind = {"namespaces": "Namespace", "events": "Event field"}.get(path[0], "Attribute")
-        name = ".".join(path[1:])
+        kind = {"namespaces": "Namespace", "events": "Event field", "household": "Household attribute"}.get(path[0], "Attribute")
+        name = ".".join(path[2:] if path[0] == "household" else path[1:])
         at = f"{where}: " if where else ""
         facts = {"name": name, "stored": stored, "wanted": wanted} | ({"where": where} if where else {})
         super().__init__(

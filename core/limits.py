@@ -99,6 +99,9 @@ IDENTIFIERS_PER_CUSTOMER: Final = 256
 CASES_PER_CUSTOMER: Final = 256
 # Customers with cases looked at for one list of overdue ones: a tenth of a second.
 CASES_WALKED: Final = 10_000
+# Members of one household. A list as long is checked with every decision that asks for the size; a business account with
+# more has branches.
+HOUSEHOLD_MEMBERS: Final = 64
 # Contacts kept for a customer; the oldest go first. 4096 x 40 bytes is 160 KiB, and a cap window rarely holds 100.
 CONTACTS_PER_CUSTOMER: Final = 4096
 # Events kept for a customer; the oldest go first. The busiest of 4,372 real wholesalers has 7,983 invoice lines.

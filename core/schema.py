@@ -103,7 +103,8 @@ class Namespace:
 
     ``single`` says that a person has one, so customers with different ones are never joined; ``verified`` that
     only a profile, an import or a join gives one to a customer who has another identifier, not news or a report, and that
-    those give nothing to a customer who is known by such a one alone.
+    those give nothing to a customer who is known by such a one alone. ``household`` says that it names households, not
+    customers.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Namespace:
     trust: int = 0
     single: bool = False
     verified: bool = False
+    household: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,8 @@ class Schema:
     outcomes: tuple[str, ...] = ()  # served, shown, clicked, accepted, rejected, converted and a program's own
     case_kinds: tuple[str, ...] = ()  # complaint, fault, dispute...
     case_rules: Mapping[str, CaseRule] = field(default_factory=dict)  # of kinds that declare more than their name
+    household_attributes: Mapping[str, Field] = field(default_factory=dict)  # what the members of a household share
+    roles: tuple[str, ...] = ()  # of members in a household
     aggregates: Mapping[str, Aggregate] = field(default_factory=dict)  # those that have a name of their own
 
 

@@ -13,7 +13,7 @@ from core.hub import mutations
 from core.hub.store import Store
 from core.inference.registry import Registry
 from core.outcomes import Outcome, OutcomeStatus
-from core.schema import AnyValue
+from core.schema import AnyValue, CaseScope
 from core.sweep import Bands
 from tests.scenario import Told, ToldCase
 
@@ -71,11 +71,12 @@ class EngineSubject:
 
     def open_case(
         self, who: Sequence[Identifier], kind: str, key: str, at_us: int, product: str = "", owner: str = "",
-        due_us: int | None = None,
+        due_us: int | None = None, household: bool = False,
     ) -> None:
         self.store.apply(
             mutations.OpenCase(
-                identifiers=tuple(who), kind=kind, key=key, at_us=at_us, product=product, owner=owner, due_us=due_us
+                identifiers=tuple(who), kind=kind, key=key, at_us=at_us, product=product, owner=owner, due_us=due_us,
+                scope=CaseScope.HOUSEHOLD if household else None,
             )
         )
 
@@ -93,6 +94,16 @@ class EngineSubject:
 
     def close_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
         self.store.apply(mutations.CloseCase(identifiers=tuple(who), kind=kind, key=key, at_us=at_us))
+
+    def set_membership(
+        self, who: Sequence[Identifier], household: Sequence[Identifier], role: str, at_us: int
+    ) -> None:
+        self.store.apply(
+            mutations.SetMembership(identifiers=tuple(who), household=tuple(household), role=role, at_us=at_us)
+        )
+
+    def leave_household(self, who: Sequence[Identifier], at_us: int) -> None:
+        self.store.apply(mutations.LeaveHousehold(identifiers=tuple(who), at_us=at_us))
 
     def join(self, who: Sequence[Identifier], at_us: int) -> None:
         self.store.apply(mutations.Join(identifiers=tuple(who), at_us=at_us))

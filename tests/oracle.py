@@ -82,6 +82,17 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class OracleHousehold:
+    """What a member may know of his household. ``contacts`` are all members', each from when he joined; '' is no role."""
+
+    attributes: Mapping[str, AnyValue] = field(default_factory=dict)
+    role: str = ""
+    size: int = 1
+    contacts: tuple[Contact, ...] = ()
+    cases: tuple[Case, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class OracleCustomer:
     """Everything the store knows about one customer, over all identifiers.
 
@@ -93,6 +104,7 @@ class OracleCustomer:
     cases: tuple[Case, ...] = ()
     contacts: tuple[Contact, ...] = ()
     events: tuple[Event, ...] = ()
+    household: OracleHousehold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +215,11 @@ def _read(moment: Moment, source: Input) -> Value:
             return case_open(moment, source.name, source.product)
         case InputKind.KNOWN:
             return moment.known
+        case InputKind.SHARED:
+            return as_value(customer.household.attributes.get(source.name) if customer.household else None)
+        case InputKind.HOUSEHOLD:
+            home = customer.household or OracleHousehold(size=0)
+            return home.size if source.name == "size" else home.role or MISSING
         case InputKind.BAND:
             return _band(moment, source.name)
         case InputKind.TERM | InputKind.FIELD:
@@ -305,7 +322,8 @@ def consent(customer: OracleCustomer, purpose: str, channel: str) -> bool | None
 
 def case_open(moment: Moment, kind: str, product: str = "") -> bool:
     """Whether a case of this kind is open at the decision's time; of a product: one about it, or about none in particular."""
-    for case in moment.customer.cases:
+    home = moment.customer.household
+    for case in (*moment.customer.cases, *(home.cases if home else ())):
         still = case.closed_us is None or case.closed_us > moment.now_us
         about = not product or case.product in ("", product)
         if case.kind == kind and about and case.opened_us <= moment.now_us and still:
@@ -410,7 +428,9 @@ def cap_reached(moment: Moment, cap: Cap, scope: set[str]) -> bool:
     if cap.channel and cap.channel != moment.request.channel:
         return False
     count = 0
-    for contact in moment.customer.contacts:
+    customer = moment.customer
+    counted = customer.household.contacts if cap.household and customer.household else customer.contacts
+    for contact in counted:
         meant = contact.offer in scope and contact.outcome == cap.outcome
         inside = moment.now_us - cap.per_us < contact.at_us <= moment.now_us
         if meant and inside and cap.channel in {"", contact.channel}:

@@ -17,8 +17,8 @@ from core.decision import DecideAnswer, DecidedOffer, DecideRequest, Event, Iden
 from core.errors import IdentityConflict, SourceNotAllowed, UnknownName
 from core.outcomes import Outcome, OutcomeStatus
 from core.programs.program import Program
-from core.schema import STANDARD_OUTCOMES, AnyValue, Money, Namespace, Normaliser, SourceRule
-from tests.oracle import Case, Contact, OracleCustomer, OracleModel, band_edges, decide
+from core.schema import STANDARD_OUTCOMES, AnyValue, Field, Money, Namespace, Normaliser, SourceRule
+from tests.oracle import Case, Contact, OracleCustomer, OracleHousehold, OracleModel, band_edges, decide
 
 # How wrong a caller's clock may be, and how long after its expiry an instance's late reports are taken.
 SKEW_US = 5 * 60 * 1_000_000
@@ -59,18 +59,21 @@ class _Person:
     cases: dict[tuple[str, str], _Case] = field(default_factory=dict)
     contacts: dict[tuple[object, ...], Contact] = field(default_factory=dict)
     events: dict[tuple[str, str], Event] = field(default_factory=dict)
+    member: tuple[int, str, int] | None = None  # household, role, since
 
-    def profile(self) -> OracleCustomer:
+    def profile(self, household: OracleHousehold | None = None) -> OracleCustomer:
         return OracleCustomer(
             dict(self.attributes),
             {where: granted for where, (_, granted) in self.consents.items()},
-            tuple(
-                Case(kind, case.opened_us, case.closed_us, str(case.newest("product") or ""))
-                for (kind, _), case in self.cases.items()
-            ),
+            self.told_cases(),
             tuple(self.contacts.values()),
             tuple(self.events.values()),
+            household,
         )
+
+    def told_cases(self) -> tuple[Case, ...]:
+        told = ((kind, case, str(case.newest("product") or "")) for (kind, _), case in self.cases.items())
+        return tuple(Case(kind, case.opened_us, case.closed_us, product) for kind, case, product in told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,8 @@ class OracleHub:
     edges: Mapping[str, Sequence[float]] = field(default_factory=dict)  # of the program's bands
     _people: dict[int, _Person] = field(default_factory=dict)
     _index: dict[tuple[str, str], int] = field(default_factory=dict)
+    _homes: dict[int, _Person] = field(default_factory=dict)  # households, of which only attributes and cases are used
+    _homes_index: dict[tuple[str, str], int] = field(default_factory=dict)
     _since: list[Callable[[], None]] = field(default_factory=list)  # all that was told
     _joins: list[tuple[dict[int, _Person], dict[tuple[str, str], int], int]] = field(default_factory=list)  # before each
     _instances: dict[str, _Instance] = field(default_factory=dict)
@@ -125,7 +130,27 @@ class OracleHub:
 
     def customer(self, identifiers: Iterable[Identifier]) -> OracleCustomer | None:
         number = self.find(identifiers)
-        return self._people[number].profile() if number else None
+        return self._people[number].profile(self._household(self._people[number])) if number else None
+
+    def _household(self, person: _Person) -> OracleHousehold | None:
+        """The person's household as its members may know it."""
+        if person.member is None:
+            return None
+        home, role, _ = person.member
+        members = [(one, one.member[2]) for one in self._people.values() if one.member is not None and one.member[0] == home]
+        contacts = tuple(contact for one, since in members for contact in one.contacts.values() if contact.at_us >= since)
+        return OracleHousehold(dict(self._homes[home].attributes), role, len(members), contacts, self._homes[home].told_cases())
+
+    def _home(self, identifiers: Sequence[Identifier]) -> int:
+        """The household meant, made when none is known."""
+        keys = [(one.namespace, normalise(self.program.schema.namespaces[one.namespace], one.value)) for one in identifiers]
+        known = [key for key in keys if key in self._homes_index]
+        known.sort(key=lambda key: -self.program.schema.namespaces[key[0]].trust)
+        home = self._homes_index[known[0]] if known else len(self._homes) + 1
+        for key in keys:
+            self._homes_index.setdefault(key, home)
+        self._homes.setdefault(home, _Person())
+        return home
 
     def refresh(self, now_us: int) -> None:
         """Make the edges of all bands anew."""
@@ -156,26 +181,29 @@ class OracleHub:
     def upsert(
         self, identifiers: Sequence[Identifier], attributes: Mapping[str, AnyValue | None], at_us: int = 0, source: str = ""
     ) -> None:
-        self._since.append(lambda: self.upsert(identifiers, attributes, at_us, source))
+        shared = self.program.schema.namespaces[identifiers[0].namespace].household
+        if not shared:
+            self._since.append(lambda: self.upsert(identifiers, attributes, at_us, source))
+        fields = self.program.schema.household_attributes if shared else self.program.schema.attributes
         for name in attributes:
-            allowed = self.program.schema.attributes[name].sources
+            allowed = fields[name].sources
             if allowed and source not in allowed:
                 raise SourceNotAllowed(name, source, allowed)
-        person = self._ensure(identifiers)
+        person = self._homes[self._home(identifiers)] if shared else self._ensure(identifiers)
         for name, value in attributes.items():
-            if self.program.schema.attributes[name].sources:
+            if fields[name].sources:
                 newest, _ = person.said.setdefault(name, {}).get(source, (at_us, None))
                 if at_us >= newest:
                     person.said[name][source] = (at_us, value)
-            held = self._holds(person, name) if name in person.said else value
+            held = self._holds(person, fields[name]) if name in person.said else value
             person.attributes.pop(name, None)
             if held is not None:
                 person.attributes[name] = held
 
-    def _holds(self, person: _Person, name: str) -> AnyValue | None:
+    def _holds(self, person: _Person, declared: Field) -> AnyValue | None:
         """What the sources of an attribute come to."""
-        declared = self.program.schema.attributes[name]
-        said = [(source, *person.said[name][source]) for source in declared.sources if source in person.said[name]]
+        told = person.said[declared.name]
+        said = [(source, *told[source]) for source in declared.sources if source in told]
         if declared.rule is SourceRule.LATEST:
             newest = max(at for _, at, _ in said)
             return next(value for _, at, value in said if at == newest)
@@ -197,8 +225,10 @@ class OracleHub:
         self, identifiers: Sequence[Identifier], attribute: str
     ) -> tuple[AnyValue | None, str, list[tuple[str, int, AnyValue | None]]]:
         """What holds, the rule, and what each source says."""
-        person = self._people[self.find(identifiers)]
-        declared = self.program.schema.attributes[attribute]
+        shared = self.program.schema.namespaces[identifiers[0].namespace].household
+        person = self._homes[self._home(identifiers)] if shared else self._people[self.find(identifiers)]
+        fields = self.program.schema.household_attributes if shared else self.program.schema.attributes
+        declared = fields[attribute]
         said = person.said.get(attribute, {})
         told = [(source, *said[source]) for source in declared.sources if source in said]
         return person.attributes.get(attribute), declared.rule.value, told
@@ -225,40 +255,82 @@ class OracleHub:
 
     def open_case(
         self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int, product: str = "", owner: str = "",
-        due_us: int | None = None,
+        due_us: int | None = None, household: bool = False,
     ) -> None:
-        self._since.append(lambda: self.open_case(identifiers, kind, key, at_us, product, owner, due_us))
-        case = self._ensure(identifiers).cases.setdefault((kind, key), _Case(at_us))
+        self._since.append(lambda: self.open_case(identifiers, kind, key, at_us, product, owner, due_us, household))
+        if self._names_household(identifiers):
+            person = self._homes[self._home(identifiers)]
+        elif household:
+            # It is the household's from here on, whoever told of it.
+            self._since.pop()
+            person = self._homes_of(identifiers)[-1]
+        else:
+            person = self._ensure(identifiers)
+        case = person.cases.setdefault((kind, key), _Case(at_us))
         case.opened_us = min(case.opened_us, at_us)
         case.tell(at_us, product, owner, due_us)
 
     def close_case(self, identifiers: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
-        self._since.append(lambda: self.close_case(identifiers, kind, key, at_us))
-        case = self._ensure(identifiers).cases[kind, key]
+        case = self._case(identifiers, kind, key, lambda: self.close_case(identifiers, kind, key, at_us))
         case.opened_us = min(case.opened_us, at_us)
         case.closed_us = at_us if case.closed_us is None else min(case.closed_us, at_us)
 
     def assign_case(
         self, identifiers: Sequence[Identifier], kind: str, key: str, owner: str, due_us: int | None, at_us: int
     ) -> None:
-        self._since.append(lambda: self.assign_case(identifiers, kind, key, owner, due_us, at_us))
-        self._ensure(identifiers).cases[kind, key].tell(at_us, "", owner, due_us)
+        case = self._case(identifiers, kind, key, lambda: self.assign_case(identifiers, kind, key, owner, due_us, at_us))
+        case.tell(at_us, "", owner, due_us)
+
+    def _case(self, identifiers: Sequence[Identifier], kind: str, key: str, again: Callable[[], None]) -> _Case:
+        """The customer's own case, else his household's. Only what is told of his own is told again after an undo."""
+        mine, *home = self._homes_of(identifiers)
+        if (kind, key) in mine.cases:
+            self._since.append(again)
+            return mine.cases[kind, key]
+        return home[0].cases[kind, key]
+
+    def _names_household(self, identifiers: Sequence[Identifier]) -> bool:
+        return self.program.schema.namespaces[identifiers[0].namespace].household
+
+    def _homes_of(self, identifiers: Sequence[Identifier]) -> list[_Person]:
+        """The customer meant and his household, or only the household that is named."""
+        if self._names_household(identifiers):
+            return [self._homes[self._home(identifiers)]]
+        person = self._people[self.find(identifiers)]
+        return [person] if person.member is None else [person, self._homes[person.member[0]]]
 
     def cases(self, identifiers: Sequence[Identifier]) -> list[tuple[str, str, str, str, int, int | None, int | None]]:
         """(kind, key, product, owner, opened, closed, due) of each case, by kind and opening."""
         found = []
-        for (kind, key), case in self._people[self.find(identifiers)].cases.items():
-            rule = self.program.schema.case_rules.get(kind)
-            due_us = case.newest("due")
-            if due_us is None and rule is not None and rule.due_us:
-                due_us = case.opened_us + rule.due_us
-            product, owner = case.newest("product") or "", case.newest("owner") or ""
-            found.append((kind, key, product, owner, case.opened_us, case.closed_us, due_us))
+        for person in self._homes_of(identifiers):
+            for (kind, key), case in person.cases.items():
+                rule = self.program.schema.case_rules.get(kind)
+                due_us = case.newest("due")
+                if due_us is None and rule is not None and rule.due_us:
+                    due_us = case.opened_us + rule.due_us
+                product, owner = case.newest("product") or "", case.newest("owner") or ""
+                found.append((kind, key, product, owner, case.opened_us, case.closed_us, due_us))
         return sorted(found, key=lambda case: (case[0], case[4], case[1]))
 
     def add_contact(self, identifiers: Sequence[Identifier], contact: Contact, key: str) -> None:
         """A contact as an import brings it, without an instance."""
         self._ensure(identifiers).contacts.setdefault((key,), contact)
+
+    def set_membership(
+        self, identifiers: Sequence[Identifier], household: Sequence[Identifier], role: str, at_us: int
+    ) -> None:
+        """One household at most; in it the earliest time stands, and a role until another is given."""
+        self._since.append(lambda: self.set_membership(identifiers, household, role, at_us))
+        person, home = self._ensure(identifiers), self._home(household)
+        if person.member is not None and person.member[0] == home:
+            _, had, since = person.member
+            person.member = (home, role or had, min(since, at_us))
+        else:
+            person.member = (home, role, at_us)
+
+    def leave_household(self, identifiers: Sequence[Identifier]) -> None:
+        self._since.append(lambda: self.leave_household(identifiers))
+        self._people[self.find(identifiers)].member = None
 
     def join(self, identifiers: Sequence[Identifier]) -> None:
         """Make one of all customers that these identifiers name: the most trusted one's survives."""
@@ -272,6 +344,18 @@ class OracleHub:
         self._joins.append((deepcopy(self._people), dict(self._index), len(self._since)))
         self._ensure(identifiers)
         others = {self.find([one]) for one in identifiers} - {survivor}
+        spaces = self.program.schema.namespaces
+        # The household is that of the survivor, or of the best trusted who is in one.
+        ranked = sorted(identifiers, key=lambda one: -spaces[one.namespace].trust)
+        for other in dict.fromkeys(self.find([one]) for one in ranked):
+            kept, gone = self._people[survivor], self._people[other]
+            if other == survivor or gone.member is None:
+                continue
+            if kept.member is None:
+                kept.member = gone.member
+            elif kept.member[0] == gone.member[0]:
+                kept.member = (*kept.member[:2], min(kept.member[2], gone.member[2]))
+            gone.member = None
         for other in sorted(others):
             kept, gone = self._people[survivor], self._people[other]
             kept.attributes = gone.attributes | kept.attributes
@@ -282,7 +366,7 @@ class OracleHub:
                         mine[source] = (at, value)
             for name in kept.said:
                 kept.attributes.pop(name, None)
-                if (held := self._holds(kept, name)) is not None:
+                if (held := self._holds(kept, self.program.schema.attributes[name])) is not None:
                     kept.attributes[name] = held
             for where, entry in gone.consents.items():
                 if where not in kept.consents or kept.consents[where][0] < entry[0]:

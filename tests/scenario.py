@@ -54,13 +54,17 @@ class Subject(Protocol):
     def consent(self, who: Sequence[Identifier], purpose: str, channel: str, granted: bool, at_us: int) -> None: ...
     def open_case(
         self, who: Sequence[Identifier], kind: str, key: str, at_us: int, product: str = "", owner: str = "",
-        due_us: int | None = None,
+        due_us: int | None = None, household: bool = False,
     ) -> None: ...
     def assign_case(
         self, who: Sequence[Identifier], kind: str, key: str, owner: str, due_us: int | None, at_us: int
     ) -> None: ...
     def cases(self, who: Sequence[Identifier]) -> Sequence[ToldCase]: ...
     def close_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None: ...
+    def set_membership(
+        self, who: Sequence[Identifier], household: Sequence[Identifier], role: str, at_us: int
+    ) -> None: ...
+    def leave_household(self, who: Sequence[Identifier], at_us: int) -> None: ...
     def join(self, who: Sequence[Identifier], at_us: int) -> None: ...
     def unmerge(self, who: Sequence[Identifier], at_us: int) -> None: ...
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer: ...
@@ -163,7 +167,8 @@ class Run:
             raise AssertionError("the program was not refused")
 
     def _upsert(self, step: Mapping[str, Any], expect: None) -> None:
-        fields = self.program.schema.attributes
+        shared = self.program.schema.namespaces[next(iter(step["who"]))].household
+        fields = self.program.schema.household_attributes if shared else self.program.schema.attributes
         attributes = {
             name: None if value is None else value_of(fields[name], value) for name, value in step["attributes"].items()
         }
@@ -171,7 +176,9 @@ class Run:
         self.subject.upsert(_identifiers(step["who"]), attributes, at_us, step.get("source", ""))
 
     def _provenance(self, step: Mapping[str, Any], expect: Mapping[str, Any]) -> None:
-        field = self.program.schema.attributes[step["attribute"]]
+        shared = self.program.schema.namespaces[next(iter(step["who"]))].household
+        fields = self.program.schema.household_attributes if shared else self.program.schema.attributes
+        field = fields[step["attribute"]]
 
         def read(written: Any) -> AnyValue | None:
             return None if written is None else value_of(field, written)
@@ -204,7 +211,7 @@ class Run:
     def _open_case(self, step: Mapping[str, Any], expect: None) -> None:
         self.subject.open_case(
             _identifiers(step["who"]), step["kind"], step["key"], self._ago(step), step.get("product", ""),
-            step.get("owner", ""), self._due(step),
+            step.get("owner", ""), self._due(step), step.get("scope") == "household",
         )
 
     def _close_case(self, step: Mapping[str, Any], expect: None) -> None:
@@ -231,6 +238,13 @@ class Run:
 
     def _due(self, step: Mapping[str, Any]) -> int | None:
         return self.now_us + duration_us(step["due_in"]) if "due_in" in step else None
+
+    def _set_membership(self, step: Mapping[str, Any], expect: None) -> None:
+        home = _identifiers(step["household"])
+        self.subject.set_membership(_identifiers(step["who"]), home, step.get("role", ""), self.now_us)
+
+    def _leave_household(self, step: Mapping[str, Any], expect: None) -> None:
+        self.subject.leave_household(_identifiers(step["who"]), self.now_us)
 
     def _join(self, step: Mapping[str, Any], expect: None) -> None:
         self.subject.join(_identifiers(step["who"]), self.now_us)

@@ -49,12 +49,13 @@ NUMERIC: Final = frozenset({Kind.INT, Kind.DOUBLE, Kind.MONEY})
 _REAL: Final = frozenset({Kind.DOUBLE, Kind.MONEY})
 _TERMS: Final = ("propensity", "context_weight", "value", "levers")
 _ROOTS: Final = (
-    "customer", "facts", "events", "consent", "cases", "aggregate", "now", "channel", "offer", "derived", "band", "segment",
+    "customer", "household", "facts", "events", "consent", "cases", "aggregate", "now", "channel", "offer", "derived", "band",
+    "segment",
 )  # fmt: skip
 _NOUNS: Final = {
-    "customer": "attribute", "facts": "fact", "events": "event aggregate", "consent": "consent purpose",
-    "cases": "case kind", "aggregate": "aggregate", "offer": "offer field", "segment": "segment", "derived": "derived value",
-    "band": "band",
+    "customer": "attribute", "household": "attribute of households", "facts": "fact", "events": "event aggregate",
+    "consent": "consent purpose", "cases": "case kind", "aggregate": "aggregate", "offer": "offer field", "segment": "segment",
+    "derived": "derived value", "band": "band",
 }  # fmt: skip
 _WINDOW: Final = re.compile(r"(?:(.*)_)?([0-9]+)([smhdwy])")
 _WINDOW_US: Final = {
@@ -116,6 +117,10 @@ class Scope:
         yield "customer.known"
         for name in self.schema.attributes:
             yield f"customer.{name}"
+        if any(namespace.household for namespace in self.schema.namespaces.values()):
+            yield from ("household.role", "household.size")
+        for name in self.schema.household_attributes:
+            yield f"household.{name}"
         for name in self.schema.facts:
             yield f"facts.{name}"
         for event in self.schema.events.values():
@@ -487,6 +492,12 @@ class _Checker:
                 return _Named(Read(Input(InputKind.KNOWN, "", BOOL)))
             case ("customer", name) if name in schema.attributes:
                 return _of_field(InputKind.ATTRIBUTE, name, schema.attributes[name])
+            case ("household", name) if name in schema.household_attributes:
+                return _of_field(InputKind.SHARED, name, schema.household_attributes[name])
+            case ("household", "role" | "size" as name) if any(each.household for each in schema.namespaces.values()):
+                type_ = STRING if name == "role" else INT
+                labels = schema.roles if name == "role" else ()
+                return _Named(Read(Input(InputKind.HOUSEHOLD, name, type_)), labels)
             case ("facts", name) if name in schema.facts:
                 return _of_field(InputKind.FACT, name, schema.facts[name])
             case ("consent", name) if name in schema.purposes:
@@ -569,12 +580,16 @@ class _Checker:
             self.refuse(syntax, f"'{path}' is known only inside an arbitration formula.")
         if root == "offer" and scope.offer_fields is None:
             self.refuse(syntax, "No offer is at hand here, so offer fields cannot be read.")
+        if root == "household" and not any(each.household for each in schema.namespaces.values()):
+            self.refuse(syntax, f"There are no households, so '{path}' cannot be read.",
+                        "Give the namespace of the account's number 'of: household' in schema.yaml.")
         if root == "events" and len(names) >= 2 and names[1] not in schema.events:
             event = nearest(names[1], schema.events)
             hint = f"Did you mean 'events.{event}'?" if event else _listed("Event types", schema.events)
             self.refuse(syntax, f"There is no event type '{names[1]}'.", hint)
         if root in _NOUNS and not tail:
-            example = "events.<type>.count_30d" if root == "events" else f"{root}.<{_NOUNS[root].replace(' ', '_')}>"
+            noun = "attribute" if root == "household" else _NOUNS[root].replace(" ", "_")
+            example = "events.<type>.count_30d" if root == "events" else f"{root}.<{noun}>"
             self.refuse(syntax, f"'{root}' is not a value by itself.", f"Write {example}.")
         if root == "events" and len(names) == 2:
             self.refuse(syntax, f"'{path}' is not a value by itself.", f"Write {path}.count or {path}.count_30d.")
@@ -605,6 +620,7 @@ class _Checker:
             return ()
         read = node.input
         key = {InputKind.ATTRIBUTE: ("customer", read.name), InputKind.FACT: ("facts", read.name),
+               InputKind.SHARED: ("household", read.name), InputKind.HOUSEHOLD: ("household", read.name),
                InputKind.CHANNEL: ("channel",)}.get(read.kind, tuple(read.name.split(".")))  # fmt: skip
         named = self.scope._paths.get(key)
         return named.labels if named is not None and named.read.input == read else ()

@@ -60,6 +60,8 @@ class InputKind(enum.IntEnum):
     CASE = 7  # cases.<kind>: bool, whether one is open; with `product` one that is about it or about none; never missing
     KNOWN = 8  # customer.known: bool, whether an identifier was known; never missing
     TERM = 9  # propensity, context_weight, value, levers: inside an arbitration formula only
+    SHARED = 10  # household.<name>: an attribute that the members of the customer's household share
+    HOUSEHOLD = 11  # household.role, missing without one; household.size: int, 0 when in none, never missing
     FIELD = 14  # <field>: an event's, inside an aggregate's filter only
     BAND = 13  # band.<name>: int, 1 to its parts; missing where its value is, and until its edges are known
 
@@ -80,7 +82,7 @@ class Input:
         """As a marketer writes it, for reasons and messages."""
         prefix = {
             InputKind.ATTRIBUTE: "customer.", InputKind.FACT: "facts.", InputKind.CONSENT: "consent.",
-            InputKind.CASE: "cases.", InputKind.BAND: "band.",
+            InputKind.CASE: "cases.", InputKind.SHARED: "household.", InputKind.HOUSEHOLD: "household.", InputKind.BAND: "band.",
         }.get(self.kind, "")
         fixed = {InputKind.NOW: "now", InputKind.CHANNEL: "channel", InputKind.KNOWN: "customer.known"}
         return fixed.get(self.kind, prefix + self.name) + (f"['{self.product}']" if self.product else "")

@@ -12,6 +12,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from core.hub.buffer cimport Buffer
 from core.hub.environment cimport Environment, Transaction
 from core.hub.events cimport Packer
+from core.hub.lmdb cimport MDB_dbi
 from core.hub.record cimport RecordBuilder, RecordLayout
 
 
@@ -26,16 +27,20 @@ cdef class Applier:
     cdef readonly Transaction transaction  # the one open now; None between batches
     cdef readonly object catalog  # Catalog with what this transaction added
     cdef readonly RecordLayout layout  # of `catalog`
+    cdef readonly RecordLayout household_layout  # of `catalog`
+    cdef readonly bint households  # a namespace of `catalog` names households
     cdef readonly uint64_t applied  # sequence number of the last mutation applied
     cdef readonly bint poisoned  # a write failed half-way: only abort may follow
     cdef uint64_t next_customer  # the id the next new customer gets
-    cdef object committed  # (catalog, layout, applied, next_customer) to go back to on abort
+    cdef uint64_t next_household  # likewise
+    cdef object committed  # (catalog, applied, next_customer, next_household) to go back to on abort
     cdef bint writing  # between the first write of a mutation and its end
-    cdef dict records  # changes of the mutation at hand: customer -> record, None deletes
+    cdef dict records  # changes of the mutation at hand: customer or household -> record, None deletes
     cdef dict contacts  # customer -> contact list, None deletes
     cdef dict events  # customer -> event list, None deletes
-    cdef dict origins  # customer -> what sources say of him, None deletes
-    cdef dict cases  # customer -> details of his cases, None deletes
+    cdef dict origins  # customer or household -> what sources say of him, None deletes
+    cdef dict cases  # customer or household -> details of the cases, None deletes
+    cdef dict memberships  # customer -> his household, household -> its members, None deletes
     cdef dict identifiers  # key -> customer
     cdef dict programs  # key -> bytes
     cdef dict metas  # key -> bytes, None deletes: what `core.hub.merges` keeps
@@ -45,7 +50,9 @@ cdef class Applier:
     cdef dict touched  # customers whom the mutation at hand concerns -> positions of what concerns him in it, None: all
     cdef public set changed  # customers whose record or events changed, until the committer takes them; None: nobody asks
     cdef uint64_t first_new  # customers from this id on were made by the mutation at hand
+    cdef uint64_t first_new_household  # likewise
     cdef dict setters  # attribute name -> (offset, kind, entry, codes, path), of `catalog`
+    cdef dict household_setters  # likewise, of households
     cdef dict event_kinds  # event type name -> (number, ((field, letter, labels), ...)), of `catalog`
     cdef RecordBuilder builder  # reused for every record; freed with this object
     cdef Packer packer  # reused for every event list
@@ -55,6 +62,8 @@ cdef class Applier:
 
     # The next customer id; it counts once the mutation succeeds.
     cdef uint64_t new_customer(self) noexcept
+    # The next household id; likewise.
+    cdef uint64_t new_household(self) noexcept
     # To be called by a bulk handler before its first write to `transaction`: when it raises afterwards, the whole
     # transaction is undone and the other mutations in it are applied again without it.
     cdef void direct(self) noexcept
@@ -68,6 +77,8 @@ cdef class Applier:
     cdef int finalise(self, uint64_t customer) except -1
     cdef bytes origin_list(self, uint64_t customer)
     cdef bytes case_list(self, uint64_t customer)
+    # The entry of a customer or a household in `memberships`, or None.
+    cdef bytes membership(self, uint64_t owner)
     # Into `sourced`, {customer: origins} of what changed: `given` holds (setter, checked value) of one source at one time.
     # Values that take effect are set in the builder, which must hold the customer.
     cdef int settle(self, uint64_t customer, str source, int64_t at, list given, dict sourced) except -1
@@ -77,5 +88,6 @@ cdef class Applier:
     cdef int answer(self, int refusal, uint64_t customer) except -1
     cdef int set_catalog(self, object catalog) except -1
     cdef int flush(self) except -1
+    cdef MDB_dbi records_of(self, uint64_t owner) noexcept
     cdef object stored(self, unsigned int database, bytes key)
     cdef int put_meta(self, bytes key, object value) except -1

@@ -30,8 +30,13 @@ class Applier:
         """Undo the transaction and everything applied in it."""
     def survivor(self, customer: int) -> int:
         """The customer this id leads to, through joins; 0 when there is none."""
-    def resolve(self, given: Sequence[Identifier]) -> tuple[int, list[tuple[int, bytes, int, bytes, int]]]:
-        """(customer or 0, [(trust, key, namespace number, value, customer or 0)]); the most trusted known one wins."""
+    def resolve(
+        self, given: Sequence[Identifier], of_household: bool = False, field: str = "identifiers"
+    ) -> tuple[int, list[tuple[int, bytes, int, bytes, int]]]:
+        """(customer or 0, [(trust, key, namespace number, value, customer or 0)]); the most trusted known one wins.
+
+        With ``of_household`` they name a household instead; ``field`` is where the request has them, for errors.
+        """
 
 def register(
     mutation_type: type[_M], function: Callable[[Applier, _M], Any], again: Callable[[Applier, _M], Any] | None = None

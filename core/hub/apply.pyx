@@ -14,10 +14,11 @@ import struct
 import msgspec
 
 from core.hub.buffer cimport buffer_free
-from core.hub.lmdb cimport MDB_APPEND, MDB_NOTFOUND
+from core.hub.lmdb cimport MDB_APPEND, MDB_NOTFOUND, MDB_dbi
+from core.hub.membership cimport is_household, record_name
 from core.hub.record cimport (
-    RecordView, builder_add_identifier, builder_begin, builder_finish, builder_free, builder_touch, damaged, record_names,
-    record_open, refused, set_value,
+    RecordLayout, RecordView, builder_add_identifier, builder_begin, builder_finish, builder_free, builder_touch, damaged,
+    record_names, record_open, refused, set_value,
 )
 
 from core import limits
@@ -25,7 +26,8 @@ from core.errors import BadValue, EngineFault, SourceNotAllowed, StoreCorrupt, T
 from core.hub import catalog as catalogs
 from core.hub import merges, mutations, sources
 from core.hub.catalog import name_of
-from core.hub.identifiers import normalised
+from core.hub.identifiers import check_holder, normalised
+from core.hub.membership import HOUSEHOLD_FIRST
 from core.hub.mutations import Join, Upsert
 from core.hub.record import KINDS, Record
 from core.hub.values import LETTERS
@@ -68,10 +70,10 @@ cdef int check_named(bytes data, uint64_t customer, bytes key) except -1:
     if data is not None:
         fault = record_open(<const uint8_t*><const char*>data, len(data), &view)
         if fault:
-            raise damaged(fault, f"Customer {customer}'s record")
+            raise damaged(fault, f"The record of {record_name(customer)}")
         if view.customer == customer and record_names(&view, key[0] << 8 | key[1], text + 2, len(key) - 2):
             return 0
-    raise StoreCorrupt("An identifier", f"it leads to customer {customer}, who does not have it")
+    raise StoreCorrupt("An identifier", f"it leads to {record_name(customer)}, who does not have it")
 
 
 cdef class Applier:
@@ -89,6 +91,7 @@ cdef class Applier:
         self.events = {}
         self.origins = {}
         self.cases = {}
+        self.memberships = {}
         self.identifiers = {}
         self.programs = {}
         self.metas = {}
@@ -100,6 +103,8 @@ cdef class Applier:
             self.set_catalog(catalogs.loaded(reader.items("catalog")))
             self.applied = msgspec.msgpack.decode(reader.get("meta", b"applied") or b"\x00", type=int)
             self.next_customer = msgspec.msgpack.decode(reader.get("meta", b"next_customer") or b"\x01", type=int)
+            self.next_household = HOUSEHOLD_FIRST + msgspec.msgpack.decode(
+                reader.get("meta", b"next_household") or b"\x01", type=int)
             for key, value in reader.items("meta", merges.PREFIX):
                 if not key.startswith(merges.PREFIX):
                     break
@@ -111,7 +116,7 @@ cdef class Applier:
                 else:
                     stack = merges.Stack(stack.joins, number)
                 self.undoable[survivor] = stack
-        self.committed = (self.catalog, self.layout, self.applied, self.next_customer)
+        self.committed = (self.catalog, self.applied, self.next_customer, self.next_household)
 
     def __dealloc__(self):
         builder_free(&self.builder)
@@ -122,13 +127,18 @@ cdef class Applier:
     cdef int set_catalog(self, object catalog) except -1:
         self.catalog = catalog
         self.layout = catalog.layout()
-        self.setters = {
-            name: (
-                entry.offset, KINDS[entry.type], entry,
-                {label: code for code, label in enumerate(entry.labels, 1)}, f"attributes['{name}']",
-            )
-            for name, entry in catalog.attributes.items()
-        }
+        self.household_layout = catalog.household_layout()
+        self.households = any([entry.household for entry in catalog.namespaces.values()])
+        self.setters, self.household_setters = [
+            {
+                name: (
+                    entry.offset, KINDS[entry.type], entry,
+                    {label: code for code, label in enumerate(entry.labels, 1)}, f"attributes['{name}']",
+                )
+                for name, entry in attributes.items()
+            }
+            for attributes in (catalog.attributes, catalog.household_attributes)
+        ]
         self.event_kinds = {
             name: (
                 entry.number,
@@ -157,8 +167,9 @@ cdef class Applier:
         handler = _handlers.get(type(mutation))
         if handler is None:
             raise EngineFault(f"no handler for {type(mutation).__name__}")
-        before = self.catalog, self.layout, self.setters, self.event_kinds
+        before = self.catalog
         self.first_new = self.next_customer
+        self.first_new_household = self.next_household
         self.writing = False
         try:
             result = handler(self, mutation)
@@ -173,7 +184,9 @@ cdef class Applier:
         except BaseException:
             self.poisoned = self.writing
             self.next_customer = self.first_new
-            self.catalog, self.layout, self.setters, self.event_kinds = before
+            self.next_household = self.first_new_household
+            if self.catalog is not before:
+                self.set_catalog(before)
             self.restore_stacks(self.changed_stacks)
             raise
         finally:
@@ -182,6 +195,7 @@ cdef class Applier:
             self.events.clear()
             self.origins.clear()
             self.cases.clear()
+            self.memberships.clear()
             self.identifiers.clear()
             self.programs.clear()
             self.metas.clear()
@@ -202,15 +216,17 @@ cdef class Applier:
                         self.environment.handles.catalog, <const char*>key, len(key), <const char*>value, len(value), 0
                     )
             self.put_meta(b"applied", self.applied)
-            if self.next_customer != self.committed[3]:
+            if self.next_customer != self.committed[2]:
                 self.put_meta(b"next_customer", self.next_customer)
+            if self.next_household != self.committed[3]:
+                self.put_meta(b"next_household", self.next_household - HOUSEHOLD_FIRST)
             self.transaction.commit()
         except BaseException:
             self.abort()
             raise
         self.transaction = None
         self.uncommitted_stacks.clear()
-        self.committed = (self.catalog, self.layout, self.applied, self.next_customer)
+        self.committed = (self.catalog, self.applied, self.next_customer, self.next_household)
 
     def abort(self) -> None:
         """Undo the transaction and everything applied in it."""
@@ -218,7 +234,7 @@ cdef class Applier:
             self.transaction.abort()
             self.transaction = None
         self.restore_stacks(self.uncommitted_stacks)
-        catalog, self.layout, self.applied, self.next_customer = self.committed
+        catalog, self.applied, self.next_customer, self.next_household = self.committed
         if catalog is not self.catalog:
             self.set_catalog(catalog)
         self.poisoned = False
@@ -229,17 +245,18 @@ cdef class Applier:
             self.environment.handles.meta, <const char*>key, len(key), <const char*>data, len(data), 0)
 
     cdef int flush(self) except -1:
-        """Write the changes collected. New customers have the highest ids, so they are appended."""
+        """Write the changes collected. New customers, and households, have the highest ids, so they are appended."""
         cdef Transaction txn = self.transaction
         cdef uint64_t customer
         cdef bytes data, key
+        cdef bint new
         for customer, value in self.records.items():
             if value is None:
-                txn.delete(self.environment.handles.profiles, &customer, 8)
+                txn.delete(self.records_of(customer), &customer, 8)
             else:
                 data = value
-                txn.put(self.environment.handles.profiles, &customer, 8, <const char*>data, len(data),
-                        MDB_APPEND if customer >= self.first_new else 0)
+                new = customer >= (self.first_new_household if is_household(customer) else self.first_new)
+                txn.put(self.records_of(customer), &customer, 8, <const char*>data, len(data), MDB_APPEND if new else 0)
         for customer, value in self.contacts.items():
             if value is None:
                 txn.delete(self.environment.handles.contacts, &customer, 8)
@@ -264,6 +281,12 @@ cdef class Applier:
             else:
                 data = value
                 txn.put(self.environment.handles.cases, &customer, 8, <const char*>data, len(data), 0)
+        for customer, value in self.memberships.items():
+            if value is None:
+                txn.delete(self.environment.handles.memberships, &customer, 8)
+            else:
+                data = value
+                txn.put(self.environment.handles.memberships, &customer, 8, <const char*>data, len(data), 0)
         for key, customer in self.identifiers.items():
             if customer == 0:
                 txn.delete(self.environment.handles.identifiers, <const char*>key, len(key))
@@ -281,21 +304,24 @@ cdef class Applier:
 
     def all_tables(self):
         return (
-            self.records, self.contacts, self.events, self.origins, self.cases, self.identifiers, self.metas, self.programs,
-            self.touched,
+            self.records, self.contacts, self.events, self.origins, self.cases, self.memberships, self.identifiers,
+            self.metas, self.programs, self.touched,
         )
 
     def tables(self):
-        """Copies of all changes collected by now."""
-        return [dict(table) for table in self.all_tables()]
+        """Copies of all changes collected by now, behind the ids that the next customer and household get."""
+        return (self.next_customer, self.next_household), [dict(table) for table in self.all_tables()]
 
-    def put_back_tables(self, kept, uint64_t next_customer) -> None:
-        """Forget what was collected since `tables` made `kept`, or (None) all of it, and the customers made meanwhile."""
-        self.next_customer = next_customer
+    def put_back_tables(self, kept=None) -> None:
+        """Forget what was collected, and who was made, since `tables` made `kept`, or (None) in all of the mutation at hand."""
+        ids, copies = (self.first_new, self.first_new_household), None
+        if kept is not None:
+            ids, copies = kept
+        self.next_customer, self.next_household = ids
         for place, table in enumerate(self.all_tables()):
             table.clear()
-            if kept is not None:
-                table.update(kept[place])
+            if copies is not None:
+                table.update(copies[place])
 
     # --- joins that can be undone
 
@@ -374,13 +400,21 @@ cdef class Applier:
         """A customer as he is."""
         return merges.Image(
             customer, self.record(customer), self.contact_list(customer), self.event_list(customer),
-            self.origin_list(customer), self.case_list(customer))
+            self.origin_list(customer), self.membership(customer), self.case_list(customer))
 
     # --- what handlers read
 
     cdef uint64_t new_customer(self) noexcept:
         self.next_customer += 1
         return self.next_customer - 1
+
+    cdef uint64_t new_household(self) noexcept:
+        self.next_household += 1
+        return self.next_household - 1
+
+    cdef MDB_dbi records_of(self, uint64_t owner) noexcept:
+        """The database in which the record of a customer or a household lies."""
+        return self.environment.handles.households if is_household(owner) else self.environment.handles.profiles
 
     cdef void direct(self) noexcept:
         self.writing = True
@@ -394,12 +428,12 @@ cdef class Applier:
         return data[:size]
 
     cdef bytes record(self, uint64_t customer):
-        """A customer's record, or None."""
+        """A customer's or a household's record, or None."""
         cdef const uint8_t* data
         cdef size_t size
         if customer in self.records:
             return self.records[customer]
-        if self.transaction.get(self.environment.handles.profiles, &customer, 8, &data, &size) == MDB_NOTFOUND:
+        if self.transaction.get(self.records_of(customer), &customer, 8, &data, &size) == MDB_NOTFOUND:
             return None
         return data[:size]
 
@@ -434,12 +468,21 @@ cdef class Applier:
         return data[:size]
 
     cdef bytes case_list(self, uint64_t customer):
-        """What is known of a customer's cases beside the record, or None."""
+        """What is known of a customer's, or a household's, cases beside the record, or None."""
         cdef const uint8_t* data
         cdef size_t size
         if customer in self.cases:
             return self.cases[customer]
         if self.transaction.get(self.environment.handles.cases, &customer, 8, &data, &size) == MDB_NOTFOUND:
+            return None
+        return data[:size]
+
+    cdef bytes membership(self, uint64_t owner):
+        cdef const uint8_t* data
+        cdef size_t size
+        if owner in self.memberships:
+            return self.memberships[owner]
+        if self.transaction.get(self.environment.handles.memberships, &owner, 8, &data, &size) == MDB_NOTFOUND:
             return None
         return data[:size]
 
@@ -457,7 +500,7 @@ cdef class Applier:
                     entry.name, source, [name_of(self.catalog.sources, each, "source") for each in entry.sources])
             if entry.number not in said and existing is not None:
                 # What the attribute had before it got sources, or the first of them spoke.
-                record = Record(existing, f"Customer {customer}'s record")
+                record = Record(existing, f"The record of {record_name(customer)}")
                 sources.found(said, entry.number, record.updated_us, record.value(entry.offset, entry.type))
             if sources.note(said, entry.number, number, at, value):
                 effective = sources.effective(entry, said[entry.number])
@@ -491,27 +534,30 @@ cdef class Applier:
             following = self.lookup(joined_key(following))
         return 0
 
-    def resolve(self, given):
+    def resolve(self, given, bint of_household=False, str field="identifiers"):
         """(customer or 0, [(trust, key, namespace number, value bytes, customer or 0)]) of a request's identifiers.
 
-        The most trusted known one wins; among equals the first given.
+        The most trusted known one wins; among equals the first given. They name a customer, or a household when
+        `of_household`; `field` is where the request has them.
         """
         cdef uint64_t best = 0
         cdef uint64_t customer
         cdef bytes value, key
         cdef int number
         if not given:
-            raise BadValue("identifiers", "there is none", "Name the customer by at least one identifier.")
+            raise BadValue(field, "there is none",
+                           f"Name the {'household' if of_household else 'customer'} by at least one identifier.")
         if len(given) > limits.IDENTIFIERS_PER_REQUEST:
-            raise TooLarge("identifiers", len(given), limits.IDENTIFIERS_PER_REQUEST, field="identifiers")
+            raise TooLarge(field, len(given), limits.IDENTIFIERS_PER_REQUEST, field=field)
         best_trust = 0
         found = []
         for place, identifier in enumerate(given):
             try:
                 entry = self.catalog.namespace_entry(identifier.namespace)
+                check_holder(entry, of_household)
                 value = normalised(entry.normaliser, identifier.value, entry.name)
             except (UnknownName, BadValue, TooLarge) as error:
-                raise error.under(f"identifiers[{place}]") from None
+                raise error.under(f"{field}[{place}]") from None
             number = entry.number
             key = struct.pack(">H", number) + value
             customer = self.lookup(key)
@@ -529,18 +575,17 @@ cdef class Applier:
 
     cdef int answer(self, int refusal, uint64_t customer) except -1:
         if refusal:
-            raise refused(refusal, f"Customer {customer}")
+            raise refused(refusal, record_name(customer).capitalize())
         return 0
 
     cdef int begin_record(self, uint64_t customer) except -1:
         """Begin the builder from the stored record, or empty."""
         cdef bytes existing = self.record(customer)
+        cdef RecordLayout layout = self.household_layout if is_household(customer) else self.layout
         if existing is None:
-            return self.answer(builder_begin(&self.builder, &self.layout.layout, customer, NULL, 0), customer)
+            return self.answer(builder_begin(&self.builder, &layout.layout, customer, NULL, 0), customer)
         return self.answer(
-            builder_begin(
-                &self.builder, &self.layout.layout, customer, <const uint8_t*><const char*>existing, len(existing)
-            ),
+            builder_begin(&self.builder, &layout.layout, customer, <const uint8_t*><const char*>existing, len(existing)),
             customer,
         )
 
@@ -581,11 +626,11 @@ cdef class Applier:
             )
             self.identifiers[key] = customer
 
-    def opened(self, given, at_us, bint claimed=False):
-        """(customer, created): the customer of these identifiers, in the builder, made when none is known."""
+    def opened(self, given, at_us, bint claimed=False, bint of_household=False, str field="identifiers"):
+        """(customer, created): the customer of these identifiers, or the household, in the builder, made when unknown."""
         cdef uint64_t customer
-        best, found = self.resolve(given)
-        customer = best if best else self.new_customer()
+        best, found = self.resolve(given, of_household, field)
+        customer = best if best else self.new_household() if of_household else self.new_customer()
         self.begin_record(customer)
         self.adopt(customer, found, claimed)
         self.touched.setdefault(customer, None)

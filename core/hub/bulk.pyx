@@ -25,13 +25,15 @@ from cpython.bytes cimport PyBytes_AS_STRING
 
 from core.hub.apply cimport Applier
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free
-from core.hub.cells cimport LARGE_RECORD, LONG_TEXT, MANY_IDENTIFIERS, PAST_RETENTION
+from core.hub.cells cimport FULL_HOUSEHOLD, LARGE_RECORD, LONG_TEXT, MANY_IDENTIFIERS, PAST_RETENTION
 from core.hub.contacts cimport MERGED_COUNTED
 from core.hub.environment cimport IDENTIFIER_KEY_BYTES, Transaction, identifier_key
 from core.hub.events cimport (
     EVENT_LONG, EventBuilder, Keeping, MergeScratch, event_begin, event_clear_text, event_finish, event_set_f64,
     event_set_i64, event_set_text, events_merge_kept, events_scratch_free,
 )
+from core.hub.households cimport enter, membership_of
+from core.hub.membership cimport Membership, record_name
 from core.hub.lmdb cimport MDB_APPEND, MDB_NOTFOUND, MDB_dbi, MDB_val, api, error_for
 from core.hub.record cimport (
     BUILT, REFUSED_DAMAGED, REFUSED_IDENTIFIERS, REFUSED_LONG, REFUSED_MEMORY, REFUSED_SIZE, RecordBuilder,
@@ -47,6 +49,8 @@ import numpy as np
 
 from core.errors import BadValue, EngineFault, StoreCorrupt, TooLarge, UnknownName
 from core.hub import events as event_lists
+from core.hub.households import check_room
+from core.hub.membership import unpack_members
 from core.hub.record import members
 from core.hub.retention import since
 from core.hub.values import LETTERS
@@ -113,6 +117,7 @@ cdef class Rows:
     cdef ConsentColumn* consents  # owned
     cdef uint32_t consent_count  # of them
     cdef uint16_t source  # catalog number of who says so
+    cdef MDB_dbi records  # the database of the records: customers', unless said otherwise
     cdef uint64_t* owners  # [identifier] the customer who has the row's identifier, 0: nobody; owned
     cdef uint32_t identifier_count  # identifiers of a row
     cdef uint32_t column_count  # columns
@@ -133,6 +138,7 @@ cdef class Rows:
         cdef uint32_t i, k
         cdef bytes label
         self.transaction = transaction
+        self.records = transaction.environment.handles.profiles
         self.rows = rows
         self.next_customer = next_customer
         self.identifier_count = <uint32_t>len(identifiers)
@@ -360,7 +366,7 @@ cdef class Rows:
         return STOP_NONE
 
     cdef int upsert_rows(self, RecordLayout layout, int64_t at, bint clear_missing) noexcept nogil:
-        cdef MDB_dbi profiles = self.transaction.environment.handles.profiles
+        cdef MDB_dbi profiles = self.records
         cdef uint64_t customer, known
         cdef uint32_t row
         cdef MDB_val found
@@ -716,24 +722,37 @@ def apply_columns(Applier applier not None, mutation):
     identifiers = [(catalog.namespace(column.namespace), column.ends, column.texts) for column in mutation.identifiers]
     columns = []
     if not mutation.event:
+        of_household = kind_of(mutation, catalog)
+        attribute = catalog.shared if of_household else catalog.attribute
         for each in mutation.consents:
             if 2 in each.granted:
                 catalog.check_grantor(each.purpose, mutation.source)
-        remember_rows(applier, mutation, catalog)
-        if any([catalog.attribute(column.name).sources for column in mutation.columns]):
-            return upsert_sourced(applier, mutation, catalog)
+        if not of_household:
+            remember_rows(applier, mutation, catalog)
+        if mutation.household is not None or any([attribute(column.name).sources for column in mutation.columns]):
+            return upsert_one_by_one(applier, mutation, catalog)
         for column in mutation.columns:
-            entry = catalog.attribute(column.name)
+            entry = attribute(column.name)
             columns.append((entry.offset, SHAPES[entry.type.value], column.values, column.texts, []))
         consents = [
             (catalog.purpose(each.purpose), catalog.channel(each.channel) if each.channel else 0, each.granted, each.at)
             for each in mutation.consents
         ]
-        rows = Rows(applier.transaction, mutation.rows, identifiers, columns, applier.next_customer)
+        rows = Rows(
+            applier.transaction, mutation.rows, identifiers, columns,
+            applier.next_household if of_household else applier.next_customer)
         rows.consenting(consents, catalog.sources[mutation.source] if mutation.source else 0)
         applier.direct()
-        rows.upsert(applier.layout, mutation.at_us, mutation.clear_missing)
+        if of_household:
+            rows.records = applier.environment.handles.households
+            rows.upsert(applier.household_layout, mutation.at_us, mutation.clear_missing)
+            applier.next_household = rows.next_customer
+        else:
+            rows.upsert(applier.layout, mutation.at_us, mutation.clear_missing)
+            applier.next_customer = rows.next_customer
     else:
+        if kind_of(mutation, catalog):
+            raise EngineFault("An import gives events to households.")
         remember_rows(applier, mutation, catalog)
         event = catalog.event(mutation.event)
         given = {column.name: column for column in mutation.columns}
@@ -750,8 +769,18 @@ def apply_columns(Applier applier not None, mutation):
         applier.direct()
         rows.record_events(applier.layout, event.number, len(event.fields), mutation.times, mutation.keys,
                            since(applier.catalog, mutation.at_us))
-    applier.next_customer = rows.next_customer
+        applier.next_customer = rows.next_customer
     return rows.result()
+
+
+cdef bint kind_of(mutation, catalog) except -1:
+    """Whether an import's rows are households'; EngineFault when some are and some are not."""
+    kinds = {catalog.namespace_entry(column.namespace).household for column in mutation.identifiers}
+    if len(kinds) > 1 or (mutation.household is not None and (
+        True in kinds or not catalog.namespace_entry(mutation.household.namespace).household
+    )):
+        raise EngineFault("An import's identifiers mix customers and households.")
+    return True in kinds
 
 
 def remember_rows(Applier applier, mutation, catalog):
@@ -783,6 +812,7 @@ def one_row(mutation, catalog, uint32_t row):
     columns = []
     fields = {} if not mutation.event else {field.name: field for field in catalog.event(mutation.event).fields}
     for column in mutation.columns:
+        # Rows of households are never remembered.
         declared = fields[column.name] if mutation.event else catalog.attribute(column.name)
         shape = SHAPES[declared.type.value]
         if shape in "ts":
@@ -798,6 +828,9 @@ def one_row(mutation, catalog, uint32_t row):
             type(each)(each.purpose, each.channel, each.granted[row:row + 1], each.at[8 * row:8 * row + 8])
             for each in mutation.consents
         ]),
+        household=None if mutation.household is None else type(mutation.household)(
+            mutation.household.namespace, *cut(mutation.household.ends, mutation.household.texts),
+            mutation.household.roles[2 * row:2 * row + 2]),
     )
 
 
@@ -808,7 +841,7 @@ def apply_again(Applier applier not None, mutation):
     cdef uint64_t customer
     catalog = applier.catalog
     if not mutation.event:
-        upsert_sourced(applier, mutation, catalog, True)
+        upsert_one_by_one(applier, mutation, catalog, True)
         return
     texts = [(catalog.namespace(each.namespace), each.texts) for each in mutation.identifiers]
     found = []
@@ -843,19 +876,22 @@ def apply_again(Applier applier not None, mutation):
     applier.touched.setdefault(customer, None)
 
 
-def upsert_sourced(Applier applier, mutation, catalog, bint inside=False):
-    """`apply_columns` for profiles with attributes that have sources: row by row, through the same rules as `Upsert`.
+def upsert_one_by_one(Applier applier, mutation, catalog, bint inside=False):
+    """`apply_columns` for profiles with attributes that have sources, or with memberships: row by row, as `Upsert` and
+    `SetMembership` do it.
 
-    Several times slower than columns without sources, since each source's value is kept beside the record.
+    Several times slower than columns without, since each source's value is kept beside the record.
     """
-    cdef uint64_t customer, owner, best
+    cdef uint64_t customer, owner, best, household
+    cdef Membership membership
+    cdef bint of_household = kind_of(mutation, catalog)
     cdef uint32_t row
     cdef uint16_t number
     cdef bytes existing, value, key
     cdef int refusal, kind
     columns = []
     for column in mutation.columns:
-        setter = applier.setters[column.name]
+        setter = (applier.household_setters if of_household else applier.setters)[column.name]
         entry = setter[2]
         shape = SHAPES[entry.type.value]
         if len(column.values) != mutation.rows * WIDTHS[shape]:
@@ -875,6 +911,14 @@ def upsert_sourced(Applier applier, mutation, catalog, bint inside=False):
             catalog.purpose(each.purpose), catalog.channel(each.channel) if each.channel else 0, each.granted,
             np.frombuffer(each.at, np.int64).tolist()))
     source = catalog.sources[mutation.source] if mutation.source else 0
+    if mutation.household is not None:
+        given_to = mutation.household
+        check_ends(mutation.rows, given_to.ends, given_to.texts)
+        if len(given_to.roles) != 2 * mutation.rows:
+            raise EngineFault("An import's roles are not one a row.")
+        household_number = catalog.namespace(given_to.namespace)
+        households = cells_of("t", given_to.ends, given_to.texts, False)
+        roles = np.frombuffer(given_to.roles, np.uint16).tolist()
     created = changed = unchanged = contested = 0
     refused = []
     for row in range(mutation.rows):
@@ -892,11 +936,22 @@ def upsert_sourced(Applier applier, mutation, catalog, bint inside=False):
                 best = owner
             elif owner != best:
                 contested += 1
-        customer = best if best else applier.next_customer
+        customer = best if best else applier.next_household if of_household else applier.next_customer
         existing = applier.record(customer) if best else None
         if best and existing is None:
-            raise StoreCorrupt(f"The profile of customer {customer}", "an identifier leads to it, and it is missing")
+            raise StoreCorrupt(f"The record of {record_name(customer)}", "an identifier leads to it, and it is missing")
+        household = 0
+        joins = mutation.household is not None and households[row] != b""
+        if joins:
+            household = applier.lookup(struct.pack(">H", household_number) + households[row])
+            try:
+                if not membership_of(applier, customer, &membership) or membership.household != household:
+                    check_room(len(unpack_members(applier.membership(household), household)) if household else 0)
+            except TooLarge:
+                refused.append((row, FULL_HOUSEHOLD))
+                continue
         before = applier.records.get(customer)
+        same = False
         sourced = {}
         given = []
         try:
@@ -931,7 +986,10 @@ def upsert_sourced(Applier applier, mutation, catalog, bint inside=False):
         for _, _, key in news:
             applier.identifiers[key] = customer
         if not best:
-            applier.new_customer()
+            if of_household:
+                applier.new_household()
+            else:
+                applier.new_customer()
             created += 1
         elif existing[24:] != applier.record(customer)[24:]:
             changed += 1
@@ -942,7 +1000,28 @@ def upsert_sourced(Applier applier, mutation, catalog, bint inside=False):
             else:
                 applier.records[customer] = before
             unchanged += 1
+            same = True
+        if joins:
+            if not household:
+                household = made_household(applier, household_number, households[row], mutation.at_us)
+            kept = applier.membership(customer)
+            enter(applier, customer, household, mutation.at_us, roles[row])
+            if same and kept != applier.membership(customer):
+                unchanged -= 1
+                changed += 1
     return created, changed, unchanged, contested, refused
+
+
+cdef uint64_t made_household(Applier applier, uint16_t number, bytes value, int64_t at) except 0:
+    """A new household with one identifier."""
+    cdef uint64_t household = applier.new_household()
+    applier.begin_record(household)
+    applier.answer(
+        builder_add_identifier(&applier.builder, number, <const uint8_t*>PyBytes_AS_STRING(value), len(value)), household)
+    builder_touch(&applier.builder, at)
+    applier.finish_record(household)
+    applier.identifiers[struct.pack(">H", number) + value] = household
+    return household
 
 
 def cells_of(str shape, bytes values not None, bytes texts not None, bint text=True):

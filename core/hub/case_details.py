@@ -1,9 +1,10 @@
 """What is known of a customer's cases beyond what decisions read: the texts of key, product and owner, and when due.
 
 A record's case entry is numbers only (kind, hashes of key and product, from when to when), because decisions checksum and
-walk it. The texts stand beside it in the database `cases`: a customer's entry is CRC-32C (little-endian) and MessagePack, a
-list of (kind number, key hash, key, then product, owner and due, each nil or (microseconds when it was told, value)),
-ascending. A case that was opened under format 2 has none, until somebody tells of it again.
+walk it. The texts stand beside it in the database `cases`: the entry of a customer, or of a household, is CRC-32C
+(little-endian) and MessagePack, a list of (kind number, key hash, key, then product, owner and due, each nil or
+(microseconds when it was told, value)), ascending. A case that was opened under format 2 has none, until somebody tells of
+it again.
 
 Of product, owner and due the newest telling stands whatever order they came in, and of two at one microsecond the greater
 value; so do they when two customers are joined.
@@ -19,6 +20,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from core.errors import StoreCorrupt
+from core.hub.membership import named
 from core.hub.record import crc32c
 
 
@@ -40,11 +42,11 @@ _decoder: Final = msgspec.msgpack.Decoder(_Packed)
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
-def decode(data: bytes | None, customer: int) -> Details:
-    """A customer's entry taken apart; empty for None. Raises StoreCorrupt."""
+def decode(data: bytes | None, owner: int) -> Details:
+    """A customer's or household's entry taken apart; empty for None. Raises StoreCorrupt."""
     if data is None:
         return {}
-    what = f"Customer {customer}'s entry in cases"
+    what = f"The entry of {named(owner)} in cases"
     if len(data) < 4 or struct.unpack_from("<I", data)[0] != crc32c(data[4:]):
         raise StoreCorrupt(what, "its checksum does not match its bytes")
     try:

@@ -62,7 +62,10 @@ class EventEntry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class NamespaceEntry(msgspec.Struct, frozen=True, array_like=True):
-    """A namespace as stored. The normaliser is fixed, because keys are stored normalised; all else may change."""
+    """A namespace as stored. The normaliser is fixed, because keys are stored normalised, and so is whom it names.
+
+    All else may change.
+    """
 
     number: int
     name: str
@@ -70,6 +73,7 @@ class NamespaceEntry(msgspec.Struct, frozen=True, array_like=True):
     trust: int = 0
     single: bool = False
     verified: bool = False
+    household: bool = False  # names households, which have ids and records of their own
 
 
 class GrantorsEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -107,6 +111,8 @@ class Catalog(msgspec.Struct, frozen=True):
     case_kinds: Mapping[str, int] = {}
     case_rules: Mapping[str, CaseRuleEntry] = {}
     sources: Mapping[str, int] = {}
+    household_attributes: Mapping[str, AttributeEntry] = {}
+    roles: Mapping[str, int] = {}
 
     # --- numbers of names; all raise UnknownName with the nearest one that is known
 
@@ -123,6 +129,15 @@ class Catalog(msgspec.Struct, frozen=True):
         """The attribute with its type, offset and labels."""
         entry = self.attributes.get(name)
         return entry if entry is not None else _unknown("attribute", name, self.attributes)
+
+    def shared(self, name: str) -> AttributeEntry:
+        """The household's attribute with its type, offset in a household's record, and labels."""
+        entry = self.household_attributes.get(name)
+        return entry if entry is not None else _unknown("attribute of households", name, self.household_attributes)
+
+    def role(self, name: str) -> int:
+        """The role's number."""
+        return self.roles.get(name) or _unknown("role", name, self.roles)
 
     def event(self, name: str) -> EventEntry:
         """The event type with its number and fields."""
@@ -172,7 +187,11 @@ class Catalog(msgspec.Struct, frozen=True):
         sources = _numbered(
             self.sources,
             chain(
-                (source for field in schema.attributes.values() for source in field.sources),
+                (
+                    source
+                    for field in (*schema.attributes.values(), *schema.household_attributes.values())
+                    for source in field.sources
+                ),
                 chain.from_iterable(schema.grantors.values()),
             ),
             "sources", limits.SOURCES,
@@ -180,7 +199,7 @@ class Catalog(msgspec.Struct, frozen=True):
         grown = msgspec.structs.replace(
             self,
             namespaces=_namespaces(self.namespaces, schema.namespaces.values()),
-            attributes=_attributes(self.attributes, schema.attributes.values(), sources),
+            attributes=_attributes(self.attributes, schema.attributes.values(), sources, ("attributes",)),
             events=_events(self.events, schema.events.values()),
             offers=_numbered(self.offers, offers, "offers", limits.OFFERS),
             outcomes=_numbered(self.outcomes, (*STANDARD_OUTCOMES, *schema.outcomes), "outcomes", 0xFFFF),
@@ -190,6 +209,10 @@ class Catalog(msgspec.Struct, frozen=True):
             grantors=_grantors(self.grantors, schema, sources),
             case_rules=_case_rules(self.case_rules, schema),
             sources=sources,
+            household_attributes=_attributes(
+                self.household_attributes, schema.household_attributes.values(), sources, ("household", "attributes")
+            ),
+            roles=_numbered(self.roles, schema.roles, "roles", 0xFFFF),
         )
         return self if _same(self, grown) else msgspec.structs.replace(grown, version=self.version + 1)
 
@@ -212,6 +235,10 @@ class Catalog(msgspec.Struct, frozen=True):
     def layout(self) -> RecordLayout:
         """The record's fixed area, for builders."""
         return RecordLayout([(entry.offset, entry.type) for entry in self.attributes.values()])
+
+    def household_layout(self) -> RecordLayout:
+        """The fixed area of a household's record."""
+        return RecordLayout([(entry.offset, entry.type) for entry in self.household_attributes.values()])
 
     # --- the stored form
 
@@ -236,11 +263,12 @@ class Catalog(msgspec.Struct, frozen=True):
 _ENTRIES: Mapping[str, msgspec.msgpack.Decoder[list[Any]]] = {
     "namespaces": msgspec.msgpack.Decoder(list[NamespaceEntry]),
     "attributes": msgspec.msgpack.Decoder(list[AttributeEntry]),
+    "household_attributes": msgspec.msgpack.Decoder(list[AttributeEntry]),
     "events": msgspec.msgpack.Decoder(list[EventEntry]),
     "grantors": msgspec.msgpack.Decoder(list[GrantorsEntry]),
     "case_rules": msgspec.msgpack.Decoder(list[CaseRuleEntry]),
 }
-_KINDS = (*_ENTRIES, "outcomes", "channels", "purposes", "case_kinds", "sources")
+_KINDS = (*_ENTRIES, "outcomes", "channels", "purposes", "case_kinds", "sources", "roles")
 
 
 def loaded(items: Iterable[tuple[bytes, bytes]]) -> Catalog:
@@ -345,8 +373,13 @@ def _namespaces(
                     f"a namespace with normaliser {entry.normaliser.value}",
                     f"normaliser {namespace.normaliser.value}",
                 )
+            if entry.household != namespace.household:
+                raise SchemaConflict(("namespaces", namespace.name), *[
+                    f"a namespace of {'households' if each else 'customers'}" for each in (entry.household, namespace.household)
+                ])
         grown[namespace.name] = NamespaceEntry(
-            number, namespace.name, namespace.normaliser, namespace.trust, namespace.single, namespace.verified
+            number, namespace.name, namespace.normaliser, namespace.trust, namespace.single, namespace.verified,
+            namespace.household,
         )
     if len(grown) > 0xFFFF:
         raise TooLarge("namespaces ever declared in this store", len(grown), 0xFFFF)
@@ -354,8 +387,9 @@ def _namespaces(
 
 
 def _attributes(
-    known: Mapping[str, AttributeEntry], wanted: Iterable[Field], numbers: Mapping[str, int]
+    known: Mapping[str, AttributeEntry], wanted: Iterable[Field], numbers: Mapping[str, int], path: Sequence[str]
 ) -> Mapping[str, AttributeEntry]:
+    """``known`` with what is new or changed; the same object when nothing is. ``path`` leads to them, for errors."""
     grown = dict(known)
     end = max((entry.offset + WIDTHS[entry.type] for entry in known.values()), default=0)
     for field in wanted:
@@ -370,7 +404,7 @@ def _attributes(
             end += WIDTHS[field.type]
             continue
         if (entry.type, entry.currency) != (field.type, field.currency):
-            raise SchemaConflict(("attributes", field.name), describe(entry), describe(field))
+            raise SchemaConflict((*path, field.name), describe(entry), describe(field))
         labels = _labels(entry.labels, field.labels, field.name)
         if (labels, sources, field.rule) != (entry.labels, entry.sources, entry.rule):
             grown[field.name] = msgspec.structs.replace(entry, labels=labels, sources=sources, rule=field.rule)

@@ -45,6 +45,7 @@ cdef enum Cause:
     MANY_CASES = 32
     CASE_INVALID = 33
     PAST_RETENTION = 34
+    FULL_HOUSEHOLD = 35
 
 cdef struct Span:
     uint32_t start  # offset in the table's bytes

@@ -118,6 +118,7 @@ CAUSES = {
     CASE_INVALID: (
         "CASE_INVALID",
         "key, product or owner is too long or has characters that it may not have, or its kind is never about a product"),
+    FULL_HOUSEHOLD: ("HOUSEHOLD_FULL", "the household has as many members as it may"),
     PAST_RETENTION: ("PAST_RETENTION", "older than events of its type are kept: see retention in the program's schema"),
     SKIPPED: ("SKIPPED_WITHOUT_IDENTIFIER", "no identifier: skipped, as the mapping says"),
 }

@@ -3,8 +3,9 @@
 Pages and checksums are walked first. Then each customer is read as a profile (so every number must have a name in the
 catalog), each of his identifiers must lead back to him, every list must have a record, and ids that were joined must
 end at a record, as must those whose joins can be undone. Programs that were saved must have the sources of their digest.
-Where there are as many identifiers as records name, and all of those lead back, none is left over; only where the numbers
-differ is each looked at. All of it reads one snapshot, beside a running server.
+Households are read likewise; members and memberships must agree, and what counts for a household must be what its members'
+lists say. Where there are as many identifiers as records name, and all of those lead back, none is left over; only where the
+numbers differ is each looked at. All of it reads one snapshot, beside a running server.
 """
 
 from __future__ import annotations
@@ -12,19 +13,23 @@ from __future__ import annotations
 import os
 import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 import msgspec
 
+from core import limits
+from core.decision import Identifier
 from core.errors import EngineFault, RapportError, StoreCorrupt
-from core.hub import case_details, merges, mutations, saved
+from core.hub import case_details, contacts, merges, mutations, saved
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
 from core.hub.catalog import Catalog
 from core.hub.environment import Environment, Reader, open_environment
 from core.hub.erasing import JOINED
+from core.hub.membership import HOUSEHOLD_FIRST, of_household, unpack_members, unpack_membership
+from core.hub.membership import named as named_
 from core.hub.record import Record, product_hash, siphash
 from core.hub.saved import ActiveProgram, SavedProgram
 
@@ -89,11 +94,12 @@ class _Check:
             self._add("The store's signing key", "it is missing")
         catalog = catalogs.loaded(reader.items("catalog"))
         named = self._profiles(reader, catalog, next_customer)
-        for database in ("contacts", "events", "origins", "cases"):
+        named += self._households(reader, catalog, HOUSEHOLD_FIRST + self._number(reader, b"next_household", 1))
+        for database in ("contacts", "events", "origins", "memberships", "cases"):
             for key, _ in reader.items(database):
-                customer = int.from_bytes(key, "little")
-                if reader.get_customer("profiles", customer) is None:
-                    self._add(f"Customer {customer}'s entry in {database}", "there is no record to it")
+                owner = int.from_bytes(key, "little")
+                if reader.get_customer("households" if of_household(owner) else "profiles", owner) is None:
+                    self._add(f"The entry of {named_(owner)} in {database}", "there is no record to it")
         self._cases(reader)
         joined = self._joined(reader)
         self._merges(reader)
@@ -129,25 +135,73 @@ class _Check:
                 self._fault(error)
                 continue
             assert profile is not None, "one snapshot"
-            for identifier in profile.identifiers:
-                named += 1
-                number = numbers[identifier.namespace]
-                owner = reader.customer(number, identifier.value.encode())
-                if owner != customer:
-                    leads = "nobody" if owner is None else f"customer {owner}"
-                    self._add(f"Customer {customer}", f"an identifier of namespace {identifier.namespace} leads to {leads}")
+            named += self._leading_back(reader, numbers, customer, profile.identifiers)
+        return named
+
+    def _leading_back(
+        self, reader: Reader, numbers: Mapping[str, int], owner: int, identifiers: Sequence[Identifier]
+    ) -> int:
+        """Each of a record's identifiers must lead to it; how many there are."""
+        for identifier in identifiers:
+            found = reader.customer(numbers[identifier.namespace], identifier.value.encode())
+            if found != owner:
+                leads = "nobody" if found is None else named_(found)
+                self._add(
+                    named_(owner).capitalize(), f"an identifier of namespace {identifier.namespace} leads to {leads}")
+        return len(identifiers)
+
+    def _households(self, reader: Reader, catalog: Catalog, next_household: int) -> int:
+        """Read every household and its members; how many identifiers the records name."""
+        named = 0
+        numbers = {entry.name: entry.number for entry in catalog.namespaces.values()}
+        for key, _ in reader.items("households"):
+            household = int.from_bytes(key, "little")
+            what = named_(household).capitalize()
+            if not HOUSEHOLD_FIRST < household < next_household:
+                self._add(what, f"the next is {named_(next_household)}, so this one was never given")
+            try:
+                shown = profiles.household_of(reader, catalog, household)
+                assert shown is not None, "one snapshot"
+                named += self._leading_back(reader, numbers, household, shown.identifiers)
+                expected: list[tuple[int, ...]] | None = []
+                for member in unpack_members(reader.get_customer("memberships", household), household):
+                    data = reader.get_customer("memberships", member)
+                    belongs, since, _ = unpack_membership(data, member) if data is not None else (0, 0, 0)
+                    if belongs != household:
+                        self._add(what, f"customer {member} is among its members, and his entry does not say so")
+                        continue
+                    theirs = _contacts(reader, member)
+                    # A full list has forgotten what the household may still count.
+                    full = len(theirs) >= limits.CONTACTS_PER_CUSTOMER
+                    expected = None if full or expected is None else [*expected, *_plain(theirs, since)]
+                counted = _contacts(reader, household)
+                if expected is not None and len(counted) < limits.CONTACTS_PER_CUSTOMER \
+                        and sorted(_plain(counted, None)) != sorted(expected):
+                    self._add(f"The contacts of {named_(household)}", "they are not those of its members")
+            except StoreCorrupt as error:
+                self._fault(error)
+        for key, value in reader.items("memberships"):
+            customer = int.from_bytes(key, "little")
+            if of_household(customer):
+                continue
+            try:
+                household, _, _ = unpack_membership(value, customer)
+                if customer not in unpack_members(reader.get_customer("memberships", household), household):
+                    self._add(f"Customer {customer}", f"{named_(household)} does not have him among its members")
+            except StoreCorrupt as error:
+                self._fault(error)
         return named
 
     def _cases(self, reader: Reader) -> None:
         """What is kept beside the records of cases must be of cases that are in them, and say the same."""
         for key, value in reader.items("cases"):
-            customer = int.from_bytes(key, "little")
-            data = reader.get_customer("profiles", customer)
+            owner = int.from_bytes(key, "little")
+            data = reader.get_customer("households" if of_household(owner) else "profiles", owner)
             if data is None:
                 continue  # told already
-            cases = {(kind, key): product for kind, key, _, _, product in Record(data, f"Customer {customer}'s record").cases}
-            for case, details in case_details.decode(value, customer).items():
-                what = f"Customer {customer}'s entry in cases"
+            what = f"The entry of {named_(owner)} in cases"
+            cases = {(kind, key): product for kind, key, _, _, product in Record(data, f"The record of {named_(owner)}").cases}
+            for case, details in case_details.decode(value, owner).items():
                 if case not in cases:
                     self._add(what, "it is about a case that the record does not have")
                 elif siphash(details.key.encode()) != case[1]:
@@ -230,12 +284,12 @@ class _Check:
             if key.startswith(JOINED):
                 continue
             customer = int.from_bytes(value[:8], "little")
-            data = reader.get_customer("profiles", customer)
+            data = reader.get_customer("households" if of_household(customer) else "profiles", customer)
             number = int.from_bytes(key[:2], "big")
             if data is None:
-                self._add(f"An identifier of namespace {number}", f"it leads to customer {customer}, who is not there")
-            elif (number, key[2:]) not in Record(data, f"Customer {customer}'s record").identifiers:
-                self._add(f"An identifier of namespace {number}", f"it leads to customer {customer}, who does not have it")
+                self._add(f"An identifier of namespace {number}", f"it leads to {named_(customer)}, who is not there")
+            elif (number, key[2:]) not in Record(data, f"The record of {named_(customer)}").identifiers:
+                self._add(f"An identifier of namespace {number}", f"it leads to {named_(customer)}, who does not have it")
 
     def _fault(self, error: RapportError) -> None:
         facts = error.metadata
@@ -245,6 +299,16 @@ class _Check:
         self.faults.append(Fault(what, problem, hint))
         if len(self.faults) >= FAULTS:
             raise _Full
+
+
+def _contacts(reader: Reader, owner: int) -> list[tuple[int, int, int, int, int, int, int]]:
+    data = reader.get_customer("contacts", owner)
+    return [] if data is None else contacts.unpack(data, f"The contact history of {named_(owner)}")
+
+
+def _plain(entries: Sequence[tuple[int, ...]], since: int | None) -> list[tuple[int, ...]]:
+    """Contacts from a time on, without the number by which each list tells its entries apart."""
+    return [(at, *rest) for at, _, *rest in entries if since is None or at >= since]
 
 
 def check_apart(path: str, progress: Progress | None = None) -> Checked:

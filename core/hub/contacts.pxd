@@ -70,6 +70,13 @@ cdef inline int64_t contacts_at(const ContactList* contacts, uint32_t index) noe
     return at
 
 
+cdef inline uint16_t contacts_outcome(const ContactList* contacts, uint32_t index) noexcept nogil:
+    """The outcome of entry `index` alone."""
+    cdef uint16_t outcome
+    memcpy(&outcome, contacts.entries + <size_t>index * CONTACT_BYTES + 36, 2)
+    return outcome
+
+
 cdef inline uint32_t contacts_after(const ContactList* contacts, int64_t at) noexcept nogil:
     """The first index whose time is later than `at`; count when none is.
 

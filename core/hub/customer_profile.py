@@ -16,6 +16,7 @@ from core.hub import contacts as contact_lists
 from core.hub import events as event_lists
 from core.hub.catalog import AttributeEntry, Catalog, EventField, name_of
 from core.hub.environment import Reader
+from core.hub.membership import named, number_of, of_household, unpack_members, unpack_membership
 from core.hub.record import Record
 from core.schema import AnyValue, CaseScope, Money, SourceRule, ValueType
 
@@ -68,9 +69,9 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class OverdueCase:
-    """An open case past its due time, and whose it is."""
+    """An open case past its due time, and whose it is: a customer's id, or a household's."""
 
-    customer: int
+    owner: int
     identifiers: tuple[Identifier, ...]
     case: Case
 
@@ -98,6 +99,21 @@ class StoredEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Household:
+    """What members share: nothing of any of them. ``number`` counts from 1; ``role`` and ``since_us`` are of who was asked about.
+
+    ``role`` '' was not given, or nobody was asked about, and then ``since_us`` is None too.
+    """
+
+    number: int
+    role: str
+    since_us: int | None
+    members: int
+    identifiers: tuple[Identifier, ...]
+    attributes: Mapping[str, AnyValue]
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """One customer. Attributes that are missing are left out; contacts and events are oldest first."""
 
@@ -109,6 +125,7 @@ class Profile:
     cases: tuple[Case, ...]
     contacts: tuple[Contact, ...]
     events: tuple[StoredEvent, ...]
+    household: Household | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +155,19 @@ def provenance(
 ) -> tuple[Provenance, ...] | None:
     """Of these attributes, or of all that declare sources and have a value or an origin; None when there is no customer.
 
+    ``customer`` may be a household's id: then they are those that its members share.
+
     Raises UnknownName, StoreCorrupt, and BadValue for an attribute of which no sources are kept.
     """
-    data = reader.get_customer("profiles", customer)
+    shared = of_household(customer)
+    data = reader.get_customer("households" if shared else "profiles", customer)
     if data is None:
         return None
-    record = Record(data, f"Customer {customer}'s record")
+    record = Record(data, f"The record of {named(customer)}")
     kept = sources.decode(reader.get_customer("origins", customer), customer)
-    wanted = [catalog.attribute(name) for name in attributes] or [
-        entry for entry in catalog.attributes.values() if entry.sources
+    declared = catalog.household_attributes if shared else catalog.attributes
+    wanted = [catalog.shared(name) if shared else catalog.attribute(name) for name in attributes] or [
+        entry for entry in declared.values() if entry.sources
     ]
     found = []
     for entry in wanted:
@@ -184,16 +205,11 @@ def read(reader: Reader, catalog: Catalog, customer: int) -> Profile | None:
     if data is None:
         return None
     record = Record(data, f"Customer {customer}'s record")
-    attributes: dict[str, AnyValue] = {}
-    for entry in catalog.attributes.values():
-        value = record.value(entry.offset, entry.type)
-        if value is not None:
-            attributes[entry.name] = _attribute(entry, value)
     return Profile(
         customer=customer,
         updated_us=record.updated_us,
-        identifiers=_identifiers(catalog, record),
-        attributes=attributes,
+        identifiers=_identifiers(record, catalog),
+        attributes=_attributes(record, catalog.attributes),
         consents=tuple(
             Consent(
                 name_of(catalog.purposes, purpose, "purpose"),
@@ -207,35 +223,85 @@ def read(reader: Reader, catalog: Catalog, customer: int) -> Profile | None:
         cases=_cases(reader, catalog, record),
         contacts=_contacts(reader, catalog, customer),
         events=_events(reader, catalog, customer),
+        household=household_of(reader, catalog, customer),
     )
 
 
-def identifiers(reader: Reader, catalog: Catalog, customer: int) -> tuple[Identifier, ...]:
-    """A customer's identifiers, in order of arrival; none when there is no customer. Raises StoreCorrupt."""
-    data = reader.get_customer("profiles", customer)
-    return () if data is None else _identifiers(catalog, Record(data, f"Customer {customer}'s record"))
+def identifiers(reader: Reader, catalog: Catalog, owner: int) -> tuple[Identifier, ...]:
+    """The identifiers of a customer, or of a household, in order of arrival; none when there is none. Raises StoreCorrupt."""
+    record = _record(reader, owner)
+    return () if record is None else _identifiers(record, catalog)
 
 
-def _identifiers(catalog: Catalog, record: Record) -> tuple[Identifier, ...]:
+def _record(reader: Reader, owner: int) -> Record | None:
+    data = reader.get_customer("households" if of_household(owner) else "profiles", owner)
+    return None if data is None else Record(data, f"The record of {named(owner)}")
+
+
+def household_of(reader: Reader, catalog: Catalog, customer: int) -> Household | None:
+    """The household of a customer, or of a household's own id; None when there is none. Raises StoreCorrupt."""
+    household, since, role = customer, None, 0
+    if not of_household(customer):
+        data = reader.get_customer("memberships", customer)
+        if data is None:
+            return None
+        household, since, role = unpack_membership(data, customer)
+    data = reader.get_customer("households", household)
+    if data is None:
+        if household == customer:
+            return None
+        raise StoreCorrupt(f"Customer {customer}'s membership", f"there is no record of {named(household)}")
+    record = Record(data, f"The record of {named(household)}")
+    return Household(
+        number=number_of(household),
+        role=name_of(catalog.roles, role, "role") if role else "",
+        since_us=since,
+        members=len(unpack_members(reader.get_customer("memberships", household), household)),
+        identifiers=_identifiers(record, catalog),
+        attributes=_attributes(record, catalog.household_attributes),
+    )
+
+
+def _identifiers(record: Record, catalog: Catalog) -> tuple[Identifier, ...]:
     namespaces = {entry.name: entry.number for entry in catalog.namespaces.values()}
     return tuple(
         Identifier(name_of(namespaces, number, "namespace"), value.decode()) for number, value in record.identifiers
     )
 
 
-def cases(reader: Reader, catalog: Catalog, customer: int) -> tuple[Case, ...] | None:
-    """A customer's cases by kind and opening; None when there is no customer. Raises StoreCorrupt."""
-    data = reader.get_customer("profiles", customer)
-    return None if data is None else _cases(reader, catalog, Record(data, f"Customer {customer}'s record"))
+def cases(reader: Reader, catalog: Catalog, owner: int) -> tuple[Case, ...] | None:
+    """The cases of a customer and of his household, or of a household, by kind and opening; None when there is nobody.
+
+    Raises StoreCorrupt.
+    """
+    record = _record(reader, owner)
+    return None if record is None else _cases(reader, catalog, record)
+
+
+def own_cases(reader: Reader, catalog: Catalog, owner: int) -> tuple[Case, ...]:
+    """The cases of a customer, or of a household, without those that he has by his household. Raises StoreCorrupt."""
+    record = _record(reader, owner)
+    return () if record is None else tuple(_listed_cases(reader, catalog, record))
 
 
 def _cases(reader: Reader, catalog: Catalog, record: Record) -> tuple[Case, ...]:
-    found = record.cases
-    if not found:
-        return ()
-    details = case_details.decode(reader.get_customer("cases", record.customer), record.customer)
-    cases: list[Case] = []
-    for number, hashed, opened, closed, _ in found:
+    found = _listed_cases(reader, catalog, record)
+    membership = None if of_household(record.customer) else reader.get_customer("memberships", record.customer)
+    if membership is not None:
+        household, _, _ = unpack_membership(membership, record.customer)
+        shared = _record(reader, household)
+        if shared is not None:
+            found += _listed_cases(reader, catalog, shared)
+    return tuple(sorted(found, key=lambda case: (case.kind, case.opened_us, case.key_hash)))
+
+
+def _listed_cases(reader: Reader, catalog: Catalog, record: Record) -> list[Case]:
+    found: list[Case] = []
+    if not record.cases:
+        return found
+    owner = record.customer
+    details = case_details.decode(reader.get_customer("cases", owner), owner)
+    for number, hashed, opened, closed, _ in record.cases:
         kind = name_of(catalog.case_kinds, number, "case kind")
         known = details.get((number, hashed), case_details.CaseDetails(""))
         product = known.product[1] if known.product else ""
@@ -243,10 +309,19 @@ def _cases(reader: Reader, catalog: Catalog, record: Record) -> tuple[Case, ...]
         rule = catalog.case_rules.get(kind)
         if due is None and rule is not None and rule.due_us:
             due = opened + rule.due_us
-        scope = CaseScope.PRODUCT if product else CaseScope.CUSTOMER
-        owner = known.owner[1] if known.owner else ""
-        cases.append(Case(kind, known.key, hashed, scope, product, owner, opened, closed, due))
-    return tuple(sorted(cases, key=lambda case: (case.kind, case.opened_us, case.key_hash)))
+        scope = CaseScope.HOUSEHOLD if of_household(owner) else CaseScope.PRODUCT if product else CaseScope.CUSTOMER
+        worker = known.owner[1] if known.owner else ""
+        found.append(Case(kind, known.key, hashed, scope, product, worker, opened, closed, due))
+    return found
+
+
+def _attributes(record: Record, entries: Mapping[str, AttributeEntry]) -> dict[str, AnyValue]:
+    attributes: dict[str, AnyValue] = {}
+    for entry in entries.values():
+        value = record.value(entry.offset, entry.type)
+        if value is not None:
+            attributes[entry.name] = _attribute(entry, value)
+    return attributes
 
 
 def _contacts(reader: Reader, catalog: Catalog, customer: int) -> tuple[Contact, ...]:

@@ -38,6 +38,8 @@ cdef struct Handles:
     MDB_dbi cases  # customer id -> details of cases
     MDB_dbi origins  # customer id -> who said what of attributes with sources, `core.hub.sources`
     size_t page_bytes  # LMDB's pages, a power of two
+    MDB_dbi households  # household id -> record
+    MDB_dbi memberships  # customer id -> his household; household id -> its members: `core.hub.membership`
     int snapshots  # open snapshots; changed atomically
 
 cdef struct Snapshot:

@@ -36,15 +36,19 @@ from core.hub.lmdb cimport (
     MDB_envinfo, MDB_stat, error_for,
 )
 from core.hub.contacts cimport ContactList, contacts_open
+from core.hub.membership cimport Members, Membership, is_household, members_open, membership_open, record_name
 from core.hub.events cimport EventHeader, EventList, event_read, events_open
 from core.hub.record cimport FAULT_BOUNDS, FAULT_NONE, RecordView, damaged, record_open
 
 FORMAT_VERSION = 3
-OLDEST_FORMAT = 1  # it and the formats since had fewer databases, and are this one otherwise
-DATABASES = ("profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs", "origins", "cases")
-BY_CUSTOMER = ("profiles", "contacts", "events", "origins", "cases")
-# Databases that earlier formats did not have.
-ADDED = ("origins", "cases")
+OLDEST_FORMAT = 1
+# What stores of earlier formats may lack; they are this one otherwise.
+ADDED = ("origins", "households", "memberships", "cases")
+DATABASES = (
+    "profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs", "origins", "households", "memberships",
+    "cases",
+)
+BY_CUSTOMER = ("profiles", "contacts", "events", "origins", "households", "memberships", "cases")
 # LMDB begins with two pages that say what the file holds, in turn; no page is smaller than this.
 BEGINNING_BYTES = 2 * 4096
 # A process that looks whether anybody writes holds rapport.lock for microseconds; a server that starts tries so often.
@@ -77,6 +81,10 @@ cdef MDB_dbi* handle(Handles* handles, str name) except NULL:
         return &handles.origins
     if name == "cases":
         return &handles.cases
+    if name == "households":
+        return &handles.households
+    if name == "memberships":
+        return &handles.memberships
     raise EngineFault(f"there is no database '{name}'")
 
 
@@ -292,6 +300,8 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
     cdef ContactList contacts
     cdef EventList events
     cdef EventHeader header
+    cdef Members members
+    cdef Membership membership
     cdef uint64_t customer
     cdef size_t position = 0
     cdef int fault = FAULT_NONE
@@ -304,10 +314,15 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
         sources.decode((<const char*>value.mv_data)[:value.mv_size], customer)
     elif name == "cases":
         case_details.decode((<const char*>value.mv_data)[:value.mv_size], customer)
-    elif name == "profiles":
+    elif name == "profiles" or name == "households":
         fault = record_open(<const uint8_t*>value.mv_data, value.mv_size, &record)
         if fault == FAULT_NONE and record.customer != customer:
-            raise StoreCorrupt(f"Customer {customer}'s record", f"it is that of customer {record.customer}")
+            raise StoreCorrupt(f"The record of {record_name(customer)}", f"it is that of {record_name(record.customer)}")
+    elif name == "memberships":
+        if is_household(customer):
+            fault = members_open(<const uint8_t*>value.mv_data, value.mv_size, &members)
+        else:
+            fault = membership_open(<const uint8_t*>value.mv_data, value.mv_size, &membership)
     elif name == "contacts":
         fault = contacts_open(<const uint8_t*>value.mv_data, value.mv_size, &contacts)
     else:
@@ -318,7 +333,7 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
             if position != events.size:
                 fault = FAULT_BOUNDS
     if fault:
-        raise damaged(fault, f"Customer {customer}'s entry in {name}")
+        raise damaged(fault, f"The entry of {record_name(customer)} in {name}")
     return 0
 
 

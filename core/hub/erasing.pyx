@@ -1,6 +1,7 @@
 """Erasure: everything kept about a customer leaves the store in one mutation.
 
-Record, lists, identifiers and the ids that were joined into him go; from the commit on he is unknown. His bytes are
+Record, lists, identifiers and the ids that were joined into him go; from the commit on he is unknown. He leaves his
+household, which thereby counts his contacts no more, and which goes too when he was the last in it. His bytes are
 still in pages that nothing refers to: they leave the files with the next compaction (core/hub/copying.pyx). The audit
 entry says when and for which request, never who. What sources said of him goes too, and every join that could be
 taken back and holds him becomes final (core/hub/merges.py): an undo would bring him back, and its images are readable.
@@ -18,10 +19,13 @@ from core.hub.apply cimport Applier
 from core.hub import merges, mutations
 from core.hub.apply import register
 from core.hub.environment cimport Transaction
+from core.hub.households cimport dissolve, leave
+from core.hub.membership cimport record_name
 from core.hub.lmdb cimport MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE, MDB_cursor, MDB_val, api
 from core.hub.identifiers import normalised
 from core.hub.imports import ImportColumns
-from core.hub.mutations import Erase, ImportCases, RecordOutcomes
+from core.hub.ingest import named_in
+from core.hub.mutations import Erase, ImportCases, IngestBatch, RecordOutcomes
 from core.hub.record import Record
 from core.hub.saved import AUDIT, AuditEntry
 from core import limits
@@ -38,7 +42,9 @@ def _erase(Applier applier, mutation):
         raise BadValue("at", f"{mutation.at_us} is not a time between the years 1 and 9999")
     if len(mutation.request) > limits.NAME_LENGTH:
         raise TooLarge("request: characters", len(mutation.request), limits.NAME_LENGTH)
-    customer, found = applier.resolve(mutation.identifiers)
+    of_household = any([
+        applier.catalog.namespace_entry(each.namespace).household for each in mutation.identifiers[:1]])
+    customer, found = applier.resolve(mutation.identifiers, of_household)
     if not customer:
         raise NotFound("Customer", ", ".join([each.namespace for each in mutation.identifiers]),
                        "None of the identifiers is known: there is nothing to erase.")
@@ -47,12 +53,16 @@ def _erase(Applier applier, mutation):
         raise BadValue("identifiers", f"they lead to {len(known)} customers", "Erase one at a time, or join them first.")
     data = applier.record(customer)
     if data is None:
-        raise StoreCorrupt(f"Customer {customer}, to whom an identifier leads,", "there is no record")
+        raise StoreCorrupt(f"{record_name(customer).capitalize()}, to whom an identifier leads,", "there is no record")
     keys = [struct.pack(">H", number) + value for number, value in Record(data, f"Customer {customer}'s record").identifiers]
     joined = _joined_into(txn, customer)
     held = {customer, *[struct.unpack(">Q", key[2:])[0] for key in joined]}
     # Joins are ended in the tables of changes, so before the first write beside them.
     own = set(keys)
+    household = customer if of_household else leave(applier, customer)
+    if household and (of_household or applier.membership(household) is None):
+        # What is said of a household whose last member goes says it of him.
+        own.update(dissolve(applier, household))
     for survivor, stack in list(applier.undoable.items()):
         if survivor in held or _holds(applier, survivor, stack, own, held):
             applier.finalise(survivor)
@@ -60,13 +70,14 @@ def _erase(Applier applier, mutation):
     entry = msgspec.msgpack.encode(AuditEntry("erase", mutation.at_us, mutation.request))
     place = AUDIT + f"{applier.applied + 1:020}".encode()
     applier.direct()
-    for key in keys:
-        txn.delete(applier.environment.handles.identifiers, <const char*>key, len(key))
-    txn.delete(applier.environment.handles.contacts, &customer, 8)
-    txn.delete(applier.environment.handles.events, &customer, 8)
-    txn.delete(applier.environment.handles.origins, &customer, 8)
-    txn.delete(applier.environment.handles.cases, &customer, 8)
-    txn.delete(applier.environment.handles.profiles, &customer, 8)
+    if not of_household:
+        for key in keys:
+            txn.delete(applier.environment.handles.identifiers, <const char*>key, len(key))
+        txn.delete(applier.environment.handles.contacts, &customer, 8)
+        txn.delete(applier.environment.handles.events, &customer, 8)
+        txn.delete(applier.environment.handles.origins, &customer, 8)
+        txn.delete(applier.environment.handles.cases, &customer, 8)
+        txn.delete(applier.environment.handles.profiles, &customer, 8)
     key = place
     data = entry
     txn.put(applier.environment.handles.meta, <const char*>key, len(key), <const char*>data, len(data), 0)
@@ -96,8 +107,11 @@ def _names(Applier applier, message, keys, held):
     """Whether a kept message names one of these identifiers or ids."""
     if isinstance(message, ImportColumns):
         # One row, whose identifiers are normalised already.
+        columns = message.identifiers if message.household is None else (*message.identifiers, message.household)
         return any([
-            struct.pack(">H", applier.catalog.namespace(each.namespace)) + each.texts in keys for each in message.identifiers])
+            struct.pack(">H", applier.catalog.namespace(each.namespace)) + each.texts in keys for each in columns])
+    if isinstance(message, IngestBatch):
+        return any([key in keys for key in named_in(message.items)])
     if isinstance(message, RecordOutcomes):
         if any([each.customer in held for each in message.outcomes]):
             return True
@@ -105,7 +119,7 @@ def _names(Applier applier, message, keys, held):
     elif isinstance(message, ImportCases):
         given = [identifier for each in message.rows for identifier in each.identifiers]
     else:
-        given = message.identifiers
+        given = (*message.identifiers, *getattr(message, "household", ()))
     for identifier in given:
         entry = applier.catalog.namespace_entry(identifier.namespace)
         if struct.pack(">H", entry.number) + normalised(entry.normaliser, identifier.value, entry.name) in keys:

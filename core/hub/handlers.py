@@ -2,6 +2,7 @@
 
 import core.hub.erasing
 import core.hub.happenings
+import core.hub.households
 import core.hub.imports
 import core.hub.ingest
 import core.hub.joining

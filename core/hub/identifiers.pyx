@@ -135,3 +135,16 @@ def normalised(rule, str value not None, str namespace not None) -> bytes:
     if fault:
         raise BadValue("value", f"{what} is not UTF-8", "Send it as UTF-8.")
     return normal[:size]
+
+
+def check_holder(entry, bint of_household) -> None:
+    """Raise BadValue unless identifiers of a namespace name what they are given for."""
+    if entry.household == of_household:
+        return
+    raise BadValue(
+        "namespace",
+        f"'{entry.name}' names {'households' if entry.household else 'customers'}, "
+        f"and {'a household' if of_household else 'a customer'} is meant here",
+        "Give one of the household's: a namespace declared with 'of: household'." if of_household
+        else "Name the customer; his household is found by his membership.",
+    )

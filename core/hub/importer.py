@@ -35,7 +35,7 @@ from core.hub.catalog import AttributeEntry, Catalog, EventField, name_of
 from core.hub.cells import CAUSE_NUMBERS, CAUSES, KINDS, Column, Table
 from core.hub.files import BLOCK_BYTES, PACKED_ENDINGS, Packing, Source, is_parquet
 from core.hub.identifiers import RULES
-from core.hub.imports import ConsentColumn, IdentifierColumn, ImportColumns, ImportResult, ValueColumn
+from core.hub.imports import ConsentColumn, HouseholdColumn, IdentifierColumn, ImportColumns, ImportResult, ValueColumn
 from core.hub.localtime import LocalZone
 from core.hub.mapping import BOOLEAN_WORDS, Cell, FileMapping, Identifier, Row
 from core.hub.mutations import ImportCases, ImportedCase
@@ -122,7 +122,8 @@ def schema_of(catalog: Catalog) -> Schema:
             for name, entry in catalog.events.items()
         },
         namespaces={
-            name: Namespace(name, entry.normaliser, entry.trust) for name, entry in catalog.namespaces.items()
+            name: Namespace(name, entry.normaliser, entry.trust, household=entry.household)
+            for name, entry in catalog.namespaces.items()
         },
         purposes=tuple(catalog.purposes),
         grantors={
@@ -130,6 +131,10 @@ def schema_of(catalog: Catalog) -> Schema:
             for name, entry in catalog.grantors.items()
         },
         case_kinds=tuple(catalog.case_kinds),
+        household_attributes={
+            name: Field(name, entry.type, entry.labels, entry.currency) for name, entry in catalog.household_attributes.items()
+        },
+        roles=tuple(catalog.roles),
     )
 
 
@@ -379,7 +384,9 @@ class _Run:
                 prefix=f"{source}{_JOIN}{name}{_JOIN}".encode(),
             )
         elif mapping.row is Row.PROFILE:
-            fields = {each.field.name: catalog.attribute(each.field.name) for each in mapping.targets}
+            shared = any(catalog.namespace_entry(each.namespace).household for each in mapping.identifiers)
+            entry_of = catalog.shared if shared else catalog.attribute
+            fields = {each.field.name: entry_of(each.field.name) for each in mapping.targets}
         else:
             self._check_kinds()
             fields = {}
@@ -402,6 +409,13 @@ class _Run:
             )
             for each in mapping.consents
         ]
+        self.household: Column | None = None
+        self.role: Column | None = None
+        if mapping.household is not None:
+            self.household = self._identifier(mapping.household.identifier)
+            if mapping.household.role is not None:
+                role = Field("role", ValueType.ENUM, tuple(catalog.roles))
+                self.role = self._column(role, mapping.household.role, role.labels)
         for each, *_ in self.consents:
             if each.channel and each.channel not in catalog.channels:
                 close = nearest(each.channel, catalog.channels)
@@ -641,7 +655,7 @@ class _Run:
         for first, second in self.preferred:
             table.prefer(first, second)
         table.require_identifier([column for _, column in self.identifiers], self.mapping.skip_without_identifier)
-        for each in (self.when, self.key):
+        for each in (self.when, self.key, self.household, self.role):
             if each is not None:
                 each.run(table)
         for _, column in self.targets:
@@ -692,6 +706,7 @@ class _Run:
                 ConsentColumn(each.purpose, each.channel, granted.take(table)[0], at.take(table)[0])
                 for each, granted, at in self.consents
             ),
+            household=self._households(table, rows),
         )
 
     def _cases(self, table: Table, rows: int) -> ImportCases:
@@ -724,6 +739,13 @@ class _Run:
                 for row in range(rows)
             )
         )
+
+    def _households(self, table: Table, rows: int) -> HouseholdColumn | None:
+        if self.household is None:
+            return None
+        assert self.mapping.household is not None
+        roles = bytes(2 * rows) if self.role is None else self.role.take(table)[0]
+        return HouseholdColumn(self.mapping.household.identifier.namespace, *self.household.take(table), roles)
 
     def _note(self, noted: Sequence[tuple[int, int, int, int, bytes]]) -> None:
         """Count and write down what a table rejected. A row's first bad cell is the one it is counted under."""

@@ -42,10 +42,20 @@ class ConsentColumn(msgspec.Struct, frozen=True, array_like=True):
     at: bytes
 
 
+class HouseholdColumn(msgspec.Struct, frozen=True, array_like=True):
+    """The rows' households: identifiers as in `IdentifierColumn`, and a u16 a row of the role's number, 0 without."""
+
+    namespace: str
+    ends: bytes
+    texts: bytes
+    roles: bytes
+
+
 class ImportColumns(Mutation, frozen=True, kw_only=True, tag="import_columns"):
     """Merges rows into profiles, or (with ``event``) records them as events. Result: `ImportResult`.
 
-    Identifiers name the customer as in `Upsert`; a row that a record has no room for is refused alone and whole.
+    Identifiers name the customer, or the household, as in `Upsert`; a row that a record has no room for is refused alone
+    and whole.
     Again: a profile that says the same already is not written, nor is an event whose type and key its customer has.
     """
 
@@ -59,6 +69,7 @@ class ImportColumns(Mutation, frozen=True, kw_only=True, tag="import_columns"):
     times: bytes = b""  # events: i64 microseconds a row
     keys: bytes = b""  # events: u64 hash of the key a row
     consents: tuple[ConsentColumn, ...] = ()  # profiles: as `SetConsent`, so the newest wins
+    household: HouseholdColumn | None = None  # profiles: as `SetMembership` at `at_us`; an empty text says nothing
 
 
 class ImportResult(msgspec.Struct, frozen=True):

@@ -21,3 +21,6 @@ class ItemReader:
 
 def items_of(items: bytes) -> list[bytes]:
     """The packed items of a batch apart. Raises EngineFault when they are none."""
+
+def named_in(items: bytes) -> list[bytes]:
+    """The keys (namespace number and value) of every identifier in packed items, as often as they stand there."""

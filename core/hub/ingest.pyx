@@ -193,7 +193,8 @@ cdef class ItemReader:
         memset(&self.builder, 0, sizeof(EventBuilder))
         memset(&self.packed, 0, sizeof(Buffer))
         self.namespaces = {
-            name.encode(): (entry.number, RULES[entry.normaliser]) for name, entry in catalog.namespaces.items()
+            name.encode(): (entry.number, RULES[entry.normaliser])
+            for name, entry in catalog.namespaces.items() if not entry.household
         }
         self.types = {
             name.encode(): (
@@ -461,24 +462,23 @@ cdef class ItemReader:
 
 def _apply(Applier applier, mutation):
     """All together, or where one is refused each by itself."""
-    cdef uint64_t next_customer = applier.next_customer
     try:
         created, late = _run(applier, mutation.items, mutation.received_us)
         return IngestResult(created, _too_old(late))
     except RapportError as error:
-        applier.put_back_tables(None, next_customer)
+        applier.put_back_tables()
         if mutation.rows == 1:
             return IngestResult(0, ((0, error),))
     created = 0
     failures = []
     for place, item in enumerate(items_of(mutation.items)):
-        kept, next_customer = applier.tables(), applier.next_customer
+        kept = applier.tables()
         try:
             made, late = _run(applier, item, mutation.received_us)
             created += made
             failures += [(place, error) for _, error in _too_old(late)]
         except RapportError as error:
-            applier.put_back_tables(kept, next_customer)
+            applier.put_back_tables(kept)
             failures.append((place, error))
     return IngestResult(created, tuple(failures))
 
@@ -503,6 +503,18 @@ def items_of(bytes items not None):
         size = item_size(items, at)
         found.append(items[at:at + size])
         at += size
+    return found
+
+
+def named_in(bytes items not None):
+    """The keys (namespace number and value) of every identifier in packed items, as often as they stand there."""
+    found = []
+    for item in items_of(items):
+        at = 6
+        for _ in range(int.from_bytes(item[4:6], "little")):
+            size = int.from_bytes(item[at:at + 2], "little")
+            found.append(item[at + 2:at + 2 + size])
+            at += 2 + size
     return found
 
 

@@ -10,6 +10,7 @@ import msgspec
 from core.hub.apply cimport Applier, joined_key
 from core.hub.buffer cimport buffer_append
 from core.hub.contacts cimport CONTACT_BYTES, ContactEntry, ContactList, contacts_merge, contacts_open
+from core.hub.households cimport leave, return_to, unite_memberships
 from core.hub.matters cimport keep_details, set_products
 from core.hub.record cimport RecordView, builder_fill_from, builder_touch, damaged, record_open, set_value
 from core.hub.values cimport check_time
@@ -88,6 +89,7 @@ def _join(Applier applier, mutation):
     if not merged:
         applier.touched[customer] = None
         return JoinResult(customer, ())
+    unite_memberships(applier, customer, merged)
     before = msgspec.msgpack.encode(merges.Before(mutation.at_us, tuple(images)))
     if len(before) > limits.MERGE_BYTES:
         # Nor can what lies under it be undone without it.
@@ -132,6 +134,7 @@ def _unmerge(Applier applier, mutation):
     for number, value in Record(applier.record(customer), f"Customer {customer}'s record").identifiers:
         applier.identifiers[struct.pack(">H", number) + value] = 0
     restored = []
+    leave(applier, customer)
     for image in before.images:
         put_back(applier, image)
         if image.customer != customer:
@@ -140,13 +143,13 @@ def _unmerge(Applier applier, mutation):
     reapplied = dropped = 0
     for message in messages:
         # A handler that raises may have left half of its changes here, for it relies on `apply` to drop them.
-        kept, next_customer = applier.tables(), applier.next_customer
+        kept = applier.tables()
         try:
             apply_inside(applier, message)
             applier.remember(message)
             reapplied += 1
         except RapportError:
-            applier.put_back_tables(kept, next_customer)
+            applier.put_back_tables(kept)
             dropped += 1
     return UnmergeResult(customer, tuple(restored), reapplied, dropped)
 
@@ -165,6 +168,7 @@ def put_back(Applier applier, image):
         applier.origins[customer] = image.origins
     if applier.case_list(customer) != image.cases:
         applier.cases[customer] = image.cases
+    return_to(applier, customer, image.membership)
 
 
 def check_single(Applier applier, found):

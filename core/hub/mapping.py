@@ -30,6 +30,10 @@ The keys (programs/real/ has whole examples)::
       job: {column: job, labels: {admin.: clerk, unknown: null}}
     consents:                            for profiles; purpose: a boolean cell with its date, or a list of such by channel
       marketing: {column: optin, channel: email, at: {column: optin_date, format: "%d.%m.%Y"}}
+    household:                           for profiles of customers: whose member a row makes him; an empty cell says nothing
+      namespace: account
+      column: account_no                 and missing, remove_suffix, prefix as of identifiers
+      role: {column: relation, labels: {H: owner, S: adult}}
     when_missing: keep                   keep (the default) what the store has, or clear it
     event: purchase                      for events; then at, key and fields
     at: {column: InvoiceDate, format: "%Y-%m-%d %H:%M:%S", zone: Europe/London}
@@ -149,6 +153,14 @@ class Identifier:
 
 
 @dataclass(frozen=True, slots=True)
+class Membership:
+    """Where a row says to which household its customer belongs, and in which role; None: in none."""
+
+    identifier: Identifier
+    role: Cell | None
+
+
+@dataclass(frozen=True, slots=True)
 class FileMapping:
     """A checked mapping. Names only; immutable.
 
@@ -175,15 +187,17 @@ class FileMapping:
     key: tuple[Column, ...] = ()
     consents: tuple[Consent, ...] = ()
     case: str = ""  # the kind of all cases; '' where a target of this name has it
+    household: Membership | None = None
 
     def columns(self) -> tuple[Column, ...]:
         """Every column the mapping reads, each once, in the order first named."""
         found: dict[str, Column] = {}
-        for identifier in self.identifiers:
+        for identifier in (*self.identifiers, *([] if self.household is None else [self.household.identifier])):
             if identifier.column is not None:
                 found.setdefault(identifier.column.name, identifier.column)
         cells = ([self.at] if self.at is not None else []) + [target.cell for target in self.targets]
         cells += [cell for consent in self.consents for cell in (consent.granted, consent.at)]
+        cells += [] if self.household is None or self.household.role is None else [self.household.role]
         for column in (*(column for cell in cells for column in cell.columns), *self.key):
             found.setdefault(column.name, column)
         return tuple(found.values())
@@ -223,10 +237,10 @@ class _NodeError(Exception):
 # The keys of a mapping file, and of the cells in it.
 _KEYS = (
     "mapping", "source", "format", "delimiter", "quote", "encoding", "decimal", "thousands", "missing", "row",
-    "zone", "identifiers", "without_identifier", "attributes", "consents", "when_missing", "event", "at", "key",
+    "zone", "identifiers", "without_identifier", "attributes", "consents", "household", "when_missing", "event", "at", "key",
     "fields", "case", "opened", "closed", "product", "owner", "due",
 )
-_PROFILE_KEYS = ("attributes", "consents", "when_missing")
+_PROFILE_KEYS = ("attributes", "consents", "household", "when_missing")
 _EVENT_KEYS = ("event", "fields")
 # The parts of a case beside its kind and key.
 _CASE_PARTS = {
@@ -442,9 +456,15 @@ class _Reader:
         event: EventType | None = None
         targets: tuple[Target, ...] = ()
         case = ""
+        identifiers: tuple[Identifier, ...] = of("identifiers", lambda node, _: self.identifiers(node), ())
+        shared = self.of_households(identifiers)
+        for key in ("event", "consents", "household"):
+            if shared and key in entries:
+                self.problem(entries[key][0], f"'{key}' is a customer's, and these identifiers name households.")
         if row == "profile":
-            attributes = self.schema.attributes
-            targets = of("attributes", lambda node, _: self.targets(node, "attribute", attributes), ())
+            attributes = self.schema.household_attributes if shared else self.schema.attributes
+            kind = "attribute of households" if shared else "attribute"
+            targets = of("attributes", lambda node, _: self.targets(node, kind, attributes), ())
         elif row == "event":
             event = of("event", lambda node, _: self.event(node), None)
             if event is not None:
@@ -459,7 +479,7 @@ class _Reader:
             source=of("source", self.name, ""),
             format=form,
             row=Row(row) if row else Row.PROFILE,
-            identifiers=of("identifiers", lambda node, _: self.identifiers(node), ()),
+            identifiers=identifiers,
             where=self.where(root),
             delimiter=delimiter,
             quote=quote,
@@ -475,6 +495,7 @@ class _Reader:
             key=of("key", lambda node, _: self.key(node), ()) if row == "event" else (),
             consents=of("consents", lambda node, _: self.consents(node), ()) if row == "profile" else (),
             case=case,
+            household=of("household", lambda node, _: self.household(node), None) if row == "profile" else None,
         )
         self.sources(mapping)
         return mapping
@@ -572,6 +593,42 @@ class _Reader:
                 self.problem(entries["unless"][1], problem, hint)
                 raise _NodeError
         return Identifier(name, column, where, missing, of("remove_suffix"), of("prefix"), unless)
+
+    def of_households(self, identifiers: tuple[Identifier, ...]) -> bool:
+        """Whether a file's identifiers name households; a mix of both kinds is a problem."""
+        spaces = self.schema.namespaces
+        mixed = [each for each in identifiers if spaces[each.namespace].household != spaces[identifiers[0].namespace].household]
+        for each in mixed:
+            names = "households" if spaces[each.namespace].household else "customers"
+            self.problems.append(Problem(
+                each.where, f"'{each.namespace}' names {names}, and the file's other identifiers do not.",
+                "A row of a customer says to which household he belongs under 'household'.",
+            ))
+        return bool(identifiers) and spaces[identifiers[0].namespace].household
+
+    def household(self, node: yaml.Node) -> Membership:
+        what = "'household'"
+        known = ("namespace", "role", *(key for key in _IDENTIFIER_KEYS if key not in ("row_number", "unless")))
+        entries = self.entries(node, what, known)
+        if "namespace" not in entries:
+            self.problem(node, "'household' needs 'namespace': the one that names households.")
+            raise _NodeError
+        key, value = entries["namespace"]
+        name = self.text(value, "'namespace' of 'household'")
+        households = [each.name for each in self.schema.namespaces.values() if each.household]
+        if name not in households:
+            if name in self.schema.namespaces:
+                self.problem(value, f"'{name}' names customers, not households.",
+                             f"Namespaces of households: {', '.join(households)}." if households
+                             else "Declare one with 'of: household' in schema.yaml.")
+                raise _NodeError
+            self.known(value, "namespace of households", name, households)
+        told = [pair for each, pair in entries.items() if each not in ("namespace", "role")]
+        cell = yaml.MappingNode("tag:yaml.org,2002:map", told, node.start_mark, node.end_mark)
+        role = None
+        if "role" in entries:
+            role = self.cell(entries["role"][1], Field("role", ValueType.ENUM, self.schema.roles), "'role' of 'household'")
+        return Membership(self.identifier(name, key, cell, []), role)
 
     def targets(self, node: yaml.Node, kind: str, fields: Mapping[str, Field]) -> tuple[Target, ...]:
         found = []

@@ -8,8 +8,10 @@ opening, the earliest close, the newest telling of the rest.
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint64_t
 
 from core.hub.apply cimport Applier
+from core.hub.households cimport membership_of
+from core.hub.membership cimport Membership, record_name
 from core.hub.record cimport (
-    builder_add_case, builder_add_identifier, builder_set_case_product, builder_set_consent,
+    builder_add_case, builder_add_identifier, builder_set_case_product, builder_set_consent, builder_touch,
 )
 from core.hub.values cimport check_time, hashed, text_bytes
 
@@ -59,7 +61,8 @@ cdef int set_products(Applier applier, dict details) except -1:
 
 cdef int keep_details(Applier applier, uint64_t customer, dict details) except -1:
     if details:
-        cases = {(kind, key) for kind, key, _, _, _ in Record(applier.record(customer), f"Customer {customer}'s record").cases}
+        record = Record(applier.record(customer), f"The record of {record_name(customer)}")
+        cases = {(kind, key) for kind, key, _, _, _ in record.cases}
         case_details.keep(details, cases)
     built = case_details.encode(details)
     if built != applier.case_list(customer):
@@ -83,91 +86,124 @@ cdef int check_details(mutation) except -1:
     return 0
 
 
-cdef int check_scope(Applier applier, str kind, scope, str product) except -1:
-    """Whether a case of this kind may be about that; `scope` None is what the product says."""
+cdef bint of_household(Applier applier, identifiers) except -1:
+    """Whether the identifiers name a household."""
+    entry = applier.catalog.namespaces.get(identifiers[0].namespace) if identifiers else None
+    return entry is not None and entry.household
+
+
+cdef object checked_scope(Applier applier, mutation, scope):
+    """What a case is about; `scope` None is what identifiers and product say. BadValue where these do not fit, or the kind."""
+    cdef str product = mutation.product
     if product:
         text_bytes("product", product)
         wrong = wrong_product(product)
         if wrong is not None:
             raise BadValue("product", wrong[0], wrong[1])
-    if scope is None:
+    if of_household(applier, mutation.identifiers):
+        if scope is not None and scope is not CaseScope.HOUSEHOLD:
+            raise BadValue("scope", f"a household is named, and the scope is {scope.value}",
+                           "Leave it out, or name the customer.")
+        scope = CaseScope.HOUSEHOLD
+    elif scope is None:
         scope = CaseScope.PRODUCT if product else CaseScope.CUSTOMER
     elif scope is CaseScope.PRODUCT and not product:
         raise BadValue("product", "it is empty, and the scope is product", "Name the product, or leave the scope out.")
     elif scope is CaseScope.CUSTOMER and product:
         raise BadValue("product", f"'{product}' is named, and the scope is customer", "Leave one of both out.")
-    allowed = applier.catalog.case_rules.get(kind, ANY_RULE).scopes
-    if product and CaseScope.PRODUCT not in allowed:
-        scope = CaseScope.PRODUCT
-    if scope not in allowed:
-        raise BadValue("scope", f"a case of kind '{kind}' is not about a {scope.value}",
-                       f"The program's schema declares: {', '.join([each.value for each in allowed])}.")
-    if scope is CaseScope.HOUSEHOLD:
-        raise BadValue("scope", "households are not kept yet", "Open it for each customer.")
-    return 0
+    allowed = applier.catalog.case_rules.get(mutation.kind, ANY_RULE).scopes
+    for asked in (scope, CaseScope.PRODUCT) if product else (scope,):
+        if asked not in allowed:
+            raise BadValue("scope", f"a case of kind '{mutation.kind}' is not about a {asked.value}",
+                           f"The program's schema declares: {', '.join([each.value for each in allowed])}.")
+    return scope
+
+
+cdef uint64_t household_of(Applier applier, uint64_t customer) except? 0:
+    """The household in which a customer (0: nobody) is; 0 when he is in none."""
+    cdef Membership membership
+    return membership.household if customer and membership_of(applier, customer, &membership) else 0
 
 
 def _open_case(Applier applier, mutation):
-    cdef uint64_t customer
+    cdef uint64_t owner
     cdef uint16_t kind = applier.catalog.case_kind(mutation.kind)
     cdef uint64_t key = case_key(mutation.key)
     check_details(mutation)
-    check_scope(applier, mutation.kind, mutation.scope, mutation.product)
-    customer, created = applier.opened(mutation.identifiers, mutation.at_us)
-    _take_in(applier, customer, kind, key, mutation, mutation.at_us, INT64_MIN, mutation.product)
-    return CustomerResult(customer, created)
+    scope = checked_scope(applier, mutation, mutation.scope)
+    created = False
+    if scope is CaseScope.HOUSEHOLD and not of_household(applier, mutation.identifiers):
+        customer, _ = applier.resolve(mutation.identifiers)
+        owner = household_of(applier, customer)
+        if not owner:
+            raise BadValue("scope", "the customer is in no household",
+                           "Make him a member first (rapport profile household set), or name the household itself.")
+        applier.begin_record(owner)
+        builder_touch(&applier.builder, mutation.at_us)
+    else:
+        owner, created = applier.opened(mutation.identifiers, mutation.at_us, False, scope is CaseScope.HOUSEHOLD)
+    _take_in(applier, owner, kind, key, mutation, mutation.at_us, INT64_MIN, mutation.product)
+    return CustomerResult(owner, created)
 
 
 cdef int _take_in(
-    Applier applier, uint64_t customer, uint16_t kind, uint64_t key, mutation, int64_t opened, int64_t closed, str product
+    Applier applier, uint64_t owner, uint16_t kind, uint64_t key, mutation, int64_t opened, int64_t closed, str product
 ) except -1:
-    """What was told of a case into the customer in the builder, and both among the changes."""
-    details = case_details.decode(applier.case_list(customer), customer)
+    """What was told of a case into the customer or household in the builder, and both among the changes."""
+    details = case_details.decode(applier.case_list(owner), owner)
     known = case_details.tell(
         details, (kind, key), mutation.key, mutation.at_us, product=product, owner=getattr(mutation, "owner", ""),
         due=getattr(mutation, "due_us", None))
     applier.answer(
         builder_add_case(
             &applier.builder, kind, key, opened, closed, product_hash(known.product[1]) if known.product is not None else 0),
-        customer)
-    applier.finish_record(customer)
-    return keep_details(applier, customer, details)
+        owner)
+    applier.finish_record(owner)
+    return keep_details(applier, owner, details)
 
 
-cdef object _opened(Applier applier, mutation, uint16_t kind, uint64_t key):
-    """Since when the case that a mutation names has been open; NotFound when there is none."""
+cdef object _begun(Applier applier, mutation, uint16_t kind, uint64_t key):
+    """(whose, since when) the case is that a mutation names: the customer's own or his household's. NotFound without one.
+
+    Whose it is, is in the builder.
+    """
+    cdef uint64_t owner
     cdef bytes data
-    best, _ = applier.resolve(mutation.identifiers)
-    data = applier.record(best) if best else None
-    if data is not None:
-        for known_kind, known_key, at, _, _ in Record(data, f"Customer {best}'s record").cases:
+    cdef bint household = of_household(applier, mutation.identifiers)
+    best, _ = applier.resolve(mutation.identifiers, household)
+    for owner in (best, 0 if household else household_of(applier, best)):
+        data = applier.record(owner) if owner else None
+        if data is None:
+            continue
+        for known_kind, known_key, at, _, _ in Record(data, f"The record of {record_name(owner)}").cases:
             if known_kind == kind and known_key == key:
-                return at
+                if owner == best:
+                    applier.opened(mutation.identifiers, mutation.at_us, False, household)
+                else:
+                    applier.begin_record(owner)
+                    builder_touch(&applier.builder, mutation.at_us)
+                return owner, at
     raise NotFound("case", mutation.key, f"The customer has no case of kind '{mutation.kind}' with this key: rapport case list.")
 
 
 def _close_case(Applier applier, mutation):
-    cdef uint64_t customer
     cdef uint16_t kind = applier.catalog.case_kind(mutation.kind)
     cdef uint64_t key = case_key(mutation.key)
     check_time("at", mutation.at_us)
-    opened = _opened(applier, mutation, kind, key)
-    customer, created = applier.opened(mutation.identifiers, mutation.at_us)
-    _take_in(applier, customer, kind, key, mutation, min(opened, mutation.at_us), mutation.at_us, "")
-    return CustomerResult(customer, created)
+    owner, opened = _begun(applier, mutation, kind, key)
+    _take_in(applier, owner, kind, key, mutation, min(opened, mutation.at_us), mutation.at_us, "")
+    return CustomerResult(owner, False)
 
 
 def _assign_case(Applier applier, mutation):
-    cdef uint64_t customer
     cdef uint16_t kind = applier.catalog.case_kind(mutation.kind)
     cdef uint64_t key = case_key(mutation.key)
     check_details(mutation)
     if not mutation.owner and mutation.due_us is None:
         raise BadValue("owner", "neither it nor a due time is given", "Say who works on the case, or until when.")
-    opened = _opened(applier, mutation, kind, key)
-    customer, created = applier.opened(mutation.identifiers, mutation.at_us)
-    _take_in(applier, customer, kind, key, mutation, opened, INT64_MIN, "")
-    return CustomerResult(customer, created)
+    owner, opened = _begun(applier, mutation, kind, key)
+    _take_in(applier, owner, kind, key, mutation, opened, INT64_MIN, "")
+    return CustomerResult(owner, False)
 
 
 def _import_cases(Applier applier, mutation):
@@ -188,12 +224,12 @@ def _import_cases(Applier applier, mutation):
             for name, at in (("opened", row.opened_us), ("closed", row.closed_us)):
                 if at is not None:
                     check_time(name, at)
-            check_scope(applier, row.kind, None, row.product)
-            best, found = applier.resolve(row.identifiers)
+            household = checked_scope(applier, row, None) is CaseScope.HOUSEHOLD
+            best, found = applier.resolve(row.identifiers, household)
         except (BadValue, TooLarge):
             refused.append((place, causes["CASE_INVALID"]))
             continue
-        customer = best if best else applier.next_customer
+        customer = best if best else applier.next_household if household else applier.next_customer
         existing = applier.record(customer) if best else None
         before = existing, applier.case_list(customer) if best else None
         times = [at for at in (row.opened_us, row.closed_us) if at is not None] or [row.at_us]
@@ -220,7 +256,10 @@ def _import_cases(Applier applier, mutation):
             applier.touched[customer] = []
         applier.touched[customer].append(place)
         if not best:
-            applier.new_customer()
+            if household:
+                applier.new_household()
+            else:
+                applier.new_customer()
             created += 1
         elif (applier.record(customer), applier.case_list(customer)) == before:
             unchanged += 1

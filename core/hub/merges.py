@@ -23,6 +23,7 @@ class Image(msgspec.Struct, frozen=True, array_like=True):
     contacts: bytes | None
     events: bytes | None
     origins: bytes | None
+    membership: bytes | None = None
     cases: bytes | None = None
 
 

@@ -59,7 +59,9 @@ class DeclareSchema(Mutation, frozen=True, kw_only=True, tag="declare_schema"):
 
 
 class Upsert(Mutation, frozen=True, kw_only=True, tag="upsert"):
-    """Sets attributes of a customer, made when no identifier is known; None clears an attribute.
+    """Sets attributes of a customer, or of a household, made when no identifier is known; None clears an attribute.
+
+    Identifiers that name a household mean its own attributes; a mix of both kinds is refused.
 
     The most trusted known identifier names the customer; those that are not known yet become his; one that belongs to
     another customer stays where it is (`Join` moves it). What is applied last wins. Result: `CustomerResult`.
@@ -279,9 +281,35 @@ class ImportCases(Mutation, frozen=True, kw_only=True, tag="import_cases"):
         return ImportCases(rows=tuple(self.rows[place] for place in places))
 
 
-class Erase(Mutation, frozen=True, kw_only=True, tag="erase"):
-    """Removes everything kept about a customer: record, history, events, identifiers. Result: None.
+class SetMembership(Mutation, frozen=True, kw_only=True, tag="set_membership"):
+    """Makes a customer a member of a household, each made when no identifier is known. Result: `MembershipResult`.
 
+    ``household`` are identifiers of namespaces that name households. A customer is in one at most: in another he is a
+    member no more. His contacts from ``at_us`` on count for the household. ``role`` '' keeps the one he has in it. TooLarge
+    when the household has as many members as it may.
+    Again: the earliest ``at_us`` stands, so nothing changes.
+    """
+
+    identifiers: tuple[Identifier, ...]
+    household: tuple[Identifier, ...]
+    role: str = ""
+    at_us: int
+
+
+class LeaveHousehold(Mutation, frozen=True, kw_only=True, tag="leave_household"):
+    """Ends a customer's membership; his contacts count for the household no more. Result: `LeftResult`.
+
+    The household stays, also without members. NotFound when no identifier is known. Again: he is in none, so nothing changes.
+    """
+
+    identifiers: tuple[Identifier, ...]
+    at_us: int
+
+
+class Erase(Mutation, frozen=True, kw_only=True, tag="erase"):
+    """Removes everything kept about a customer: record, history, events, identifiers, membership. Result: None.
+
+    A household whose last member he was goes with him. Identifiers that name a household remove it, and nobody in it.
     ``request`` goes into the audit trail: it names the request, and must not name the customer. NotFound when no
     identifier is known, BadValue when they lead to several customers. Again: NotFound, so nothing changes.
     """
@@ -315,6 +343,22 @@ class ActivateProgram(Mutation, frozen=True, kw_only=True, tag="activate_program
     name: str
     version: int
     at_us: int
+
+
+class MembershipResult(msgspec.Struct, frozen=True):
+    """The customer and the household's id, and whether each was made."""
+
+    customer: int
+    household: int
+    created: bool
+    household_created: bool
+
+
+class LeftResult(msgspec.Struct, frozen=True):
+    """The customer, and the household's id; 0 when he was in none."""
+
+    customer: int
+    household: int
 
 
 class SetBands(Mutation, frozen=True, kw_only=True, tag="set_bands"):
@@ -390,7 +434,7 @@ def _convert_times(message: msgspec.Struct, field: str) -> None:
 
 _types: list[type[Mutation]] = [
     DeclareSchema, Upsert, RecordEvents, RecordOutcomes, IngestBatch, Join, Unmerge, SetConsent, OpenCase, CloseCase,
-    AssignCase, ImportCases, Erase,
+    AssignCase, ImportCases, SetMembership, LeaveHousehold, Erase,
     SaveProgram, ActivateProgram, SetBands, EndUndo,
 ]
 _encoder = msgspec.msgpack.Encoder()

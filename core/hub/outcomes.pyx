@@ -9,6 +9,7 @@ from core.hub.buffer cimport buffer_append, buffer_reserve
 from core.hub.contacts cimport (
     CONTACT_BYTES, MERGED_COUNTED, MERGED_DUPLICATE, MERGED_PAST, ContactEntry, contacts_merge,
 )
+from core.hub.households cimport share_contacts
 from core.hub.record cimport damaged, rapport_siphash
 from core.hub.values cimport check_time, text_bytes
 
@@ -91,6 +92,9 @@ def _record_outcomes(Applier applier, mutation):
             applier.contacts[customer] = merged
         became = [_STATUSES[applier.flags.data[<size_t>index]] for index in range(len(rows))]
         past = {row[2] for row, status in zip(rows, became, strict=True) if status is OutcomeStatus.TOO_OLD}
+        # (at, dedup, instance, value, offer, outcome, channel) of those that count now.
+        share_contacts(applier, customer, [
+            row[1:] for row, status in zip(rows, became, strict=True) if status is OutcomeStatus.APPLIED])
         for row, status in zip(rows, became, strict=True):
             # A repeat of one that was not kept repeats nothing that counts.
             statuses[row[0]] = OutcomeStatus.TOO_OLD if row[2] in past else status

@@ -26,9 +26,10 @@ from core.hub import merges, saved
 from core.hub.catalog import Catalog
 from core.hub.checking import Checked, check
 from core.hub.committer import Committer
-from core.hub.customer_profile import Case, OverdueCase, Profile, Provenance
+from core.hub.customer_profile import Case, Household, OverdueCase, Profile, Provenance
 from core.hub.environment import Environment, Reader, open_environment
-from core.hub.identifiers import normalised
+from core.hub.identifiers import check_holder, normalised
+from core.hub.membership import named
 from core.hub.merges import Merge
 from core.hub.mutations import DeclareSchema, Mutation
 from core.hub.record import Record
@@ -165,7 +166,7 @@ class Store:
     def profile(self, identifiers: Sequence[Identifier]) -> Profile | None:
         """Everything kept about the customer the identifiers lead to; None when none is known.
 
-        Raises UnknownName for a namespace nobody declared, BadValue for an identifier that cannot be one.
+        Raises UnknownName for a namespace nobody declared, BadValue for an identifier that cannot be one or is a household's.
         """
         with self.environment.reader() as reader:
             customer = self._customer(reader, identifiers)
@@ -176,36 +177,43 @@ class Store:
     ) -> tuple[Provenance, ...] | None:
         """Where a customer's attributes come from (all that declare sources, or those named); None when none is known.
 
+        By a household's identifiers, those that its members share.
         Raises UnknownName, BadValue for an attribute without sources.
         """
         with self.environment.reader() as reader:
-            customer = self._customer(reader, identifiers)
+            customer = self._either(reader, identifiers)
             if customer is None:
                 return None
             return profiles.provenance(reader, self._catalog_of(reader), customer, attributes)
 
     def cases(self, identifiers: Sequence[Identifier]) -> tuple[Case, ...] | None:
-        """A customer's cases by kind and opening; None when none is known."""
+        """The cases of a customer and of his household, or of a household, by kind and opening; None when nobody is known."""
         with self.environment.reader() as reader:
-            customer = self._customer(reader, identifiers)
-            return None if customer is None else profiles.cases(reader, self._catalog_of(reader), customer)
+            owner = self._either(reader, identifiers)
+            return None if owner is None else profiles.cases(reader, self._catalog_of(reader), owner)
 
     def overdue_cases(self, now_us: int, after: int = 0, most: int = limits.CASES_WALKED) -> tuple[list[OverdueCase], int]:
-        """Open cases past their due time of customers with a higher id than ``after``, and where to go on; 0 at the end.
+        """Open cases past their due time of owners with a higher id than ``after``, and where to go on; 0 at the end.
 
-        Looks at ``most`` customers who have cases, so that one call reads a bounded part of the store.
+        Looks at ``most`` customers and households that have cases, so that one call reads a bounded part of the store.
         """
         found: list[OverdueCase] = []
         with self.environment.reader() as reader:
             catalog = self._catalog_of(reader)
             page = reader.page("cases", after.to_bytes(8, "little"), after == 0, most)
             for key, _ in page:
-                customer = int.from_bytes(key, "little")
-                late = [case for case in profiles.cases(reader, catalog, customer) or () if case.overdue_at(now_us)]
+                owner = int.from_bytes(key, "little")
+                late = [case for case in profiles.own_cases(reader, catalog, owner) if case.overdue_at(now_us)]
                 if late:
-                    who = profiles.identifiers(reader, catalog, customer)
-                    found += [OverdueCase(customer, who, case) for case in late]
+                    who = profiles.identifiers(reader, catalog, owner)
+                    found += [OverdueCase(owner, who, case) for case in late]
         return found, int.from_bytes(page[-1][0], "little") if len(page) == most else 0
+
+    def household(self, identifiers: Sequence[Identifier]) -> Household | None:
+        """The household that the identifiers name, or in which the customer is whom they name; None when there is none."""
+        with self.environment.reader() as reader:
+            found = self._either(reader, identifiers)
+            return None if found is None else profiles.household_of(reader, self._catalog_of(reader), found)
 
     def merges(self, identifiers: Sequence[Identifier]) -> tuple[Merge, ...] | None:
         """The joins into a customer that are kept for an undo, the newest first; None when none is known."""
@@ -349,12 +357,19 @@ class Store:
             self._catalog = found
         return found
 
-    def _customer(self, reader: Reader, identifiers: Sequence[Identifier]) -> int | None:
+    def _either(self, reader: Reader, identifiers: Sequence[Identifier]) -> int | None:
+        """The id of the customer, or of the household when the first identifier is one of a household."""
+        entries = self._catalog_of(reader).namespaces
+        first = entries.get(identifiers[0].namespace) if identifiers else None
+        return self._customer(reader, identifiers, first is not None and first.household)
+
+    def _customer(self, reader: Reader, identifiers: Sequence[Identifier], of_household: bool = False) -> int | None:
         best: tuple[int, int, int, bytes] | None = None
         catalog = self._catalog_of(reader)
         for position, identifier in enumerate(identifiers):
             try:
                 entry = catalog.namespace_entry(identifier.namespace)
+                check_holder(entry, of_household)
                 value = normalised(entry.normaliser, identifier.value, entry.name)
             except (UnknownName, BadValue, TooLarge) as error:
                 raise error.under(f"identifiers[{position}]") from None
@@ -364,10 +379,10 @@ class Store:
         if best is None:
             return None
         _, found, number, value = best
-        data = reader.get_customer("profiles", found)
-        if data is None or (number, value) not in Record(data, f"Customer {found}'s record").identifiers:
+        data = reader.get_customer("households" if of_household else "profiles", found)
+        if data is None or (number, value) not in Record(data, f"The record of {named(found)}").identifiers:
             # Damage that no checksum tells; it must not show one person what is another's.
-            raise StoreCorrupt("An identifier", f"it leads to customer {found}, who does not have it")
+            raise StoreCorrupt("An identifier", f"it leads to {named(found)}, who does not have it")
         return found
 
 

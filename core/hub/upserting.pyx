@@ -1,4 +1,4 @@
-"""Attributes of customers: `Upsert`."""
+"""Attributes of customers and of households: `Upsert`."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -12,18 +12,28 @@ from core.hub.mutations import CustomerResult, Upsert
 from core.hub.values import checked
 
 
+cdef bint names_household(catalog, identifiers) except -1:
+    """Whether a request's first identifier is one of a household."""
+    entry = catalog.namespaces.get(identifiers[0].namespace) if identifiers else None
+    return entry is not None and entry.household
+
+
 def _upsert(Applier applier, mutation):
     cdef uint64_t customer
     cdef uint32_t offset
     cdef int kind
     check_time("at", mutation.at_us)
+    # Identifiers of both kinds are refused by whichever the first is not.
+    of_household = names_household(applier.catalog, mutation.identifiers)
+    setters = applier.household_setters if of_household else applier.setters
     # The source is not numbered here: declared ones are, and numbers given to whatever callers send would run out.
-    customer, created = applier.opened(mutation.identifiers, mutation.at_us)
+    customer, created = applier.opened(mutation.identifiers, mutation.at_us, False, of_household)
     sourced = []
     for name, value in mutation.attributes.items():
-        setter = applier.setters.get(name)
+        setter = setters.get(name)
         if setter is None:
-            raise UnknownName("attribute", name, applier.setters, field=f"attributes['{name}']")
+            noun = "attribute of households" if of_household else "attribute"
+            raise UnknownName(noun, name, setters, field=f"attributes['{name}']")
         offset, kind, entry, codes, path = setter
         value = checked(path, kind, value, entry, codes)
         if entry.sources:

@@ -60,7 +60,7 @@ from core.kernel.workspace cimport (
     take,
 )
 
-from core.hub.identifiers import normalised
+from core.hub.identifiers import check_holder, normalised
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -200,6 +200,12 @@ cdef _read_identities(Asked asked, Plan plan, identifiers):
     for i, identifier in enumerate(identifiers):
         namespace = plan.namespace_numbers.get(identifier.namespace)
         if namespace is None:
+            declared = plan.program.schema.namespaces.get(identifier.namespace)
+            if declared is not None:
+                try:
+                    check_holder(declared, False)
+                except BadValue as error:
+                    raise error.under(f"identifiers[{i}]") from None
             raise UnknownName(
                 "identifier namespace", identifier.namespace, plan.namespace_numbers, field=f"identifiers[{i}].namespace"
             )

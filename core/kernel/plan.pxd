@@ -89,6 +89,17 @@ cdef struct BoundAggregate:
     const FilterTerm* terms  # all of which an event has to meet
     uint32_t term_count  # how many
 
+cdef struct HouseholdInputs:
+    # What a plan reads of the customer's household.
+    uint8_t used  # anything: his membership is looked up
+    uint8_t contacts  # a cap counts the contacts of all members
+    uint8_t cases  # a case may be the household's: its record is read
+    const BoundAttribute* attributes  # of the household's record
+    uint32_t attribute_count  # of them; 0: the record is read for cases only
+    int32_t size_slot  # frame slot of household.size, or -1: the members are not read
+    int32_t role_slot  # frame slot of household.role, or -1
+    BoundAttribute role  # its labels, when there is a role_slot
+
 cdef struct BoundConsent:
     uint32_t slot  # frame slot it fills
     uint16_t purpose  # catalog number
@@ -135,6 +146,7 @@ cdef struct CapRule:
     int64_t per_us  # window
     int32_t offer  # scope: an offer, or -1
     int32_t group  # scope: a group, or -1; both -1: every offer
+    uint8_t household  # counts the contacts of all members of the customer's household
 
 cdef struct SuppressionRule:
     uint16_t outcome  # outcome number counted
@@ -292,6 +304,7 @@ cdef struct Tables:
     uint32_t attribute_count
     const BoundAggregate* aggregates  # by event type, filter, field, and window, the longest first
     uint32_t aggregate_count
+    HouseholdInputs household
     const BoundConsent* consents
     uint32_t consent_count
     const BoundCase* cases
@@ -326,6 +339,9 @@ cdef struct Tables:
     const uint32_t* group_suppressions  # suppression numbers
     const uint32_t* related  # offers related to suppressions
     int64_t contact_horizon_us  # no rule looks further back; 0: contacts are never read
+    uint8_t own_contacts  # a rule counts the customer's own contacts, whether or not he is in a household
+    const uint8_t* counted_outcomes  # by outcome number: whether any rule counts it
+    uint32_t counted_outcome_count  # entries of counted_outcomes
 
     const OfferTerms* terms  # by offer
     uint8_t one_card  # every offer is scored by the one score table there is
@@ -409,6 +425,8 @@ cdef class Plan:
     cdef const FilterTerm* _filter(self, where, event, stored) except NULL
     cdef const uint64_t* _checkpoints(self, const ThresholdList* entries) except NULL
     cdef _label(self, Label* label, bytes text)
+    cdef _bind_attribute(self, BoundAttribute* bound, uint32_t slot, field, stored, indexed)
+    cdef _bind_labels(self, BoundAttribute* bound, uint32_t slot, labels, indexed)
     cdef _starts(self, lists)
     cdef _bind_screen(self)
     cdef const RuleEntry* _rule_entries(self, lists) except NULL

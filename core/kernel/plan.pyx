@@ -25,7 +25,7 @@ from core.kernel.names cimport NamesHolder
 from core.inference.runner cimport Runner, handle_drop, handle_hold
 from core.hub.record import product_hash
 from core.programs.program import ContentType, Rounding, case_inputs, consent_input
-from core.schema import AggregateFunction, ValueType, currency_exponent
+from core.schema import AggregateFunction, CaseRule, CaseScope, ValueType, currency_exponent
 
 cdef dict _STORAGE = {value: number for number, value in enumerate(ValueType)}
 cdef dict _FUNCTIONS = {function: number for number, function in enumerate(AggregateFunction)}
@@ -204,9 +204,11 @@ cdef class Plan:
         self.channel_numbers = {
             name: (index, catalog.channel(name)) for index, name in enumerate(program.channels)
         }
+        # Those of households are left out: a decision is for a customer, whose membership says the rest.
         self.namespace_numbers = {
             name: (catalog.namespace(name), namespace.normaliser, namespace.trust)
             for name, namespace in program.schema.namespaces.items()
+            if not namespace.household
         }
         slots = {read.name: slot for slot, read in enumerate(source.inputs) if read.kind is InputKind.FACT}
         self.fact_slots = {name: (slots.get(name, -1), field) for name, field in program.schema.facts.items()}
@@ -220,7 +222,6 @@ cdef class Plan:
         cdef BoundAggregate* aggregates
         cdef BoundConsent* consents
         cdef BoundCase* cases
-        cdef Label* labels
         cdef uint32_t i
         schema = source.program.schema
         by_kind = {kind: [] for kind in InputKind}
@@ -231,26 +232,25 @@ cdef class Plan:
         found = by_kind[InputKind.ATTRIBUTE]
         attributes = <BoundAttribute*> self._block(len(found), sizeof(BoundAttribute))
         for i, (slot, read) in enumerate(found):
-            field = schema.attributes[read.name]
-            stored = catalog.attribute(read.name)
-            attributes[i].slot = slot
-            attributes[i].offset = stored.offset
-            attributes[i].storage = _STORAGE[field.type]
-            attributes[i].unit = 10.0 ** currency_exponent(field.currency)
-            if field.type is ValueType.ENUM:
-                texts = [b"", *(label.encode() for label in stored.labels)]
-                labels = <Label*> self._block(len(texts), sizeof(Label))
-                for code, text in enumerate(texts):
-                    self._label(&labels[<size_t> code], text)
-                attributes[i].labels = labels
-                index = indexed.get(slot)
-                if index is not None:
-                    places = {text: row + 1 for row, text in enumerate(index.texts)}
-                    rows = [places.get(text, len(index.texts) + 1) for text in texts]
-                    attributes[i].text_rows = <const uint32_t*> self._array(array("I", rows))
-                attributes[i].label_count = <uint32_t> len(texts)
+            self._bind_attribute(&attributes[i], slot, schema.attributes[read.name], catalog.attribute(read.name), indexed)
         tables.attributes = attributes
         tables.attribute_count = <uint32_t> len(found)
+
+        found = by_kind[InputKind.SHARED]
+        attributes = <BoundAttribute*> self._block(len(found), sizeof(BoundAttribute))
+        for i, (slot, read) in enumerate(found):
+            self._bind_attribute(
+                &attributes[i], slot, schema.household_attributes[read.name], catalog.shared(read.name), indexed)
+        tables.household.attributes = attributes
+        tables.household.attribute_count = <uint32_t> len(found)
+        tables.household.role_slot = tables.household.size_slot = -1
+        for slot, read in by_kind[InputKind.HOUSEHOLD]:
+            if read.name == "size":
+                tables.household.size_slot = slot
+            else:
+                tables.household.role_slot = slot
+                self._bind_labels(&tables.household.role, slot, catalog.roles, indexed)
+        tables.household.used = bool(found or by_kind[InputKind.HOUSEHOLD])
 
         found = by_kind[InputKind.AGGREGATE]
         aggregates = <BoundAggregate*> self._block(len(found), sizeof(BoundAggregate))
@@ -297,6 +297,35 @@ cdef class Plan:
             cases[i].product = product_hash(read.product)
         tables.cases = cases
         tables.case_count = <uint32_t> len(found)
+        if any([namespace.household for namespace in schema.namespaces.values()]):
+            shared = [read for _, read in found if CaseScope.HOUSEHOLD in schema.case_rules.get(read.name, CaseRule()).scopes]
+            tables.household.cases = bool(shared)
+            tables.household.used = tables.household.used or tables.household.cases
+
+    cdef _bind_attribute(self, BoundAttribute* bound, uint32_t slot, field, stored, indexed):
+        bound.slot = slot
+        bound.offset = stored.offset
+        bound.storage = _STORAGE[field.type]
+        bound.unit = 10.0 ** currency_exponent(field.currency)
+        if field.type is ValueType.ENUM:
+            self._bind_labels(bound, slot, stored.labels, indexed)
+
+    cdef _bind_labels(self, BoundAttribute* bound, uint32_t slot, labels, indexed):
+        """An enum's labels, or the roles, by code from 1; `indexed` are the texts of the index, by slot."""
+        cdef Label* found
+        texts = [b"", *(label.encode() for label in labels)]
+        found = <Label*> self._block(len(texts), sizeof(Label))
+        for code, text in enumerate(texts):
+            self._label(&found[<size_t> code], text)
+        bound.labels = found
+        bound.slot = slot
+        bound.storage = _STORAGE[ValueType.ENUM]
+        index = indexed.get(slot)
+        if index is not None:
+            places = {text: row + 1 for row, text in enumerate(index.texts)}
+            rows = [places.get(text, len(index.texts) + 1) for text in texts]
+            bound.text_rows = <const uint32_t*> self._array(array("I", rows))
+        bound.label_count = <uint32_t> len(texts)
 
     cdef const FilterTerm* _filter(self, where, event, stored) except NULL:
         """The terms of a filter over a type's events, as the catalog has their cells."""
@@ -454,6 +483,9 @@ cdef class Plan:
             rules[i].per_us = cap.per_us
             rules[i].offer = offer_index
             rules[i].group = group_index
+            rules[i].household = cap.household
+            if cap.household:
+                tables.household.used = tables.household.contacts = True
             horizon = max(horizon, <int64_t> cap.per_us)
         pauses = <SuppressionRule*> self._block(len(suppressions), sizeof(SuppressionRule))
         related = []
@@ -496,6 +528,13 @@ cdef class Plan:
         tables.group_suppression_starts = <const uint32_t*> self._array(self._starts(group_pauses))
         tables.group_suppressions = <const uint32_t*> self._array(flat(group_pauses))
         tables.contact_horizon_us = horizon
+        tables.own_contacts = bool(suppressions) or any([not cap.household for cap, _, _ in caps])
+        named = {catalog.outcome(each.outcome) for each, _, _ in chain(caps, suppressions)}
+        outcomes = bytearray(max(named, default=0) + 1)
+        for number in named:
+            outcomes[number] = 1
+        tables.counted_outcomes = <const uint8_t*> self._array(bytes(outcomes).ljust(-(-len(outcomes) // 8) * 8, b"\0"))
+        tables.counted_outcome_count = <uint32_t> len(outcomes)
 
     def _bind_scores(self, source, models):
         cdef Tables* tables = &self.tables

@@ -5,8 +5,7 @@ taken. The record is read where it lies in the map: a cell becomes a `Value`, a 
 Aggregates are computed from the customer's event list by `core.kernel.aggregating`.
 """
 
-from libc.math cimport isnan
-from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
 from core.hub.environment cimport Snapshot, snapshot_customer, snapshot_get_customer
@@ -14,38 +13,14 @@ from core.hub.contacts cimport contacts_open
 from core.hub.events cimport events_open
 from core.hub.lmdb cimport MDB_NOTFOUND
 from core.hub.record cimport (
-    CaseEntry,
-    FAULT_NONE,
-    RecordView,
-    case_is_open,
-    case_product,
-    record_bool,
-    record_case,
-    record_consented,
-    record_enum,
-    record_f64,
-    record_i64,
-    record_names,
-    record_open,
-    record_text,
+    CaseEntry, FAULT_NONE, RecordView, case_is_open, case_product, record_case, record_consented, record_names, record_open,
 )
 from core.kernel.aggregating cimport fill_aggregates
+from core.kernel.attributes cimport read_attribute
+from core.kernel.household cimport fill_household, find_household
 from core.kernel.machine cimport evaluate
-from core.kernel.plan cimport (
-    BoundAttribute,
-    BoundBand,
-    SLOT_CHANNEL,
-    SLOT_KNOWN,
-    SLOT_NOW,
-    STORED_BOOL,
-    STORED_DOUBLE,
-    STORED_ENUM,
-    STORED_MONEY,
-    STORED_SET,
-    STORED_STRING,
-    Tables,
-)
-from core.kernel.values cimport MISSING, PRESENT, Value
+from core.kernel.plan cimport BoundBand, BoundCase, SLOT_CHANNEL, SLOT_KNOWN, SLOT_NOW, Tables
+from core.kernel.values cimport PRESENT, Value
 from core.kernel.workspace cimport Request, Work
 
 cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
@@ -95,7 +70,7 @@ cdef int read_customer(Work* work, Snapshot* snapshot) noexcept nogil:
             work.customer.damaged = 1
     elif code != MDB_NOTFOUND:
         return code
-    if work.plan.contact_horizon_us:
+    if work.plan.own_contacts:
         code = snapshot_get_customer(snapshot, snapshot.handles.contacts, work.customer.id, &bytes, &size)
         if code == 0:
             if contacts_open(bytes, size, &work.customer.contacts) != FAULT_NONE:
@@ -109,7 +84,7 @@ cdef int read_customer(Work* work, Snapshot* snapshot) noexcept nogil:
                 work.customer.damaged = 1
         elif code != MDB_NOTFOUND:
             return code
-    return 0
+    return find_household(work, snapshot)
 
 
 cdef void fill_frame(Work* work) noexcept nogil:
@@ -128,9 +103,12 @@ cdef void fill_frame(Work* work) noexcept nogil:
     value.state = PRESENT
     value.i = work.customer.id != 0
     if work.customer.has_record:
-        _read_attributes(work)
+        for i in range(plan.attribute_count):
+            read_attribute(&work.customer.record, &plan.attributes[i], &work.frame[plan.attributes[i].slot])
         _read_consents(work)
     _read_cases(work)
+    if plan.household.used:
+        fill_household(work)
     if plan.aggregate_count:
         fill_aggregates(work)
     for i in range(request.fact_count):
@@ -166,43 +144,6 @@ cdef void _read_bands(Work* work) noexcept nogil:
         work.frame[band.slot].state = PRESENT
 
 
-cdef void _read_attributes(Work* work) noexcept nogil:
-    cdef const Tables* plan = work.plan
-    cdef const RecordView* record = &work.customer.record
-    cdef uint32_t i
-    cdef int code
-    cdef const BoundAttribute* bound
-    cdef Value* value
-    for i in range(plan.attribute_count):
-        bound = &plan.attributes[i]
-        value = &work.frame[bound.slot]
-        if bound.storage == STORED_BOOL:
-            code = record_bool(record, bound.offset)
-            value.i = code == 2
-            value.state = PRESENT if code else MISSING
-        elif bound.storage == STORED_ENUM:
-            code = record_enum(record, bound.offset)
-            if 0 < code < <int> bound.label_count:
-                value.text = bound.labels[code].text
-                value.length = bound.labels[code].length
-                if bound.text_rows != NULL:
-                    # The machine reads the text only; the index finds here what it would have to search for.
-                    value.i = bound.text_rows[code]
-                value.state = PRESENT
-        elif bound.storage == STORED_STRING or bound.storage == STORED_SET:
-            if record_text(record, bound.offset, <const uint8_t**> &value.text, &value.length):
-                value.state = PRESENT
-        elif bound.storage == STORED_DOUBLE:
-            value.f = record_f64(record, bound.offset)
-            value.state = MISSING if isnan(value.f) else PRESENT
-        else:
-            value.i = record_i64(record, bound.offset)
-            if value.i != INT64_MIN:
-                value.state = PRESENT
-                if bound.storage == STORED_MONEY:
-                    value.f = <double> value.i / bound.unit
-
-
 cdef void _read_consents(Work* work) noexcept nogil:
     cdef const Tables* plan = work.plan
     cdef uint32_t i
@@ -215,19 +156,25 @@ cdef void _read_consents(Work* work) noexcept nogil:
 
 
 cdef void _read_cases(Work* work) noexcept nogil:
-    """Whether a case is open is never missing: nobody unknown has one."""
+    """Whether a case is open, the customer's own or his household's, is never missing: nobody unknown has one."""
     cdef const Tables* plan = work.plan
-    cdef uint32_t i, j, count = work.customer.record.case_count if work.customer.has_record else 0
-    cdef CaseEntry entry
-    cdef Value* value
-    cdef int64_t now = work.request.as_of_us
+    cdef uint32_t i
+    cdef bint open_
     for i in range(plan.case_count):
-        value = &work.frame[plan.cases[i].slot]
-        value.state = PRESENT
-        for j in range(count):
-            record_case(&work.customer.record, j, &entry)
-            if entry.kind == plan.cases[i].kind and case_is_open(&entry, now) and (
-                plan.cases[i].product == 0 or case_product(&entry) in (0, plan.cases[i].product)
-            ):
-                value.i = 1
-                break
+        open_ = work.customer.has_record and _is_open(&work.customer.record, &plan.cases[i], work.request.as_of_us)
+        if not open_ and work.customer.household.has_record:
+            open_ = _is_open(&work.customer.household.record, &plan.cases[i], work.request.as_of_us)
+        work.frame[plan.cases[i].slot].state = PRESENT
+        work.frame[plan.cases[i].slot].i = open_
+
+
+cdef bint _is_open(const RecordView* record, const BoundCase* wanted, int64_t now) noexcept nogil:
+    cdef uint32_t i
+    cdef CaseEntry entry
+    for i in range(record.case_count):
+        record_case(record, i, &entry)
+        if entry.kind == wanted.kind and case_is_open(&entry, now) and (
+            wanted.product == 0 or case_product(&entry) in (0, wanted.product)
+        ):
+            return True
+    return False

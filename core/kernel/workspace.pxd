@@ -82,6 +82,15 @@ cdef struct Filled:
     uint32_t count  # winners
     uint32_t verdict_start  # first of its verdicts, one an offer, when explained
 
+cdef struct HouseholdView:
+    # Of the customer's household; all 0 when he is in none or the plan asks for nothing of it.
+    uint64_t id  # 0: none
+    uint16_t role  # catalog number; 0 without
+    uint8_t has_record  # whether `record` is filled
+    uint32_t size  # members, when asked for
+    RecordView record  # shared attributes, when asked for
+    ContactList contacts  # of all members, when a cap counts them
+
 cdef struct CustomerView:
     # Borrowed from the snapshot: valid until it is reset at the end of the decision.
     uint64_t id  # 0: nobody known
@@ -90,6 +99,7 @@ cdef struct CustomerView:
     RecordView record  # profile, consents, cases
     ContactList contacts  # count 0 without
     EventList events  # count 0 without
+    HouseholdView household
 
 cdef struct Undefined:
     # An offer out with SCORE_UNDEFINED, and why; kept only when reasons are asked for.

@@ -306,7 +306,7 @@ def _pack_pauses(owner: Group | Offer) -> list[_Packed]:
 
 
 def _pack_cap(cap: Cap) -> _Packed:
-    return [cap.id, cap.outcome, cap.at_most, cap.per_us, cap.channel]
+    return [cap.id, cap.outcome, cap.at_most, cap.per_us, cap.channel, cap.household]
 
 
 def _pack_field(field: Field) -> _Packed:
@@ -326,11 +326,15 @@ def _pack_schema(schema: Schema) -> _Packed:
         [_pack_field(each) for each in schema.attributes.values()],
         [_pack_field(each) for each in schema.facts.values()],
         [[each.name, [_pack_field(field) for field in each.fields], each.retention_us] for each in schema.events.values()],
-        [[each.name, each.normaliser.value, each.trust, each.single, each.verified] for each in schema.namespaces.values()],
+        [
+            [each.name, each.normaliser.value, each.trust, each.single, each.verified, each.household]
+            for each in schema.namespaces.values()
+        ],
         schema.purposes, schema.outcomes, schema.case_kinds,
         [[name, [scope.value for scope in rule.scopes], rule.due_us] for name, rule in schema.case_rules.items()],
-        [[name, *_pack_aggregate(each)] for name, each in schema.aggregates.items()],
         [[name, sources] for name, sources in schema.grantors.items()],
+        [_pack_field(each) for each in schema.household_attributes.values()], schema.roles,
+        [[name, *_pack_aggregate(each)] for name, each in schema.aggregates.items()],
     ]
 
 
@@ -476,13 +480,15 @@ def _by_name(rows: list[_Packed], build: Callable[[_Packed], _V]) -> Mapping[str
 
 
 def _unpack_schema(row: _Packed) -> Schema:
-    attributes, facts, events, namespaces, purposes, outcomes, case_kinds, case_rules, aggregates, grantors = row
+    (attributes, facts, events, namespaces, purposes, outcomes, case_kinds, case_rules, grantors, household_attributes,
+     roles, aggregates) = row
     return Schema(
         attributes=_by_name(attributes, _unpack_field), facts=_by_name(facts, _unpack_field),
         events=_by_name(events, lambda each: EventType(each[0], tuple(_unpack_field(field) for field in each[1]), each[2])),
         namespaces=_by_name(namespaces, lambda each: Namespace(each[0], Normaliser(each[1]), *each[2:])),
         purposes=tuple(purposes), outcomes=tuple(outcomes), case_kinds=tuple(case_kinds),
         case_rules=_by_name(case_rules, lambda each: CaseRule(tuple(CaseScope(scope) for scope in each[1]), each[2])),
-        aggregates=_by_name(aggregates, lambda each: _unpack_aggregate(each[1:])),
         grantors=_by_name(grantors, lambda each: tuple(each[1])),
+        household_attributes=_by_name(household_attributes, _unpack_field), roles=tuple(roles),
+        aggregates=_by_name(aggregates, lambda each: _unpack_aggregate(each[1:])),
     )

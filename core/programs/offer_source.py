@@ -39,7 +39,10 @@ KEYS: Final = (
 )
 # Inputs that say something about the customer, and so make a price personal.
 _PERSONAL: Final = frozenset(
-    {InputKind.ATTRIBUTE, InputKind.AGGREGATE, InputKind.CONSENT, InputKind.CASE, InputKind.KNOWN, InputKind.BAND}
+    {
+        InputKind.ATTRIBUTE, InputKind.AGGREGATE, InputKind.CONSENT, InputKind.CASE, InputKind.KNOWN, InputKind.SHARED,
+        InputKind.HOUSEHOLD, InputKind.BAND,
+    }
 )
 # A price cannot fall by more than itself; the upper bound is arbitrary: eleven times the list price.
 _ADJUSTMENT_LOW: Final = -100.0

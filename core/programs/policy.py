@@ -163,7 +163,8 @@ def read_caps(reader: Reader, node: Node | None, owner: str, declared: Declared)
     """A list of contact caps."""
     caps: list[Cap] = []
     for position, item in enumerate(reader.items(node, f"caps of '{owner}'"), 1):
-        table = reader.table(item, f"a cap of '{owner}'", ("id", "outcome", "at_most", "per", "channel", "description"))
+        known = ("id", "outcome", "at_most", "per", "channel", "of", "description")
+        table = reader.table(item, f"a cap of '{owner}'", known)
         if table is None:
             continue
         id_ = read_id(reader, table, declared) or f"{owner}.caps.{position}"
@@ -173,8 +174,14 @@ def read_caps(reader: Reader, node: Node | None, owner: str, declared: Declared)
         channel: str | None = ""
         if (written := table.get("channel")) is not None:
             channel = reader.known(written, "channel", declared.channels)
+        household = False
+        if (written := table.get("of")) is not None:
+            household = reader.known(written, "holder of contacts", ("customer", "household")) == "household"
+            if household and not any(each.household for each in declared.schema.namespaces.values()):
+                reader.problem(written, "No namespace names households, so the cap would count the customer's own contacts.",
+                               "Give the namespace of the account's number 'of: household' in schema.yaml.")
         if outcome is not None and at_most is not None and per_us is not None and channel is not None:
-            caps.append(Cap(id_, outcome, at_most, per_us, channel))
+            caps.append(Cap(id_, outcome, at_most, per_us, channel, household))
     return tuple(caps)
 
 

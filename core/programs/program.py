@@ -47,7 +47,8 @@ class Cap(msgspec.Struct, frozen=True):
 
     Counts contacts of the scope it is declared on (an offer, all offers of a group, or all offers of the program),
     over all identifiers and channels; with ``channel`` set only contacts of that channel count, and only decisions in
-    that channel are bound. A contact counts when ``now - per_us < at <= now``.
+    that channel are bound. A contact counts when ``now - per_us < at <= now``. ``household`` counts those of all members
+    of the customer's household, each since he joined; of a customer who is in none, his own.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Cap(msgspec.Struct, frozen=True):
     at_most: int
     per_us: int
     channel: str = ""
+    household: bool = False
 
 
 class Suppression(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Reads schema.yaml: namespaces, attributes, facts, events, offer fields, purposes, outcomes and kinds of cases.
+"""Reads schema.yaml: namespaces, attributes, households, facts, events, offer fields, purposes, outcomes, kinds of cases.
 
 Retention and named aggregates are read by `core.programs.aggregate_source`.
 
@@ -33,7 +33,8 @@ from core.schema import (
 )
 
 KEYS: Final = (
-    "namespaces", "attributes", "facts", "events", "retention", "aggregates", "offer_fields", "purposes", "outcomes", "cases",
+    "namespaces", "attributes", "household", "facts", "events", "retention", "aggregates", "offer_fields", "purposes",
+    "outcomes", "cases",
     "description",
 )
 _FIELD_KEYS: Final = ("type", "labels", "currency", "protected", "sources", "rule", "description")
@@ -46,6 +47,11 @@ _RULE_TYPES: Final = {
     SourceRule.UNION: (ValueType.STRING_SET,),
 }
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
+# What is built in under a root, which an attribute would hide.
+_BUILT_IN: Final = {
+    "customer": {"known": "whether an identifier was known"},
+    "household": {"role": "the customer's role in it", "size": "how many members it has"},
+}
 # What CEL's grammar keeps for itself, even after a dot.
 _CEL_WORDS: Final = frozenset({"true", "false", "null", "in"})
 _AGGREGATE_WINDOW: Final = re.compile(r".*_\d+[smhdwy]")
@@ -70,9 +76,10 @@ def read_schema(reader: Reader, root: Node | None, currency: str) -> DeclaredSch
     if root is None or (table := reader.table(root, "the schema", KEYS)) is None:
         return DeclaredSchema(Schema(outcomes=STANDARD_OUTCOMES), MappingProxyType({}))
     namespaces = _namespaces(reader, table.get("namespaces"))
-    attributes = _fields(reader, table.get("attributes"), "attribute", currency, attribute=True)
+    attributes = _fields(reader, table.get("attributes"), "attribute", currency, root="customer")
     if len(attributes) > limits.ATTRIBUTES:
         reader.problem(root, f"The schema has {len(attributes)} attributes; the limit is {limits.ATTRIBUTES}.")
+    shared, roles = _household(reader, table.get("household"), currency, namespaces)
     facts = _fields(reader, table.get("facts"), "fact", currency)
     if len(facts) > limits.FACTS_PER_REQUEST:
         reader.problem(root, f"The schema has {len(facts)} facts; a request holds {limits.FACTS_PER_REQUEST}.")
@@ -86,6 +93,7 @@ def read_schema(reader: Reader, root: Node | None, currency: str) -> DeclaredSch
         events=MappingProxyType(events),
         namespaces=MappingProxyType(namespaces), purposes=purposes, grantors=grantors,
         outcomes=tuple(outcomes), case_kinds=case_kinds, case_rules=case_rules,
+        household_attributes=MappingProxyType(shared), roles=tuple(roles),
         aggregates=MappingProxyType(read_aggregates(reader, table.get("aggregates"), events)),
     )
     return DeclaredSchema(schema, MappingProxyType(_offer_fields(reader, table.get("offer_fields"))))
@@ -178,7 +186,8 @@ def _namespaces(reader: Reader, node: Node | None) -> dict[str, Namespace]:
         return found
     for _, key, value in table.items():
         name = reader.name(key, "the name of a namespace")
-        body = reader.table(value, f"namespace '{name}'", ("normaliser", "trust", "single", "claims", "description"))
+        keys = ("normaliser", "trust", "single", "claims", "of", "description")
+        body = reader.table(value, f"namespace '{name}'", keys)
         if name is None or body is None:
             continue
         normaliser = Normaliser.NONE
@@ -192,12 +201,32 @@ def _namespaces(reader: Reader, node: Node | None) -> dict[str, Namespace]:
         verified = False
         if (written := body.get("claims")) is not None:
             verified = reader.known(written, "kind of claims", ("any", "verified")) == "verified"
-        found[name] = Namespace(name, normaliser, trust, single, verified)
+        household = False
+        if (written := body.get("of")) is not None:
+            household = reader.known(written, "holder of identifiers", ("customer", "household")) == "household"
+        found[name] = Namespace(name, normaliser, trust, single, verified, household)
     return found
 
 
-def _fields(reader: Reader, node: Node | None, what: str, currency: str, *, attribute: bool = False,
+def _household(
+    reader: Reader, node: Node | None, currency: str, namespaces: dict[str, Namespace]
+) -> tuple[dict[str, Field], list[str]]:
+    """The attributes that members share, and their roles."""
+    if node is None or (table := reader.table(node, "household", ("attributes", "roles", "description"))) is None:
+        return {}, []
+    if not any(namespace.household for namespace in namespaces.values()):
+        reader.problem(node, "No namespace names households, so none could ever be made.",
+                       "Give the namespace of the account's number 'of: household'.")
+    attributes = _fields(reader, table.get("attributes"), "attribute", currency, root="household")
+    if len(attributes) > limits.ATTRIBUTES:
+        reader.problem(node, f"Households have {len(attributes)} attributes; the limit is {limits.ATTRIBUTES}.")
+    return attributes, _names(reader, table.get("roles"), "role")
+
+
+def _fields(reader: Reader, node: Node | None, what: str, currency: str, *, root: str = "",
             event: bool = False) -> dict[str, Field]:
+    """Declared fields by name; those of attributes are written under ``root`` in expressions."""
+    attribute = root != ""
     found: dict[str, Field] = {}
     if node is None or (table := reader.table(node, f"{what}s")) is None:
         return found
@@ -207,8 +236,8 @@ def _fields(reader: Reader, node: Node | None, what: str, currency: str, *, attr
             continue
         if name in _CEL_WORDS:
             reader.problem(key, f"'{name}' is a word of the expression language.", "Choose another name.")
-        elif attribute and name == "known":
-            reader.problem(key, "customer.known is built in: whether an identifier was known.", "Choose another name.")
+        elif name in _BUILT_IN.get(root, {}):
+            reader.problem(key, f"{root}.{name} is built in: {_BUILT_IN[root][name]}.", "Choose another name.")
         elif event and (name == "at" or _AGGREGATE_WINDOW.fullmatch(name)):
             reader.problem(key, f"'{name}' would be misread in the name of an aggregate.",
                            "'at' is the event's own time; an ending such as _30d is a window.")

@@ -114,10 +114,11 @@ def overdue(
         while True:
             asked = profile_pb2.ListOverdueCasesRequest(after=found.next)
             page = stub.ListOverdueCases(asked, timeout=client.QUICK_SECONDS)
-            fitting = page.cases[: limit - len(found.cases)]
-            found.cases.extend(fitting)
-            # Those of the last customer that did not fit are told with a larger limit.
-            found.next = page.next if len(fitting) == len(page.cases) else fitting[-1].customer
-            if not page.next or len(found.cases) == limit:
+            found.cases.extend(page.cases)
+            found.next = page.next
+            if not page.next or len(found.cases) > limit:
                 break
-    show.as_json(found) if json else show.overdue(found)
+    more = found.next != 0 or len(found.cases) > limit
+    found.ClearField("next")
+    del found.cases[limit:]
+    show.as_json(found) if json else show.overdue(found, more)

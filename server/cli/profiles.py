@@ -8,10 +8,11 @@ import typer
 
 from core import limits
 from protos.rapport.v1 import profile_pb2, profile_pb2_grpc
-from server.cli import arguments, client, show
+from server.cli import arguments, client, households, show
 from server.cli.commands import Identifiers, Json, Server
 
 app = typer.Typer(help="Profiles: what is known of a customer.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(households.app, name="household")
 Source = Annotated[str, typer.Option("--source", help="Who says so.")]
 
 
@@ -60,7 +61,10 @@ def set_(
     server: Server = None,
     json: Json = False,
 ) -> None:
-    """Set attributes; creates the customer when none of the identifiers is known."""
+    """Set attributes; creates the customer when none of the identifiers is known.
+
+    With an identifier of a household (-i account=A-17) they are those that its members share.
+    """
     request = profile_pb2.UpsertProfileRequest(
         identifiers=arguments.identifiers(identifier),
         attributes=arguments.values(attribute, "NAME=VALUE"),
@@ -71,7 +75,8 @@ def set_(
     if json:
         show.as_json(response)
     else:
-        show.out.print(f"customer {response.customer}{' (new)' if response.created else ''}")
+        named = f"household {response.household}" if response.household else f"customer {response.customer}"
+        show.out.print(f"{named}{' (new)' if response.created else ''}")
 
 
 @app.command()
@@ -148,7 +153,9 @@ def erase(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     server: Server = None,
 ) -> None:
-    """Forget a customer: profile, identifiers, history, events, consents, cases. It cannot be undone.
+    """Forget a customer: profile, identifiers, history, events, consents, cases, membership. It cannot be undone.
+
+    A household whose last member he was goes with him. With a household's own identifier it goes alone.
 
     From here on decisions do not know him. The bytes leave the store's files with rapport store compact; backups keep theirs
     until you delete them.

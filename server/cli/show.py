@@ -184,6 +184,8 @@ def profile(response: profile_pb2.GetProfileResponse) -> None:
         for name, value in sorted(response.attributes.items()):
             table.add_row(f"[dim]{escape(name)}[/]", escape(text(value)))
         out.print(table)
+    if response.HasField("household"):
+        household(response.household)
     if response.consents:
         out.print(_consents("consents", response.consents))
     if response.cases:
@@ -221,20 +223,21 @@ def cases(response: profile_pb2.ListCasesResponse) -> None:
     out.print(_cases("", response.cases) if response.cases else "The customer has no such case.")
 
 
-def overdue(response: profile_pb2.ListOverdueCasesResponse) -> None:
+def overdue(response: profile_pb2.ListOverdueCasesResponse, more: bool) -> None:
     """Cases past their due time, with whose they are."""
     if not response.cases:
         out.print("No case is overdue.")
         return
     table = _plain("", "identifier", "kind", "key", "about", "owner", "due")
     for each in response.cases:
-        first = f"{each.identifiers[0].namespace}={each.identifiers[0].value}" if each.identifiers else str(each.customer)
+        named = [f"{one.namespace}={one.value}" for one in each.identifiers]
         case = each.case
         table.add_row(
-            escape(first), escape(case.kind), escape(case.key), escape(_about(case)), escape(case.owner), when(case.due)
+            escape(named[0] if named else str(each.customer or each.household)), escape(case.kind), escape(case.key),
+            escape(_about(case)), escape(case.owner), when(case.due),
         )
     out.print(table)
-    if response.next:
+    if more:
         out.print("[dim]There may be more: --limit.[/]")
 
 
@@ -250,9 +253,23 @@ def _cases(title: str, found: Iterable[profile_pb2.Case]) -> Table:
 
 
 def _about(case: profile_pb2.Case) -> str:
-    """A product, or the customer; a household's product with whose it is."""
+    """What a case is about: customer, household or product, and which product."""
     scope = profile_pb2.CaseScope.Name(case.scope).removeprefix("CASE_SCOPE_").lower()
     return f"{scope} {case.product}".strip() if case.product else scope
+
+
+def household(found: profile_pb2.Household) -> None:
+    """What the members of a household share."""
+    named = ", ".join(f"{each.namespace}={each.value}" for each in found.identifiers)
+    members = f"{found.members} member{'' if found.members == 1 else 's'}"
+    role = f", as {found.role}" if found.role else ""
+    since = f"{role} since {when(found.since)}" if found.HasField("since") else ""
+    out.print(f"[bold]Household {found.household}[/]  {escape(named)}  {members}{escape(since)}", soft_wrap=True)
+    if found.attributes:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, show_header=False)
+        for name, value in sorted(found.attributes.items()):
+            table.add_row(f"[dim]{escape(name)}[/]", escape(text(value)))
+        out.print(table)
 
 
 def provenance(response: profile_pb2.GetProvenanceResponse) -> None:
@@ -400,6 +417,7 @@ def everything(response: profile_pb2.GetProfileResponse) -> None:
         "updated": _exact(response.updated),
         "identifiers": [{"namespace": each.namespace, "value": each.value} for each in response.identifiers],
         "attributes": {name: _json_value(response.attributes[name]) for name in sorted(response.attributes)},
+        "household": _household(response.household) if response.HasField("household") else None,
         "consents": [
             {
                 "purpose": each.purpose, "channel": each.channel, "granted": each.granted, "source": each.source,
@@ -433,6 +451,17 @@ def everything(response: profile_pb2.GetProfileResponse) -> None:
         ],
     }
     out.print(json.dumps(document, indent=2, ensure_ascii=False), markup=False, soft_wrap=True)
+
+
+def _household(found: profile_pb2.Household) -> dict[str, object]:
+    return {
+        "household": found.household,
+        "identifiers": [{"namespace": each.namespace, "value": each.value} for each in found.identifiers],
+        "role": found.role,
+        "since": _exact(found.since),
+        "members": found.members,
+        "attributes": {name: _json_value(found.attributes[name]) for name in sorted(found.attributes)},
+    }
 
 
 def _exact(at: timestamp_pb2.Timestamp) -> str:

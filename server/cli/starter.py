@@ -28,6 +28,10 @@ namespaces:
   crm: {trust: 100}
   email: {normaliser: lower, trust: 50}
   cookie: {trust: 10}
+  account: {trust: 90, of: household}  # names households, not customers
+household:  # what its members share
+  attributes: {plan: {type: enum, labels: [single, family]}}
+  roles: [owner, adult, child]
 attributes:
   first_name: string
   age: {type: int, protected: true}

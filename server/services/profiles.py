@@ -10,7 +10,8 @@ import grpc
 from core import limits
 from core.decision import Identifier
 from core.errors import BadValue, NotFound, TooLarge
-from core.hub.customer_profile import Case, OverdueCase, Profile, Provenance
+from core.hub.customer_profile import Case, Household, OverdueCase, Profile, Provenance
+from core.hub.membership import number_of, of_household
 from core.hub.merges import Merge
 from core.hub.mutations import (
     AssignCase,
@@ -20,9 +21,13 @@ from core.hub.mutations import (
     Erase,
     Join,
     JoinResult,
+    LeaveHousehold,
+    LeftResult,
+    MembershipResult,
     Mutation,
     OpenCase,
     SetConsent,
+    SetMembership,
     Unmerge,
     UnmergeResult,
     Upsert,
@@ -52,6 +57,10 @@ class Profiles(Protocol):
 
     def profile(self, identifiers: Sequence[Identifier]) -> Profile | None:
         """What is known of a customer, None when nobody is."""
+        ...
+
+    def household(self, identifiers: Sequence[Identifier]) -> Household | None:
+        """A household by its own identifiers or a member's, None when there is none."""
         ...
 
     def provenance(
@@ -99,6 +108,9 @@ class ProfileService:
                 "EraseProfile": calls.unary(profile_pb2.EraseProfileRequest, self.erase, most),
                 "ListMerges": calls.unary(profile_pb2.ListMergesRequest, self.merges, most),
                 "Unmerge": calls.unary(profile_pb2.UnmergeRequest, self.unmerge, most),
+                "SetMembership": calls.unary(profile_pb2.SetMembershipRequest, self.set_membership, most),
+                "LeaveHousehold": calls.unary(profile_pb2.LeaveHouseholdRequest, self.leave_household, most),
+                "GetHousehold": calls.unary(profile_pb2.GetHouseholdRequest, self.household, most),
             },
         )
 
@@ -121,6 +133,8 @@ class ProfileService:
                 at_us=_at(message),
             )
         )
+        if of_household(result.customer):
+            return profile_pb2.UpsertProfileResponse(household=number_of(result.customer), created=result.created)
         return profile_pb2.UpsertProfileResponse(customer=result.customer, created=result.created)
 
     def get(
@@ -251,7 +265,8 @@ class ProfileService:
         return profile_pb2.ListOverdueCasesResponse(
             cases=[
                 profile_pb2.OverdueCase(
-                    customer=each.customer,
+                    customer=0 if of_household(each.owner) else each.owner,
+                    household=number_of(each.owner) if of_household(each.owner) else 0,
                     identifiers=[values_pb2.Identifier(namespace=one.namespace, value=one.value) for one in each.identifiers],
                     case=_case(each.case),
                 )
@@ -303,6 +318,50 @@ class ProfileService:
             customer=result.customer, restored=result.restored, reapplied=result.reapplied, dropped=result.dropped
         )
 
+    def set_membership(
+        self, message: profile_pb2.SetMembershipRequest, context: calls.Context
+    ) -> profile_pb2.SetMembershipResponse:
+        """Make a customer a member of a household."""
+        result: MembershipResult = self._store.apply(
+            SetMembership(
+                identifiers=_who(message.identifiers),
+                household=_who(message.household, "household", "Name the household by an identifier of its own."),
+                role=message.role,
+                at_us=_at(message),
+            )
+        )
+        return profile_pb2.SetMembershipResponse(
+            customer=result.customer,
+            household=number_of(result.household),
+            created=result.created,
+            household_created=result.household_created,
+        )
+
+    def leave_household(
+        self, message: profile_pb2.LeaveHouseholdRequest, context: calls.Context
+    ) -> profile_pb2.LeaveHouseholdResponse:
+        """End a membership."""
+        result: LeftResult = self._store.apply(
+            LeaveHousehold(identifiers=_who(message.identifiers), at_us=_at(message))
+        )
+        return profile_pb2.LeaveHouseholdResponse(household=number_of(result.household) if result.household else 0)
+
+    def household(
+        self, message: profile_pb2.GetHouseholdRequest, context: calls.Context
+    ) -> profile_pb2.GetHouseholdResponse:
+        """Show what the members of a household share."""
+        who = _who(message.identifiers)
+        found = self._store.household(who)
+        if found is None:
+            named = ", ".join(each.namespace for each in who)
+            raise NotFound(
+                "Household",
+                named,
+                hint="SetMembership makes a customer a member of one.",
+                told=f"There is no household of these identifiers ({named}), nor is their customer in one.",
+            )
+        return profile_pb2.GetHouseholdResponse(household=_household(found))
+
     def erase(
         self, message: profile_pb2.EraseProfileRequest, context: calls.Context
     ) -> profile_pb2.EraseProfileResponse:
@@ -322,6 +381,8 @@ _Dated = (
     | profile_pb2.AssignCaseRequest
     | profile_pb2.JoinIdentifiersRequest
     | profile_pb2.UnmergeRequest
+    | profile_pb2.SetMembershipRequest
+    | profile_pb2.LeaveHouseholdRequest
 )
 
 
@@ -335,9 +396,13 @@ def _at(message: _Dated) -> int:
     return at_us
 
 
-def _who(messages: Sequence[values_pb2.Identifier]) -> tuple[Identifier, ...]:
+def _who(
+    messages: Sequence[values_pb2.Identifier],
+    field: str = "identifiers",
+    hint: str = "Name the customer that it is about.",
+) -> tuple[Identifier, ...]:
     if not messages:
-        raise BadValue("identifiers", "is empty", "Name the customer that it is about.")
+        raise BadValue(field, "is empty", hint)
     return convert.identifiers_from(messages)
 
 
@@ -386,6 +451,19 @@ def _case(case: Case) -> profile_pb2.Case:
     )
 
 
+def _household(found: Household) -> profile_pb2.Household:
+    return profile_pb2.Household(
+        household=found.number,
+        role=found.role,
+        since=None if found.since_us is None else convert.instant(found.since_us),
+        members=found.members,
+        attributes=convert.values_to(found.attributes),
+        identifiers=[
+            values_pb2.Identifier(namespace=each.namespace, value=each.value) for each in found.identifiers
+        ],
+    )
+
+
 def _shown(profile: Profile, contacts: int, events: int) -> profile_pb2.GetProfileResponse:
     message = profile_pb2.GetProfileResponse(
         customer=profile.customer,
@@ -394,6 +472,7 @@ def _shown(profile: Profile, contacts: int, events: int) -> profile_pb2.GetProfi
             values_pb2.Identifier(namespace=each.namespace, value=each.value) for each in profile.identifiers
         ],
         attributes=convert.values_to(profile.attributes),
+        household=None if profile.household is None else _household(profile.household),
     )
     for consent in profile.consents:
         message.consents.add(

@@ -55,9 +55,9 @@ class OracleSubject:
 
     def open_case(
         self, who: Sequence[Identifier], kind: str, key: str, at_us: int, product: str = "", owner: str = "",
-        due_us: int | None = None,
+        due_us: int | None = None, household: bool = False,
     ) -> None:
-        self.ready.open_case(who, kind, key, at_us, product, owner, due_us)
+        self.ready.open_case(who, kind, key, at_us, product, owner, due_us, household)
 
     def assign_case(
         self, who: Sequence[Identifier], kind: str, key: str, owner: str, due_us: int | None, at_us: int
@@ -69,6 +69,14 @@ class OracleSubject:
 
     def close_case(self, who: Sequence[Identifier], kind: str, key: str, at_us: int) -> None:
         self.ready.close_case(who, kind, key, at_us)
+
+    def set_membership(
+        self, who: Sequence[Identifier], household: Sequence[Identifier], role: str, at_us: int
+    ) -> None:
+        self.ready.set_membership(who, household, role, at_us)
+
+    def leave_household(self, who: Sequence[Identifier], at_us: int) -> None:
+        self.ready.leave_household(who)
 
     def join(self, who: Sequence[Identifier], at_us: int) -> None:
         self.ready.join(who)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gzip
 import json
+import re
 import signal
 import sys
 import threading
@@ -344,6 +345,33 @@ def test_a_decision_on_the_command_line_and_what_came_of_it(rapport: Callable[..
     assert "summer_sale" in out
     code, out, _ = rapport("decide", *who, "-c", "web", "-p", "home_hero", "--json")
     assert json.loads(out)["placements"][0]["status"] == "SLOT_STATUS_OK"
+
+
+def test_households_on_the_command_line(rapport: Callable[..., tuple[int, str, str]]) -> None:
+    who, home = ("-i", "crm=holds-a-contract"), ("-i", "account=A [17]")
+    code, out, _ = rapport("profile", "household", "set", *who, "--role", "owner", "account=A [17]")
+    assert (code, re.fullmatch(r"customer \d+ \(new\) is a member of household 1 \(new\)\n", out) is not None) == (0, True), out
+    assert rapport("profile", "set", *home, "plan=family")[1] == "household 1\n"
+    for asked in (("household", "show", *who), ("show", *who)):
+        out = rapport("profile", *asked)[1]
+        assert "Household 1  account=A [17]  1 member, as owner since " in out
+        assert "family" in out
+    assert "Household 1  account=A [17]  1 member\n" in rapport("profile", "household", "show", *home)[1]
+    exported = json.loads(rapport("profile", "export", *who)[1])["household"]
+    assert (exported["identifiers"], exported["attributes"]) == (
+        [{"namespace": "account", "value": "A [17]"}], {"plan": "family"})
+    code, _, err = rapport("profile", "household", "set", *who, "crm=other")
+    assert (code, "'crm' names customers, and a household is meant here" in err) == (65, True), (code, err)
+    code, _, err = rapport("profile", "show", *home)
+    assert (code, "names households" in err) == (65, True), (code, err)
+    code, _, err = rapport("profile", "household", "set", *who, "--role", "ownr", "account=A [17]")
+    assert "Did you mean 'owner'?" in err
+    assert rapport("profile", "household", "leave", *who)[1] == "left household 1\n"
+    assert rapport("profile", "household", "leave", *who)[1] == "was in no household\n"
+    code, _, err = rapport("profile", "household", "show", *who)
+    assert (code, "rapport profile household set" in err or "SetMembership" in err) == (66, True), (code, err)
+    assert rapport("profile", "erase", *home, "--yes")[0] == 0
+    assert rapport("profile", "household", "show", *home)[0] == 66
 
 
 def test_cases_and_consents_on_the_command_line(rapport: Callable[..., tuple[int, str, str]]) -> None:

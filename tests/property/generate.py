@@ -41,6 +41,8 @@ LABELS: Mapping[str, tuple[str, ...]] = {
     "country": ("PT", "ES", "DE", "FR"),
     "tier": ("bronze", "silver", "gold"),
     "page": ("home", "product", "cart"),
+    "plan": ("single", "family", "crew"),
+    "role": ("owner", "adult", "child"),
 }
 ATTRIBUTES: Mapping[str, str] = {
     "vip": "bool",
@@ -60,6 +62,10 @@ ATTRIBUTES: Mapping[str, str] = {
     "first_name": "string",
     "city": "string",
     "interests": "set",
+}
+SHARED: Mapping[str, str] = {
+    "shielded": "bool", "lines": "int", "discount": "double", "spend": "money", "moved": "timestamp", "plan": "enum",
+    "motto": "string", "services": "set",
 }
 FACTS: Mapping[str, str] = {
     "mobile": "bool",
@@ -100,11 +106,24 @@ NAMESPACES: Mapping[str, tuple[str, int]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Home:
+    """The household a person belongs to. ``early``: he joined before his contacts were told, not afterwards."""
+
+    identifiers: tuple[Identifier, ...]
+    attributes: Mapping[str, AnyValue]
+    role: str
+    since_us: int
+    early: bool
+    cases: tuple[Case, ...] = ()  # told of the household by this person
+
+
+@dataclass(frozen=True, slots=True)
 class Person:
     """A customer of the world under all identifiers it is known by, as stored."""
 
     identifiers: tuple[Identifier, ...]
     profile: OracleCustomer
+    home: Home | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +153,13 @@ def world(
 
 def fill(hub: OracleHub, person: Person) -> None:
     """Make a person known to the oracle's hub."""
-    who, profile = person.identifiers, person.profile
+    who, profile, home = person.identifiers, person.profile, person.home
     hub.upsert(who, profile.attributes)
+    if home is not None:
+        hub.upsert(home.identifiers, home.attributes)
+        hub.set_membership(who, home.identifiers, home.role, home.since_us)
+        for case in home.cases:
+            hub.open_case(who, case.kind, f"home {case.kind} {case.product}", case.opened_us, case.product, household=True)
     hub.tell(who, profile.events, BASE_US)
     for (purpose, channel), granted in profile.consents.items():
         hub.set_consent(who, purpose, channel, granted, LONG_AGO_US)
@@ -163,6 +187,7 @@ class _Writer:
         # The models read the age, so every world knows it.
         self.attributes = [name for name in ATTRIBUTES if name in drawn or name == "age"]
         self.facts = self.some(FACTS, least=3)
+        self.shared = self.some(SHARED)
         self.groups = [f"group_{letter}" for letter in "abcde"[: self.upto(1, 5)]]
         self.offers = [f"offer_{number:02d}" for number in range(self.upto(1, offers))]
         source.shuffle(self.offers)
@@ -324,14 +349,18 @@ class _Writer:
                 field["currency"] = "EUR"
             return field
 
+        spaces: Document = {name: {"normaliser": rule, "trust": trust} for name, (rule, trust) in NAMESPACES.items()}
         return {
             "attributes": {name: declared(name, ATTRIBUTES[name]) for name in self.attributes},
+            "household": {
+                "attributes": {name: declared(name, SHARED[name]) for name in self.shared}, "roles": list(LABELS["role"]),
+            },
             "facts": {name: declared(name, FACTS[name]) for name in self.facts},
             "events": {
                 name: {field: declared(field, kind) for field, kind in fields.items()}
                 for name, fields in EVENTS.items()
             },
-            "namespaces": {name: {"normaliser": rule, "trust": trust} for name, (rule, trust) in NAMESPACES.items()},
+            "namespaces": spaces | {"account": {"normaliser": "lower", "trust": 90, "of": "household"}},
             **({"retention": {"view": "8w"}} if self.chance(0.3) else {}),
             "aggregates": {name: document for name, (_, document) in self.named_aggregates.items()},
             "purposes": list(PURPOSES),
@@ -360,10 +389,10 @@ class _Writer:
 
     def group(self) -> Document:
         group: Document = {}
-        self.shared(group, rules=0.15)
+        self.common(group, rules=0.15)
         return group
 
-    def shared(self, target: Document, rules: float) -> None:
+    def common(self, target: Document, rules: float) -> None:
         """What offers and groups have in common."""
         for layer in ("eligibility", "applicability", "suitability"):
             if self.chance(rules):
@@ -407,6 +436,8 @@ class _Writer:
         }
         if self.chance(0.3):
             cap["channel"] = self.one(list(self.channels))
+        if self.chance(0.3):
+            cap["of"] = "household"
         return cap
 
     def suppression(self) -> Document:
@@ -442,7 +473,7 @@ class _Writer:
                 offer["schedule"] = schedule
         if self.chance(0.03):
             offer["stopped"] = True
-        self.shared(offer, rules=0.2)
+        self.common(offer, rules=0.2)
         offer["value"] = self.value()
         offer["propensity"] = self.propensity()
         if self.chance(0.6):
@@ -538,6 +569,8 @@ class _Writer:
         """An input of this type, if one is declared."""
         inputs = ["customer." + name for name in self.attributes if ATTRIBUTES[name] == kind]
         inputs += ["facts." + name for name in self.facts if FACTS[name] == kind]
+        inputs += ["household." + name for name in self.shared if SHARED[name] == kind]
+        inputs += {"enum": ["household.role"], "int": ["household.size"]}.get(kind, [])
         inputs += self.defined.get(kind, [])
         return self.one(inputs) if inputs else None
 
@@ -849,7 +882,18 @@ class _Writer:
         times = sorted({self.past() for _ in range(self.upto(0, 12))})
         self.random.shuffle(times)
         events = tuple(self.event(f"e{i}", at_us) for i, at_us in enumerate(times))
-        return Person(identifiers, OracleCustomer(attributes, consents, cases, tuple(contacts), events))
+        profile = OracleCustomer(attributes, consents, cases, tuple(contacts), events)
+        return Person(identifiers, profile, self.home() if self.chance(0.7) else None)
+
+    def home(self) -> Home:
+        """One of two households, with whatever is said of it this time."""
+        attributes = {name: self.typed(SHARED[name], name) for name in self.shared if self.chance(0.5)}
+        number = self.upto(1, 2)
+        known = (Identifier("account", f"A-{number}"), Identifier("account", f"a-0{number}"))
+        role = self.one(("", *LABELS["role"]))
+        kind, product = self.one(CASES), self.one(("", *PRODUCTS))
+        cases = (Case(kind, LONG_AGO_US, None, product),) if self.chance(0.15) else ()
+        return Home(known[: self.upto(1, 2)], attributes, role, self.past(), self.chance(0.5), cases)
 
     def event(self, key: str, at_us: int | None) -> Event:
         kind = self.one(list(EVENTS))

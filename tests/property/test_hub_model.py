@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from core.decision import Identifier
-from core.hub import keeping
+from core.hub import contacts, keeping
 from core.hub.customer_profile import Profile
 from core.hub.ingest import ItemReader
 from core.hub.mutations import (
@@ -25,6 +25,7 @@ from core.hub.mutations import (
     IngestBatch,
     Join,
     JoinResult,
+    LeaveHousehold,
     Mutation,
     OpenCase,
     Outcome,
@@ -33,6 +34,7 @@ from core.hub.mutations import (
     RecordEvents,
     RecordOutcomes,
     SetConsent,
+    SetMembership,
     Unmerge,
     Upsert,
 )
@@ -41,6 +43,7 @@ from core.schema import AnyValue, EventType, Field, Money, Namespace, Normaliser
 from protos.rapport.v1 import ingest_pb2
 
 NAMESPACES = {"crm": Namespace("crm", trust=9), "email": Namespace("email", Normaliser.LOWER, 5), "cookie": Namespace("cookie")}
+HOUSEHOLDS = {"account": Namespace("account", household=True)}
 FIELDS = [
     Field("age", ValueType.INT), Field("name", ValueType.STRING), Field("tier", ValueType.ENUM, labels=("a", "b")),
     Field("balance", ValueType.MONEY, currency="EUR"), Field("tags", ValueType.STRING_SET), Field("vip", ValueType.BOOL),
@@ -60,6 +63,7 @@ class Person:
     events: dict[str, tuple[int, int]] = field(default_factory=dict)
     consents: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
     cases: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    member: tuple[str, str, int] | None = None  # account, role, since
     # (time, value) of everything told of a case, by key and what it is of.
     told: dict[tuple[str, str], set[tuple[int, str]]] = field(default_factory=dict)
     # The newest (time, points) of each source.
@@ -89,6 +93,7 @@ class Model:
         self.people: dict[int, Person] = {}
         self.owners: dict[tuple[str, str], int] = {}
         self.joined: dict[int, int] = {}
+        self.homes: dict[str, dict[str, AnyValue]] = {}  # account: shared attributes
         self.next = 1
 
     def keys(self, identifiers: tuple[Identifier, ...]) -> list[tuple[str, str]]:
@@ -117,6 +122,35 @@ class Model:
 
     def apply(self, mutation: Mutation) -> None:
         match mutation:
+            case Upsert() if mutation.identifiers[0].namespace == "account":
+                shared = self.homes.setdefault(mutation.identifiers[0].value, {})
+                for name, value in mutation.attributes.items():
+                    shared.pop(name, None)
+                    if value is not None:
+                        shared[name] = value
+            case SetMembership():
+                person, home = self.opened(mutation.identifiers), mutation.household[0].value
+                self.homes.setdefault(home, {})
+                before = person.member
+                if before is not None and before[0] == home:
+                    person.member = (home, mutation.role or before[1], min(before[2], mutation.at_us))
+                else:
+                    person.member = (home, mutation.role, mutation.at_us)
+            case LeaveHousehold():
+                known = self.known(mutation.identifiers)
+                assert known is not None, "the mutation is drawn for somebody known"
+                self.people[known].member = None
+            case Erase():
+                gone = self.known(mutation.identifiers)
+                assert gone is not None, "the mutation is drawn for somebody known"
+                left = self.people.pop(gone).member
+                self.owners = {key: owner for key, owner in self.owners.items() if owner != gone}
+                held = {gone}
+                while more := {one for one, into in self.joined.items() if into in held} - held:
+                    held |= more
+                self.joined = {one: into for one, into in self.joined.items() if one not in held}
+                if left is not None and not self.members(left[0]):
+                    del self.homes[left[0]]
             case Upsert():
                 person = self.opened(mutation.identifiers)
                 for name, value in mutation.attributes.items():
@@ -171,24 +205,14 @@ class Model:
                     person.tells(row.key, row.at_us, row.product, row.owner)
             case Join():
                 self.join(mutation)
-            case Erase():
-                self.erase(mutation)
 
     def case_of(self, identifiers: tuple[Identifier, ...], key: str) -> tuple[int, int | None] | None:
         customer = self.known(identifiers)
         return None if customer is None else self.people[customer].cases.get(key)
 
-    def erase(self, mutation: Erase) -> None:
-        customer = self.known(mutation.identifiers)
-        if customer is None:
-            return
-        for key in self.people.pop(customer).identifiers:
-            del self.owners[key]
-        gone = {customer}
-        while joined := {other for other, into in self.joined.items() if into in gone}:
-            for other in joined:
-                del self.joined[other]
-            gone |= joined
+    def members(self, home: str) -> list[tuple[Person, int]]:
+        """The members of a household, each with the moment since when."""
+        return [(one, one.member[2]) for one in self.people.values() if one.member is not None and one.member[0] == home]
 
     def join(self, mutation: Join) -> None:
         customer = self.known(mutation.identifiers)
@@ -201,6 +225,10 @@ class Model:
                     continue
                 theirs = self.people.pop(other)
                 self.joined[other] = customer
+                if mine.member is None:
+                    mine.member = theirs.member
+                elif theirs.member is not None and mine.member[0] == theirs.member[0]:
+                    mine.member = (*mine.member[:2], min(mine.member[2], theirs.member[2]))
                 mine.attributes = {**theirs.attributes, **mine.attributes}
                 mine.contacts = {**theirs.contacts, **mine.contacts}
                 mine.events = {**theirs.events, **mine.events}
@@ -258,6 +286,19 @@ class Chance:
             said_at = chance.randrange(10**9)
             return Upsert(
                 identifiers=who, attributes={"points": chance.randrange(9)}, source=chance.choice("ab"), at_us=said_at)
+        kind = chance.randrange(13)
+        home = (Identifier("account", f"h{chance.randrange(3)}"),)
+        if kind == 12:
+            if chance.random() < 0.5:
+                shared = {f.name: self.value(f) for f in chance.sample(FIELDS[:declared], chance.randrange(declared))}
+                return Upsert(identifiers=home, attributes=shared, at_us=at)  # type: ignore[arg-type]
+            if model.known(who) is not None:
+                owners = {model.owners[key] for key in model.keys(who) if key in model.owners}
+                if len(owners) == 1 and chance.random() < 0.4:
+                    return Erase(identifiers=who, at_us=at)
+                return LeaveHousehold(identifiers=who, at_us=at)
+        if kind >= 10:
+            return SetMembership(identifiers=who, household=home, role=chance.choice(("", "owner", "child")), at_us=at)
         if kind < 3:
             some = chance.sample(FIELDS[:declared], chance.randrange(declared))
             return Upsert(identifiers=who, attributes={f.name: self.value(f) for f in some}, at_us=at)  # type: ignore[misc]
@@ -329,11 +370,41 @@ def compare(store: Store, model: Model) -> None:
         profile = store.profile_of(customer)
         assert profile is not None
         same(profile, person)
+    for home, shared in model.homes.items():
+        found = store.household([Identifier("account", home)])
+        assert found is not None
+        members = model.members(home)
+        assert (found.attributes, found.members) == (shared, len(members))
+        counted = [
+            (at, instance, offer, outcome)
+            for one, since in members
+            for (instance, _), (at, offer, outcome) in one.contacts.items()
+            if at >= since
+        ]
+        assert contacts_of(store, home) == sorted(counted)
+    for home in (f"h{number}" for number in range(3)):
+        assert home in model.homes or store.household([Identifier("account", home)]) is None
     for (namespace, value), owner in model.owners.items():
         assert store.customer([Identifier(namespace, value)]) == owner
 
 
+def contacts_of(store: Store, home: str) -> list[tuple[int, int, str, str]]:
+    """What counts for a household: time, instance, offer, outcome."""
+    catalog = store.catalog
+    with store.environment.reader() as reader:
+        household = reader.customer(catalog.namespace("account"), home.encode())
+        data = None if household is None else reader.get_customer("contacts", household)
+        listed = [] if data is None else contacts.unpack(data)
+    outcomes = {number: name for name, number in catalog.outcomes.items()}
+    return sorted(
+        (at, instance, catalog.offer_name(offer), outcomes[outcome]) for at, _, instance, _, offer, outcome, _ in listed
+    )
+
+
 def same(profile: Profile, person: Person) -> None:
+    home = profile.household
+    mine = None if home is None else (home.identifiers[0].value, home.role, home.since_us)
+    assert mine == person.member
     assert sorted((i.namespace, i.value) for i in profile.identifiers) == sorted(person.identifiers)
     points = {"points": sum(points for _, points in person.said.values())} if person.said else {}
     assert profile.attributes == person.attributes | points
@@ -349,7 +420,8 @@ def same(profile: Profile, person: Person) -> None:
 
 def schema(declared: int) -> Schema:
     return Schema(
-        attributes={f.name: f for f in (*FIELDS[:declared], POINTS)}, namespaces=NAMESPACES,
+        attributes={f.name: f for f in (*FIELDS[:declared], POINTS)}, namespaces=NAMESPACES | HOUSEHOLDS,
+        household_attributes={f.name: f for f in FIELDS[:declared]}, roles=("owner", "child"),
         events={"visit": EventType("visit", (Field("amount", ValueType.INT),))},
         purposes=("ads",), case_kinds=("fault",),
     )
@@ -412,8 +484,16 @@ def compare_by_identifiers(store: Store, model: Model) -> None:
 
 def undoable(mutation: Mutation, model: Model) -> Mutation | None:
     """The mutation without what an undo has a rule of its own for: tokens stay with the survivor, and an identifier that a join
-    itself brought is nobody's afterwards, also where a message to a third customer would have given it away.
+    itself brought is nobody's afterwards, also where a message to a third customer would have given it away. Households
+    are compared by the other test.
     """
+    if isinstance(mutation, SetMembership | LeaveHousehold) or (
+        isinstance(mutation, Upsert) and mutation.identifiers[0].namespace in HOUSEHOLDS
+    ):
+        return None
+    if isinstance(mutation, Erase):
+        known = tuple(one for one in mutation.identifiers if model.known((one,)) is not None)
+        return Erase(identifiers=known[:1], at_us=mutation.at_us)
     if isinstance(mutation, RecordOutcomes):
         return RecordOutcomes(outcomes=tuple(replace(each, customer=0) for each in mutation.outcomes))
     if isinstance(mutation, Join):

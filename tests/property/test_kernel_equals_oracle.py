@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from core.decision import ExplainLevel
+from core.decision import ExplainLevel, Identifier
 from core.hub import mutations
 from core.programs.source import check, read
 from tests.compare import differences, undecided
@@ -31,8 +32,10 @@ REQUESTS = 100  # of a world
 
 def enter(subject: EngineSubject, person: generate.Person) -> None:
     """Make a person known to the store."""
-    who, profile = person.identifiers, person.profile
+    who, profile, home = person.identifiers, person.profile, person.home
     subject.upsert(who, profile.attributes, generate.BASE_US)
+    if home is not None and home.early:
+        settle(subject, who, home)
     if profile.events:
         recorded = tuple(
             mutations.RecordedEvent(
@@ -61,6 +64,16 @@ def enter(subject: EngineSubject, person: generate.Person) -> None:
     )
     if outcomes:
         subject.store.apply(mutations.RecordOutcomes(outcomes=outcomes))
+    if home is not None and not home.early:
+        settle(subject, who, home)
+
+
+def settle(subject: EngineSubject, who: Sequence[Identifier], home: generate.Home) -> None:
+    """Make a person a member of his household."""
+    subject.upsert(home.identifiers, home.attributes, generate.BASE_US)
+    subject.set_membership(who, home.identifiers, home.role, home.since_us)
+    for case in home.cases:
+        subject.open_case(who, case.kind, f"home {case.kind} {case.product}", case.opened_us, case.product, household=True)
 
 
 def disagreements(world: generate.World, folder: Path, models: bool) -> tuple[list[str], int]:

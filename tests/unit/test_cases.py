@@ -14,20 +14,24 @@ from core.decision import Identifier
 from core.errors import BadValue, CustomerFull, NotFound, StoreCorrupt, StoreUnavailable, TooLarge, UnknownName
 from core.hub import case_details, keeping
 from core.hub import customer_profile as profiles
-from core.hub.mutations import AssignCase, CloseCase, Erase, Join, OpenCase, Unmerge, Upsert
+from core.hub.mutations import AssignCase, CloseCase, Erase, Join, LeaveHousehold, OpenCase, SetMembership, Unmerge, Upsert
 from core.hub.store import Store
 from core.schema import CaseRule, CaseScope, Namespace, Schema
 
 DAY = 86_400_000_000
 SCHEMA = Schema(
-    namespaces={"crm": Namespace("crm", trust=9), "web": Namespace("web", trust=1)},
-    case_kinds=("complaint", "fault"),
+    namespaces={
+        "crm": Namespace("crm", trust=9), "web": Namespace("web", trust=1),
+        "account": Namespace("account", trust=5, household=True),
+    },
+    case_kinds=("complaint", "fault", "leak"),
     case_rules={
         "complaint": CaseRule((CaseScope.CUSTOMER,)), "fault": CaseRule((CaseScope.CUSTOMER, CaseScope.PRODUCT), 5 * DAY),
     },
 )
 ANA = (Identifier("crm", "ana"),)
 BEN = (Identifier("web", "ben"),)
+HOME = (Identifier("account", "A-1"),)
 
 
 @pytest.fixture
@@ -249,5 +253,74 @@ def test_damaged_details_are_told_and_nothing_is_decoded_from_them() -> None:
     assert case_details.decode(whole, 1) == details
     for position in range(len(whole)):
         damaged = bytes([*whole[:position], whole[position] ^ 0x40, *whole[position + 1 :]])
-        with pytest.raises(StoreCorrupt, match="Customer 1's entry in cases"):
+        with pytest.raises(StoreCorrupt, match="The entry of customer 1 in cases"):
             case_details.decode(damaged, 1)
+
+
+# --- households
+
+
+def test_a_case_of_a_household_is_shown_to_each_member_and_handled_by_any(store: Store) -> None:
+    for who in (ANA, BEN):
+        store.apply(SetMembership(identifiers=who, household=HOME, at_us=1))
+    store.apply(opening(identifiers=BEN, kind="leak", scope=CaseScope.HOUSEHOLD, owner="ann"))
+    store.apply(opening(identifiers=BEN, kind="leak", key="own"))
+    shared = only(store)
+    assert (shared.scope, shared.key, shared.owner) == (CaseScope.HOUSEHOLD, "T-1", "ann")
+    assert only(store, HOME) == shared
+    theirs = store.cases(BEN)
+    assert theirs is not None
+    assert {case.key: case.scope for case in theirs} == {"T-1": CaseScope.HOUSEHOLD, "own": CaseScope.CUSTOMER}
+    store.apply(AssignCase(identifiers=ANA, kind="leak", key="T-1", owner="bob", due_us=11 * DAY, at_us=10 * DAY))
+    late, _ = store.overdue_cases(12 * DAY)
+    assert [(each.identifiers, each.case.owner) for each in late] == [(HOME, "bob")]
+    store.apply(CloseCase(identifiers=HOME, kind="leak", key="T-1", at_us=12 * DAY))
+    assert only(store).closed_us == 12 * DAY
+    with pytest.raises(NotFound):
+        store.apply(CloseCase(identifiers=ANA, kind="leak", key="own", at_us=12 * DAY))
+    store.apply(LeaveHousehold(identifiers=ANA, at_us=13 * DAY))
+    assert store.cases(ANA) == ()
+    assert store.check().faults == ()
+
+
+def test_a_household_that_is_named_is_made_and_keeps_its_cases_through_joins(store: Store) -> None:
+    store.apply(opening(identifiers=HOME, kind="leak", product="dsl"))
+    for who in (ANA, BEN):
+        store.apply(SetMembership(identifiers=who, household=HOME, at_us=1))
+    before = only(store)
+    assert (before.scope, before.product) == (CaseScope.HOUSEHOLD, "dsl")
+    store.apply(Join(identifiers=ANA + BEN, at_us=2))
+    assert only(store, BEN) == before
+    store.apply(Unmerge(identifiers=ANA, at_us=3))
+    assert only(store, BEN) == only(store, ANA) == before
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ({"kind": "leak", "scope": CaseScope.HOUSEHOLD}, "the customer is in no household.*household set"),
+        ({"kind": "leak", "identifiers": HOME, "scope": CaseScope.PRODUCT, "product": "dsl"}, "a household is named, and"),
+        ({"identifiers": HOME}, "kind 'fault' is not about a household"),
+        ({"kind": "leak", "identifiers": HOME + ANA}, "household"),
+    ],
+)
+def test_what_no_case_of_a_household_can_be_is_refused(store: Store, parts: dict[str, object], says: str) -> None:
+    with pytest.raises(BadValue, match=says):
+        store.apply(opening(**parts))
+    assert store.household(HOME) is None
+    assert store.customer_count() == 0
+
+
+def test_the_cases_of_a_household_go_with_its_last_member(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        for who in (ANA, BEN):
+            store.apply(SetMembership(identifiers=who, household=HOME, at_us=1))
+        store.apply(opening(identifiers=HOME, kind="leak", key="secret-key", owner="secret-owner"))
+        store.apply(Erase(identifiers=ANA, at_us=2))
+        assert only(store, BEN).owner == "secret-owner"
+        store.apply(Erase(identifiers=BEN, at_us=3))
+        assert store.environment.statistics()["cases_entries"] == 0
+        assert store.check().faults == ()
+    keeping.compact(str(tmp_path / "s"))
+    assert b"secret" not in (tmp_path / "s" / "data.mdb").read_bytes()

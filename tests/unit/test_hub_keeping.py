@@ -16,6 +16,7 @@ from core.errors import BadValue, NotFound, RestoreRefused, StoreError, StoreUna
 from core.hub import keeping
 from core.hub.checking import Checked, check
 from core.hub.environment import DATABASES, open_environment
+from core.hub.membership import HOUSEHOLD_FIRST, pack_membership
 from core.hub.mutations import (
     Erase,
     Join,
@@ -26,6 +27,7 @@ from core.hub.mutations import (
     RecordEvents,
     RecordOutcomes,
     SetConsent,
+    SetMembership,
     Unmerge,
     Upsert,
 )
@@ -37,7 +39,12 @@ ROOT = Path(__file__).parents[2]
 NOW = 1_790_000_000_000_000
 SCHEMA = Schema(
     attributes={"age": Field("age", ValueType.INT), "note": Field("note", ValueType.STRING)},
-    namespaces={"crm": Namespace("crm", trust=100), "web": Namespace("web", trust=10)},
+    namespaces={
+        "crm": Namespace("crm", trust=100), "web": Namespace("web", trust=10),
+        "account": Namespace("account", trust=50, household=True),
+    },
+    household_attributes={"motto": Field("motto", ValueType.STRING)},
+    roles=("owner",),
     events={"visit": EventType("visit", (Field("page", ValueType.STRING),))},
     purposes=("sales",),
     case_kinds=("complaint",),
@@ -67,6 +74,10 @@ def fill(store: Store, count: int = 300) -> None:
         store.apply(Join(identifiers=who(n) + who(n, "web"), at_us=2))
         store.apply(SetConsent(identifiers=who(n), purpose="sales", granted=True, at_us=3))
         store.apply(OpenCase(identifiers=who(n), kind="complaint", key=f"case-{n}", at_us=3))
+    for n in range(count):
+        home = (Identifier("account", f"home-of-{n}-number"),)
+        store.apply(SetMembership(identifiers=who(n), household=home, role="owner", at_us=1))
+        store.apply(Upsert(identifiers=home, attributes={"motto": f"motto-of-{n}-" + "y" * (n % 5 * 99)}, at_us=1))
 
 
 def everything(path: Path) -> dict[str, list[tuple[bytes, bytes]]]:
@@ -182,7 +193,8 @@ def test_erased_bytes_are_in_no_file_after_compaction(tmp_path: Path) -> None:
             assert store.apply(RecordOutcomes(outcomes=(late,))) == (OutcomeStatus.UNKNOWN_CUSTOMER,)
         assert store.audit() == tuple(AuditEntry("erase", NOW, f"request {n}") for n in erased)
         assert {n: store.profile(who(n)) for n in kept} == kept
-    texts = [text for n in erased for text in (f"person-{n}-number", f"secret-of-{n}-", f"page-seen-by-{n}-")]
+    texts = [text for n in erased for text in (
+        f"person-{n}-number", f"secret-of-{n}-", f"page-seen-by-{n}-", f"home-of-{n}-number", f"motto-of-{n}-")]
     assert any(holders(tmp_path / "s", text) for text in texts), "nothing was left to remove: the test proves nothing"
     keeping.compact(str(tmp_path / "s"))
     for text in texts:
@@ -210,7 +222,7 @@ def damaged(path: Path, database: str, key: bytes, value: bytes | None) -> None:
     """Write an entry as only a fault of ours could, with LMDB's own binding in a process of its own."""
     code = (
         "import lmdb, sys; env = lmdb.open(sys.argv[1], max_dbs=32, map_size=1 << 30); "
-        "integer = sys.argv[2] in ('profiles', 'contacts', 'events'); "
+        "integer = sys.argv[2] in ('profiles', 'contacts', 'events', 'households', 'memberships'); "
         "db = env.open_db(sys.argv[2].encode(), integerkey=integer); "
         "key, value = bytes.fromhex(sys.argv[3]), bytes.fromhex(sys.argv[4]); txn = env.begin(db=db, write=True); "
         "done = txn.put(key, value) if value else txn.delete(key); txn.commit(); assert done"
@@ -232,6 +244,15 @@ def damaged(path: Path, database: str, key: bytes, value: bytes | None) -> None:
         ("identifiers", b"\x00\x00" + struct.pack(">Q", 77), struct.pack("<Q", 99), "who is not there"),
         ("meta", b"next_customer", msgspec.msgpack.encode(2), "was never given"),
         ("catalog", b"purposes", msgspec.msgpack.encode([]), "which was never given"),
+        ("households", struct.pack("<Q", HOUSEHOLD_FIRST + 2), None, "no record to it"),
+        ("households", struct.pack("<Q", HOUSEHOLD_FIRST + 2), None, "leads to household 2, who is not there"),
+        ("memberships", struct.pack("<Q", 2), None, "customer 2 is among its members, and his entry does not say so"),
+        ("memberships", struct.pack("<Q", HOUSEHOLD_FIRST + 2), None, "household 2 does not have him among its members"),
+        ("memberships", struct.pack("<Q", 3), pack_membership(HOUSEHOLD_FIRST + 2, 1, 0), "household 2 does not have him"),
+        ("memberships", struct.pack("<Q", 99), pack_membership(HOUSEHOLD_FIRST + 2, 1, 0), "no record to it"),
+        ("memberships", struct.pack("<Q", 2), b"?" * 24, "checksum"),
+        ("contacts", struct.pack("<Q", HOUSEHOLD_FIRST + 2), None, "they are not those of its members"),
+        ("meta", b"next_household", msgspec.msgpack.encode(2), "the next is household 2, so this one was never given"),
     ],
 )
 def test_the_check_names_what_does_not_fit(tmp_path: Path, database: str, key: bytes, value: bytes | None, told: str) -> None:

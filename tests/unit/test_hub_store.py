@@ -228,20 +228,21 @@ def test_another_format_is_refused_by_number(tmp_path: Path) -> None:
             Store.open(tmp_path / "s", read_only=read_only)
 
 
-def test_a_store_of_the_first_format_is_brought_to_this_one_by_the_server(tmp_path: Path) -> None:
-    """Format 1 had no `origins`. Its first writing open adds it; a reader before that is told what to do."""
+@pytest.mark.parametrize(("number", "lacks"), [(1, "origins households memberships"), (2, "households memberships")])
+def test_a_store_of_an_earlier_format_is_brought_to_this_one_by_the_server(tmp_path: Path, number: int, lacks: str) -> None:
+    """What it lacks its first writing open adds; a reader before that is told what to do."""
     who = [Identifier("crm", "1")]
     with Store.open(tmp_path / "s") as store:
         store.declare(SCHEMA)
         store.apply(Upsert(identifiers=tuple(who), attributes={"age": 44}, at_us=1))
         before = store.profile(who)
     in_another_process(
-        "import lmdb, sys; e = lmdb.open(sys.argv[1], max_dbs=8); t = e.begin(write=True);"
-        "t.put(b'format', b'\\x01', db=e.open_db(b'meta', t)); t.drop(e.open_db(b'origins', t, integerkey=True)); t.commit();"
-        "e.close()",
+        "import lmdb, sys; e = lmdb.open(sys.argv[1], max_dbs=16); t = e.begin(write=True);"
+        f"t.put(b'format', bytes([{number}]), db=e.open_db(b'meta', t));"
+        f"[t.drop(e.open_db(name.encode(), t, integerkey=True)) for name in '{lacks}'.split()]; t.commit(); e.close()",
         tmp_path / "s",
     )
-    with pytest.raises(StoreUnavailable, match=r"its format is 1.*Start the server on it once"):
+    with pytest.raises(StoreUnavailable, match=rf"its format is {number}.*Start the server on it once"):
         Store.open(tmp_path / "s", read_only=True)
     for _ in range(2):
         with Store.open(tmp_path / "s") as store:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from core.decision import Identifier
 from core.errors import ImportRefused
 from core.hub import mapping
 from core.hub.importer import Importer, ImportReport
-from core.hub.mutations import Join, OpenCase, Unmerge
+from core.hub.mutations import Join, OpenCase, SetMembership, Unmerge
 from core.hub.rehearsal import Rehearsal
 from core.hub.store import Store
 from core.schema import CaseRule, CaseScope, Namespace, Normaliser, Schema
@@ -190,3 +191,21 @@ def test_a_kind_that_the_store_does_not_know_refuses_the_file(tmp_path: Path) ->
         bare.declare(Schema(namespaces=SCHEMA.namespaces))
         with pytest.raises(ImportRefused, match="cases of kind 'complaint'"):
             Importer(bare, how, now=lambda: NOW).run(path)
+
+
+def test_cases_of_households_come_by_identifiers_that_name_them(store: Store, tmp_path: Path) -> None:
+    schema = replace(SCHEMA, namespaces={**SCHEMA.namespaces, "account": Namespace("account", trust=50, household=True)})
+    store.declare(schema)
+    how = mapping.parse(
+        b"mapping: m\nsource: s\nrow: case\nidentifiers: {account: home}\ncase: fault\nkey: k\nopened: since\nproduct: line\n",
+        "m.yaml", schema,
+    )
+    path = tmp_path / "lines.csv"
+    path.write_text("home,k,since,line\nA-1,T-1,2026-05-01,dsl\nA-1,T-2,2026-05-02,\nA-2,T-1,2026-05-01,dsl\n")
+    report = Importer(store, how, now=lambda: NOW).run(path)
+    assert (report.applied, report.created, report.changed) == (3, 2, 1)
+    again = Importer(store, how, now=lambda: NOW).run(path)
+    assert (again.applied, again.unchanged) == (3, 3)
+    store.apply(SetMembership(identifiers=(Identifier("crm", "a"),), household=(Identifier("account", "A-1"),), at_us=NOW))
+    assert [case[1:3] for case in shown(store, "a")] == [("T-1", "dsl"), ("T-2", "")]
+    assert store.customer_count() == 1

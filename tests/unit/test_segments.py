@@ -224,3 +224,29 @@ def test_what_only_requests_have_is_told(tmp_path: Path) -> None:
             list(watching.segments.members("adlt"))
         assert caught.value.hint == "Did you mean 'adult'?"
         watching.sweep.stop()
+
+
+def test_who_is_damaged_is_left_out_and_told(tmp_path: Path) -> None:
+    """One spoilt record must not keep the others from being counted, nor bands from being made."""
+    with EngineSubject(tmp_path) as subject:
+        watching = Watching(subject)
+        for number in range(1, 5):
+            watching.subject.upsert([Identifier("crm", f"person-{number}")], {"age": 20 + number}, NOW)
+        watching.sweep.stop()
+    file = tmp_path / "store" / "data.mdb"
+    whole = file.read_bytes()
+    assert b"person-2" in whole
+    file.write_bytes(whole.replace(b"person-2", b"pers0n-2"))
+    (tmp_path / "models").rmdir()
+    with EngineSubject(tmp_path) as subject:
+        subject.clock_us = NOW
+        segments = Segments(subject.engine, Sweep(clock_us=lambda: NOW), lambda: NOW)
+        (counted,) = segments.count("adult")
+        assert counted.progress == (4, 4, 1)
+        assert counted.members == {"adult": 3}
+        (listed,) = segments.members("adult")
+        assert listed.members == [1, 3, 4]
+        subject.refresh(NOW)
+        kept = subject.engine.bands()["age"]
+        assert kept is not None
+        assert (kept.customers, kept.edges) == (3, (23.0,))

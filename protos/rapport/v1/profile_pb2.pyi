@@ -53,12 +53,14 @@ class UpsertProfileRequest(_message.Message):
     def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, _values_pb2.Value]] = ..., source: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., clear: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UpsertProfileResponse(_message.Message):
-    __slots__ = ("customer", "created")
+    __slots__ = ("customer", "created", "household")
     CUSTOMER_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
+    HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
     customer: int
     created: bool
-    def __init__(self, customer: _Optional[int] = ..., created: _Optional[bool] = ...) -> None: ...
+    household: int
+    def __init__(self, customer: _Optional[int] = ..., created: _Optional[bool] = ..., household: _Optional[int] = ...) -> None: ...
 
 class GetProfileRequest(_message.Message):
     __slots__ = ("identifiers", "contacts", "events")
@@ -139,8 +141,31 @@ class KeptEvent(_message.Message):
     fields: _containers.MessageMap[str, _values_pb2.Value]
     def __init__(self, type: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., fields: _Optional[_Mapping[str, _values_pb2.Value]] = ...) -> None: ...
 
+class Household(_message.Message):
+    __slots__ = ("household", "role", "since", "members", "attributes", "identifiers")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _values_pb2.Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_values_pb2.Value, _Mapping]] = ...) -> None: ...
+    HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    household: int
+    role: str
+    since: _timestamp_pb2.Timestamp
+    members: int
+    attributes: _containers.MessageMap[str, _values_pb2.Value]
+    identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    def __init__(self, household: _Optional[int] = ..., role: _Optional[str] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., members: _Optional[int] = ..., attributes: _Optional[_Mapping[str, _values_pb2.Value]] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ...) -> None: ...
+
 class GetProfileResponse(_message.Message):
-    __slots__ = ("customer", "updated", "identifiers", "attributes", "consents", "cases", "contacts", "events")
+    __slots__ = ("customer", "updated", "identifiers", "attributes", "consents", "cases", "contacts", "events", "household")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -156,6 +181,7 @@ class GetProfileResponse(_message.Message):
     CASES_FIELD_NUMBER: _ClassVar[int]
     CONTACTS_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
     customer: int
     updated: _timestamp_pb2.Timestamp
     identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
@@ -164,7 +190,8 @@ class GetProfileResponse(_message.Message):
     cases: _containers.RepeatedCompositeFieldContainer[Case]
     contacts: _containers.RepeatedCompositeFieldContainer[Contact]
     events: _containers.RepeatedCompositeFieldContainer[KeptEvent]
-    def __init__(self, customer: _Optional[int] = ..., updated: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, _values_pb2.Value]] = ..., consents: _Optional[_Iterable[_Union[Consent, _Mapping]]] = ..., cases: _Optional[_Iterable[_Union[Case, _Mapping]]] = ..., contacts: _Optional[_Iterable[_Union[Contact, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[KeptEvent, _Mapping]]] = ...) -> None: ...
+    household: Household
+    def __init__(self, customer: _Optional[int] = ..., updated: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, _values_pb2.Value]] = ..., consents: _Optional[_Iterable[_Union[Consent, _Mapping]]] = ..., cases: _Optional[_Iterable[_Union[Case, _Mapping]]] = ..., contacts: _Optional[_Iterable[_Union[Contact, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[KeptEvent, _Mapping]]] = ..., household: _Optional[_Union[Household, _Mapping]] = ...) -> None: ...
 
 class GetProvenanceRequest(_message.Message):
     __slots__ = ("identifiers", "attributes")
@@ -303,14 +330,16 @@ class ListOverdueCasesRequest(_message.Message):
     def __init__(self, after: _Optional[int] = ...) -> None: ...
 
 class OverdueCase(_message.Message):
-    __slots__ = ("customer", "identifiers", "case")
+    __slots__ = ("customer", "identifiers", "case", "household")
     CUSTOMER_FIELD_NUMBER: _ClassVar[int]
     IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
     CASE_FIELD_NUMBER: _ClassVar[int]
+    HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
     customer: int
     identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
     case: Case
-    def __init__(self, customer: _Optional[int] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., case: _Optional[_Union[Case, _Mapping]] = ...) -> None: ...
+    household: int
+    def __init__(self, customer: _Optional[int] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., case: _Optional[_Union[Case, _Mapping]] = ..., household: _Optional[int] = ...) -> None: ...
 
 class ListOverdueCasesResponse(_message.Message):
     __slots__ = ("cases", "next")
@@ -399,3 +428,53 @@ class EraseProfileRequest(_message.Message):
 class EraseProfileResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class SetMembershipRequest(_message.Message):
+    __slots__ = ("identifiers", "household", "role", "at")
+    IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    household: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    role: str
+    at: _timestamp_pb2.Timestamp
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., household: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., role: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class SetMembershipResponse(_message.Message):
+    __slots__ = ("customer", "household", "created", "household_created")
+    CUSTOMER_FIELD_NUMBER: _ClassVar[int]
+    HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    HOUSEHOLD_CREATED_FIELD_NUMBER: _ClassVar[int]
+    customer: int
+    household: int
+    created: bool
+    household_created: bool
+    def __init__(self, customer: _Optional[int] = ..., household: _Optional[int] = ..., created: _Optional[bool] = ..., household_created: _Optional[bool] = ...) -> None: ...
+
+class LeaveHouseholdRequest(_message.Message):
+    __slots__ = ("identifiers", "at")
+    IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    at: _timestamp_pb2.Timestamp
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class LeaveHouseholdResponse(_message.Message):
+    __slots__ = ("household",)
+    HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
+    household: int
+    def __init__(self, household: _Optional[int] = ...) -> None: ...
+
+class GetHouseholdRequest(_message.Message):
+    __slots__ = ("identifiers",)
+    IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ...) -> None: ...
+
+class GetHouseholdResponse(_message.Message):
+    __slots__ = ("household",)
+    HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
+    household: Household
+    def __init__(self, household: _Optional[_Union[Household, _Mapping]] = ...) -> None: ...

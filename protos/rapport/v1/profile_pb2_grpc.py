@@ -100,6 +100,21 @@ class ProfileServiceStub:
                 request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeRequest.SerializeToString,
                 response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeResponse.FromString,
                 _registered_method=True)
+        self.SetMembership = channel.unary_unary(
+                '/rapport.v1.ProfileService/SetMembership',
+                request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.SetMembershipRequest.SerializeToString,
+                response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.SetMembershipResponse.FromString,
+                _registered_method=True)
+        self.LeaveHousehold = channel.unary_unary(
+                '/rapport.v1.ProfileService/LeaveHousehold',
+                request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.LeaveHouseholdRequest.SerializeToString,
+                response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.LeaveHouseholdResponse.FromString,
+                _registered_method=True)
+        self.GetHousehold = channel.unary_unary(
+                '/rapport.v1.ProfileService/GetHousehold',
+                request_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetHouseholdRequest.SerializeToString,
+                response_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetHouseholdResponse.FromString,
+                _registered_method=True)
 
 
 class ProfileServiceServicer:
@@ -107,7 +122,8 @@ class ProfileServiceServicer:
     """
 
     def UpsertProfile(self, request, context):
-        """Sets attributes and adds identifiers. Creates the customer when no identifier is known. Idempotent.
+        """Sets attributes and adds identifiers. Creates the customer when no identifier is known. Idempotent. Identifiers
+        of a namespace that names households mean a household and the attributes its members share.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +137,8 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetProvenance(self, request, context):
-        """Shows where attributes come from: which source's value holds by which rule, and what the others say.
+        """Shows where attributes come from: which source's value holds by which rule, and what the others say. By a
+        household's identifiers, those that its members share.
         NOT_FOUND when no identifier is known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -145,8 +162,8 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CloseCase(self, request, context):
-        """Closes a case; NOT_FOUND when the customer has none of this kind and key. Idempotent: the earliest close
-        stands.
+        """Closes a case, also one of the customer's household; NOT_FOUND when there is none of this kind and key.
+        Idempotent: the earliest close stands.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,7 +177,8 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCases(self, request, context):
-        """Shows a customer's cases. NOT_FOUND when no identifier is known.
+        """Shows the cases of a customer and of his household, or of a household that is named. NOT_FOUND when no identifier is
+        known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -187,7 +205,8 @@ class ProfileServiceServicer:
     def EraseProfile(self, request, context):
         """Removes all that is known of a customer: unknown to every decision that begins afterwards. The audit trail keeps
         that it happened and for which request. The bytes leave the store's files with the next compaction (rapport store
-        compact). NOT_FOUND when no identifier is known.
+        compact). A household goes with its last member; by its own identifiers it goes alone. NOT_FOUND when no
+        identifier is known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -204,6 +223,29 @@ class ProfileServiceServicer:
         """Takes the newest join of a customer back: everybody is as before, and what came since is assigned anew by its
         own identifiers. NOT_FOUND when there is none, FAILED_PRECONDITION when another join came after the one named
         or 30 days have passed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetMembership(self, request, context):
+        """Makes a customer a member of a household, each created when no identifier is known. He is in one at most: in
+        another he is a member no more. Idempotent. RESOURCE_EXHAUSTED when the household has 64 members.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LeaveHousehold(self, request, context):
+        """Ends a customer's membership; the household stays. Idempotent. NOT_FOUND when no identifier is known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHousehold(self, request, context):
+        """Shows a household, by its own identifiers or by a member's: what its members share, and nothing of any member.
+        NOT_FOUND when no identifier is known, or the customer is in none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -276,6 +318,21 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     servicer.Unmerge,
                     request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeRequest.FromString,
                     response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeResponse.SerializeToString,
+            ),
+            'SetMembership': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetMembership,
+                    request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.SetMembershipRequest.FromString,
+                    response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.SetMembershipResponse.SerializeToString,
+            ),
+            'LeaveHousehold': grpc.unary_unary_rpc_method_handler(
+                    servicer.LeaveHousehold,
+                    request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.LeaveHouseholdRequest.FromString,
+                    response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.LeaveHouseholdResponse.SerializeToString,
+            ),
+            'GetHousehold': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHousehold,
+                    request_deserializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetHouseholdRequest.FromString,
+                    response_serializer=protos_dot_rapport_dot_v1_dot_profile__pb2.GetHouseholdResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -630,6 +687,87 @@ class ProfileService:
             '/rapport.v1.ProfileService/Unmerge',
             protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeRequest.SerializeToString,
             protos_dot_rapport_dot_v1_dot_profile__pb2.UnmergeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetMembership(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.ProfileService/SetMembership',
+            protos_dot_rapport_dot_v1_dot_profile__pb2.SetMembershipRequest.SerializeToString,
+            protos_dot_rapport_dot_v1_dot_profile__pb2.SetMembershipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LeaveHousehold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.ProfileService/LeaveHousehold',
+            protos_dot_rapport_dot_v1_dot_profile__pb2.LeaveHouseholdRequest.SerializeToString,
+            protos_dot_rapport_dot_v1_dot_profile__pb2.LeaveHouseholdResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHousehold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.ProfileService/GetHousehold',
+            protos_dot_rapport_dot_v1_dot_profile__pb2.GetHouseholdRequest.SerializeToString,
+            protos_dot_rapport_dot_v1_dot_profile__pb2.GetHouseholdResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,227 @@
+"""Households: who is in which, and the contacts that count for all of one: `SetMembership`, `LeaveHousehold`.
+
+A household is a record like a customer's, with attributes of its own, found by identifiers of namespaces that name
+households. Who is in which lies beside the records (core/hub/membership.pxd), so that only what asks for it pays.
+
+The household's contact list holds, at any time, exactly the contacts of its present members, each from when he joined: what
+a decision's household caps count is one list, read once. It is a function of the members' own lists, so joins, undo,
+erasure and leaving work it out anew and need to know nothing of what was counted before. Only a full list differs: each
+keeps its newest. An entry's dedup number is hashed with its member's id, so that two members' entries stay two, and a
+repeat stays one.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+import struct
+
+from core.hub.apply cimport Applier
+from core.hub.buffer cimport buffer_append
+from core.hub.contacts cimport CONTACT_BYTES, ContactEntry, contacts_merge
+from core.hub.membership cimport Membership, membership_open
+from core.hub.record cimport damaged, rapport_siphash
+from core.hub.values cimport check_time
+
+from core import limits
+from core.errors import NotFound, TooLarge
+from core.hub import contacts as contact_lists
+from core.hub.apply import register
+from core.hub.membership import pack_members, pack_membership, unpack_members, unpack_membership
+from core.hub.mutations import LeaveHousehold, LeftResult, MembershipResult, SetMembership
+from core.hub.record import Record
+
+
+cdef bint membership_of(Applier applier, uint64_t customer, Membership* membership) except -1:
+    cdef bytes stored
+    cdef int code
+    if not applier.households:
+        return False
+    stored = applier.membership(customer)
+    if stored is None:
+        return False
+    code = membership_open(<const uint8_t*><const char*>stored, len(stored), membership)
+    if code:
+        raise damaged(code, f"Customer {customer}'s membership")
+    return True
+
+
+cdef list members_of(Applier applier, uint64_t household):
+    return unpack_members(applier.membership(household), household)
+
+
+cdef int set_members(Applier applier, uint64_t household, list members) except -1:
+    applier.memberships[household] = pack_members(members) if members else None
+    return 0
+
+
+cdef int enter(Applier applier, uint64_t customer, uint64_t household, int64_t since, int role) except -1:
+    cdef Membership old
+    cdef bint known = membership_of(applier, customer, &old)
+    if known and old.household == household:
+        since = min(since, old.since)
+        role = role or old.role
+    else:
+        if known:
+            leave(applier, customer)
+        set_members(applier, household, [*members_of(applier, household), customer])
+    built = pack_membership(household, since, role)
+    if built != applier.membership(customer):
+        applier.memberships[customer] = built
+        recount(applier, household)
+    return 0
+
+
+cdef uint64_t leave(Applier applier, uint64_t customer) except? 0:
+    cdef Membership old
+    if not membership_of(applier, customer, &old):
+        return 0
+    applier.memberships[customer] = None
+    set_members(applier, old.household, [each for each in members_of(applier, old.household) if each != customer])
+    recount(applier, old.household)
+    return old.household
+
+
+cdef int unite_memberships(Applier applier, uint64_t customer, list others) except -1:
+    cdef Membership mine, theirs
+    cdef bint known = membership_of(applier, customer, &mine)
+    for other in others:
+        if not membership_of(applier, other, &theirs):
+            continue
+        leave(applier, other)
+        if not known or mine.household == theirs.household:
+            # In one household they were one member all along, from the earlier of both times.
+            enter(applier, customer, theirs.household, theirs.since, mine.role if known else theirs.role)
+            known = membership_of(applier, customer, &mine)
+    if known:
+        recount(applier, mine.household)
+    return 0
+
+
+cdef int return_to(Applier applier, uint64_t customer, bytes membership) except -1:
+    leave(applier, customer)
+    if membership is None:
+        return 0
+    household, since, role = unpack_membership(membership, customer)
+    if applier.record(household) is not None:
+        enter(applier, customer, household, since, role)
+    return 0
+
+
+cdef object counted(uint64_t customer, tuple contact):
+    """The contact as his household keeps it."""
+    cdef bytes raw = struct.pack("<QQ", customer, contact[1])
+    return (contact[0], rapport_siphash(<const uint8_t*><const char*>raw, len(raw)), *contact[2:])
+
+
+cdef bytes merged_contacts(Applier applier, uint64_t household, bytes stored, list added):
+    cdef ContactEntry entry
+    cdef const uint8_t* start = NULL
+    cdef size_t size = 0
+    cdef int code
+    applier.entries.size = 0
+    for at, dedup, instance, value, offer, outcome, channel in added:
+        entry.at = at
+        entry.dedup = dedup
+        entry.instance = instance
+        entry.value = value
+        entry.offer = offer
+        entry.outcome = outcome
+        entry.channel = channel
+        if buffer_append(&applier.entries, &entry, CONTACT_BYTES):
+            raise MemoryError
+    if stored is not None:
+        start = <const uint8_t*><const char*>stored
+        size = len(stored)
+    code = contacts_merge(
+        start, size, <ContactEntry*>applier.entries.data, <uint32_t>len(added), NULL, &applier.merged)
+    if code < 0:
+        raise MemoryError
+    if code:
+        raise damaged(code, f"The contact history of household {household}")
+    return applier.merged.data[:applier.merged.size]
+
+
+cdef int share_contacts(Applier applier, uint64_t customer, list contacts) except -1:
+    cdef Membership membership
+    if not contacts or not membership_of(applier, customer, &membership):
+        return 0
+    added = [counted(customer, contact) for contact in contacts if contact[0] >= membership.since]
+    if added:
+        applier.contacts[membership.household] = merged_contacts(
+            applier, membership.household, applier.contact_list(membership.household), added)
+    return 0
+
+
+cdef int recount(Applier applier, uint64_t household) except -1:
+    """Make the household's contact list what its members' lists say."""
+    cdef Membership membership
+    cdef bytes stored
+    found = []
+    for member in members_of(applier, household):
+        stored = applier.contact_list(member)
+        if stored is not None and membership_of(applier, member, &membership):
+            for contact in contact_lists.unpack(stored, f"Customer {member}'s contact history"):
+                if contact[0] >= membership.since:
+                    found.append(counted(member, contact))
+    # Sorted and cut before they are merged, which compares each with all others.
+    found.sort()
+    found = found[max(0, len(found) - limits.CONTACTS_PER_CUSTOMER):]
+    stored = merged_contacts(applier, household, None, found) if found else None
+    if stored != applier.contact_list(household):
+        applier.contacts[household] = stored
+    return 0
+
+
+cdef list dissolve(Applier applier, uint64_t household):
+    cdef bytes stored
+    keys = []
+    for member in members_of(applier, household):
+        applier.memberships[member] = None
+    stored = applier.record(household)
+    if stored is not None:
+        for number, value in Record(stored, f"The record of household {household}").identifiers:
+            keys.append(struct.pack(">H", number) + value)
+            applier.identifiers[struct.pack(">H", number) + value] = 0
+        applier.records[household] = None
+    for table, kept in (
+        (applier.memberships, applier.membership(household)), (applier.contacts, applier.contact_list(household)),
+        (applier.origins, applier.origin_list(household)), (applier.cases, applier.case_list(household)),
+    ):
+        if kept is not None:
+            table[household] = None
+    return keys
+
+
+def _set_membership(Applier applier, mutation):
+    cdef uint64_t customer, household
+    cdef Membership old
+    cdef int role = applier.catalog.role(mutation.role) if mutation.role else 0
+    check_time("at", mutation.at_us)
+    household, made = applier.opened(mutation.household, mutation.at_us, False, True, "household")
+    applier.finish_record(household)
+    customer, created = applier.opened(mutation.identifiers, mutation.at_us)
+    applier.finish_record(customer)
+    if not (membership_of(applier, customer, &old) and old.household == household):
+        check_room(len(members_of(applier, household)))
+    enter(applier, customer, household, mutation.at_us, role)
+    return MembershipResult(customer, household, created, made)
+
+
+def check_room(members):
+    """Raise TooLarge unless one more member may enter a household that has so many."""
+    if members >= limits.HOUSEHOLD_MEMBERS:
+        raise TooLarge("household: members", members + 1, limits.HOUSEHOLD_MEMBERS, field="household")
+
+
+def _leave_household(Applier applier, mutation):
+    cdef uint64_t customer
+    check_time("at", mutation.at_us)
+    customer, _ = applier.resolve(mutation.identifiers)
+    if not customer:
+        raise NotFound("customer", ", ".join([each.namespace for each in mutation.identifiers]),
+                       "None of the identifiers is known.")
+    applier.touched.setdefault(customer, None)
+    return LeftResult(customer, leave(applier, customer))
+
+
+register(SetMembership, _set_membership)
+register(LeaveHousehold, _leave_household)
