@@ -78,6 +78,9 @@ KEPT_TABLES_BYTES: Final = 256 << 20
 
 # Address space reserved for the store: sparse, never resized online (py-lmdb #269, #475). 1 TiB of 128 TiB.
 MAP_BYTES: Final = 1 << 40
+# What the journal beside the store keeps, by age and by size.
+JOURNAL_SECONDS: Final = 7 * 86_400
+JOURNAL_BYTES: Final = 16 << 30
 # How long a join can be undone, how many later messages are kept for that, and how much of what was before: past any the
 # join is final.
 UNDO_US: Final = 30 * 86_400_000_000
@@ -85,12 +88,6 @@ MERGE_MESSAGES: Final = 4096
 MERGE_BYTES: Final = 8 << 20
 # Reader slots; the default 126 runs out with many handler threads and tools, 1024 cost one sparse page.
 READERS: Final = 1024
-# Where a store should be given more room, and where it must be, in percent of its map; how little room on its disk is told; how
-# long another process may read one state until it is told, for its file grows meanwhile.
-FILLING_PERCENT: Final = 70
-FULL_SOON_PERCENT: Final = 85
-DISK_LEAST_BYTES: Final = 256 << 20
-READER_SECONDS: Final = 60
 # A customer's record: profile, identifiers, consents, cases. Offsets in it are 16 bit for the heap.
 RECORD_BYTES: Final = 65_536
 # Identifiers one customer may hold.
@@ -150,6 +147,9 @@ WATCH_CHANGES: Final = 65_536
 
 # Feeds and imports at a time: each has two threads, and a bounded number of bytes on their way.
 INGEST_STREAMS: Final = 16
+# Rows of one block of an import into a running server, and bytes of its message: 4,096 rows of 40 long texts.
+IMPORT_ROWS: Final = 4096
+IMPORT_BYTES: Final = 64 << 20
 # Items of one message of a feed; 1 MiB ends it sooner.
 INGEST_ITEMS: Final = 4096
 # Events that become one mutation: about a millisecond of the committer's time, which an online write may have to wait.

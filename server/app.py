@@ -19,6 +19,7 @@ from core.engine import Engine
 from core.errors import ConfigError, ProgramError, RequestError, StoreError
 from core.hub.preloading import preload, room
 from core.hub.store import Store
+from core.hub.watching import Alarm, Watch
 from core.inference.registry import Registry, State, Version
 from core.programs.collecting import paused
 from core.scores import Scores
@@ -29,7 +30,6 @@ from server.config import Config
 from server.front import Front
 from server.process import Process, Served
 from server.services import calls, decisions, ingest, models, profiles, programs, segments
-from server.watching import Watching
 
 # How long two looks at a model's files must agree before they are read: longer than the gaps in a copy.
 SETTLE_SECONDS = 1.0
@@ -45,10 +45,14 @@ def run(config: Config) -> None:
     _plaintext(config)
     _repository(config)
     with contextlib.ExitStack() as opened:
-        store = Store.open(config.store_path, map_bytes=config.store_map_bytes)
+        store = Store.open(config.store_path, **config.store_bounds)
         opened.callback(store.close)
-        opened.callback(Watching(store.environment).stop)
         log.info("store open", path=config.store_path, customers=store.customer_count())
+        if store.journal_gap:
+            log.warning(
+                "the journal has a gap", problem=store.journal_gap,
+                hint="Take a backup now: a restore to a moment begins with it.",
+            )
 
         with paused():
             registry = _registry(config)
@@ -67,7 +71,7 @@ def run(config: Config) -> None:
         process: list[Process] = []
         segmenting = segments.SegmentService(segmented, engine, store, most, max(1, config.threads_control // 2))
         deciding = decisions.DecisionService(engine, config.limits_message_bytes)
-        feeding = ingest.IngestService(store, engine)
+        feeding = ingest.IngestService(store, engine, os.path.realpath(config.store_path))
         process.append(
             Process(
                 config,
@@ -90,6 +94,10 @@ def run(config: Config) -> None:
         server.take_signals()
         server.start()
         sweep.start()
+        if config.store_watch_seconds > 0:
+            watch = _watch(config, store, server)
+            opened.callback(watch.stop)
+            watch.start()
         if not config.shared:
             _give_way()
         log.info("listening", **{key.replace(".", "_"): address for key, address in server.addresses.items()})
@@ -166,6 +174,24 @@ def _repository(config: Config) -> None:
         f"{folder} is not a folder" if folder.exists() else f"there is no folder {folder}",
         hint="Correct the path, or make the folder; it may be empty.",
     )
+
+
+def _watch(config: Config, store: Store, server: Process) -> Watch:
+    """Looks after the store: a line in the log as an alarm begins and as it ends, and what health says of it."""
+    log = logs.get("store")
+
+    def begun(alarm: Alarm) -> None:
+        server.tell_store(sound=False)
+        log.warning("alarm", alarm=alarm.name, problem=alarm.problem, hint=alarm.hint)
+
+    def ended(alarm: Alarm) -> None:
+        server.tell_store(sound=not watch.alarms)
+        log.info("alarm ended", alarm=alarm.name)
+
+    watch = Watch(
+        store.environment, config.store_thresholds, seconds=config.store_watch_seconds, begun=begun, ended=ended,
+    )
+    return watch
 
 
 def _give_way() -> None:

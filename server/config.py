@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
 from core import limits
 from core.errors import ConfigError, nearest
@@ -21,6 +21,8 @@ from server import logs
 
 if TYPE_CHECKING:
     import yaml
+
+    from core.hub.watching import Thresholds
 
 # Where `rapport serve` looks when it is not told; made by `rapport init`.
 FILE: Final = "rapport.yaml"
@@ -58,6 +60,14 @@ def _row(
     path: bool = False,
 ) -> dict[str, Row]:
     return {"row": Row(key, when, low, high, choices, path)}
+
+
+class StoreBounds(TypedDict):
+    """How large a store and its journal may grow: what `Store.open` is given."""
+
+    map_bytes: int
+    journal_seconds: int
+    journal_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,61 @@ class Config:
             " a container limits virtual memory.",
             low=1 << 20,
             high=1 << 46,
+        ),
+    )
+    store_journal_seconds: int = dataclasses.field(
+        default=limits.JOURNAL_SECONDS,
+        metadata=_row(
+            "store.journal_seconds",
+            "How long the journal beside the store is kept: so far back a backup can be brought to any moment after it.",
+            low=0,
+            high=10 * 365 * 86_400,
+        ),
+    )
+    store_journal_bytes: int = dataclasses.field(
+        default=limits.JOURNAL_BYTES,
+        metadata=_row(
+            "store.journal_bytes",
+            "What the journal may take, in bytes: the oldest of it goes first. 0: none is kept, and a backup restores to its own "
+            "moment only.",
+            low=0,
+            high=1 << 46,
+        ),
+    )
+    store_watch_seconds: float = dataclasses.field(
+        default=10.0,
+        metadata=_row(
+            "store.watch_seconds",
+            "How often the server looks after its store and tells what will hurt: its log, and its health 'rapport.store'. 0: "
+            "never.",
+            low=0,
+            high=3600,
+        ),
+    )
+    store_alarm_percent: float = dataclasses.field(
+        default=85.0,
+        metadata=_row("store.alarm_percent", "Alarm from this much of store.map_bytes in use. 0: none.", low=0, high=100),
+    )
+    store_alarm_free_bytes: int = dataclasses.field(
+        default=1 << 30,
+        metadata=_row("store.alarm_free_bytes", "Alarm below this much room on the store's disk. 0: none.", low=0, high=1 << 46),
+    )
+    store_alarm_reader_seconds: float = dataclasses.field(
+        default=600.0,
+        metadata=_row(
+            "store.alarm_reader_seconds",
+            "Alarm when a process reads one state of the store for so long while others are written. 0: none.",
+            low=0,
+            high=86_400,
+        ),
+    )
+    store_alarm_backup_seconds: float = dataclasses.field(
+        default=7 * 86_400.0,
+        metadata=_row(
+            "store.alarm_backup_seconds",
+            "Alarm when the newest backup that rapport store backup made is older, or there is none for so long. 0: none.",
+            low=0,
+            high=10 * 365 * 86_400,
         ),
     )
     programs_path: str = dataclasses.field(
@@ -319,6 +384,25 @@ class Config:
         """Every setting with its value in effect and where that came from, in declared order."""
         for field, row in rows():
             yield row, getattr(self, field.name), self.origins.get(row.key, "default")
+
+    @property
+    def store_bounds(self) -> StoreBounds:
+        """What every opening of the store for writing is given."""
+        return {
+            "map_bytes": self.store_map_bytes,
+            "journal_seconds": self.store_journal_seconds,
+            "journal_bytes": self.store_journal_bytes,
+        }
+
+    @property
+    def store_thresholds(self) -> Thresholds:
+        """Where the store's alarms begin."""
+        from core.hub.watching import Thresholds
+
+        return Thresholds(
+            self.store_alarm_percent, self.store_alarm_free_bytes, self.store_alarm_reader_seconds,
+            self.store_alarm_backup_seconds,
+        )
 
     @property
     def shared(self) -> bool:

@@ -2,7 +2,8 @@
 
 Health follows grpc.health.v1. A service that is bound is SERVING; DecisionService and the whole ("") become SERVING only
 once a program is loaded, so that a balancer sends nothing that would be refused. The name "rapport.writes" is SERVING while the
-store takes writes: decisions go on without, so neither DecisionService nor the whole changes with it.
+store takes writes: decisions go on without, so neither DecisionService nor the whole changes with it. Nor with
+"rapport.store", which is NOT_SERVING while an alarm of the store's watch stands: that is before anybody suffers.
 
 The end: the first SIGTERM or SIGINT sets health to NOT_SERVING and sends clients away. The data plane goes on serving what
 reaches it until they have gone; grpcio answers new calls UNAVAILABLE with DRAINING (server/door.py says how). Running calls
@@ -38,6 +39,8 @@ END_SECONDS: Final = 5.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # What health calls the store's taking of writes: no service of its own, for every service has calls that write.
 WRITES: Final = "rapport.writes"
+# And whether an alarm of the store's watch stands.
+STORE: Final = "rapport.store"
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -108,6 +111,7 @@ class Process:
         for served in both:
             self._health.set(served.name, _NOT_SERVING if served.name == decisions.NAME else _SERVING)
         self._health.set(health.OVERALL_HEALTH, _NOT_SERVING)
+        self.tell_store(sound=True)
         self._tell_front(False)
         self.writes(True)
 
@@ -141,6 +145,13 @@ class Process:
         """Begin to answer, health first of all."""
         for listener in self._listeners:
             listener.start()
+
+    def tell_store(self, *, sound: bool) -> None:
+        """Whether an alarm of the store's watch stands, for health; from any thread."""
+        if not self._ended.is_set():
+            self._health.set(STORE, _SERVING if sound else _NOT_SERVING)
+            if self._front is not None:
+                self._front.serving(STORE, sound)
 
     def ready(self) -> None:
         """A program is loaded: decisions can be asked for."""
@@ -201,6 +212,7 @@ class Process:
         self._tell_front(False)
         if self._front is not None:
             self._front.serving(WRITES, False)
+            self._front.serving(STORE, False)
         stopping: list[Future[bool]] = []
         if self._front is not None:
             stopping.append(self._front.stop(seconds))

@@ -3,7 +3,7 @@ from typing import Any, Self, TypeVar, final
 
 from core.decision import Identifier
 from core.hub.catalog import Catalog
-from core.hub.environment import Environment
+from core.hub.environment import Environment, Transaction
 from core.hub.mutations import Mutation
 from core.hub.record import RecordLayout
 
@@ -16,6 +16,7 @@ class Applier:
     environment: Environment
     catalog: Catalog
     layout: RecordLayout
+    transaction: Transaction
     applied: int
     poisoned: bool
     changed: set[int] | None  # customers whose record or events changed, until it is emptied; None: nobody asks

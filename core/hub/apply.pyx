@@ -27,7 +27,7 @@ from core.hub import catalog as catalogs
 from core.hub import merges, mutations, sources
 from core.hub.catalog import name_of
 from core.hub.identifiers import check_holder, normalised
-from core.hub.membership import HOUSEHOLD_FIRST
+from core.hub.membership import HOUSEHOLD_FIRST, unpack_members
 from core.hub.mutations import Join, Upsert
 from core.hub.record import KINDS, Record
 from core.hub.values import LETTERS
@@ -171,18 +171,22 @@ cdef class Applier:
         self.first_new = self.next_customer
         self.first_new_household = self.next_household
         self.writing = False
+        self.transaction.begin_group()
         try:
             result = handler(self, mutation)
             self.remember(mutation)
             self.writing = True
             self.flush()
+            self.put_catalog(before)
+            if self.next_household != self.first_new_household:
+                self.put_meta(b"next_household", self.next_household - HOUSEHOLD_FIRST)
             changed = self.changed
             if changed is not None:
                 # More than are committed, when the transaction is undone: whoever is told looks for himself.
-                changed.update(self.records)
-                changed.update(self.events)
+                changed.update(self.concerned())
         except BaseException:
             self.poisoned = self.writing
+            self.transaction.drop_group()
             self.next_customer = self.first_new
             self.next_household = self.first_new_household
             if self.catalog is not before:
@@ -205,21 +209,15 @@ cdef class Applier:
         self.changed_stacks.clear()
         self.writing = False
         self.applied += 1
+        self.transaction.end_group(self.applied, self.next_customer)
         return result
 
     def commit(self) -> None:
         """Make everything applied durable, with the sequence number it reached."""
         try:
-            if self.catalog is not self.committed[0]:
-                for key, value in self.catalog.stored(self.committed[0]).items():
-                    self.transaction.put(
-                        self.environment.handles.catalog, <const char*>key, len(key), <const char*>value, len(value), 0
-                    )
             self.put_meta(b"applied", self.applied)
             if self.next_customer != self.committed[2]:
                 self.put_meta(b"next_customer", self.next_customer)
-            if self.next_household != self.committed[3]:
-                self.put_meta(b"next_household", self.next_household - HOUSEHOLD_FIRST)
             self.transaction.commit()
         except BaseException:
             self.abort()
@@ -243,6 +241,16 @@ cdef class Applier:
         cdef bytes data = msgspec.msgpack.encode(value)
         return self.transaction.put(
             self.environment.handles.meta, <const char*>key, len(key), <const char*>data, len(data), 0)
+
+    cdef int put_catalog(self, object before) except -1:
+        """Write what the catalog has beyond the one before."""
+        cdef bytes key, value
+        if self.catalog is not before:
+            for key, value in self.catalog.stored(before).items():
+                self.transaction.put(
+                    self.environment.handles.catalog, <const char*>key, len(key), <const char*>value, len(value), 0
+                )
+        return 0
 
     cdef int flush(self) except -1:
         """Write the changes collected. New customers, and households, have the highest ids, so they are appended."""
@@ -307,6 +315,14 @@ cdef class Applier:
             self.records, self.contacts, self.events, self.origins, self.cases, self.memberships, self.identifiers,
             self.metas, self.programs, self.touched,
         )
+
+    def concerned(self):
+        """The customers of whom something that decisions read has changed; of a household its members."""
+        found = {*self.records, *self.events, *self.memberships}
+        for owner in [each for each in found if is_household(each)]:
+            found.discard(owner)
+            found.update(unpack_members(self.membership(owner), owner))
+        return found
 
     def tables(self):
         """Copies of all changes collected by now, behind the ids that the next customer and household get."""

@@ -291,12 +291,7 @@ cdef class Rows:
     cdef int put(
         self, MDB_dbi database, void* key, size_t length, const void* bytes, size_t size, unsigned int flags
     ) noexcept nogil:
-        cdef MDB_val wanted, value
-        wanted.mv_data = key
-        wanted.mv_size = length
-        value.mv_data = <void*>bytes
-        value.mv_size = size
-        return api.put(self.transaction.txn, database, &wanted, &value, flags)
+        return self.transaction.put_raw(database, key, length, bytes, size, flags)
 
     cdef int find(self, uint32_t row, uint64_t* customer) noexcept nogil:
         """The row's customer, 0 when no identifier is known, and each identifier's owner; a Stop."""

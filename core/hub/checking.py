@@ -5,7 +5,8 @@ catalog), each of his identifiers must lead back to him, every list must have a 
 end at a record, as must those whose joins can be undone. Programs that were saved must have the sources of their digest.
 Households are read likewise; members and memberships must agree, and what counts for a household must be what its members'
 lists say. Where there are as many identifiers as records name, and all of those lead back, none is left over; only where the
-numbers differ is each looked at. All of it reads one snapshot, beside a running server.
+numbers differ is each looked at. All of it reads one snapshot, beside a running server. The files of the journal beside it
+must lead from one to the next and up to the store.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -22,7 +24,7 @@ import msgspec
 from core import limits
 from core.decision import Identifier
 from core.errors import EngineFault, RapportError, StoreCorrupt
-from core.hub import case_details, contacts, merges, mutations, saved
+from core.hub import case_details, contacts, journal, merges, mutations, saved
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
 from core.hub.catalog import Catalog
@@ -37,6 +39,8 @@ from core.hub.saved import ActiveProgram, SavedProgram
 FAULTS = 100
 TOLD_EVERY = 10_000
 _REPAIR = "Restore the store from a backup (rapport store restore); the damaged folder stays as it is."
+
+_BACKUP = "The store is whole. Take a backup now: a restore to a moment after it does not need what is damaged."
 
 Progress = Callable[[str, int], object]
 
@@ -82,6 +86,8 @@ class _Check:
         try:
             with self._environment.reader() as reader:
                 self._all(reader)
+            for path, problem in journal.faults(Path(self._environment.path, journal.FOLDER), self.applied):
+                self._add(f"The journal {path}", problem, _BACKUP)
         except StoreCorrupt as error:
             self._fault(error)
         except _Full:

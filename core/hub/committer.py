@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from concurrent.futures import Future
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from core.errors import Overloaded, RapportError, StoreError, StoreFull, StoreRe
 from core.hub.apply import Applier
 from core.hub.catalog import Catalog
 from core.hub.environment import Environment
+from core.hub.journal import Journal
 from core.hub.mutations import Mutation
 
 RETRY_AFTER_MS = 50  # a full queue of small mutations drains in about a second; a caller may come back much sooner
@@ -33,9 +34,9 @@ RETRY_AFTER_MS = 50  # a full queue of small mutations drains in about a second;
 
 # Rows of feeds in one commit beside online writes: a millisecond of work, of the two that a single write may take.
 FEED_ROWS: Final = 256
-# The same while nothing was written online for ALONE_SECONDS.
+# The same while nothing was written online for ALONE_SECONDS, reckoned from the end of its commit.
 FEED_ROWS_ALONE: Final = 4096
-ALONE_SECONDS: Final = 0.1
+ALONE_SECONDS: Final = 1.0
 
 _LOOK = "Look for disk errors in the system's log, then start the server again"
 _ROOM = "Free space on the disk that holds the store, then start the server again"
@@ -45,16 +46,23 @@ class Committer:
     """Owns the applier and its thread.
 
     ``on_catalog`` is called with the catalog after each commit that changed it, before its mutations are acknowledged.
+    ``journal`` gets each batch before the store commits it; None where none is kept.
     """
 
-    def __init__(self, environment: Environment, on_catalog: Callable[[Catalog], None]) -> None:
+    def __init__(
+        self, environment: Environment, on_catalog: Callable[[Catalog], None], journal: Journal | None = None
+    ) -> None:
         self._environment = environment
+        self._journal = journal
+        environment.journalled = journal is not None
+        environment.leave_last(journal is not None)
         self._on_catalog = on_catalog
         self._applier = Applier(environment)
         self._ready = threading.Condition()  # guards the queues, _stopping and _refusal
         self._queue: deque[tuple[Mutation, Future[Any]]] = deque()
         self._feed: deque[tuple[Mutation, Future[Any]]] = deque()  # the same of feeds; guarded by the same
-        self._online = 0.0  # when an online mutation came last, on the monotonic clock
+        self._online = 0.0  # when an online mutation last came or was committed, on the monotonic clock
+        self._was_online = False  # the last commit had any; used by the thread only
         self._stopping = False
         self._refusal: StoreReadOnly | None = None
         self._followers: tuple[Callable[[set[int]], None], ...] = ()  # replaced, never altered
@@ -156,13 +164,17 @@ class Committer:
 
     def _next(self) -> list[tuple[Mutation, Future[Any]]]:
         """The mutations of the next commit, taken from the queues."""
+        now = time.monotonic()
+        if self._was_online:
+            self._online = now
         count = min(len(self._queue), limits.MUTATIONS_PER_COMMIT)
         batch = [self._queue.popleft() for _ in range(count)]
-        alone = time.monotonic() - self._online > ALONE_SECONDS
+        self._was_online = count > 0
+        alone = not count and now - self._online > ALONE_SECONDS
         rows = FEED_ROWS_ALONE if alone else FEED_ROWS
         while self._feed and rows > 0:
             batch.append(self._feed.popleft())
-            rows -= getattr(batch[-1][0], "rows", 1)
+            rows -= _weight(batch[-1][0])
         return batch
 
     def _commit(self, batch: list[tuple[Mutation, Future[Any]]], alone: bool = False) -> bool:
@@ -186,7 +198,7 @@ class Committer:
                         raise
                     results.append((future, None, error))
             if succeeded:
-                applier.commit()
+                self._make_durable()
                 self.batches += 1
                 self.mutations += succeeded
                 self._say(None)
@@ -218,6 +230,18 @@ class Committer:
             else:
                 future.set_result(result)
         return True
+
+    def _make_durable(self) -> None:
+        """Journal first: what the store has, the journal has. A batch that the store does not take leaves the journal again."""
+        if self._journal is None:
+            self._applier.commit()
+            return
+        self._journal.append(self._applier.transaction)
+        try:
+            self._applier.commit()
+        except BaseException:
+            self._journal.rewind()
+            raise
 
     def _is_final(self, failure: BaseException) -> bool:
         """Whether the store can take no more writes: not when one mutation alone was at fault, nor when it is full.
@@ -256,3 +280,9 @@ class Committer:
             followers = tuple(self._told_of_writes)
         for told in followers:
             told(trouble)
+
+
+def _weight(mutation: Mutation) -> int:
+    """How many rows of a feed a mutation is."""
+    rows: int | Sized = getattr(mutation, "rows", 1)
+    return rows if isinstance(rows, int) else len(rows)

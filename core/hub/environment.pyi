@@ -14,6 +14,7 @@ class Environment:
     path: str
     read_only: bool
     closed: bool
+    journalled: bool  # whether transactions note what they change; set by the journal's owner
     @property
     def map_bytes(self) -> int:
         """Address space reserved, in bytes."""
@@ -32,6 +33,13 @@ class Environment:
         """
     def begin(self) -> Transaction:
         """The write transaction; waits for the one before it. Raises StoreReadOnly."""
+    def leave_last(self, on: bool) -> None:
+        """Whether the page that names the newest transaction is left to the next commit's sync: a power cut may then undo it.
+
+        For whoever has a journal that holds it.
+        """
+    def sync(self) -> None:
+        """Make everything committed durable in data.mdb itself. Raises StoreReadOnly."""
     def stop_writing(self) -> None:
         """Refuse writes from here on and let reads go on, after LMDB refused its environment."""
     def statistics(self) -> dict[str, int]:
@@ -80,6 +88,17 @@ class Transaction:
     """The write transaction, for the thread that began it."""
 
     def __new__(cls, environment: Environment) -> Self: ...
+    def begin_group(self) -> None:
+        """Note from here on, for the journal, what is put and deleted, as one mutation's."""
+    def end_group(self, seq: int, next_customer: int) -> None:
+        """The mutation succeeded, with this sequence number; ``next_customer`` is the id for the next new one after it."""
+    def drop_group(self) -> None:
+        """The mutation was refused before it changed anything: nothing of it is noted."""
+    def frame(self, committed_us: int) -> tuple[memoryview, int, int]:
+        """All groups as the journal holds them, and the first and last sequence number (0: there is none).
+
+        The bytes are borrowed until the next transaction begins.
+        """
     def commit(self) -> None:
         """Make it durable. On failure nothing of it was written. Raises StoreFull, StoreReadOnly."""
     def abort(self) -> None:

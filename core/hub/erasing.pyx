@@ -5,9 +5,13 @@ household, which thereby counts his contacts no more, and which goes too when he
 still in pages that nothing refers to: they leave the files with the next compaction (core/hub/copying.pyx). The audit
 entry says when and for which request, never who. What sources said of him goes too, and every join that could be
 taken back and holds him becomes final (core/hub/merges.py): an undo would bring him back, and its images are readable.
+
+The journal keeps, until the next compaction blanks it, what it held of him before. It notes the erasure itself first: done
+again upon an older backup, that takes him whole, whatever is left there of what happened to him (`erase_from`). The numbers
+of those erased stay in `meta`, so that a backup restored without a journal can be rid of them.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport UINT64_MAX, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 import struct
@@ -16,18 +20,20 @@ import msgspec
 
 from core.errors import BadValue, NotFound, StoreCorrupt, TooLarge
 from core.hub.apply cimport Applier
+from core.hub import catalog as catalogs
 from core.hub import merges, mutations
 from core.hub.apply import register
-from core.hub.environment cimport Transaction
+from core.hub.environment import BY_CUSTOMER
+from core.hub.environment cimport Transaction, handle
 from core.hub.households cimport dissolve, leave
-from core.hub.membership cimport record_name
-from core.hub.lmdb cimport MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE, MDB_cursor, MDB_val, api
+from core.hub.membership cimport is_household, record_name
+from core.hub.lmdb cimport MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE, MDB_cursor, MDB_dbi, MDB_val, api
 from core.hub.identifiers import normalised
 from core.hub.imports import ImportColumns
 from core.hub.ingest import named_in
 from core.hub.mutations import Erase, ImportCases, IngestBatch, RecordOutcomes
 from core.hub.record import Record
-from core.hub.saved import AUDIT, AuditEntry
+from core.hub.saved import AUDIT, AuditEntry, erased_key
 from core import limits
 
 # Keys that begin so are ids of joined customers; see apply.pyx.
@@ -59,10 +65,12 @@ def _erase(Applier applier, mutation):
     held = {customer, *[struct.unpack(">Q", key[2:])[0] for key in joined]}
     # Joins are ended in the tables of changes, so before the first write beside them.
     own = set(keys)
+    gone = held
     household = customer if of_household else leave(applier, customer)
     if household and (of_household or applier.membership(household) is None):
         # What is said of a household whose last member goes says it of him.
         own.update(dissolve(applier, household))
+        gone = held | {household}
     for survivor, stack in list(applier.undoable.items()):
         if survivor in held or _holds(applier, survivor, stack, own, held):
             applier.finalise(survivor)
@@ -70,6 +78,7 @@ def _erase(Applier applier, mutation):
     entry = msgspec.msgpack.encode(AuditEntry("erase", mutation.at_us, mutation.request))
     place = AUDIT + f"{applier.applied + 1:020}".encode()
     applier.direct()
+    txn.note_erasure(sorted(gone), sorted({*keys, *own}))
     if not of_household:
         for key in keys:
             txn.delete(applier.environment.handles.identifiers, <const char*>key, len(key))
@@ -81,7 +90,100 @@ def _erase(Applier applier, mutation):
     key = place
     data = entry
     txn.put(applier.environment.handles.meta, <const char*>key, len(key), <const char*>data, len(data), 0)
+    key = erased_key(applier.applied + 1)
+    data = msgspec.msgpack.encode(sorted(gone))
+    txn.put(applier.environment.handles.meta, <const char*>key, len(key), <const char*>data, len(data), 0)
     return None
+
+
+def erase_from(Transaction txn not None, customers):
+    """Take customers out of a store as an erasure does, whatever is there of them; False when nothing was."""
+    cdef MDB_dbi identifiers = txn.environment.handles.identifiers
+    cdef const uint8_t* data
+    cdef size_t size
+    cdef uint64_t customer, household, owner
+    cdef MDB_dbi database
+    cdef bytes key
+    cdef Applier applier = Applier(txn.environment)
+    held = set(customers)
+    own = set()
+    found = False
+    # Who leaves a household changes what counts for it: the one way to do that is an applier's.
+    applier.transaction = txn
+    applier.first_new = applier.first_new_household = UINT64_MAX
+    for customer in sorted(held):
+        household = customer if is_household(customer) else leave(applier, customer)
+        if household and (household == customer or applier.membership(household) is None):
+            own.update(dissolve(applier, household))
+        database = txn.environment.handles.households if is_household(customer) else txn.environment.handles.profiles
+        if txn.get(database, &customer, 8, &data, &size) != MDB_NOTFOUND:
+            found = True
+            record = Record(data[:size], f"Customer {customer}'s record")
+            own.update([struct.pack(">H", number) + value for number, value in record.identifiers])
+    applier.flush()
+    for key in sorted(own):
+        if (
+            txn.get(identifiers, <const char*>key, len(key), &data, &size) != MDB_NOTFOUND and size >= sizeof(uint64_t)
+        ):
+            memcpy(&owner, data, sizeof(uint64_t))
+            if owner in held:
+                txn.delete(identifiers, <const char*>key, len(key))
+    stacks = {}
+    for key, value in entries(txn, "meta", merges.PREFIX):
+        stacks.setdefault(merges.parts(key)[0], []).append((key, value))
+    if stacks:
+        catalog = catalogs.loaded(entries(txn, "catalog", b""))
+        for survivor, kept in stacks.items():
+            if survivor in held or any([holds(catalog, each, value, own, held) for each, value in kept]):
+                found = True
+                for key, _ in kept:
+                    txn.delete(txn.environment.handles.meta, <const char*>key, len(key))
+    for customer in sorted(held):
+        # Also those who, at this moment, are one with him and were parted from him before he was erased.
+        for key in [JOINED + struct.pack(">Q", customer), *_joined_into(txn, customer)]:
+            txn.delete(identifiers, <const char*>key, len(key))
+        for name in BY_CUSTOMER:
+            txn.delete(handle(&txn.environment.handles, name)[0], &customer, 8)
+    return found
+
+
+def holds(catalog, bytes key not None, bytes value not None, own, held):
+    """Whether an entry of what is kept of joins is about one of these ids, or names one of these keys of identifiers."""
+    survivor, _, number = merges.parts(key)
+    if survivor in held:
+        return True
+    if number:
+        return _names(catalog, mutations.decode(value), own, held)
+    for image in msgspec.msgpack.decode(value, type=merges.Before).images:
+        named = Record(image.record, f"Customer {image.customer}'s record").identifiers
+        if image.customer in held or any([struct.pack(">H", number) + text in own for number, text in named]):
+            return True
+    return False
+
+
+def entries(Transaction txn not None, str database not None, bytes start not None):
+    """[(key, value)] of all entries whose keys begin so, as the transaction sees them."""
+    cdef MDB_cursor* cursor
+    cdef MDB_val key, value
+    cdef int code = api.cursor_open(txn.txn, handle(&txn.environment.handles, database)[0], &cursor)
+    if code:
+        raise StoreCorrupt(f"The database {database}", f"it cannot be read ({code})")
+    found = []
+    try:
+        key.mv_data = <void*><const char*>start
+        key.mv_size = len(start)
+        code = api.cursor_get(cursor, &key, &value, MDB_SET_RANGE if start else MDB_NEXT)
+        while code == 0:
+            name = (<const char*>key.mv_data)[:key.mv_size]
+            if not name.startswith(start):
+                break
+            found.append((name, (<const char*>value.mv_data)[:value.mv_size]))
+            code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
+        if code and code != MDB_NOTFOUND:
+            raise StoreCorrupt(f"The database {database}", f"it cannot be read ({code})")
+    finally:
+        api.cursor_close(cursor)
+    return found
 
 
 def _holds(Applier applier, survivor, stack, keys, held):
@@ -90,26 +192,21 @@ def _holds(Applier applier, survivor, stack, keys, held):
     A message may: one that claimed an identifier of his for somebody else.
     """
     for merge, _ in stack.joins:
-        before = msgspec.msgpack.decode(applier.kept(merges.key(survivor, merge, 0)), type=merges.Before)
-        for image in before.images:
-            named = Record(image.record, f"Customer {image.customer}'s record").identifiers
-            if image.customer in held or any([struct.pack(">H", number) + value in keys for number, value in named]):
-                return True
-        number = 1
+        number = 0
         while (data := applier.kept(merges.key(survivor, merge, number))) is not None:
-            if _names(applier, mutations.decode(data), keys, held):
+            if holds(applier.catalog, merges.key(survivor, merge, number), data, keys, held):
                 return True
             number += 1
     return False
 
 
-def _names(Applier applier, message, keys, held):
+def _names(catalog, message, keys, held):
     """Whether a kept message names one of these identifiers or ids."""
     if isinstance(message, ImportColumns):
         # One row, whose identifiers are normalised already.
         columns = message.identifiers if message.household is None else (*message.identifiers, message.household)
         return any([
-            struct.pack(">H", applier.catalog.namespace(each.namespace)) + each.texts in keys for each in columns])
+            struct.pack(">H", catalog.namespace(each.namespace)) + each.texts in keys for each in columns])
     if isinstance(message, IngestBatch):
         return any([key in keys for key in named_in(message.items)])
     if isinstance(message, RecordOutcomes):
@@ -121,7 +218,7 @@ def _names(Applier applier, message, keys, held):
     else:
         given = (*message.identifiers, *getattr(message, "household", ()))
     for identifier in given:
-        entry = applier.catalog.namespace_entry(identifier.namespace)
+        entry = catalog.namespace_entry(identifier.namespace)
         if struct.pack(">H", entry.number) + normalised(entry.normaliser, identifier.value, entry.name) in keys:
             return True
     return False
@@ -129,29 +226,9 @@ def _names(Applier applier, message, keys, held):
 
 cdef list _joined_into(Transaction txn, uint64_t customer):
     """Keys of the ids that lead to the customer through joins, over whatever stations."""
-    cdef MDB_cursor* cursor
-    cdef MDB_val key, value
-    cdef uint64_t survivor
-    cdef int code = api.cursor_open(txn.txn, txn.environment.handles.identifiers, &cursor)
-    cdef bytes start = JOINED
-    if code:
-        raise StoreCorrupt("The list of identifiers", f"it cannot be read ({code})")
     following = {}
-    try:
-        key.mv_data = <void*><const char*>start
-        key.mv_size = len(start)
-        code = api.cursor_get(cursor, &key, &value, MDB_SET_RANGE)
-        while code == 0:
-            name = (<const char*>key.mv_data)[:key.mv_size]
-            if not name.startswith(start) or value.mv_size < sizeof(uint64_t):
-                break
-            memcpy(&survivor, value.mv_data, sizeof(uint64_t))
-            following.setdefault(survivor, []).append(name)
-            code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
-        if code and code != MDB_NOTFOUND:
-            raise StoreCorrupt("The list of identifiers", f"it cannot be read ({code})")
-    finally:
-        api.cursor_close(cursor)
+    for name, value in entries(txn, "identifiers", JOINED):
+        following.setdefault(int.from_bytes(value[:8], "little"), []).append(name)
     keys = []
     waiting = [customer]
     while waiting:

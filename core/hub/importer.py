@@ -141,8 +141,13 @@ def schema_of(catalog: Catalog) -> Schema:
 class Importer:
     """Brings files of one mapping into a store. Use from one thread."""
 
-    def __init__(self, store: Importing, mapping: FileMapping, *, now: Callable[[], int] | None = None) -> None:
-        """``now`` gives the time of the import in microseconds, which profiles carry as their time of update."""
+    def __init__(
+        self, store: Importing, mapping: FileMapping, *, now: Callable[[], int] | None = None, batch_rows: int = BATCH_ROWS
+    ) -> None:
+        """``now`` gives the time of the import in microseconds, which profiles carry as their time of update; a mutation has at
+        most ``batch_rows`` rows.
+        """
+        self._batch_rows = batch_rows
         self._store = store
         self._mapping = mapping
         self._now = now if now is not None else lambda: time.time_ns() // 1000
@@ -161,7 +166,7 @@ class Importer:
         raises when it cannot write; then the rows before are in the store, and running the import again completes it.
         """
         rejects = rejects if rejects is not None else path.with_name(path.name + ".rejects.csv")
-        return _Run(self._store, self._mapping, path, rejects, progress, self._now(), pace).run()
+        return _Run(self._store, self._mapping, path, rejects, progress, self._now(), pace, self._batch_rows).run()
 
     def rehearse(
         self, path: Path, *, rejects: Path | None = None, progress: Callable[[Progress], None] | None = None,
@@ -172,7 +177,7 @@ class Importer:
         The store only has to say which identifiers it knows, as `core.hub.rehearsal` does. Cells that would be rejected are
         written down only where ``rejects`` names a place; the report has the first ones. Raises as `run`.
         """
-        run = _Run(self._store, self._mapping, path, rejects, progress, self._now(), pace)
+        run = _Run(self._store, self._mapping, path, rejects, progress, self._now(), pace, self._batch_rows)
         run.report.dry = True
         return run.run()
 
@@ -254,7 +259,7 @@ class _Run:
 
     def __init__(
         self, store: Importing, mapping: FileMapping, path: Path, rejects: Path | None,
-        progress: Callable[[Progress], None] | None, at: int, pace: Pace | None,
+        progress: Callable[[Progress], None] | None, at: int, pace: Pace | None, batch_rows: int,
     ) -> None:
         self.store = store
         self.mapping = mapping
@@ -267,7 +272,7 @@ class _Run:
         self.waiting: deque[_Waiting] = deque()
         self.rejects_path = rejects
         self.pace = pace
-        self.batch_rows = pace.batch_rows if pace is not None else BATCH_ROWS
+        self.batch_rows = min(batch_rows, pace.batch_rows) if pace is not None else batch_rows
         self.columns = [column.name for column in mapping.columns()]
         self.slots = {name: slot for slot, name in enumerate(self.columns)}
         self.typed: list[ParquetColumn] = []  # by slot; of Parquet only

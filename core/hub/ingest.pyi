@@ -24,3 +24,9 @@ def items_of(items: bytes) -> list[bytes]:
 
 def named_in(items: bytes) -> list[bytes]:
     """The keys (namespace number and value) of every identifier in packed items, as often as they stand there."""
+
+def well_formed(rule: int, rows: int, ends: bytes, texts: bytes, most: int) -> bool:
+    """Whether ``ends`` and ``texts`` are ``rows`` texts of UTF-8 of at most ``most`` bytes each.
+
+    With ``rule``, a number of `core.hub.identifiers.RULES`, they must be normalised by it; 0 asks for no more.
+    """

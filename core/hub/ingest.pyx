@@ -17,7 +17,7 @@ in a log. Memory: both sides borrow the bytes that they read for the length of t
 
 from libc.math cimport NAN, isfinite
 from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
@@ -455,6 +455,30 @@ cdef class ItemReader:
             return False
         event_set_i64(&self.builder, index, <int64_t>minor)
         return True
+
+
+def well_formed(int rule, uint32_t rows, bytes ends not None, bytes texts not None, size_t most):
+    """Whether these are `rows` texts of UTF-8 of at most `most` bytes, and with a rule (not 0) normalised ones; see the .pyi."""
+    cdef const uint32_t* end = <const uint32_t*>PyBytes_AS_STRING(ends)
+    cdef const char* text = PyBytes_AS_STRING(texts)
+    cdef char normal[256]
+    cdef size_t size = 0
+    cdef uint32_t row, start = 0, length
+    if len(ends) != 4 * <Py_ssize_t>rows or (rows and end[rows - 1] != <uint32_t>len(texts)) or (not rows and texts):
+        return False
+    for row in range(rows):
+        if end[row] < start or end[row] > <uint32_t>len(texts):
+            return False
+        length = end[row] - start
+        if length > most or not is_utf8(<const uint8_t*>text + start, length):
+            return False
+        if rule and length:
+            if normalise(rule, text + start, length, normal, &size) or size != length:
+                return False
+            if memcmp(normal, text + start, size):
+                return False
+        start = end[row]
+    return True
 
 
 # --- applying -----------------------------------------------------------------------------------------------------

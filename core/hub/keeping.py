@@ -8,7 +8,12 @@ written last and under a name that only a finished backup gets.
 Compaction is offline: it holds rapport.lock, copies into the folder `making`, and exchanges the file. LMDB's lock.mdb
 knows the number of the last transaction, which a new file does not continue, so it goes with the old file; no process can
 open between the two steps, because opening takes a shared lock on the folder. A process that reads meanwhile keeps the
-old file until it closes. Killed anywhere, a store is wholly the old or wholly the new one.
+old file until it closes. Killed anywhere, a store is wholly the old or wholly the new one. Then the journal is rid of those
+erased (core/hub/replaying.py).
+
+A restore with a journal does again what came after the backup. Who was erased since the backup, as far as the journal or a
+named store knows, is taken out of what is restored. The result goes its own way from there: it gets a journal of its own,
+which begins with it, and none of the old one's numbers are taken for its own (`core.hub.journal.lineage_of`).
 """
 
 from __future__ import annotations
@@ -17,7 +22,9 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,10 +33,14 @@ import msgspec
 
 from core import limits
 from core.errors import RestoreRefused, StoreUnavailable
+from core.hub import journal, replaying
 from core.hub.copying import copy
 from core.hub.environment import FORMAT_VERSION, Environment, open_environment
 
 MANIFEST = "backup.json"
+# In the store's folder: which backups were taken of it, for its watch and for `rapport store status`.
+TAKEN = "backups.json"
+TAKEN_KEPT = 100
 PART = ".part"
 _CHUNK = 1 << 20
 
@@ -45,6 +56,36 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     sha256: str
     entries: int
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """A backup that was taken of a store: when, up to which change, and where it was put."""
+
+    at: str
+    seq: int
+    folder: str
+
+    @property
+    def at_us(self) -> int:
+        """When, in microseconds."""
+        return int(datetime.fromisoformat(self.at).timestamp()) * 1_000_000
+
+
+def taken(store: str) -> list[Taken]:
+    """The backups taken of a store of which it is known and that are still there, oldest first."""
+    try:
+        listed = msgspec.json.decode(Path(store, TAKEN).read_bytes(), type=list[Taken])
+    except (OSError, msgspec.DecodeError):
+        return []
+    return [each for each in listed if Path(each.folder, MANIFEST).is_file()]
+
+
+def restorable(store: str) -> Taken | None:
+    """The oldest backup of a store that is still there and from which its journal leads on: so far back a moment can be had."""
+    found = journal.extent(Path(store, journal.FOLDER), to_end=False)
+    if found is None:
+        return None
+    return next((each for each in taken(store) if each.seq + 1 >= found.first), None)
 
 
 def backup(store: str, into: str, *, now_us: int, progress: Progress | None = None) -> tuple[Path, Backup]:
@@ -91,12 +132,32 @@ def backup(store: str, into: str, *, now_us: int, progress: Progress | None = No
             _sync(part)
             part.rename(target / name)
             _sync(target)
+    _note(source, Taken(at=manifest.at, seq=seq, folder=str((target / name).absolute())))
     return target / name, manifest
 
 
-def restore(saved: str, into: str) -> Backup:
-    """Make a store folder ``into``, which must not exist or be empty, from a backup's folder; its manifest.
+def _note(store: Path, new: Taken) -> None:
+    """Note a backup beside its store. The backup counts without: where the folder cannot be written, only the watch misses it."""
+    part = store / (TAKEN + PART)
+    with contextlib.suppress(OSError):
+        _write(part, msgspec.json.format(msgspec.json.encode([*taken(str(store)), new][-TAKEN_KEPT:])) + b"\n")
+        part.rename(store / TAKEN)
 
+
+def restore(
+    saved: str,
+    into: str,
+    *,
+    journal_folder: str = "",
+    until_seq: int | None = None,
+    until_us: int | None = None,
+    erasures: str = "",
+    progress: Progress | None = None,
+) -> tuple[Backup, replaying.Reached]:
+    """Make a store folder ``into``, which must not exist or be empty, from a backup's folder; its manifest, and what was reached.
+
+    With ``journal_folder`` the changes since the backup are done again, up to and with change ``until_seq``, or the last one
+    not after ``until_us``, or all. Erasures that the journal or the store folder ``erasures`` know of are applied again.
     The bytes are compared with the manifest's digest and read through before the folder gets its name. Raises
     RestoreRefused with what to do.
     """
@@ -116,25 +177,65 @@ def restore(saved: str, into: str) -> Backup:
             if digest != manifest.sha256:
                 raise RestoreRefused(saved, "data.mdb is not what was saved: its SHA-256 differs from backup.json's",
                                      "Use another backup; this one was changed or damaged.")
+            reached = _forward(part, manifest, journal_folder, until_seq, until_us, erasures, progress)
             _prove(part)
             _sync(part)
             part.rename(target)
             _sync(target.absolute().parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    return manifest
+    return manifest, reached
 
 
-def compact(store: str, *, map_bytes: int = limits.MAP_BYTES, progress: Progress | None = None) -> tuple[int, int]:
+def _forward(
+    part: Path,
+    manifest: Backup,
+    journal_folder: str,
+    until_seq: int | None,
+    until_us: int | None,
+    erasures: str,
+    progress: Progress | None,
+) -> replaying.Reached:
+    """Bring a restored copy to the moment asked for, without those who were erased since."""
+    again: list[list[int]] = []
+    if erasures:
+        known = open_environment(erasures, read_only=True)
+        try:
+            again = replaying.erased(known)
+        finally:
+            known.close()
+    taken_us = int(datetime.fromisoformat(manifest.at).timestamp()) * 1_000_000
+    environment = open_environment(str(part))
+    try:
+        if journal_folder:
+            reached, later = replaying.replay(
+                environment, Path(journal_folder), taken_us=taken_us, until_seq=until_seq, until_us=until_us, progress=progress)
+            again += later
+        else:
+            reached = replaying.Reached(manifest.seq, taken_us, 0)
+        applied = replaying.finish(environment, again, lineage=secrets.token_bytes(16), now_us=time.time_ns() // 1000)
+    finally:
+        environment.close()
+        for name in ("lock.mdb", "rapport.lock"):
+            (part / name).unlink(missing_ok=True)
+    return replaying.Reached(reached.seq, reached.at_us, applied, reached.note)
+
+
+def compact(store: str, *, map_bytes: int = limits.MAP_BYTES, progress: Progress | None = None) -> tuple[int, int, str]:
     """Rewrite the store so that its files hold what is live and nothing else; its bytes before and after.
 
-    Needs the store to itself (stop the server) and room for a second copy. Raises StoreUnavailable while a server has it
+    What the journal holds of erased customers is left out of it; the text says why it had to begin anew instead, mostly it is
+    empty. Needs the store to itself (stop the server) and room for a second copy. Raises StoreUnavailable while a server has it
     open, StoreCorrupt where a record is damaged (nothing is changed then), StoreFull.
     """
     environment = open_environment(store, map_bytes=map_bytes)
     making = Path(store, "making")
     file = Path(store, "data.mdb")
     try:
+        kept = journal.files(Path(store, journal.FOLDER))
+        if kept:
+            # Brings store and journal in step, and ends a write that was cut off.
+            journal.Journal.open(environment, keep_seconds=limits.JOURNAL_SECONDS, keep_bytes=limits.JOURNAL_BYTES).close()
         before = file.stat().st_size
         with _failing(store):
             with environment.reader() as reader:
@@ -143,7 +244,8 @@ def compact(store: str, *, map_bytes: int = limits.MAP_BYTES, progress: Progress
                 Path(store, "lock.mdb").unlink(missing_ok=True)
                 (making / "data.mdb").rename(file)
                 _sync(Path(store))
-        return before, file.stat().st_size
+            anew = replaying.blank(environment) if kept else ""
+        return before, file.stat().st_size, anew
     finally:
         environment.close()
         shutil.rmtree(making, ignore_errors=True)

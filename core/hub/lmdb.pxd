@@ -35,6 +35,7 @@ cdef extern from *:
         int (*env_set_maxreaders)(MDB_env *, unsigned int);
         int (*env_info)(MDB_env *, MDB_envinfo *);
         int (*env_sync)(MDB_env *, int);
+        int (*env_set_flags)(MDB_env *, unsigned int, int);
         int (*reader_check)(MDB_env *, int *);
         int (*txn_begin)(MDB_env *, MDB_txn *, unsigned int, MDB_txn **);
         int (*txn_commit)(MDB_txn *);
@@ -89,6 +90,7 @@ cdef extern from *:
         int (*env_set_maxreaders)(MDB_env*, unsigned int) noexcept nogil
         int (*env_info)(MDB_env*, MDB_envinfo*) noexcept nogil
         int (*env_sync)(MDB_env*, int) noexcept nogil
+        int (*env_set_flags)(MDB_env*, unsigned int, int) noexcept nogil
         int (*reader_check)(MDB_env*, int*) noexcept nogil
         int (*txn_begin)(MDB_env*, MDB_txn*, unsigned int, MDB_txn**) noexcept nogil
         int (*txn_commit)(MDB_txn*) noexcept nogil
@@ -112,6 +114,7 @@ cdef extern from *:
 cdef enum:
     MDB_NOSYNC = 0x10000
     MDB_RDONLY = 0x20000
+    MDB_NOMETASYNC = 0x40000
     MDB_NOTLS = 0x200000
     MDB_NOLOCK = 0x400000
     MDB_NORDAHEAD = 0x800000

@@ -63,7 +63,7 @@ cdef object error_for(int code, str doing, str path, bint writing):
             return full
     if code in (MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID):
         return StoreCorrupt(f"The store at {path}", cause)
-    if writing and (code in (MDB_PANIC, MDB_BAD_TXN) or code > 0):
+    if writing and (code in (MDB_PANIC, MDB_BAD_TXN) or (code > 0 and code != errno.ENOMEM)):
         return StoreReadOnly(cause, "Look for disk errors in the system's log, then start the server again.")
     if code == MDB_VERSION_MISMATCH:
         return StoreUnavailable(path, cause, "It was made by another release of LMDB; open it with that one.")
@@ -131,6 +131,7 @@ cdef int load() except -1:
     api.env_set_maxreaders = <int (*)(MDB_env*, unsigned int) noexcept nogil>symbol(library, "env_set_maxreaders")
     api.env_info = <int (*)(MDB_env*, MDB_envinfo*) noexcept nogil>symbol(library, "env_info")
     api.env_sync = <int (*)(MDB_env*, int) noexcept nogil>symbol(library, "env_sync")
+    api.env_set_flags = <int (*)(MDB_env*, unsigned int, int) noexcept nogil>symbol(library, "env_set_flags")
     api.reader_check = <int (*)(MDB_env*, int*) noexcept nogil>symbol(library, "reader_check")
     api.txn_begin = <int (*)(MDB_env*, MDB_txn*, unsigned int, MDB_txn**) noexcept nogil>symbol(library, "txn_begin")
     api.txn_commit = <int (*)(MDB_txn*) noexcept nogil>symbol(library, "txn_commit")

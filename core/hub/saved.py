@@ -3,6 +3,8 @@
 Keys of the database ``programs``: ``program/<name>/<version>`` (a small header a version), ``sources/...``, ``image/...``
 (versions with ten digits, so that they list in order), and ``active``, which is the one that serves. The audit trail is in
 the database ``meta``: ``audit/<sequence number>``; so are the edges of bands, all of them under ``bands``.
+``erased/<sequence number>`` lists the ids that an erasure took, numbers that lead to nobody any more: whoever restores an older
+backup takes them out of it again.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import msgspec
 ACTIVE: Final = b"active"
 PROGRAMS: Final = b"program/"
 AUDIT: Final = b"audit/"
+ERASED: Final = b"erased/"
 BANDS: Final = b"bands"
 
 
@@ -54,6 +57,11 @@ class BandEdges(msgspec.Struct, frozen=True):
     edges: tuple[float, ...]
     customers: int
     at_us: int
+
+
+def erased_key(seq: int) -> bytes:
+    """Key of the ids that the erasure with this sequence number took."""
+    return ERASED + f"{seq:020}".encode()
 
 
 def program_key(name: str, version: int) -> bytes:

@@ -6,6 +6,7 @@ never waits for writers.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from core.hub.committer import Committer
 from core.hub.customer_profile import Case, Household, OverdueCase, Profile, Provenance
 from core.hub.environment import Environment, Reader, open_environment
 from core.hub.identifiers import check_holder, normalised
+from core.hub.journal import Journal, recover
 from core.hub.membership import named
 from core.hub.merges import Merge
 from core.hub.mutations import DeclareSchema, Mutation
@@ -42,30 +44,45 @@ SIGNING_KEY_BYTES = 32
 class Store:
     """An open store. Made by `Store.open`; a context manager that closes it."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, journal: Journal | None = None) -> None:
         self.environment = environment
+        self._journal = journal
         with environment.reader() as reader:
             key = reader.get("meta", b"signing_key")
             self._catalog = catalogs.loaded(reader.items("catalog"))
         if key is None:
             raise StoreCorrupt(f"The store at {environment.path}", "its signing key is missing")
         self._signing_key = _decoded(key, bytes, "The store's signing key")
-        self._committer = None if environment.read_only else Committer(environment, self._take_catalog)
+        self._committer = None if environment.read_only else Committer(environment, self._take_catalog, journal)
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], *, map_bytes: int = limits.MAP_BYTES, read_only: bool = False
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        map_bytes: int = limits.MAP_BYTES,
+        read_only: bool = False,
+        journal_seconds: int = limits.JOURNAL_SECONDS,
+        journal_bytes: int = limits.JOURNAL_BYTES,
     ) -> Store:
         """Open the store folder at ``path``; it is created unless ``read_only``, its parent must exist.
 
         ``map_bytes`` is reserved address space, which bounds how large the store may ever grow; it costs no disk.
+        The journal beside it is kept for ``journal_seconds`` and up to ``journal_bytes`` (0: none is kept).
         Several processes may read a store that one process writes. Raises StoreUnavailable or StoreCorrupt, with what to do.
         """
         meta = {b"signing_key": msgspec.msgpack.encode(secrets.token_bytes(SIGNING_KEY_BYTES))}
         environment = open_environment(os.fspath(path), map_bytes=map_bytes, read_only=read_only, meta=meta)
+        journal = None
         try:
-            return cls(environment)
+            if not read_only and journal_bytes:
+                journal = Journal.open(environment, keep_seconds=journal_seconds, keep_bytes=journal_bytes)
+            elif not read_only:
+                recover(environment)
+            return cls(environment, journal)
         except BaseException:
+            if journal is not None:
+                journal.close()
             environment.close()
             raise
 
@@ -81,6 +98,12 @@ class Store:
         """Apply what was submitted, then close. Closing twice does nothing. Snapshots must be closed before."""
         if self._committer is not None:
             self._committer.stop()
+        if self._journal is not None:
+            if not self.environment.closed and not self.read_only:
+                # Where it fails the journal has what data.mdb may lack, and the next open does it again.
+                with contextlib.suppress(StoreError):
+                    self.environment.sync()
+            self._journal.close()
         self.environment.close()
 
     # --- changing
@@ -151,6 +174,11 @@ class Store:
     def read_only(self) -> bool:
         """Whether writes are refused: opened so, or after a failed disk."""
         return self._committer is None or self._committer.refusal is not None
+
+    @property
+    def journal_gap(self) -> str:
+        """Why the journal that was there does not lead up to this store, '' when it does: only a backup from now on does."""
+        return "" if self._journal is None else self._journal.gap
 
     @property
     def applied(self) -> int:

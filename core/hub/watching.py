@@ -1,64 +1,220 @@
-"""What an operator has to know before writes fail: how full map and disk are, and who keeps old pages from being reused.
+"""Looks after a store in use and says what will hurt before it does: a map or disk that fills, a reader that stands, no backup.
 
-LMDB keeps a state for as long as somebody reads it, and pages freed since are not used again: a reader that stands makes
-data.mdb grow by all that is written. It is told, with its process; the growth ends when it goes. Slots of readers
-that were killed are freed at each look. A look costs a walk over the list of free pages.
+A look is numbers; `alarms` makes of them what is wrong, why it matters and what to do, the same for the server's watch and for
+`rapport store status`. The watch is a thread that looks every few seconds and tells when an alarm begins and when it ends. Each
+look frees the slots of readers whose process ended.
+
+A snapshot that is held keeps every page freed since from being reused, so the file grows by what is written. How long one
+has been behind is known by watching, or from when the commit after it was made, which the journal has.
 """
 
 from __future__ import annotations
 
 import os
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
-from core import limits
+from core.errors import RapportError
+from core.hub import journal, keeping
 from core.hub.environment import Environment
+
+# For how many seconds the first of these (transaction, process) has been behind the newest transaction.
+Since = Callable[[list[tuple[int, int]]], float]
+# An alarm ends this much below where it begins, so that it does not come and go at the edge.
+SLACK: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Worry:
-    """Something that will cost writes: a stable reason, what is so, and what to do."""
+class Thresholds:
+    """Where alarms begin. A number of 0 turns that alarm off."""
 
-    reason: str
+    map_percent: float = 85
+    free_bytes: int = 1 << 30
+    reader_seconds: float = 600
+    backup_seconds: float = 7 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A store at a moment. ``reader_seconds`` is how long the oldest reader that holds something back has done so, 0: none does.
+
+    ``journal_last`` is the journal's last change; to the watch, which reads no frames, that before its newest file.
+    ``backup_seconds`` counts from the newest backup that is known and there, or from the journal's beginning (``backed`` is then
+    False); None where neither is.
+    """
+
+    map_bytes: int
+    used_bytes: int
+    live_bytes: int
+    free_pages: int
+    customers: int
+    readers: int
+    readers_cleared: int
+    reader_behind: int
+    reader_process: int
+    reader_seconds: float
+    disk_free_bytes: int
+    journal_bytes: int
+    journal_first: int
+    journal_last: int
+    restorable_from: str
+    backed: bool
+    backup_seconds: float | None
+
+    @property
+    def live_percent(self) -> float:
+        """How much of the map is in use."""
+        return 100 * self.live_bytes / self.map_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What will hurt: its name, what was found, and what to do."""
+
+    name: str
     problem: str
     hint: str
 
 
+def look(environment: Environment, map_bytes: int, now_us: int, since: Since | None = None) -> Look:
+    """Look at a store whose map may grow to ``map_bytes``, and free what killed readers held.
+
+    ``since`` says for how many seconds the first of some readers has been behind; without it the journal is asked.
+    """
+    folder = Path(environment.path, journal.FOLDER)
+    cleared = environment.clear_readers()
+    found = environment.statistics()
+    free = environment.free_pages()
+    reading = [(reads, process) for process, reads in environment.readers() if reads is not None]
+    # Beside the snapshot that the look itself takes there may be any number that are not behind.
+    oldest, process = min(reading, default=(found["last_transaction"], 0))
+    behind = max(found["last_transaction"] - oldest, 0)
+    seconds = 0.0
+    if behind:
+        if since is not None:
+            seconds = since(sorted(each for each in reading if each[0] < found["last_transaction"]))
+        else:
+            at_us = journal.committed_us(folder, behind)
+            seconds = max(now_us - at_us, 0) / 1e6 if at_us else 0.0
+    space = os.statvfs(environment.path)
+    reach = journal.extent(folder, to_end=since is None)
+    taken = keeping.taken(environment.path)
+    newest = taken[-1].at_us if taken else reach.from_us if reach is not None else None
+    restorable = keeping.restorable(environment.path)
+    return Look(
+        map_bytes=map_bytes, used_bytes=found["used_bytes"], live_bytes=found["used_bytes"] - free * found["page_bytes"],
+        free_pages=free, customers=found["profiles_entries"], readers=len(reading), readers_cleared=cleared,
+        reader_behind=behind, reader_process=process if behind else 0, reader_seconds=seconds,
+        disk_free_bytes=space.f_bavail * space.f_frsize,
+        journal_bytes=reach.bytes if reach is not None else 0, journal_first=reach.first if reach is not None else 0,
+        journal_last=reach.last if reach is not None else 0, restorable_from=restorable.at if restorable is not None else "",
+        backed=bool(taken), backup_seconds=None if newest is None else max(now_us - newest, 0) / 1e6,
+    )
+
+
+def alarms(look: Look, thresholds: Thresholds, standing: frozenset[str] = frozenset()) -> tuple[Alarm, ...]:
+    """What will hurt. Those that are ``standing`` end a little below where they begin."""
+    found = []
+
+    def past(name: str, value: float, bound: float) -> bool:
+        return bool(bound) and value >= bound * (1 - SLACK if name in standing else 1)
+
+    if past("map", look.live_percent, thresholds.map_percent):
+        found.append(Alarm(
+            "map", f"{look.live_percent:.1f} % of store.map_bytes is in use; at 100 % no change is taken",
+            "Raise store.map_bytes and restart the server; or stop it and run rapport store compact."))
+    wanted = thresholds.free_bytes * (1 + SLACK if "disk" in standing else 1)
+    if wanted and look.disk_free_bytes < wanted:
+        found.append(Alarm(
+            "disk", f"{look.disk_free_bytes:,} bytes are free on the store's disk; without room no change is taken",
+            "Free space, or lower store.journal_bytes."))
+    if look.reader_behind and past("reader", look.reader_seconds, thresholds.reader_seconds):
+        found.append(Alarm(
+            "reader", f"process {look.reader_process} has read one state for {look.reader_seconds:,.0f} s, "
+            f"{look.reader_behind:,} commits ago; pages freed since are kept, so the store's file grows",
+            "End that process if it hangs; a backup or an export that runs may take that long."))
+    if look.backup_seconds is not None and past("backup", look.backup_seconds, thresholds.backup_seconds):
+        days = look.backup_seconds / 86_400
+        found.append(Alarm(
+            "backup",
+            f"the last backup is {days:.1f} days old" if look.backed else f"there is no backup, for {days:.1f} days now",
+            "Run rapport store backup FOLDER, on another disk, and do so regularly."))
+    return tuple(found)
+
+
 class Watch:
-    """Looks at one open environment again and again."""
+    """Looks after a store that is open in this process. ``begun`` and ``ended`` are called once for each alarm, on its thread.
 
-    def __init__(self, environment: Environment) -> None:
+    `alarms` is what stands now. That writes are refused is told by the store itself, as it happens (`Store.follow_writes`).
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        thresholds: Thresholds,
+        *,
+        seconds: float,
+        begun: Callable[[Alarm], None],
+        ended: Callable[[Alarm], None],
+        clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
         self._environment = environment
-        self._since: dict[tuple[int, int], float] = {}  # when a reader (process, transaction) was first seen there
+        self._thresholds = thresholds
+        self._seconds = seconds
+        self._begun = begun
+        self._ended = ended
+        self._clock_us = clock_us
+        self._first_seen: dict[tuple[int, int], int] = {}  # (transaction, process) -> when it was first seen behind
+        self._standing: dict[str, Alarm] = {}
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
 
-    def look(self, seconds: float) -> list[Worry]:
-        """What there is to worry about at ``seconds`` of a clock that only goes forward. Raises StoreError."""
-        environment = self._environment
-        environment.clear_readers()
-        found = environment.statistics()
-        worries: list[Worry] = []
-        live = found["used_bytes"] - environment.free_pages() * found["page_bytes"]
-        percent = 100 * live // found["map_bytes"]
-        if percent >= limits.FILLING_PERCENT:
-            worries.append(Worry(
-                "STORE_FILLING", f"{percent} % of store.map_bytes is in use",
-                "Raise store.map_bytes and start again before it is full, or stop the server and run rapport store compact."))
-        space = os.statvfs(environment.path)
-        room = space.f_bavail * space.f_frsize
-        if room < limits.DISK_LEAST_BYTES:
-            worries.append(Worry(
-                "DISK_FILLING", f"the disk that holds {environment.path} has {room >> 20} MiB left",
-                "Free space: without it every write is refused."))
-        standing = {
-            (process, reads) for process, reads in environment.readers()
-            if reads is not None and reads < found["last_transaction"] and process != os.getpid()
-        }
-        self._since = {reader: self._since.get(reader, seconds) for reader in standing}
-        for (process, reads), since in sorted(self._since.items()):
-            if seconds - since >= limits.READER_SECONDS:
-                behind = found["last_transaction"] - reads
-                worries.append(Worry(
-                    "READER_STALLED",
-                    f"process {process} has read one state for {seconds - since:.0f} s, and is {behind} commits behind; no page "
-                    "freed since is reused, so data.mdb grows by what is written",
-                    "A backup of a large store ends by itself; end the process if it is none."))
-        return worries
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """What stands now."""
+        return tuple(self._standing.values())
+
+    def start(self) -> None:
+        """Begin to look, at once and then every so many seconds."""
+        self._thread = threading.Thread(target=self._run, name="store-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; the store must still be open. Stopping twice does nothing."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def turn(self) -> tuple[Alarm, ...]:
+        """One look: tells of alarms that begin and end, and returns those that stand."""
+        now_us = self._clock_us()
+        try:
+            seen = look(self._environment, self._environment.map_bytes, now_us, self._since)
+            found = alarms(seen, self._thresholds, frozenset(self._standing))
+        except (RapportError, OSError) as error:
+            found = (Alarm("watch", f"the store cannot be looked at: {error}", "Look for disk errors in the system's log."),)
+        before, self._standing = self._standing, {alarm.name: alarm for alarm in found}
+        for name, alarm in self._standing.items():
+            if name not in before:
+                self._begun(alarm)
+        for name, alarm in before.items():
+            if name not in self._standing:
+                self._ended(alarm)
+        return found
+
+    def _since(self, behind: list[tuple[int, int]]) -> float:
+        """For how long the first of these was seen behind; what is gone is forgotten."""
+        now_us = self._clock_us()
+        self._first_seen = {reader: self._first_seen.get(reader, now_us) for reader in behind}
+        return (now_us - self._first_seen[behind[0]]) / 1e6 if behind else 0.0
+
+    def _run(self) -> None:
+        while True:
+            self.turn()
+            if self._stopping.wait(self._seconds):
+                return

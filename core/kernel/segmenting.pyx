@@ -13,6 +13,8 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, qsort
 from libc.string cimport memcpy, memset
 
+from core.errors import EngineFault
+
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free, buffer_reserve
 from core.hub.environment cimport snapshot_renew, snapshot_reset
 from core.hub.lmdb cimport MDB_NOTFOUND, MDB_NEXT, MDB_SET_RANGE, MDB_cursor, MDB_val, api, error_for
@@ -231,14 +233,14 @@ cdef class Walk:
     def edges(self, uint32_t number, uint32_t parts):
         """How many values this round has of a number, and its quantiles i/parts, linear between the two beside each; [] of
         none. Puts the values into order where they lie."""
-        cdef Buffer* held = &self.values[number]
-        cdef size_t count = held.size // sizeof(double)
-        cdef double* values = <double*> held.data
+        cdef double* values
         cdef double place, share, low, high
-        cdef size_t below
+        cdef size_t below, count
         cdef uint32_t i
         if number >= self.number_count:
-            raise IndexError(number)
+            raise EngineFault(f"A walk has {self.number_count} numbers, and number {number} was asked for.")
+        values = <double*> self.values[number].data
+        count = self.values[number].size // sizeof(double)
         if count == 0:
             return 0, []
         with nogil:
@@ -256,7 +258,7 @@ cdef class Walk:
 
     cdef _usable(self):
         if self.space is None:
-            raise ValueError("the walk was closed")
+            raise EngineFault("A walk was used after it was closed.")
 
     cdef _raise(self, int code):
         if code == WALK_MEMORY:

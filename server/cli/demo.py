@@ -107,7 +107,7 @@ def load_command(
             raise InputMissing(str(folder), "is not a folder")
     settings = Config.load(config)
     try:
-        opened = Store.open(store or Path(settings.store_path), map_bytes=settings.store_map_bytes)
+        opened = Store.open(store or Path(settings.store_path), **settings.store_bounds)
     except StoreUnavailable as error:
         error.hint = f"{error.hint} One process owns a store: stop the server on it first.".strip()
         raise

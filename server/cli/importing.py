@@ -1,8 +1,8 @@
-"""rapport import: files of customers or events into the store, without a server.
+"""rapport import: files of customers, events or cases into the store, with or without a server on it.
 
-One process owns a store. While a server runs on it the import is refused with what to do, rather than going through
-the server row by row: it takes the fast way, whole columns at a time, which only the owner can. A dry run only reads
-the store, and works beside a server.
+One process owns a store. Where that is a running server, or ``--server`` names one, rows are read and checked here and handed
+over to it in blocks (server/cli/live_import.py); otherwise they go into the folder. A dry run only reads the store, and works
+beside a server.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from core.errors import StoreUnavailable
-from server.cli import show
+from core.errors import ConfigError, ImportRefused, StoreUnavailable
+from server.cli import client, show
 from server.cli.commands import Json
-from server.cli.exits import Exit, InputMissing
+from server.cli.exits import Exit, InputMissing, RemoteError
 from server.cli.serving import File
 from server.config import Config
 
 if TYPE_CHECKING:
     from core.hub.importer import ImportReport
     from core.hub.importer import Progress as Step
+    from server.cli.live_import import LiveStore
 
 # Seconds between two lines of progress where nobody looks at a terminal.
 LINE_SECONDS = 10.0
@@ -72,10 +73,17 @@ def load(
             show_default=False,
         ),
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server", metavar="HOST:PORT", show_default=False,
+            help="Import into this running server (its listen.control). Default: the one that has the store, if any.",
+        ),
+    ] = None,
     config: File = None,
     json: Json = False,
 ) -> None:
-    """Import files into the store. Exits with 1 when rows were refused; running it again changes nothing more."""
+    """Import files into the store, also of a running server. Exits with 1 when rows were refused; again, it changes nothing."""
     # The store, and the expression parser for the program: only this command needs both.
     from core.hub import mapping as mappings
     from core.hub.catalog import Catalog
@@ -83,6 +91,7 @@ def load(
     from core.hub.rehearsal import Rehearsal
     from core.hub.store import Store
     from core.programs.source import check, read
+    from server.cli.live_import import BLOCK_ROWS
 
     if rejects is not None and len(files) > 1:
         raise typer.BadParameter(
@@ -101,28 +110,43 @@ def load(
     reports: list[ImportReport] = []
     with ExitStack() as stack:
         opened: Store | None = None
-        if not dry_run or (folder / "data.mdb").exists():
+        live: LiveStore | None = None
+        if server is not None:
+            if dry_run:
+                raise typer.BadParameter("A dry run reads a store's folder: leave --server out.", param_hint="--dry-run")
+            live = _live(stack, client.address(server, control=True))
+        elif not dry_run or (folder / "data.mdb").exists():
             try:
                 opened = stack.enter_context(
-                    Store.open(folder, map_bytes=settings.store_map_bytes, read_only=dry_run)
+                    Store.open(folder, read_only=dry_run, **settings.store_bounds)
                 )
             except StoreUnavailable as error:
-                if not dry_run:
-                    error.hint = (
-                        f"{error.hint} One process owns a store: stop the server on it, import, and start it again.".strip()
-                    )
-                raise
-        known = opened.catalog if opened is not None else Catalog()
+                live = None if dry_run else _owner(stack, folder)
+                if live is None:
+                    if not dry_run:
+                        error.hint = (
+                            f"{error.hint} If a server has it, name its listen.control: --server HOST:PORT.".strip()
+                        )
+                    raise
+        known = opened.catalog if opened is not None else live.catalog if live is not None else Catalog()
         if declared is not None:
             offers = [offer.name for offer in declared.offers]
             if opened is not None and not dry_run:
                 opened.declare(declared.schema, offers, declared.channels)
+            elif live is not None:
+                if known.declared(declared.schema, offers, declared.channels) is not known:
+                    raise ImportRefused(
+                        str(declaring), "the program declares what the running server does not know yet",
+                        f"Load it into the server first: rapport program load {declaring}",
+                    )
             else:
                 known = known.declared(declared.schema, offers, declared.channels)
         schema = declared.schema if declared is not None else schema_of(known)
         read_mapping = mappings.load(mapping, schema)
         rehearsal: Rehearsal | None = None
-        if opened is None or dry_run:
+        if live is not None:
+            importer = Importer(live, read_mapping, batch_rows=BLOCK_ROWS)
+        elif opened is None or dry_run:
             reader = stack.enter_context(opened.environment.reader()) if opened is not None else None
             rehearsal = Rehearsal(known, reader)
             importer = Importer(rehearsal, read_mapping)
@@ -132,15 +156,37 @@ def load(
             for file in files:
                 bring = importer.rehearse if dry_run else importer.run
                 reports.append(bring(file, rejects=rejects, progress=tell(file), pace=pace))
-        customers = opened.customer_count() if opened is not None else 0
+        customers = opened.customer_count() if opened is not None else live.customer_count() if live is not None else 0
     for report in reports:
         _json(report, customers) if json else _say(report)
     if not json:
-        show.out.print(f"{customers} customers in {folder}", markup=False)
+        show.out.print(f"{customers} customers in {folder if live is None else live.path}", markup=False)
         if rehearsal is not None and not rehearsal.exact:
             show.err.print("  so many new customers that one who occurs twice may be counted twice", markup=False)
     if any(report.rejected for report in reports):
         raise typer.Exit(Exit.PARTLY)
+
+
+def _live(stack: ExitStack, target: str) -> LiveStore:
+    """The store of the server at ``target``."""
+    from server.cli.live_import import LiveStore
+
+    return stack.enter_context(LiveStore(stack.enter_context(client.connected(target)), target))
+
+
+def _owner(stack: ExitStack, folder: Path) -> LiveStore | None:
+    """The store in ``folder`` through the server that has it, if that is the one this machine's configuration names."""
+    from server.cli.live_import import serves
+
+    with ExitStack() as tried:
+        try:
+            live = _live(tried, client.address(None, control=True))
+        except (RemoteError, ConfigError):
+            return None
+        if not serves(live, folder):
+            return None
+        stack.enter_context(tried.pop_all())
+        return live
 
 
 @contextmanager

@@ -9,13 +9,12 @@ import dataclasses
 import json as json_text
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from core import limits
 from server.cli import show
 from server.cli.commands import Json
 from server.cli.exits import Exit
@@ -97,32 +96,74 @@ def backup(
         )
 
 
+def _until(text: str) -> tuple[int | None, int | None]:
+    """(change, None) or (None, microseconds) of what --until was given."""
+    if not text:
+        return None, None
+    if text.isascii() and text.isdigit():
+        return int(text), None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither a change's number nor a time such as 2026-11-26T21:00:00Z", param_hint="--until") from None
+    if at.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} has no time zone: write {text}Z for UTC", param_hint="--until")
+    return None, (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
 @app.command()
 def restore(
     backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="The folder of one backup.")],
     into: Annotated[Path, typer.Option("--into", metavar="NEW", help="The new store's folder.")],
+    journal: Annotated[
+        Path | None,
+        typer.Option("--journal", metavar="DIR", help="The saved store's folder journal: do again what came since."),
+    ] = None,
+    until: Annotated[
+        str, typer.Option("--until", metavar="TIME|NUMBER", help="With --journal: the last moment, or change, to do again.")
+    ] = "",
+    erasures: Annotated[
+        Path | None,
+        typer.Option("--erasures", metavar="STORE", help="A store whose erasures are applied again: the one this replaces."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make a store of a backup, in a folder that is not there yet; nothing is overwritten.
 
-    Erase again whom you erased after the backup was taken: rapport store audit lists the requests.
+    Whoever was erased after the backup was taken is taken out again, as far as --journal or --erasures tell; else erase
+    again: rapport store audit lists the requests.
     """
-    from core.hub import keeping
+    from core.hub import keeping, replaying
 
-    manifest = keeping.restore(str(backup), str(into))
+    until_seq, until_us = _until(until)
+    if until and journal is None:
+        raise typer.BadParameter("a backup alone leads to its own moment only: give --journal as well", param_hint="--until")
+    manifest, reached = keeping.restore(
+        str(backup), str(into), journal_folder=str(journal or ""), until_seq=until_seq, until_us=until_us,
+        erasures=str(erasures or ""), progress=lambda change: show.err.print(f"change {change:,}", markup=False),
+    )
     if json:
         import msgspec
 
-        _print_json({"store": str(into), **msgspec.to_builtins(manifest)})
-    else:
-        show.out.print(
-            f"{into}: as of {manifest.at}, change {manifest.seq}. Point store.path at it and start the server.", markup=False
-        )
+        _print_json({
+            "store": str(into), **msgspec.to_builtins(manifest), "reached": reached.seq,
+            "reached_at": replaying.told(reached.at_us), "erasures_again": reached.erasures, "note": reached.note,
+        })
+        return
+    moment = replaying.told(reached.at_us) if journal else manifest.at
+    show.out.print(f"{into}: as of {moment}, change {reached.seq}. Point store.path at it and start the server.", markup=False)
+    if reached.erasures:
+        show.out.print(f"{reached.erasures} erasures applied again", markup=False)
+    if reached.note:
+        show.err.print(f"Behind that: {reached.note}", markup=False)
+    if journal is None and erasures is None:
+        show.err.print("Who was erased since the backup is in it again: give --journal or --erasures, or erase again.")
 
 
 @app.command()
 def compact(store: Folder = None, config: File = None, json: Json = False) -> None:
-    """Rewrite the store so that nothing erased or overwritten is left in its files. The server must be stopped.
+    """Rewrite the store so that nothing erased is left in its files, nor in its journal. The server must be stopped.
 
     Events past their type's retention go first. Needs room for a second copy until it is done.
     """
@@ -130,52 +171,49 @@ def compact(store: Folder = None, config: File = None, json: Json = False) -> No
     from core.hub.store import Store
 
     path = _path(store, config)
-    bound = Config.load(config).store_map_bytes
-    with Store.open(Path(path), map_bytes=bound) as opened:
+    settings = Config.load(config)
+    with Store.open(path, **settings.store_bounds) as opened:
         dropped = retention.sweep_all(opened, time.time_ns() // 1_000)
-    before, after = keeping.compact(path, map_bytes=bound, progress=lambda count: _told("entries", count))
+    before, after, anew = keeping.compact(
+        path, map_bytes=settings.store_map_bytes, progress=lambda count: _told("entries", count))
     if json:
-        _print_json({"store": path, "bytes_before": before, "bytes": after, "events_dropped": dropped})
+        _print_json({"store": path, "bytes_before": before, "bytes": after, "events_dropped": dropped, "journal_anew": anew})
     else:
         past = f"; {dropped:,} events were past their retention" if dropped else ""
         show.out.print(f"{path}: {before:,} bytes before, {after:,} now{past}", markup=False)
+        if anew:
+            show.err.print(f"The journal begins anew: {anew}. Take a backup now: it begins with it.", markup=False)
 
 
 @app.command()
 def status(store: Folder = None, config: File = None, json: Json = False) -> None:
-    """How full a store is and who reads it; frees what killed readers held. Exits with 1 above 85 % of its map."""
+    """How full a store is, who reads it, how far back it can be restored, and what will hurt; frees what killed readers held.
+
+    Exits with 1 when there is an alarm.
+    """
+    from core.hub import watching
     from core.hub.environment import open_environment
 
     path = _path(store, config)
+    settings = Config.load(config)
     # The map's bound is the configuration's: LMDB keeps none in the file.
-    bound = Config.load(config).store_map_bytes
+    bound = settings.store_map_bytes
     environment = open_environment(path, map_bytes=bound, read_only=True)
     try:
-        cleared = environment.clear_readers()
-        found = environment.statistics()
-        free = environment.free_pages()
-        readers = [(process, reads) for process, reads in environment.readers() if reads is not None]
+        seen = watching.look(environment, bound, time.time_ns() // 1000)
     finally:
         environment.close()
-    live = found["used_bytes"] - free * found["page_bytes"]
-    behind = max((found["last_transaction"] - reads for _, reads in readers), default=0)
-    percent = 100 * live / bound
-    alarm = "full soon" if percent >= limits.FULL_SOON_PERCENT else "filling" if percent >= limits.FILLING_PERCENT else ""
-    document = {
-        "store": path, "map_bytes": bound, "used_bytes": found["used_bytes"], "live_bytes": live,
-        "live_percent": round(percent, 2),
-        "free_pages": free, "customers": found["profiles_entries"], "readers": len(readers), "readers_cleared": cleared,
-        "oldest_reader_behind": behind, "alarm": alarm,
-    }
+    alarms = watching.alarms(seen, settings.store_thresholds)
+    document: dict[str, object] = {"store": path, **dataclasses.asdict(seen), "live_percent": round(seen.live_percent, 2)}
     if json:
-        _print_json(document)
+        _print_json({**document, "alarms": [dataclasses.asdict(alarm) for alarm in alarms]})
     else:
         for key, value in document.items():
             show.out.print(f"{key.replace('_', ' '):22} {value:,}" if isinstance(value, int) else
                            f"{key.replace('_', ' '):22} {value}", markup=False)
-        if alarm:
-            show.err.print("Raise store.map_bytes and restart the server; or stop it and run rapport store compact.")
-    if percent >= limits.FULL_SOON_PERCENT:
+        for alarm in alarms:
+            show.err.print(f"{alarm.name}: {alarm.problem}. {alarm.hint}", markup=False)
+    if alarms:
         raise typer.Exit(Exit.PARTLY)
 
 

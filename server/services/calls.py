@@ -91,7 +91,7 @@ def handlers(
     service: str, methods: Mapping[str, Method], streams: Mapping[str, Stream] | None = None
 ) -> grpc.GenericRpcHandler:
     """A service's methods as grpcio registers them."""
-    registered: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {name: _handler(each) for name, each in methods.items()}
+    registered: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {name: handler(each) for name, each in methods.items()}
     registered |= {name: _stream_handler(each) for name, each in (streams or {}).items()}
     return grpc.method_handlers_generic_handler(service, registered)
 
@@ -106,7 +106,9 @@ def _stream_handler(stream: Stream) -> grpc.RpcMethodHandler[bytes, bytes]:
     return grpc.unary_stream_rpc_method_handler(call, None, None)
 
 
-def _handler(method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
+def handler(method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
+    """A method as grpcio registers it."""
+
     def call(data: bytes, context: grpc.ServicerContext) -> bytes:
         try:
             answer = method(data, context)

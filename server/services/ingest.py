@@ -1,4 +1,4 @@
-"""IngestService: feeds of items, taken no faster than they are made durable.
+"""IngestService: feeds of items, and files' rows in blocks, taken no faster than they are made durable.
 
 A stream has two threads. One reads messages and hands their changes to the store, and stops reading while more than a
 bounded number of items and bytes is on its way; what the client sends meanwhile waits in HTTP/2's window, and then with
@@ -76,6 +76,10 @@ class Feeding(Protocol):
         """Queue a mutation; its future is done when it is durable."""
         ...
 
+    def customer_count(self) -> int:
+        """How many customers are known."""
+        ...
+
 
 class Reporting(Protocol):
     """What this service needs of the engine."""
@@ -94,6 +98,7 @@ class Message:
         self.last = 0  # seq of the last item
         self.failures: Failures = []
         self.fatal: BaseException | None = None  # what ends the whole stream
+        self.result: Any = None  # of an import's block
         self._left = 1  # changes that are not durable yet, and one while the message is being taken
         self._lock = threading.Lock()
         self._wake: Callable[[], None] = lambda: None
@@ -247,9 +252,11 @@ class Stream:
 class IngestService:
     """The calls of rapport.v1.IngestService."""
 
-    def __init__(self, store: Feeding, engine: Reporting) -> None:
+    def __init__(self, store: Feeding, engine: Reporting, path: str) -> None:
+        """``path`` is the store's folder."""
         self._store = store
         self._engine = engine
+        self._path = path
         self._threads = ThreadPoolExecutor(limits.INGEST_STREAMS + REFUSING, thread_name_prefix="feeds")
         self._lock = threading.Lock()
         self._streams: set[Stream] = set()
@@ -261,6 +268,10 @@ class IngestService:
             NAME,
             {
                 "Ingest": self._streaming(self._ingest),
+                "Import": self._streaming(self._import),
+                "DescribeStore": calls.handler(
+                    calls.unary(ingest_pb2.DescribeStoreRequest, self.describe, limits.MESSAGE_BYTES)
+                ),
             },
         )
 
@@ -282,8 +293,24 @@ class IngestService:
         for stream in streams:
             stream.drain()
 
+    def describe(
+        self, message: ingest_pb2.DescribeStoreRequest, context: calls.Context
+    ) -> ingest_pb2.DescribeStoreResponse:
+        """Where the store lies, and its names."""
+        stored = self._store.catalog.stored(Catalog())
+        return ingest_pb2.DescribeStoreResponse(
+            path=self._path,
+            catalog={key.decode(): value for key, value in stored.items()},
+            customers=self._store.customer_count(),
+        )
+
     def _ingest(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         return self._run(Stream(requests, Items(self._store, self._engine).take, _acknowledged), context)
+
+    def _import(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        from server.services import importing  # brings numpy, and a server that nobody imports into needs none
+
+        return self._run(Stream(requests, importing.Blocks(self._store).take, importing.answers), context)
 
     def _run(self, stream: Stream, context: grpc.ServicerContext) -> Iterator[bytes]:
         try:

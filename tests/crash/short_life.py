@@ -23,6 +23,7 @@ from core.errors import StoreUnavailable
 from core.hub import keeping, mapping
 from core.hub.environment import DATABASES, open_environment
 from core.hub.importer import Importer
+from core.hub.journal import LINEAGE
 from core.hub.mutations import (
     ActivateProgram,
     CloseCase,
@@ -146,7 +147,10 @@ def live(folder: Path, table: Path, acknowledge: Callable[[str], None]) -> None:
 
 
 def digest(path: Path) -> tuple[int, str]:
-    """The last change a store says it has, and the digest of everything in it but its key. Fails unless it is sound."""
+    """The last change a store says it has, and the digest of everything in it but its key and a restored one's lineage.
+
+    Fails unless it is sound.
+    """
     from core.hub.checking import check
 
     environment = open_environment(str(path), read_only=True)
@@ -163,7 +167,7 @@ def _digest(environment: Any) -> str:
     with environment.reader() as reader:
         for name in DATABASES:
             for key, value in reader.items(name):
-                if key != b"signing_key":
+                if key not in (b"signing_key", LINEAGE):
                     made.update(b"%s %d %d " % (name.encode(), len(key), len(value)) + key + value)
     return made.hexdigest()
 
@@ -213,8 +217,8 @@ def look(folder: Path, told: list[str], states: dict[int, str], scratch: Path) -
     assert set(saved) <= set(names)
     for number, name in enumerate(names):
         if not name.endswith(keeping.PART):
-            seq = keeping.restore(str(folder / "backups" / name), str(scratch / str(number))).seq
-            assert digest(scratch / str(number)) == (seq, states[seq])
+            manifest, _ = keeping.restore(str(folder / "backups" / name), str(scratch / str(number)))
+            assert digest(scratch / str(number)) == (manifest.seq, states[manifest.seq])
     if "restored" in told or (folder / "restored").exists():
         seq = max(states)
         assert digest(folder / "restored") == (seq, states[seq])

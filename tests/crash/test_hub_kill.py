@@ -2,7 +2,8 @@
 
 A child writes and prints each acknowledgement; the parent kills it after a random number of them, opens the store,
 reads all of it, and compares. The store is then written by the next child: damage would pile up. Four readers, processes of their
-own, have the store open through all of it. RAPPORT_CRASH_ROUNDS sets how often.
+own, have the store open through all of it. A backup of the first round and the journal since must make the same store each time.
+RAPPORT_CRASH_ROUNDS sets how often.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.decision import Identifier
+from core.hub import keeping
+from core.hub.environment import DATABASES
+from core.hub.journal import LINEAGE
 from core.hub.store import Store
 from tests.crash import hub_writer
 from tests.crash.hub_writer import j, m, pair
@@ -84,6 +89,7 @@ def kill(path: Path, rounds: range, chance: random.Random, seed: int) -> None:
     """Rounds on one store."""
     everything: dict[str, set[int]] = defaultdict(set)
     start, seen = 1, 0
+    saved: Path | None = None
     with contextlib.ExitStack() as opened:
         readers: list[subprocess.Popen[str]] = []
         for round_ in rounds:
@@ -104,6 +110,14 @@ def kill(path: Path, rounds: range, chance: random.Random, seed: int) -> None:
                 check_pairs(store, everything, start, highest + 100, where)
                 # Up to 60 unacknowledged mutations may be stored as well; the next child numbers past them.
                 start = highest + 100
+                now = entries(store)
+            if saved is None:
+                saved, _ = keeping.backup(str(path), f"{path}-saved", now_us=1)
+            else:
+                keeping.restore(str(saved), f"{path}-restored", journal_folder=str(path / "journal"))
+                with Store.open(f"{path}-restored", read_only=True) as restored:
+                    assert entries(restored) == now, where
+                shutil.rmtree(f"{path}-restored")
             while len(readers) < READERS:
                 readers.append(opened.enter_context(reading(path, seed + len(readers))))
         for reader in readers:
@@ -111,6 +125,12 @@ def kill(path: Path, rounds: range, chance: random.Random, seed: int) -> None:
             reader.stdin.close()
             assert reader.wait(60) == 0
     assert seen > 0 or len(rounds) < 12
+
+
+def entries(store: Store) -> dict[str, list[tuple[bytes, bytes]]]:
+    """All but the lineage, which a restored store has of its own."""
+    with store.environment.reader() as reader:
+        return {name: [row for row in reader.items(name) if row[0] != LINEAGE] for name in DATABASES}
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def test_a_customer_is_exported_saved_erased_and_gone_from_every_file(tmp_path: 
         code, out, err = rapport(folder, "store", "check", "--json")
         assert (code, json.loads(out)["sound"], json.loads(out)["customers"]) == (0, True, 2), err
         code, out, err = rapport(folder, "store", "status", "--json")
-        assert (code, json.loads(out)["customers"], json.loads(out)["alarm"]) == (0, 2, ""), err
+        assert (code, json.loads(out)["customers"], json.loads(out)["alarms"]) == (0, 2, []), err
         code, _, err = rapport(folder, "store", "compact")
         assert (code, "has it open for writing" in err) == (69, True), err
 
@@ -91,9 +91,26 @@ def test_a_customer_is_exported_saved_erased_and_gone_from_every_file(tmp_path: 
     assert "person-to-forget" not in log
 
     assert rapport(folder, "store", "compact")[0] == 0
-    for file in (folder / "store").rglob("*"):
+    held = [file for file in (folder / "store").rglob("*") if file.is_file()]
+    assert {file.suffix for file in held} >= {".mdb", ".journal"}
+    for file in held:
         assert b"person-to-forget" not in file.read_bytes(), file
+    again = ("store", "restore", saved["backup"], "--into", "as-now", "--journal", "store/journal")
+    code, out, err = rapport(folder, *again, "--json")
+    assert (code, json.loads(out)["reached"] > saved["seq"]) == (0, True), err
+    code, out, err = rapport(folder, "store", "check", "as-now", "--json")
+    assert (code, json.loads(out)["customers"]) == (0, 1), err
+    for wrong, told in (("yesterday", "neither a change's number nor a time"), ("2026-11-26T10:00", "has no time zone"),
+                        ("999999", "before 999999"), ("2020-01-01T00:00:00Z", "Restore an earlier backup")):
+        code, out, err = rapport(folder, *again[:4], "other", *again[5:], "--until", wrong)
+        assert code in (2, 74), err
+        assert told in " ".join(err.split()), err
+        assert not (folder / "other").exists()
+    erasures = ("store", "restore", saved["backup"], "--into", "alone", "--erasures", "store", "--json")
+    code, out, err = rapport(folder, *erasures)
+    assert (code, json.loads(out)["erasures_again"]) == (0, 1), err
     code, out, err = rapport(folder, "store", "restore", saved["backup"], "--into", "restored", "--json")
+    assert json.loads(out)["erasures_again"] == 0
     assert (code, json.loads(out)["seq"]) == (0, saved["seq"]), err
     code, out, err = rapport(folder, "store", "check", "restored", "--json")
     assert (code, json.loads(out)["customers"]) == (0, 2), err

@@ -27,7 +27,7 @@ from protos.rapport.v1 import decision_pb2 as protos_dot_rapport_dot_v1_dot_deci
 from protos.rapport.v1 import values_pb2 as protos_dot_rapport_dot_v1_dot_values__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotos/rapport/v1/ingest.proto\x12\nrapport.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a protos/rapport/v1/decision.proto\x1a\x1eprotos/rapport/v1/values.proto\"\xe1\x01\n\x10IngestAttributes\x12@\n\nattributes\x18\x01 \x03(\x0b\x32,.rapport.v1.IngestAttributes.AttributesEntry\x12\r\n\x05\x63lear\x18\x02 \x03(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x44\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.rapport.v1.Value:\x02\x38\x01\"z\n\rIngestConsent\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\x0f\n\x07granted\x18\x03 \x01(\x08\x12\x0e\n\x06source\x18\x04 \x01(\t\x12&\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfc\x01\n\nIngestItem\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12+\n\x0bidentifiers\x18\x02 \x03(\x0b\x32\x16.rapport.v1.Identifier\x12\"\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x11.rapport.v1.EventH\x00\x12\x32\n\nattributes\x18\x04 \x01(\x0b\x32\x1c.rapport.v1.IngestAttributesH\x00\x12&\n\x07outcome\x18\x05 \x01(\x0b\x32\x13.rapport.v1.OutcomeH\x00\x12,\n\x07\x63onsent\x18\x06 \x01(\x0b\x32\x19.rapport.v1.IngestConsentH\x00\x42\x06\n\x04what\"6\n\rIngestRequest\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.rapport.v1.IngestItem\"B\n\rIngestFailure\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12$\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x13.rapport.v1.Failure\"L\n\x0eIngestResponse\x12\r\n\x05\x61\x63ked\x18\x01 \x01(\x04\x12+\n\x08\x66\x61ilures\x18\x02 \x03(\x0b\x32\x19.rapport.v1.IngestFailure2T\n\rIngestService\x12\x43\n\x06Ingest\x12\x19.rapport.v1.IngestRequest\x1a\x1a.rapport.v1.IngestResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotos/rapport/v1/ingest.proto\x12\nrapport.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a protos/rapport/v1/decision.proto\x1a\x1eprotos/rapport/v1/values.proto\"\xe1\x01\n\x10IngestAttributes\x12@\n\nattributes\x18\x01 \x03(\x0b\x32,.rapport.v1.IngestAttributes.AttributesEntry\x12\r\n\x05\x63lear\x18\x02 \x03(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x44\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.rapport.v1.Value:\x02\x38\x01\"z\n\rIngestConsent\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\x0f\n\x07granted\x18\x03 \x01(\x08\x12\x0e\n\x06source\x18\x04 \x01(\t\x12&\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfc\x01\n\nIngestItem\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12+\n\x0bidentifiers\x18\x02 \x03(\x0b\x32\x16.rapport.v1.Identifier\x12\"\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x11.rapport.v1.EventH\x00\x12\x32\n\nattributes\x18\x04 \x01(\x0b\x32\x1c.rapport.v1.IngestAttributesH\x00\x12&\n\x07outcome\x18\x05 \x01(\x0b\x32\x13.rapport.v1.OutcomeH\x00\x12,\n\x07\x63onsent\x18\x06 \x01(\x0b\x32\x19.rapport.v1.IngestConsentH\x00\x42\x06\n\x04what\"6\n\rIngestRequest\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.rapport.v1.IngestItem\"B\n\rIngestFailure\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12$\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x13.rapport.v1.Failure\"L\n\x0eIngestResponse\x12\r\n\x05\x61\x63ked\x18\x01 \x01(\x04\x12+\n\x08\x66\x61ilures\x18\x02 \x03(\x0b\x32\x19.rapport.v1.IngestFailure\"\x16\n\x14\x44\x65scribeStoreRequest\"\xa9\x01\n\x15\x44\x65scribeStoreResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12?\n\x07\x63\x61talog\x18\x02 \x03(\x0b\x32..rapport.v1.DescribeStoreResponse.CatalogEntry\x12\x11\n\tcustomers\x18\x03 \x01(\x04\x1a.\n\x0c\x43\x61talogEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x1f\n\rImportRequest\x12\x0e\n\x06\x63hange\x18\x01 \x01(\x0c\"+\n\rImportRefusal\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\r\n\x05\x63\x61use\x18\x02 \x01(\r\"\x84\x01\n\x0eImportResponse\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x04\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x04\x12\x11\n\tunchanged\x18\x03 \x01(\x04\x12\x11\n\tcontested\x18\x04 \x01(\x04\x12*\n\x07refused\x18\x05 \x03(\x0b\x32\x19.rapport.v1.ImportRefusal2\xef\x01\n\rIngestService\x12\x43\n\x06Ingest\x12\x19.rapport.v1.IngestRequest\x1a\x1a.rapport.v1.IngestResponse(\x01\x30\x01\x12T\n\rDescribeStore\x12 .rapport.v1.DescribeStoreRequest\x1a!.rapport.v1.DescribeStoreResponse\x12\x43\n\x06Import\x12\x19.rapport.v1.ImportRequest\x1a\x1a.rapport.v1.ImportResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INGESTATTRIBUTES_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_INGESTATTRIBUTES_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_DESCRIBESTORERESPONSE_CATALOGENTRY']._loaded_options = None
+  _globals['_DESCRIBESTORERESPONSE_CATALOGENTRY']._serialized_options = b'8\001'
   _globals['_INGESTATTRIBUTES']._serialized_start=146
   _globals['_INGESTATTRIBUTES']._serialized_end=371
   _globals['_INGESTATTRIBUTES_ATTRIBUTESENTRY']._serialized_start=303
@@ -50,6 +52,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INGESTFAILURE']._serialized_end=874
   _globals['_INGESTRESPONSE']._serialized_start=876
   _globals['_INGESTRESPONSE']._serialized_end=952
-  _globals['_INGESTSERVICE']._serialized_start=954
-  _globals['_INGESTSERVICE']._serialized_end=1038
+  _globals['_DESCRIBESTOREREQUEST']._serialized_start=954
+  _globals['_DESCRIBESTOREREQUEST']._serialized_end=976
+  _globals['_DESCRIBESTORERESPONSE']._serialized_start=979
+  _globals['_DESCRIBESTORERESPONSE']._serialized_end=1148
+  _globals['_DESCRIBESTORERESPONSE_CATALOGENTRY']._serialized_start=1102
+  _globals['_DESCRIBESTORERESPONSE_CATALOGENTRY']._serialized_end=1148
+  _globals['_IMPORTREQUEST']._serialized_start=1150
+  _globals['_IMPORTREQUEST']._serialized_end=1181
+  _globals['_IMPORTREFUSAL']._serialized_start=1183
+  _globals['_IMPORTREFUSAL']._serialized_end=1226
+  _globals['_IMPORTRESPONSE']._serialized_start=1229
+  _globals['_IMPORTRESPONSE']._serialized_end=1361
+  _globals['_INGESTSERVICE']._serialized_start=1364
+  _globals['_INGESTSERVICE']._serialized_end=1603
 # @@protoc_insertion_point(module_scope)

@@ -81,3 +81,52 @@ class IngestResponse(_message.Message):
     acked: int
     failures: _containers.RepeatedCompositeFieldContainer[IngestFailure]
     def __init__(self, acked: _Optional[int] = ..., failures: _Optional[_Iterable[_Union[IngestFailure, _Mapping]]] = ...) -> None: ...
+
+class DescribeStoreRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DescribeStoreResponse(_message.Message):
+    __slots__ = ("path", "catalog", "customers")
+    class CatalogEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_FIELD_NUMBER: _ClassVar[int]
+    CUSTOMERS_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    catalog: _containers.ScalarMap[str, bytes]
+    customers: int
+    def __init__(self, path: _Optional[str] = ..., catalog: _Optional[_Mapping[str, bytes]] = ..., customers: _Optional[int] = ...) -> None: ...
+
+class ImportRequest(_message.Message):
+    __slots__ = ("change",)
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    change: bytes
+    def __init__(self, change: _Optional[bytes] = ...) -> None: ...
+
+class ImportRefusal(_message.Message):
+    __slots__ = ("row", "cause")
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    row: int
+    cause: int
+    def __init__(self, row: _Optional[int] = ..., cause: _Optional[int] = ...) -> None: ...
+
+class ImportResponse(_message.Message):
+    __slots__ = ("created", "changed", "unchanged", "contested", "refused")
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    CONTESTED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    created: int
+    changed: int
+    unchanged: int
+    contested: int
+    refused: _containers.RepeatedCompositeFieldContainer[ImportRefusal]
+    def __init__(self, created: _Optional[int] = ..., changed: _Optional[int] = ..., unchanged: _Optional[int] = ..., contested: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[ImportRefusal, _Mapping]]] = ...) -> None: ...

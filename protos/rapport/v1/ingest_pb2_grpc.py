@@ -40,6 +40,16 @@ class IngestServiceStub:
                 request_serializer=protos_dot_rapport_dot_v1_dot_ingest__pb2.IngestRequest.SerializeToString,
                 response_deserializer=protos_dot_rapport_dot_v1_dot_ingest__pb2.IngestResponse.FromString,
                 _registered_method=True)
+        self.DescribeStore = channel.unary_unary(
+                '/rapport.v1.IngestService/DescribeStore',
+                request_serializer=protos_dot_rapport_dot_v1_dot_ingest__pb2.DescribeStoreRequest.SerializeToString,
+                response_deserializer=protos_dot_rapport_dot_v1_dot_ingest__pb2.DescribeStoreResponse.FromString,
+                _registered_method=True)
+        self.Import = channel.stream_stream(
+                '/rapport.v1.IngestService/Import',
+                request_serializer=protos_dot_rapport_dot_v1_dot_ingest__pb2.ImportRequest.SerializeToString,
+                response_deserializer=protos_dot_rapport_dot_v1_dot_ingest__pb2.ImportResponse.FromString,
+                _registered_method=True)
 
 
 class IngestServiceServicer:
@@ -54,6 +64,21 @@ class IngestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeStore(self, request, context):
+        """What an import has to know of the store. For the tools of the server's own version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Import(self, request_iterator, context):
+        """Blocks of a file's rows; one answer for each, in order, when it is durable. For the tools of the server's own version:
+        `rapport import`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IngestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +86,16 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.Ingest,
                     request_deserializer=protos_dot_rapport_dot_v1_dot_ingest__pb2.IngestRequest.FromString,
                     response_serializer=protos_dot_rapport_dot_v1_dot_ingest__pb2.IngestResponse.SerializeToString,
+            ),
+            'DescribeStore': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeStore,
+                    request_deserializer=protos_dot_rapport_dot_v1_dot_ingest__pb2.DescribeStoreRequest.FromString,
+                    response_serializer=protos_dot_rapport_dot_v1_dot_ingest__pb2.DescribeStoreResponse.SerializeToString,
+            ),
+            'Import': grpc.stream_stream_rpc_method_handler(
+                    servicer.Import,
+                    request_deserializer=protos_dot_rapport_dot_v1_dot_ingest__pb2.ImportRequest.FromString,
+                    response_serializer=protos_dot_rapport_dot_v1_dot_ingest__pb2.ImportResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +126,60 @@ class IngestService:
             '/rapport.v1.IngestService/Ingest',
             protos_dot_rapport_dot_v1_dot_ingest__pb2.IngestRequest.SerializeToString,
             protos_dot_rapport_dot_v1_dot_ingest__pb2.IngestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.IngestService/DescribeStore',
+            protos_dot_rapport_dot_v1_dot_ingest__pb2.DescribeStoreRequest.SerializeToString,
+            protos_dot_rapport_dot_v1_dot_ingest__pb2.DescribeStoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Import(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/rapport.v1.IngestService/Import',
+            protos_dot_rapport_dot_v1_dot_ingest__pb2.ImportRequest.SerializeToString,
+            protos_dot_rapport_dot_v1_dot_ingest__pb2.ImportResponse.FromString,
             options,
             channel_credentials,
             insecure,

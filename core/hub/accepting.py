@@ -1,0 +1,132 @@
+"""What an import's rows must be when another process made them: as if `core.hub.cells` had made them here.
+
+Columns go into records and lists as they are, so whatever would be damage there is refused before the store sees it. A
+column that does not fit its rows is refused where it is applied.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from core import limits
+from core.errors import BadValue, StoreCorrupt
+from core.hub.catalog import AttributeEntry, Catalog, EventField
+from core.hub.identifiers import RULES
+from core.hub.imports import ImportColumns, ValueColumn
+from core.hub.ingest import well_formed
+from core.hub.mutations import ImportCases, Mutation
+from core.hub.record import members
+from core.schema import ValueType
+
+_MADE = "Use the rapport command of the server's version."
+# The last moment of the year 9999, and the first of the year 1.
+_LATEST_US = 253_402_300_799_999_999
+_EARLIEST_US = -62_135_596_800_000_000
+
+
+def accept(mutation: Mutation, catalog: Catalog, now_us: int) -> ImportColumns | ImportCases:
+    """The mutation, when it is an import whose every value is one that a file could have brought.
+
+    Raises BadValue, and UnknownName for a name that the store does not know.
+    """
+    if isinstance(mutation, ImportCases):
+        if len(mutation.rows) > limits.IMPORT_ROWS:
+            raise _wrong("rows", f"are {len(mutation.rows)}")
+        return mutation
+    if not isinstance(mutation, ImportColumns):
+        raise BadValue("change", "is no import", _MADE)
+    rows = mutation.rows
+    if not 0 <= rows <= limits.IMPORT_ROWS:
+        raise _wrong("rows", f"are {rows}")
+    for each in mutation.identifiers:
+        rule = RULES[catalog.namespace_entry(each.namespace).normaliser]
+        if not well_formed(rule, rows, each.ends, each.texts, limits.IDENTIFIER_BYTES):
+            raise _wrong(f"identifiers['{each.namespace}']", "are not normalised texts, one a row")
+    shared = _households(mutation, catalog)
+    attribute = catalog.shared if shared else catalog.attribute
+    if mutation.event:
+        fields = {field.name: field for field in catalog.event(mutation.event).fields}
+        _times("times", mutation.times, rows, now_us)
+        if len(mutation.keys) != 8 * rows:
+            raise _wrong("keys", "are not one a row")
+    for column in mutation.columns:
+        if mutation.event and column.name not in fields:
+            raise _wrong(f"columns['{column.name}']", "is no field of the event")
+        _values(column, fields[column.name] if mutation.event else attribute(column.name), rows)
+    for consent in mutation.consents:
+        path = f"consents['{consent.purpose}']"
+        if len(consent.granted) != rows or (rows and max(consent.granted) > 2):
+            raise _wrong(path, "are not one byte of 0 to 2 a row")
+        _times(path, consent.at, rows, now_us, np.frombuffer(consent.granted, np.uint8) > 0)
+    return mutation
+
+
+def _households(mutation: ImportColumns, catalog: Catalog) -> bool:
+    """Whether the rows are households', who have neither events nor consents nor a household."""
+    kinds = {catalog.namespace_entry(each.namespace).household for each in mutation.identifiers}
+    if len(kinds) > 1 or (True in kinds and (mutation.event or mutation.consents or mutation.household is not None)):
+        raise _wrong("identifiers", "name households, where customers are meant")
+    household = mutation.household
+    if household is not None:
+        entry = catalog.namespace_entry(household.namespace)
+        if mutation.event or not entry.household:
+            raise _wrong("household", "is none of a customer's rows, or its namespace names customers")
+        if not well_formed(
+            RULES[entry.normaliser], mutation.rows, household.ends, household.texts, limits.IDENTIFIER_BYTES
+        ):
+            raise _wrong("household", "are not normalised texts, one a row")
+        roles = household.roles
+        if len(roles) != 2 * mutation.rows or (roles and np.frombuffer(roles, np.uint16).max() > len(catalog.roles)):
+            raise _wrong("household", "has a role that stands for nothing, or not one a row")
+    return True in kinds
+
+
+def _times(path: str, at: bytes, rows: int, now_us: int, told: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None) -> None:
+    if len(at) != 8 * rows:
+        raise _wrong(path, "are not dated one a row")
+    moments = np.frombuffer(at, np.int64)
+    if told is not None:
+        moments = moments[told]
+    if len(moments) and not _EARLIEST_US <= moments.min() <= moments.max() <= now_us + limits.AHEAD_US:
+        raise _wrong(path, "lie in the future, or outside the calendar")
+
+
+def _values(column: ValueColumn, declared: AttributeEntry | EventField, rows: int) -> None:
+    """Raises BadValue unless every cell is one of the declared type, or missing."""
+    from core.hub.bulk import SHAPES, WIDTHS
+
+    shape = SHAPES[declared.type.value]
+    path = f"columns['{column.name}']"
+    if len(column.values) != rows * WIDTHS[shape]:
+        raise _wrong(path, f"has {len(column.values)} bytes for {rows} rows")
+    if shape == "t":
+        if not well_formed(0, rows, column.values, column.texts, limits.STRING_BYTES):
+            raise _wrong(path, "are not texts, one a row")
+    elif shape == "s":
+        start = 0
+        for end in np.frombuffer(column.values, np.uint32).tolist():
+            _set(path, column.texts[start:end])
+            start = end
+    elif rows:
+        cells = np.frombuffer(column.values, {"b": np.uint8, "e": np.uint16, "i": np.int64, "f": np.float64}[shape])
+        if (shape == "b" and cells.max() > 2) or (shape == "e" and cells.max() > len(declared.labels)):
+            raise _wrong(path, "has a code that stands for nothing")
+        if shape == "f" and np.isinf(cells).any():
+            raise _wrong(path, "has a number that is not finite")
+        if declared.type is ValueType.TIMESTAMP:
+            dated = cells[cells != limits.NO_AMOUNT]
+            if len(dated) and not _EARLIEST_US <= dated.min() <= dated.max() <= _LATEST_US:
+                raise _wrong(path, "has a time outside the calendar")
+
+
+def _set(path: str, cell: bytes) -> None:
+    try:
+        found = members(cell) if cell else frozenset()
+    except (StoreCorrupt, UnicodeDecodeError) as error:
+        raise _wrong(path, "has a set that is damaged") from error
+    if len(found) > limits.SET_MEMBERS or any(len(each.encode()) > limits.STRING_BYTES for each in found):
+        raise _wrong(path, "has a set that is too large")
+
+
+def _wrong(path: str, problem: str) -> BadValue:
+    return BadValue(path, problem, _MADE)

@@ -1,0 +1,265 @@
+"""What is done with a journal beside writing it: the store as it was at a moment, and nothing left of whom was erased.
+
+`replay` does the changes again upon a restored backup. Whoever was erased at any time that the journal knows of is
+taken out, also where the moment asked for is before: an erasure holds for every copy made from then on.
+
+`blank` leaves out of the journal's files what they hold of erased customers: every change about one of them, every identifier
+of his, and what was kept for an undo that names him. Where the journal knows that he was one with somebody who was not
+erased with him, their changes cannot be told apart, so it begins anew and only a later backup leads on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from core.errors import RestoreRefused
+from core.hub import catalog as catalogs
+from core.hub import erasing, journal, merges, redo, saved
+from core.hub.environment import Environment
+from core.hub.journal import Frame, Reading, Segment
+
+# Changes done again in one transaction: its pages stay in memory until it commits.
+TRANSACTION_BYTES: Final = 32 << 20
+TOLD_EVERY: Final = 1_000
+
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Where a restore ended: the last change, when it was committed, and how many erasures were applied to it again.
+
+    ``note`` says what stands behind that in the journal and cannot be read, '' when nothing does.
+    """
+
+    seq: int
+    at_us: int
+    erasures: int
+    note: str = ""
+
+
+def replay(
+    environment: Environment,
+    folder: Path,
+    *,
+    taken_us: int,
+    until_seq: int | None = None,
+    until_us: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Reached, list[list[int]]]:
+    """Do again the journal's changes upon a store that was restored, up to a change or a time, both inclusive, or to its end.
+
+    ``taken_us`` is when the backup was taken. Returns what was reached and the ids of each erasure behind that. Raises
+    RestoreRefused where the journal does not lead there, with how far it does.
+    """
+    with environment.reader() as reader:
+        applied = journal.applied_of(reader)
+        reading = Reading(folder, journal.lineage_of(reader))
+    if until_seq is not None and until_seq < applied:
+        raise _refused(folder, f"the backup is at change {applied}, which is past {until_seq}", "Restore an earlier backup.")
+    if until_us is not None and until_us < taken_us:
+        raise _refused(folder, f"the backup was taken at {told(taken_us)}, which is past {told(until_us)}",
+                       "Restore an earlier backup.")
+    if not journal.files(folder):
+        raise _refused(folder, "there is no journal in it", "Name the folder journal of the store that was saved.")
+    reached, at_us, begun = applied, taken_us, 0
+    passed = False
+    later: list[list[int]] = []
+    txn = environment.begin()
+    try:
+        for number, (segment, data, frame) in enumerate(reading.frames(applied)):
+            wanted = frame.last if until_seq is None else min(until_seq, frame.last)
+            if until_us is not None and frame.committed_us > until_us:
+                wanted = 0
+            if wanted >= frame.first and not passed:
+                reached = redo.redo(txn, data, frame.at, segment.names, reached, wanted)
+                at_us = frame.committed_us
+                begun += frame.size
+                if begun > TRANSACTION_BYTES:
+                    txn.commit()
+                    txn = environment.begin()
+                    begun = 0
+            if wanted < frame.last:
+                passed = True
+                later += [ids for seq, ids, _ in redo.erasures(data, frame.at) if seq > wanted]
+            if progress is not None and number % TOLD_EVERY == TOLD_EVERY - 1:
+                progress(reached)
+        _check(reading, reached, passed or reached == until_seq, until_seq)
+        txn.commit()
+    except BaseException:
+        txn.abort()
+        raise
+    note = "" if reading.damage is None else f"{reading.damage.path}: {reading.damage.problem}"
+    return Reached(reached, at_us, 0, note), later
+
+
+def _check(reading: Reading, reached: int, there: bool, until_seq: int | None) -> None:
+    """Raise unless the journal led where it should."""
+    damage = reading.damage
+    if there:
+        return
+    if damage is not None and not damage.tail:
+        if damage.after >= reached and reading.last >= reached:
+            offer = f"Give --until {reached} for all that can be restored from this backup, or use a later backup."
+        else:
+            offer = "Use a later backup."
+        raise _refused(damage.path, damage.problem, offer)
+    if until_seq is not None:
+        raise _refused(reading.folder, f"the journal ends with change {reached}, before {until_seq}",
+                       f"Give --until {reached}, or leave it out.")
+
+
+def _refused(where: Path, problem: str, hint: str) -> RestoreRefused:
+    return RestoreRefused(str(where), problem, hint)
+
+
+def told(at_us: int) -> str:
+    """A time as it is shown."""
+    seconds, micro = divmod(at_us, 1_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{micro:06}Z"
+
+
+def finish(environment: Environment, erasures: list[list[int]], *, lineage: bytes, now_us: int) -> int:
+    """Take the erased out of a restored store and give it a history of its own; how many erasures took somebody."""
+    with environment.reader() as reader:
+        applied = journal.applied_of(reader)
+    txn = environment.begin()
+    try:
+        taken = [ids for ids in erasures if erasing.erase_from(txn, ids)]
+        if taken:
+            place = f"{applied:020}/restored".encode()
+            everybody = sorted({one for ids in taken for one in ids})
+            entry = saved.AuditEntry("restore", now_us, f"erasures applied again: {len(taken)}")
+            redo.put_meta(txn, saved.ERASED + place, msgspec.msgpack.encode(everybody))
+            redo.put_meta(txn, saved.AUDIT + place, msgspec.msgpack.encode(entry))
+        redo.put_meta(txn, journal.LINEAGE, lineage)
+        txn.commit()
+    except BaseException:
+        txn.abort()
+        raise
+    environment.sync()
+    return len(taken)
+
+
+def erased(environment: Environment) -> list[list[int]]:
+    """The ids that each erasure took that a store knows of."""
+    with environment.reader() as reader:
+        found = []
+        for key, value in reader.items("meta", saved.ERASED):
+            if not key.startswith(saved.ERASED):
+                break
+            found.append(msgspec.msgpack.decode(value, type=list[int]))
+        return found
+
+
+# --- erasure -------------------------------------------------------------------------------------------------
+
+
+def blank(environment: Environment) -> str:
+    """Leave what the journal holds of erased customers out of its files. '' or why it had to begin anew.
+
+    The store must be open for writing, and nothing write to it. Cut off anywhere, it is done again by the next call: that
+    somebody is to be blanked is noted in the file rewritten last.
+    """
+    folder = Path(environment.path, journal.FOLDER)
+    with environment.reader() as reader:
+        lineage = journal.lineage_of(reader)
+        catalog = catalogs.loaded(reader.items("catalog"))
+    pending: list[tuple[int, list[int], list[bytes]]] = []
+    for path in journal.files(folder):
+        segment, data, frames, whole = journal.read(path)
+        if segment is None or not whole or segment.lineage != lineage:
+            return _anew(folder, f"{path.name} is damaged") if _any_erased(environment) else ""
+        for frame in frames:
+            pending += [each for each in redo.erasures(data, frame.at) if each[2]]
+    if not pending:
+        return ""
+    ids = {one for _, customers, _ in pending for one in customers}
+    own: dict[bytes, int] = {}
+    for seq, _, keys in pending:
+        own.update(dict.fromkeys(keys, seq))
+    newest = max(seq for seq, _, _ in pending)
+    named: dict[int, int] = {}  # survivors of whose undo something names an erased one -> up to which change
+    paths = journal.files(folder)
+    for path in paths:
+        segment, data, frames, _ = journal.read(path)
+        assert segment is not None, "it was read a moment ago"
+        for frame in frames:
+            if frame.first > newest:
+                break
+            for seq, kind, place, subject, key, value in redo.changes(data, frame.at):
+                database = segment.names[place] if kind != redo.ERASE else ""
+                if database == "identifiers" and key.startswith(erasing.JOINED):
+                    joined = int.from_bytes(key[2:], "big")
+                    if (joined in ids) != (subject in ids):
+                        return _anew(folder, "somebody erased was one with somebody who was not")
+                elif database == "meta" and key.startswith(merges.PREFIX) and kind == redo.PUT:
+                    for erased_at, customers, keys in pending:
+                        if seq < erased_at and erasing.holds(catalog, key, value, keys, customers):
+                            named[merges.parts(key)[0]] = erased_at
+
+    def unwanted(seq: int, kind: int, database: str, subject: int, key: bytes, value: bytes) -> bool | bytes:
+        if kind == redo.ERASE:
+            customers, keys = redo.erasure(value)
+            if not keys:
+                return False
+            count = len(customers).to_bytes(4, "little")
+            return count + bytes(4) + value[8 : 8 + 8 * len(customers)]
+        if subject in ids:
+            return True
+        if database == "identifiers":
+            return seq <= own.get(key, 0)
+        if database == "meta" and key.startswith(merges.PREFIX):
+            return seq < named.get(merges.parts(key)[0], 0)
+        return False
+
+    for path in paths:
+        segment, data, frames, _ = journal.read(path)
+        assert segment is not None, "it was read a moment ago"
+        if frames and frames[0].first <= newest:
+            _rewrite(path, segment, data, frames, unwanted)
+    return ""
+
+
+def _rewrite(
+    path: Path,
+    segment: Segment,
+    data: bytes,
+    frames: list[Frame],
+    unwanted: Callable[[int, int, str, int, bytes, bytes], bool | bytes],
+) -> None:
+    """Exchange a file for one without the unwanted."""
+    written = [data[: segment.head_bytes]]
+    changed = False
+    for frame in frames:
+        fresh = redo.without(data, frame.at, segment.names, unwanted)
+        changed = changed or fresh is not None
+        written.append(data[frame.at : frame.at + frame.size] if fresh is None else fresh)
+    if not changed:
+        return
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        os.chmod(part, 0o600)
+        file.writelines(written)
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(path)
+    journal.sync_folder(path.parent)
+
+
+def _any_erased(environment: Environment) -> bool:
+    return bool(erased(environment))
+
+
+def _anew(folder: Path, why: str) -> str:
+    for path in journal.files(folder):
+        path.unlink()
+    journal.sync_folder(folder)
+    return why

@@ -1,0 +1,270 @@
+"""`rapport import` into a running server: the same as into a store of one's own, beside decisions, and resumed after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import grpc
+import msgspec
+import pytest
+
+from core.decision import Identifier
+from core.errors import BadValue, UnknownName
+from core.hub import mapping as mappings
+from core.hub import mutations
+from core.hub.accepting import accept
+from core.hub.catalog import Catalog
+from core.hub.importer import Importer
+from core.hub.imports import ImportColumns
+from core.hub.rehearsal import Rehearsal
+from core.hub.store import Store
+from core.schema import Field, Namespace, Normaliser, Schema, ValueType
+from protos.rapport.v1 import profile_pb2
+from protos.rapport.v1.profile_pb2_grpc import ProfileServiceStub
+from tests.feeds import named, serving
+from tests.running import BOUND_SECONDS, ROOT, write_starter
+
+PEOPLE = """
+mapping: people
+source: crm_export
+row: profile
+identifiers: {crm: id, email: mail}
+attributes: {first_name: name, age: age, country: country, vip: vip}
+consents:
+  marketing: {column: optin, at: {column: day}}
+"""
+VISITS = """
+mapping: visits
+source: web
+row: event
+identifiers: {crm: id}
+event: visit
+at: {column: at}
+key: [number]
+fields: {page: page}
+"""
+
+
+def people(count: int) -> str:
+    chance = random.Random(7)
+    lines = ["id,mail,name,age,country,vip,optin,day"]
+    for number in range(count):
+        age = "old" if number % 97 == 5 else chance.randrange(18, 90)
+        lines.append(
+            f"{number},P{number}@x.example,N{number},{age},{chance.choice(('PT', 'ES', ''))},{chance.choice(('yes', 'no'))},"
+            f"{chance.choice(('yes', 'no', ''))},2026-01-0{chance.randrange(1, 9)}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def visits(count: int) -> str:
+    return "id,number,at,page\n" + "".join(
+        f"{number % 300},n{number},2026-01-{1 + number % 28:02}T10:00:00Z,/p{number % 9}\n" for number in range(count)
+    )
+
+
+def rapport(folder: Path, *given: str) -> subprocess.Popen[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAPPORT_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "server.cli.main", *given], cwd=folder, env={**inherited, "PYTHONPATH": str(ROOT)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+
+
+def imported(folder: Path, *given: str, code: int = 0) -> dict[str, Any]:
+    process = rapport(folder, "import", *given, "--json")
+    out, told = process.communicate(timeout=2 * BOUND_SECONDS)
+    assert process.returncode == code, told + out
+    report: dict[str, Any] = json.loads(out)
+    return report
+
+
+def target(server: Any) -> str:
+    found: str = next(json.loads(line)["listen_control"] for line in server.seen if '"listening"' in line)
+    return found
+
+
+def write(folder: Path, rows: int = 2000) -> None:
+    write_starter(folder)
+    (folder / "people.yaml").write_text(PEOPLE)
+    (folder / "visits.yaml").write_text(VISITS)
+    (folder / "people.csv").write_text(people(rows))
+    (folder / "visits.csv").write_text(visits(rows))
+
+
+def test_it_is_as_into_a_store_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "live").mkdir()
+    (tmp_path / "own").mkdir()
+    live, own = tmp_path / "live", tmp_path / "own"
+    write(live)
+    write(own)
+    told = []
+    with serving(live) as (server, control, _):
+        at = target(server)
+        for file in ("people", "visits"):
+            report = imported(live, f"{file}.csv", "-m", f"{file}.yaml", "--server", at, code=1 if file == "people" else 0)
+            told.append(report)
+            again = imported(live, f"{file}.csv", "-m", f"{file}.yaml", "--server", at, code=1 if file == "people" else 0)
+            assert (again["created"], again["changed"], again["applied"]) == (0, 0, report["applied"])
+        shown = ProfileServiceStub(control).GetProfile(
+            profile_pb2.GetProfileRequest(identifiers=[named("p7@x.example", "email")]), timeout=BOUND_SECONDS
+        )
+        assert shown.attributes["first_name"].string_value == "N7"
+        # A name that the server does not know is refused before anything is written, with what to do.
+        (live / "other.yaml").write_text(PEOPLE.replace("age: age", "income: age"))
+        process = rapport(live, "import", "people.csv", "-m", "other.yaml", "--server", at)
+        _, said = process.communicate(timeout=BOUND_SECONDS)
+        assert (process.returncode, "income" in said) == (65, True)
+        server.process.kill()
+        server.process.wait(BOUND_SECONDS)
+    for place, file in enumerate(("people", "visits")):
+        report = imported(own, f"{file}.csv", "-m", f"{file}.yaml", code=1 if file == "people" else 0)
+        for same in ("rows", "applied", "created", "changed", "rejected", "reasons", "examples", "customers"):
+            assert report[same] == told[place][same], same
+    assert (live / "people.csv.rejects.csv").read_text() == (own / "people.csv.rejects.csv").read_text()
+    with Store.open(live / "store", read_only=True) as one, Store.open(own / "store", read_only=True) as two:
+        assert one.customer_count() == two.customer_count() > 1900
+        for number in range(0, 2000, 7):
+            profiles = [store.profile([Identifier("crm", str(number))]) for store in (one, two)]
+            assert (profiles[0] is None) == (profiles[1] is None)
+            if profiles[0] is not None and profiles[1] is not None:
+                assert profiles[0].attributes == profiles[1].attributes
+                assert profiles[0].events == profiles[1].events
+                assert profiles[0].consents == profiles[1].consents
+        assert one.check().faults == ()
+
+
+def test_without_a_server_named_the_one_that_has_the_store_is_found(tmp_path: Path) -> None:
+    write(tmp_path, 100)
+    with serving(tmp_path) as (server, _, _):
+        at = target(server)
+        (tmp_path / "rapport.yaml").write_text(f"listen: {{control: '{at}'}}\nprograms: {{path: program}}\n")
+        assert imported(tmp_path, "visits.csv", "-m", "visits.yaml")["applied"] == 100
+        # Another folder's store is none of this server's.
+        process = rapport(tmp_path, "import", "visits.csv", "-m", "visits.yaml", "--store", "other")
+        out, told = process.communicate(timeout=BOUND_SECONDS)
+        assert process.returncode == 0, out + told
+    with Store.open(tmp_path / "other", read_only=True) as other:
+        assert other.customer_count() == 100
+
+
+@pytest.mark.parametrize("killed", ["import", "server"])
+def test_killed_it_is_resumed_by_running_it_again(tmp_path: Path, killed: str) -> None:
+    write(tmp_path, 6000)
+    arguments = ("visits.csv", "-m", "visits.yaml", "--rows-per-second", "2000")
+    with serving(tmp_path) as (server, control, _):
+        process = rapport(tmp_path, "import", *arguments, "--server", target(server))
+        heard = threading.Event()
+        while not heard.is_set():
+            # The first rows are in the store: it is in the middle.
+            try:
+                ProfileServiceStub(control).GetProfile(
+                    profile_pb2.GetProfileRequest(identifiers=[named("5")]), timeout=BOUND_SECONDS
+                )
+                heard.set()
+            except grpc.RpcError:
+                assert process.poll() is None
+        (process if killed == "import" else server.process).kill()
+        out, told = process.communicate(timeout=BOUND_SECONDS)
+        if killed == "server":
+            assert process.returncode == 69, out + told
+        else:
+            report = imported(tmp_path, *arguments[:3], "--server", target(server))
+            assert report["applied"] == 6000
+            assert report["unchanged"] > 0
+    if killed == "server":
+        with serving(tmp_path) as (server, _, _):
+            assert imported(tmp_path, *arguments[:3], "--server", target(server))["applied"] == 6000
+    with Store.open(tmp_path / "store", read_only=True) as store:
+        assert sum(len(profile.events) for profile in map(store.profile_of, store.customers()) if profile) == 6000
+
+
+SCHEMA = Schema(
+    attributes={
+        "age": Field("age", ValueType.INT), "name": Field("name", ValueType.STRING), "vip": Field("vip", ValueType.BOOL),
+        "tier": Field("tier", ValueType.ENUM, labels=("a", "b")), "tags": Field("tags", ValueType.STRING_SET),
+        "score": Field("score", ValueType.DOUBLE), "since": Field("since", ValueType.TIMESTAMP),
+    },
+    namespaces={"crm": Namespace("crm"), "email": Namespace("email", Normaliser.LOWER)}, purposes=("ads",),
+)
+EVERYTHING = """
+mapping: all
+source: crm
+row: profile
+identifiers: {crm: id, email: mail}
+attributes: {age: age, name: name, vip: vip, tier: tier, tags: {column: tags, separator: "|"}, score: score, since: since}
+consents: {ads: {column: ads, at: {column: since}}}
+"""
+
+
+class _Kept:
+    """Where an import hands its blocks to: keeps them."""
+
+    def __init__(self) -> None:
+        self.catalog = Catalog().declared(SCHEMA)
+        self.rehearsal = Rehearsal(self.catalog, None)
+        self.blocks: list[ImportColumns] = []
+
+    def submit(self, mutation: Any) -> Any:
+        self.blocks.append(mutation)
+        return self.rehearsal.submit(mutation)
+
+
+def test_what_an_import_makes_is_accepted_and_what_would_be_damage_is_not(tmp_path: Path) -> None:
+    """Each column of a block is spoilt in each way that could not come from a file."""
+    path = tmp_path / "all.csv"
+    path.write_text(
+        "id,mail,age,name,vip,tier,tags,score,since,ads\n"
+        "1,A@x,30,Ana,yes,a,x|y,0.5,2026-01-01,yes\n2,b@x,,Bü,no,b,,,2026-01-02,no\n3,,1,,,,z,1,2026-01-03,\n"
+    )
+    kept = _Kept()
+    now_us = 1_800_000_000_000_000
+    Importer(kept, mappings.parse(EVERYTHING.encode(), "m.yaml", SCHEMA), now=lambda: now_us).run(path)
+    (block,) = kept.blocks
+    catalog = kept.catalog
+    assert accept(mutations.decode(mutations.encode(block)), catalog, now_us) == block
+    columns = {column.name: place for place, column in enumerate(block.columns)}
+
+    def spoilt(name: str, values: bytes, texts: bytes | None = None) -> ImportColumns:
+        column = block.columns[columns[name]]
+        changed = type(column)(name, values, column.texts if texts is None else texts)
+        return msgspec.structs.replace(
+            block, columns=tuple(changed if each.name == name else each for each in block.columns))
+
+    def named_by(ends: bytes, texts: bytes) -> ImportColumns:
+        first = type(block.identifiers[1])(block.identifiers[1].namespace, ends, texts)
+        return msgspec.structs.replace(block, identifiers=(block.identifiers[0], first))
+
+    def u32(*ends: int) -> bytes:
+        return b"".join(end.to_bytes(4, "little") for end in ends)
+
+    name = block.columns[columns["name"]]
+    email = block.identifiers[1]
+    bad = [
+        spoilt("vip", b"\x01\x03\x00"), spoilt("tier", b"\x01\x00\x03\x00\x00\x00"), spoilt("age", bytes(23)),
+        spoilt("name", name.values, b"\xff" + name.texts[1:]), spoilt("name", u32(9, 3, 6)), spoilt("name", u32(1, 2, 3)),
+        spoilt("name", u32(2000, 2000, 2000), b"x" * 2000), spoilt("tags", u32(3, 3, 3), b"\x02\x00\x05"),
+        spoilt("score", b"\x00\x00\x00\x00\x00\x00\xf0\x7f" * 3), spoilt("since", (2**62).to_bytes(8, "little") * 3),
+        named_by(email.ends, email.texts.upper()), named_by(u32(0, 0, 300), b"x" * 300),
+        named_by(u32(1, 0, 6), email.texts[:6]),
+        msgspec.structs.replace(block, rows=4), msgspec.structs.replace(block, rows=5000),
+        msgspec.structs.replace(
+            block, consents=tuple(msgspec.structs.replace(each, granted=b"\x03\x00\x00") for each in block.consents)),
+        msgspec.structs.replace(
+            block, consents=tuple(
+                msgspec.structs.replace(each, at=(now_us * 2).to_bytes(8, "little") * 3) for each in block.consents)),
+    ]
+    for each in bad:
+        with pytest.raises(BadValue):
+            accept(each, catalog, now_us)
+    with pytest.raises(UnknownName):
+        accept(msgspec.structs.replace(block, columns=(type(name)("other", b"", b""),)), catalog, now_us)
+    with pytest.raises(BadValue):
+        accept(mutations.Upsert(identifiers=(Identifier("crm", "1"),), at_us=1), catalog, now_us)

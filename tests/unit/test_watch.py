@@ -1,0 +1,216 @@
+"""The store's watch: each alarm begins before it hurts, is told once, and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from core.decision import Identifier
+from core.errors import StoreFull
+from core.hub.mutations import Erase, Upsert
+from core.hub.store import Store
+from core.hub.watching import Alarm, Thresholds, Watch, alarms, look
+from core.schema import Field, Namespace, Schema, ValueType
+from tests.running import BOUND_SECONDS, Server, write_starter
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = Schema(attributes={"note": Field("note", ValueType.STRING)}, namespaces={"crm": Namespace("crm")})
+QUIET = Thresholds(map_percent=0, free_bytes=0, reader_seconds=0, backup_seconds=0)
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+
+
+def who(number: int) -> tuple[Identifier, ...]:
+    return (Identifier("crm", str(number)),)
+
+
+def put(store: Store, number: int) -> None:
+    store.apply(Upsert(identifiers=who(number), attributes={"note": "x" * 1000}, at_us=1))
+
+
+def fill(store: Store, number: int) -> None:
+    while True:
+        put(store, number)
+        number += 1
+
+
+class Told:
+    """A watch without its thread, a clock that is set, and what it told."""
+
+    def __init__(self, store: Store, thresholds: Thresholds) -> None:
+        self.now_us = 1_790_000_000 * SECOND
+        self.lines: list[str] = []
+        self.watch = Watch(
+            store.environment, thresholds, seconds=1, begun=lambda alarm: self.lines.append(f"begun {alarm.name}"),
+            ended=lambda alarm: self.lines.append(f"ended {alarm.name}"), clock_us=lambda: self.now_us,
+        )
+
+    def turn(self, seconds: float = 0) -> list[str]:
+        self.now_us += int(seconds * SECOND)
+        return [alarm.name for alarm in self.watch.turn()]
+
+
+def test_a_filling_map_is_told_while_changes_are_still_taken_and_ends_when_there_is_room(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s", map_bytes=1 << 20) as store:
+        store.declare(SCHEMA)
+        told = Told(store, Thresholds(map_percent=70, free_bytes=0, reader_seconds=0, backup_seconds=0))
+        assert told.turn() == []
+        count = 0
+        while not told.turn():
+            put(store, count)
+            count += 1
+        assert told.turn() == ["map"]
+        for more in range(count, count + 20):
+            put(store, more)
+        for number in range(count - 100, count):
+            store.apply(Erase(identifiers=who(number), at_us=1))
+        assert told.turn() == []
+        assert told.lines == ["begun map", "ended map"]
+        with pytest.raises(StoreFull):
+            fill(store, count + 20)
+        assert told.turn() == ["map"]
+
+
+READER = """
+import sys
+from core.hub.environment import open_environment
+environment = open_environment(sys.argv[1], read_only=True)
+reader = environment.reader()
+print("reading", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def stalled(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Starts a process that reads a state of the store at tmp_path/s and never lets go."""
+    children: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, "-c", READER, str(tmp_path / "s")], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        children.append(child)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "reading\n"
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate(timeout=BOUND_SECONDS)
+
+
+def test_a_reader_that_stands_is_named_and_one_that_was_killed_is_freed(
+    tmp_path: Path, stalled: Callable[[], subprocess.Popen[str]]
+) -> None:
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        told = Told(store, Thresholds(map_percent=0, free_bytes=0, reader_seconds=60, backup_seconds=0))
+        first = stalled()
+        # As long as nothing is written it holds nothing back.
+        assert told.turn() == []
+        assert told.turn(3600) == []
+        put(store, 1)
+        assert told.turn() == []
+        assert told.turn(59) == []
+        second = stalled()
+        put(store, 2)
+        assert told.turn(2) == ["reader"]
+        [alarm] = told.watch.alarms
+        assert f"process {first.pid} has read one state for 61 s, 2 commits ago" in alarm.problem
+        # One killed, the other has stood for less than the threshold.
+        first.kill()
+        first.wait(BOUND_SECONDS)
+        assert told.turn() == []
+        assert told.turn(61) == ["reader"]
+        assert f"process {second.pid} " in told.watch.alarms[0].problem
+        # The command, which has watched nothing, reads it off the journal.
+        with store.environment.reader() as reader:
+            assert reader.count("profiles") == 2
+        now_us = os.stat(tmp_path / "s" / "data.mdb").st_mtime_ns // 1000
+        seen = look(store.environment, 1 << 30, now_us + 90 * SECOND)
+        assert 85 < seen.reader_seconds < 95
+        assert seen.reader_process == second.pid
+        assert told.lines == ["begun reader", "ended reader", "begun reader"]
+
+
+def test_a_store_without_a_recent_backup_is_told(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        put(store, 1)
+        told = Told(store, Thresholds(map_percent=0, free_bytes=0, reader_seconds=0, backup_seconds=7 * 86_400))
+        told.now_us = os.stat(tmp_path / "s" / "data.mdb").st_mtime_ns // 1000
+        assert told.turn(6 * 86_400) == []
+        assert told.turn(86_400) == ["backup"]
+        assert "there is no backup" in told.watch.alarms[0].problem
+        # A process of its own makes it, as the command does, and notes it beside the store.
+        code = "import sys; from core.hub import keeping; print(keeping.backup(*sys.argv[1:3], now_us=int(sys.argv[3]))[0])"
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "s"), str(tmp_path / "b"), str(told.now_us)], cwd=ROOT,
+            capture_output=True, text=True, timeout=BOUND_SECONDS, check=True)
+        saved = Path(done.stdout.strip())
+        assert told.turn() == []
+        assert look(store.environment, 1 << 30, told.now_us).restorable_from
+        assert told.turn(8 * 86_400) == ["backup"]
+        assert "the last backup is 8.0 days old" in told.watch.alarms[0].problem
+        # One that was moved away is not known to be there.
+        saved.rename(tmp_path / "elsewhere")
+        told.turn()
+        assert look(store.environment, 1 << 30, told.now_us).restorable_from == ""
+        assert told.lines == ["begun backup", "ended backup", "begun backup"]
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s") as store:
+        room = Thresholds(map_percent=0, free_bytes=1 << 60, reader_seconds=0, backup_seconds=0)
+        assert Told(store, room).turn() == ["disk"]
+        assert Told(store, QUIET).turn() == []
+
+
+def test_an_alarm_at_its_edge_does_not_come_and_go(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s") as store:
+        seen = look(store.environment, 1 << 20, 0)
+    percent = seen.live_percent
+    above, below = Thresholds(map_percent=percent * 0.99), Thresholds(map_percent=percent * 1.01)
+
+    def names(found: tuple[Alarm, ...]) -> list[str]:
+        return [alarm.name for alarm in found if alarm.name == "map"]
+
+    assert names(alarms(seen, above)) == ["map"]
+    assert names(alarms(seen, below)) == []
+    assert names(alarms(seen, below, frozenset(["map"]))) == ["map"]
+
+
+def test_a_server_logs_an_alarm_once_and_health_tells_it(tmp_path: Path) -> None:
+    server = Server(write_starter(tmp_path), RAPPORT_STORE_ALARM_FREE_BYTES=str(1 << 46), RAPPORT_STORE_WATCH_SECONDS="0.05")
+    try:
+        address = server.until("listening")["listen_control"]
+        before = [json.loads(line) for line in server.seen if '"alarm"' in line]
+        told = before[0] if before else server.until("alarm")
+        assert told["alarm"] == "disk"
+        assert "Free space" in told["hint"]
+        if not any('"ready"' in line for line in server.seen):
+            server.until("ready")
+        with grpc.insecure_channel(address) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # the stubs know no calls
+
+            def state(name: str) -> int:
+                return int(check(health_pb2.HealthCheckRequest(service=name), timeout=BOUND_SECONDS).status)
+
+            assert state("rapport.store") == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert state("") == health_pb2.HealthCheckResponse.SERVING, "decisions are served all the same"
+        assert server.end() == 0
+        assert server.rest().count('"alarm"') == 2, 'the event and its name, in one line'
+    finally:
+        server.process.kill()
+        server.process.wait(BOUND_SECONDS)
+        server.close()
