@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -108,6 +109,47 @@ def test_what_is_acknowledged_is_seen_by_the_next_decision_on_another_connection
     assert decide(request, timeout=SECONDS).placements[0].offers[0].offer == "newsletter"
     feed.half_close()
     assert ended(feed) == ([], grpc.StatusCode.OK, "")
+
+
+def test_an_outcome_acknowledged_on_one_connection_is_seen_on_another_while_a_feed_floods(tmp_path: Path) -> None:
+    """Scenario 13 under load. The starter's program shows nobody more than 20 offers a day: after 20 acknowledged reports on one
+    connection, the next decision on another has none left, for 30 customers one after the other."""
+    placements = [decision_pb2.PlacementRequest(name="home_hero")]
+    with serving(tmp_path) as (server, control, decisions):
+        address = next(json.loads(line)["listen_decisions"] for line in server.seen if '"listening"' in line)
+        with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as other:
+            here, there = DecisionServiceStub(decisions), DecisionServiceStub(other)
+            feed, over = Feed(control), threading.Event()
+
+            def pour() -> None:
+                seq = 0
+                while not over.is_set():
+                    feed.send(*[visit(seq + each, f"flood{each}") for each in range(1, 201)])
+                    seq += 200
+                    # Some messages ahead, so that the end of the test is the end of the feed.
+                    while acked[-1] < seq - 2000 and not over.is_set():
+                        acked.append(feed.answer().acked)
+                feed.half_close()
+
+            acked = [0]
+            pouring = threading.Thread(target=pour)
+            pouring.start()
+            try:
+                for number in range(30):
+                    request = decision_pb2.DecideRequest(
+                        identifiers=[named(f"capped{number}")], channel="web", placements=placements)
+                    token = here.Decide(request, timeout=SECONDS).placements[0].offers[0].token
+                    shown = [decision_pb2.Outcome(token=token, outcome="shown", key=str(each)) for each in range(20)]
+                    results = here.Record(decision_pb2.RecordRequest(outcomes=shown), timeout=SECONDS).results
+                    assert {result.status for result in results} == {decision_pb2.OUTCOME_STATUS_APPLIED}
+                    assert not there.Decide(request, timeout=SECONDS).placements[0].offers
+            finally:
+                over.set()
+                pouring.join()
+            said, code, _ = ended(feed)
+            assert code is grpc.StatusCode.OK
+            assert acked + [answer.acked for answer in said] == sorted(acked + [answer.acked for answer in said])
+            assert acked[-1] > 0
 
 
 def test_failures_are_named_one_by_one_with_the_reasons_of_the_unary_calls(
