@@ -389,6 +389,30 @@ def compare(
     _end(session, plan, well=_all_answered(session))
 
 
+@app.command()
+def ingest(
+    rounds: Annotated[int, typer.Option(min=1, max=200, help="Of each part, in turn.")] = 5,
+    duration: Seconds = 3,
+    rate: Annotated[float, typer.Option("--rate", "-r", min=1, help="Decisions a second meanwhile.")] = 200,
+    customers: Customers = DEFAULT_CUSTOMERS,
+    into: Into = INTO,
+    as_json: AsJson = False,
+) -> None:
+    """A feed of events into a server that decides: durable events a second, what decisions and single writes feel of it."""
+    from loadtest import ingesting
+
+    described = machine.describe("loadtest")
+    figures = ingesting.measure(rounds, duration, rate, customers, into)
+    if as_json:
+        print(json.dumps({"machine": dataclasses.asdict(described), **dataclasses.asdict(figures)}))
+    else:
+        print(described)
+        for what, figure in figures.rows():
+            print(f"{what}: {figure}")
+    if figures.failed:
+        raise typer.Exit(Exit.NOT_WELL)
+
+
 @app.command("report")
 def remake(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that holds result.json.")],

@@ -210,8 +210,8 @@ def _over_grpc(wanted: Workload, models: Path, given: argparse.Namespace) -> Fig
 
 def _print_imports(imported: Mapping[str, Figures]) -> None:
     if imported:
-        header = ["import", "customers", "seconds", "rows/s", "bytes a customer on disk"]
-        keys = ("applied", "seconds", "rows_per_s", "bytes_per_customer")
+        header = ["import", "customers", "seconds", "rows/s", "rows/s of processor", "bytes a customer on disk"]
+        keys = ("applied", "seconds", "rows_per_s", "rows_per_cpu_s", "bytes_per_customer")
         print("\n" + report.table(header, [[name, *(row[key] for key in keys)] for name, row in imported.items()]))
 
 

@@ -1,6 +1,6 @@
 """``make figures``, or ``python -m loadtest.readme``: the README's figures and pictures, from measured results.
 
-Takes the newest build/bench/results-*.json and the newest build/load/steps-shop-* (or those named), draws the pictures into
+Takes the newest build/bench/results-*.json and large-*.json and build/load/steps-shop-* (or those named), draws the pictures into
 loadtest/figures/, and writes the blocks of README.md that stand between ``<!-- figures: NAME -->`` and ``<!-- end -->``. What
 the results do not hold (workloads not measured, no cost model, no steps) leaves its block as it is, and says so.
 """
@@ -154,6 +154,25 @@ def steps(session: Session) -> str:
     )
 
 
+def large(found: Bench) -> str:
+    """The two sizes of a store beside each other, and what they were measured with."""
+    lines = [
+        "| customers | start, spawn to answer | of it processor | file on disk only | kernel p50 | kernel p99 | bytes each |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    rows = []
+    for each in found["sizes"]:
+        start, spent = (statistics.median(column) for column in zip(*each["starts_s"], strict=True))
+        cold = statistics.median(seconds for seconds, _ in each["cold_starts_s"])
+        kernel = each["kernel"]
+        rows.append((start, spent, cold, kernel["p50_us"], kernel["p99_us"], each["import"]["bytes_per_customer"]))
+        told = (*(f"{value:.2f} s" for value in rows[-1][:3]), *(f"{significant(value)} us" for value in rows[-1][3:5]))
+        lines.append(f"| {each['customers']:,} | {' | '.join(told)} | {rows[-1][5]:.0f} |")
+    small, big = rows
+    lines.append(f"| times | {' | '.join(f'{ours / theirs:.2f}' for theirs, ours in zip(small, big, strict=True))} |")
+    return "\n".join([machine(found), "", *lines])
+
+
 def fill(text: str, blocks: Mapping[str, str]) -> str:
     """The text with these blocks written anew; ValueError for one that it does not have."""
     for name, block in blocks.items():
@@ -286,6 +305,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.readme", description="Write the README's figures and pictures.")
     parser.add_argument("--bench", type=Path, help="a result of python -m loadtest.inprocess (default: the newest)")
     parser.add_argument("--steps", type=Path, help="a folder of python -m loadtest steps (default: the newest of shop)")
+    parser.add_argument("--large", type=Path, help="a result of python -m loadtest.large (default: the newest, if there is one)")
     parser.add_argument("--print", action="store_true", help="only print the blocks; change no file")
     given = parser.parse_args()
     try:
@@ -294,6 +314,9 @@ def main() -> int:
         found = json.loads(bench.read_text())
         session = results.load(folder)
         blocks = {**blocks_of(found), "steps": steps(session)}
+        sizes = [given.large] if given.large else list(generate.INTO.glob("large-*.json"))
+        if sizes:
+            blocks["large"] = large(json.loads(_newest(sizes, "result of make bench-large").read_text()))
         if given.print:
             print("\n\n".join(f"<!-- figures: {name} -->\n{block}\n<!-- end -->" for name, block in blocks.items()))
             return 0

@@ -1,6 +1,6 @@
-"""``make real``, or ``python -m loadtest.realdata [bank] [retail]``: what real data comes to when the engine decides over it.
+"""``make real``, or ``python -m loadtest.realdata [bank] [retail] [journey]``: what real data comes to when decided over.
 
-Two published data sets are imported as they are, by the mappings under programs/real/, and every figure is then read
+Three published data sets are imported as they are, by the mappings under programs/real/, and every figure is then read
 from answers of `Engine.decide`; beside it stands what pandas and scikit-learn compute from the same file without any
 of this code. They must agree, or the run fails.
 
@@ -12,6 +12,10 @@ of this code. They must agree, or the run fails.
   customers and 3,710 anonymous invoices, out of all 541,909 invoice lines, and so are what was bought and cancelled, the fifth
   that each of the three is in, and the segments made of them.
 
+- ``journey``: Complete Journey. 2,379 households with a shopper each, what they bought, were sent and redeemed, summed up by a
+  decision for each; the campaigns become offers with the dates they had, and for one day it is decided for everybody which
+  are open to him.
+
 The data is not in the repository: RAPPORT_SHARED_DATA says where it is (default: ../shared/data). Prints tables with
 the machine they were made on, and writes everything unrounded to build/realdata/results-<moment>.json.
 """
@@ -22,10 +26,12 @@ import argparse
 import dataclasses
 import importlib
 import json
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -35,6 +41,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from core import limits
 from core.decision import DecideAnswer, DecideRequest, Identifier, PlacementRequest
@@ -54,6 +61,11 @@ INTO = ROOT / "build" / "realdata"
 ADDITIONAL = "bank-marketing/bank-additional-full.csv.gz"
 FULL = "bank-marketing/bank-full.csv.gz"
 RETAIL = "online-retail/online-retail.csv.gz"
+JOURNEY = "complete-journey"
+# A day on which six campaigns are open, and the year's end, after everything that happened.
+JOURNEY_AS_OF = pd.Timestamp("2017-12-15T17:00:00Z")
+JOURNEY_END = pd.Timestamp("2018-01-02T00:00:00Z")
+SHOP_ZONE = "America/New_York"
 # Before the number of an invoice that names no customer, in the mapping.
 ANONYMOUS = "anon-"
 # The morning after the last invoice: what a decision then would have known.
@@ -135,6 +147,29 @@ class Retail:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """Complete Journey through the engine. Both tables have a row for each household, and the same columns."""
+
+    imported: dict[str, ImportReport]  # by file
+    customers: int  # whom the store knows
+    decided: pd.DataFrame  # read from answers
+    expected: pd.DataFrame  # by pandas, from the files
+
+    @property
+    def differing(self) -> dict[str, int]:
+        """How many households differ, by column."""
+        return {str(name): int((self.decided[name] != self.expected[name]).sum()) for name in self.expected.columns}
+
+    @property
+    def differences(self) -> list[str]:
+        """What does not agree; empty when everything does."""
+        found = [f"{name}: {count:,} households differ from pandas" for name, count in self.differing.items() if count]
+        if self.customers != len(self.expected):
+            found.append(f"the store knows {self.customers:,} customers, the files {len(self.expected):,} households")
+        return found
+
+
 def scripts(name: str) -> ModuleType:
     """A file of models/, which is no package: its scripts find each other in their own folder."""
     folder = str(ROOT / "models")
@@ -199,6 +234,44 @@ def retail(folder: Path) -> Retail:
         decided = pd.DataFrame([_customer(engine, str(number)) for number in numbers], index=numbers)
         customers = engine.store.customer_count()
     return Retail(done, customers, champions, decided, told.customers, told.rounding)
+
+
+def journey(folder: Path) -> Journey:
+    """Imports the tables into a store under ``folder`` (empty) and decides for every household. Raises FileNotFoundError."""
+    with journey_engine(folder) as (engine, imported):
+        return journey_of(engine, imported)
+
+
+def journey_of(engine: Engine, imported: dict[str, ImportReport]) -> Journey:
+    """Decides for every household of the engine's store."""
+    expected = _journey_expected()
+    decided = pd.DataFrame([_household(engine, str(number)) for number in expected.index], index=expected.index)
+    return Journey(imported, engine.store.customer_count(), decided, expected)
+
+
+@contextmanager
+def journey_engine(folder: Path) -> Iterator[tuple[Engine, dict[str, ImportReport]]]:
+    """An engine over the imported tables of Complete Journey, its campaigns loaded, and what was imported."""
+    campaigns = _journey_table("campaigns")
+    described = _journey_table("campaign_descriptions")
+    folder.mkdir(parents=True, exist_ok=True)
+    sent = folder / "campaigns_with_dates.csv"
+    campaigns.merge(described, on="campaign_id").to_csv(sent, index=False)
+    program = folder / "program"
+    shutil.copytree(PROGRAMS / "complete_journey", program)
+    _write_campaigns(program, described, _journey_table("coupons"))
+    members = [data(f"{JOURNEY}/{name}.csv.gz") for name in ("demographics", "campaigns", "transactions_sample")]
+    files = [
+        *((f"members of {path.name}", "members", path) for path in members),
+        ("demographics", "demographics", data(f"{JOURNEY}/demographics.csv.gz")),
+        ("campaigns", "campaigns", sent),
+        ("redemptions", "redemptions", data(f"{JOURNEY}/coupon_redemptions.csv.gz")),
+        ("transactions", "transactions", data(f"{JOURNEY}/transactions_sample.csv.gz")),
+    ]
+    with installation.opened(_made(folder / "store"), _made(folder / "models")) as engine:
+        imported = {name: _import(engine, "complete_journey", how, path) for name, how, path in files}
+        engine.load_program(source.read(program).files, _now_us())
+        yield engine, imported
 
 
 def _made(folder: Path) -> Path:
@@ -361,28 +434,115 @@ def _fifth(values: pd.Series[int]) -> pd.Series[str]:
     return fifths.astype(str)
 
 
+# --- Complete Journey -----------------------------------------------------------------------------------------
+
+
+def _journey_table(name: str) -> pd.DataFrame:
+    """A table as it is written: every cell a text, an empty one where nothing is known."""
+    return pd.read_csv(data(f"{JOURNEY}/{name}.csv.gz"), dtype=str, keep_default_na=False)
+
+
+def _write_campaigns(program: Path, described: pd.DataFrame, coupons: pd.DataFrame) -> None:
+    """Each campaign as an offer to whom it was sent, from its first day in the shop's zone to its last; and what counts it."""
+    number_of = coupons.drop_duplicates(["coupon_upc", "campaign_id"])["campaign_id"].value_counts()
+    offers, aggregates = [], {}
+    for campaign, kind, first, last in described.itertuples(index=False):
+        begin = pd.Timestamp(first, tz=SHOP_ZONE)
+        end = pd.Timestamp(last, tz=SHOP_ZONE) + pd.DateOffset(days=1)
+        aggregates[f"sent_{campaign}"] = {"count": "sent", "where": f"campaign == '{campaign}'"}
+        offers.append({
+            "offer": f"campaign_{campaign}",
+            "group": "campaigns",
+            "schedule": {"from": begin.isoformat(), "until": end.isoformat()},
+            "eligibility": [{"id": f"sent_{campaign}", "when": f"aggregate.sent_{campaign} >= 1"}],
+            "value": int(number_of[campaign]),
+            "propensity": 0.1,
+            "treatments": {"mail.coupons": {"campaign": kind, "coupons": str(number_of[campaign])}},
+        })  # fmt: skip
+    written = "# Written from campaign_descriptions and coupons by loadtest/realdata.py.\n"
+    (program / "offers").mkdir()
+    (program / "offers" / "campaigns.yaml").write_text(written + yaml.safe_dump(offers, sort_keys=False))
+    schema = program / "schema.yaml"
+    schema.write_text(schema.read_text() + yaml.safe_dump({"aggregates": aggregates}, sort_keys=False))
+
+
+def _household(engine: Engine, number: str) -> dict[str, Any]:
+    """What a decision says of a household's shopper."""
+    who = (Identifier("shopper", number),)
+    of_year, of_day = (
+        engine.decide(DecideRequest(channel="mail", placements=(asked,), identifiers=who, as_of_us=at.value // 1000))
+        for asked, at in ((PlacementRequest("summary"), JOURNEY_END), (PlacementRequest("coupons", slots=27), JOURNEY_AS_OF))
+    )
+    (summary,), (coupons,) = of_year.placements, of_day.placements
+    if not of_year.known or len(summary.offers) != 1:
+        raise RuntimeError(f"household {number} was answered {summary}, not the summary of purchases")
+    said = summary.offers[0].content
+    amounts = ("sales", "retail_discount", "coupon_discount", "coupon_match")
+    counts = ("members", "lines", "baskets", "products", "quantity", "sent", "redeemed")
+    return {
+        **{name: said[name] for name in ("income", "home_ownership", "kids")},
+        **{name: int(said[name]) for name in counts},
+        **{name: _minor(said[name]) for name in amounts},
+        "campaigns": " ".join(sorted(f"{offer.offer} {offer.content['coupons']}" for offer in coupons.offers)),
+    }
+
+
+def _journey_expected() -> pd.DataFrame:
+    """The same by pandas."""
+    lines, people = _journey_table("transactions_sample"), _journey_table("demographics").set_index("household_id")
+    campaigns, redeemed = _journey_table("campaigns"), _journey_table("coupon_redemptions")
+    described, coupons = _journey_table("campaign_descriptions"), _journey_table("coupons")
+    named = pd.concat([people.index.to_series(), campaigns["household_id"], lines["household_id"]])
+    expected = pd.DataFrame(index=pd.Index(named.unique(), name="household_id"))
+    for name, column in (("income", "income"), ("home_ownership", "home_ownership"), ("kids", "kids_count")):
+        expected[name] = people[column].reindex(expected.index).fillna("")
+    expected["members"] = 1
+    by = lines.groupby("household_id")
+    expected["lines"] = by.size()
+    expected["baskets"] = by["basket_id"].nunique()
+    expected["products"] = by["product_id"].nunique()
+    expected["quantity"] = lines["quantity"].astype("int64").groupby(lines["household_id"]).sum()
+    expected["sent"] = campaigns.groupby("household_id").size()
+    expected["redeemed"] = redeemed.groupby("household_id").size()
+    cents = {"sales": "sales_value", "retail_discount": "retail_disc", "coupon_discount": "coupon_disc",
+             "coupon_match": "coupon_match_disc"}  # fmt: skip
+    for name, column in cents.items():
+        whole = [int(Decimal(text).quantize(Decimal("0.01"), ROUND_HALF_UP).scaleb(2)) for text in lines[column].tolist()]
+        expected[name] = pd.Series(whole, dtype="int64").groupby(lines["household_id"]).sum()
+    numbers = expected.columns[3:]
+    expected[numbers] = expected[numbers].fillna(0).astype("int64")
+    day = f"{JOURNEY_AS_OF.tz_convert(SHOP_ZONE):%Y-%m-%d}"
+    open_then = described[(described["start_date"] <= day) & (described["end_date"] >= day)]
+    number_of = coupons.groupby("campaign_id")["coupon_upc"].nunique()
+    offered = campaigns[campaigns["campaign_id"].isin(open_then["campaign_id"])].copy()
+    offered["offer"] = "campaign_" + offered["campaign_id"] + " " + offered["campaign_id"].map(number_of).astype(str)
+    expected["campaigns"] = offered.groupby("household_id")["offer"].agg(lambda texts: " ".join(sorted(texts)))
+    expected["campaigns"] = expected["campaigns"].fillna("")
+    return expected
+
+
 # --- telling --------------------------------------------------------------------------------------------------
 
 
 def main() -> int:
     """Runs what is asked for; 0 when everything agrees."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.realdata", description="Decide over real data.")
-    parser.add_argument("sets", nargs="*", metavar="SET", help="of: bank, retail (default: both)")
+    parser.add_argument("sets", nargs="*", metavar="SET", help=f"of: {', '.join(SETS)} (default: all)")
     parser.add_argument("--into", type=Path, default=INTO, help=f"folder for the figures (default {INTO})")
     given = parser.parse_args()
-    unknown = [name for name in given.sets if name not in ("bank", "retail")]
+    unknown = [name for name in given.sets if name not in SETS]
     if unknown:
-        parser.error(f"'{unknown[0]}' is no data set; there are bank and retail")
+        parser.error(f"'{unknown[0]}' is no data set; there are {', '.join(SETS)}")
     on = machine.describe("loadtest.realdata")
     print(f"{on}\n", flush=True)
     figures: dict[str, object] = {"machine": dataclasses.asdict(on)}
     differences: list[str] = []
     given.into.mkdir(parents=True, exist_ok=True)
     try:
-        for name in given.sets or ("bank", "retail"):
+        for name in given.sets or SETS:
             print(f"{name}: importing and deciding ...", file=sys.stderr, flush=True)
             with tempfile.TemporaryDirectory(dir=given.into) as scratch:
-                found: Bank | Retail = bank(Path(scratch)) if name == "bank" else retail(Path(scratch))
+                found: Bank | Retail | Journey = SETS[name](Path(scratch))
             figures[name] = _figures(found)
             print(_table(found), flush=True)
             differences += [f"{name}: {difference}" for difference in found.differences]
@@ -398,7 +558,18 @@ def main() -> int:
     return 1 if differences else 0
 
 
-def _figures(found: Bank | Retail) -> dict[str, object]:
+SETS: Mapping[str, Callable[[Path], Bank | Retail | Journey]] = {"bank": bank, "retail": retail, "journey": journey}
+
+
+def _figures(found: Bank | Retail | Journey) -> dict[str, object]:
+    if isinstance(found, Journey):
+        return {
+            "rows": {name: done.rows for name, done in found.imported.items()},
+            "households": len(found.decided),
+            "households_differing": found.differing,
+            "sales": int(found.decided["sales"].sum()) / 100,
+            "campaigns_open": int((found.decided["campaigns"] != "").sum()),
+        }
     if isinstance(found, Bank):
         return {
             "imported": found.imported,
@@ -426,8 +597,13 @@ def _figures(found: Bank | Retail) -> dict[str, object]:
     }
 
 
-def _table(found: Bank | Retail) -> str:
+def _table(found: Bank | Retail | Journey) -> str:
     rows: Sequence[Sequence[object]]
+    if isinstance(found, Journey):
+        rows = [[name, len(found.expected) - count, count] for name, count in found.differing.items()]
+        rows_of = ", ".join(f"{done.rows:,} {name}" for name, done in found.imported.items())
+        header = ["households by figure, decision against pandas", "equal", "differing"]
+        return f"Complete Journey, rows imported: {rows_of}\n{report.table(header, rows)}\n"
     if isinstance(found, Bank):
         rate = float(found.labels.mean())
         best = [f"{100 * rate * each:.1f} %" for each in found.lift]

@@ -42,6 +42,8 @@ def accept(mutation: Mutation, catalog: Catalog, now_us: int) -> ImportColumns |
         rule = RULES[catalog.namespace_entry(each.namespace).normaliser]
         if not well_formed(rule, rows, each.ends, each.texts, limits.IDENTIFIER_BYTES):
             raise _wrong(f"identifiers['{each.namespace}']", "are not normalised texts, one a row")
+    shared = _households(mutation, catalog)
+    attribute = catalog.shared if shared else catalog.attribute
     if mutation.event:
         fields = {field.name: field for field in catalog.event(mutation.event).fields}
         _times("times", mutation.times, rows, now_us)
@@ -50,13 +52,33 @@ def accept(mutation: Mutation, catalog: Catalog, now_us: int) -> ImportColumns |
     for column in mutation.columns:
         if mutation.event and column.name not in fields:
             raise _wrong(f"columns['{column.name}']", "is no field of the event")
-        _values(column, fields[column.name] if mutation.event else catalog.attribute(column.name), rows)
+        _values(column, fields[column.name] if mutation.event else attribute(column.name), rows)
     for consent in mutation.consents:
         path = f"consents['{consent.purpose}']"
         if len(consent.granted) != rows or (rows and max(consent.granted) > 2):
             raise _wrong(path, "are not one byte of 0 to 2 a row")
         _times(path, consent.at, rows, now_us, np.frombuffer(consent.granted, np.uint8) > 0)
     return mutation
+
+
+def _households(mutation: ImportColumns, catalog: Catalog) -> bool:
+    """Whether the rows are households', who have neither events nor consents nor a household."""
+    kinds = {catalog.namespace_entry(each.namespace).household for each in mutation.identifiers}
+    if len(kinds) > 1 or (True in kinds and (mutation.event or mutation.consents or mutation.household is not None)):
+        raise _wrong("identifiers", "name households, where customers are meant")
+    household = mutation.household
+    if household is not None:
+        entry = catalog.namespace_entry(household.namespace)
+        if mutation.event or not entry.household:
+            raise _wrong("household", "is none of a customer's rows, or its namespace names customers")
+        if not well_formed(
+            RULES[entry.normaliser], mutation.rows, household.ends, household.texts, limits.IDENTIFIER_BYTES
+        ):
+            raise _wrong("household", "are not normalised texts, one a row")
+        roles = household.roles
+        if len(roles) != 2 * mutation.rows or (roles and np.frombuffer(roles, np.uint16).max() > len(catalog.roles)):
+            raise _wrong("household", "has a role that stands for nothing, or not one a row")
+    return True in kinds
 
 
 def _times(path: str, at: bytes, rows: int, now_us: int, told: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None) -> None:

@@ -34,9 +34,9 @@ RETRY_AFTER_MS = 50  # a full queue of small mutations drains in about a second;
 
 # Rows of feeds in one commit beside online writes: a millisecond of work, of the two that a single write may take.
 FEED_ROWS: Final = 256
-# The same while nothing was written online for ALONE_SECONDS.
+# The same while nothing was written online for ALONE_SECONDS, reckoned from the end of its commit.
 FEED_ROWS_ALONE: Final = 4096
-ALONE_SECONDS: Final = 0.1
+ALONE_SECONDS: Final = 1.0
 
 _LOOK = "Look for disk errors in the system's log, then start the server again"
 _ROOM = "Free space on the disk that holds the store, then start the server again"
@@ -61,7 +61,8 @@ class Committer:
         self._ready = threading.Condition()  # guards the queues, _stopping and _refusal
         self._queue: deque[tuple[Mutation, Future[Any]]] = deque()
         self._feed: deque[tuple[Mutation, Future[Any]]] = deque()  # the same of feeds; guarded by the same
-        self._online = 0.0  # when an online mutation came last, on the monotonic clock
+        self._online = 0.0  # when an online mutation last came or was committed, on the monotonic clock
+        self._was_online = False  # the last commit had any; used by the thread only
         self._stopping = False
         self._refusal: StoreReadOnly | None = None
         self._followers: tuple[Callable[[set[int]], None], ...] = ()  # replaced, never altered
@@ -163,9 +164,13 @@ class Committer:
 
     def _next(self) -> list[tuple[Mutation, Future[Any]]]:
         """The mutations of the next commit, taken from the queues."""
+        now = time.monotonic()
+        if self._was_online:
+            self._online = now
         count = min(len(self._queue), limits.MUTATIONS_PER_COMMIT)
         batch = [self._queue.popleft() for _ in range(count)]
-        alone = time.monotonic() - self._online > ALONE_SECONDS
+        self._was_online = count > 0
+        alone = not count and now - self._online > ALONE_SECONDS
         rows = FEED_ROWS_ALONE if alone else FEED_ROWS
         while self._feed and rows > 0:
             batch.append(self._feed.popleft())

@@ -437,7 +437,10 @@ class _Reader:
         for key in _UNFIT.get(row, ()):
             if key in entries:
                 self.problem(entries[key][0], f"'{key}' is not for rows that are {row}s.")
-        wanted = {"profile": ("attributes",), "event": ("event", "at", "key", "fields"), "case": ("case", "key")}.get(row, ())
+        # A file may tell of profiles nothing but consents, or who belongs to which household.
+        profile = () if {"consents", "household"} & entries.keys() else ("attributes",)
+        event_keys = ("event", "at", "key", "fields")
+        wanted: tuple[str, ...] = {"profile": profile, "event": event_keys, "case": ("case", "key")}.get(row, ())
         for key in wanted:
             if key not in entries:
                 self.problem(root, f"The key '{key}' is missing; rows that are {row}s need it.")

@@ -87,12 +87,13 @@ def _aggregate(reader: Reader, name: str, node: Node, body: Table, events: Named
     field = _field(reader, written, event, function, field_name)
     if field is None:
         return None
+    at = written
     try:
         aggregate_type(function, {one.name: one for one in event.fields}.get(field))
+        at = span or written
         window_us = aggregate_window(event, window_us, shown)
     except Unfit as error:
-        reader.problem(span if span is not None and " window " in error.problem else written,
-                       f"The aggregate '{name}'{error.problem}", error.hint)
+        reader.problem(at, f"The aggregate '{name}'{error.problem}", error.hint)
         return None
     where = _filter(reader, body.get("where"), event)
     return None if where is None else Aggregate(event.name, function, field, window_us, where)

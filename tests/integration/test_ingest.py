@@ -318,6 +318,19 @@ def test_a_flood_waits_with_its_sender_while_the_disk_does(tmp_path: Path) -> No
             registry.close()
 
 
+def test_a_household_has_no_events(running: tuple[grpc.Channel, grpc.Channel]) -> None:
+    """An event by an account's number would have gone into a list of the household's own, which nothing reads."""
+    feed = Feed(running[0])
+    strange = visit(1, "unused")
+    strange.identifiers[0].CopyFrom(named("A-17", "account"))
+    feed.send(strange, visit(2, "of-a-member"))
+    answer = feed.answer()
+    assert [(each.seq, each.failure.reason) for each in answer.failures] == [(1, "BAD_VALUE")]
+    assert "identifiers[0].namespace: 'account' names households" in answer.failures[0].failure.message
+    feed.half_close()
+    assert ended(feed)[1] is grpc.StatusCode.OK
+
+
 def test_an_item_of_a_later_version_is_not_passed_over(running: tuple[grpc.Channel, grpc.Channel]) -> None:
     """A field that this version does not know beside the items is skipped, as protobuf readers do; a kind of item that it does
     not know is a failure, for acknowledging it would lose it."""

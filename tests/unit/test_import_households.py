@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from core import limits
 from core.decision import Identifier
-from core.errors import MappingError
+from core.errors import BadValue, MappingError
 from core.hub import mapping
+from core.hub.accepting import accept
+from core.hub.catalog import Catalog
 from core.hub.importer import Importer, ImportReport, schema_of
+from core.hub.imports import ImportColumns
 from core.hub.mutations import Join, SetMembership, Unmerge, Upsert
+from core.hub.rehearsal import Rehearsal
 from core.hub.store import Store
 from core.schema import Field, Namespace, Normaliser, Schema, SourceRule, ValueType
 
@@ -150,3 +156,46 @@ def test_a_households_file_has_nothing_of_a_customer() -> None:
     how = ACCOUNTS + "consents: {marketing: {column: ok, at: day}}\nhousehold: {namespace: account, column: x}\n"
     with pytest.raises(MappingError, match="'consents' is a customer's, and these identifiers name households"):
         mapping.parse(how.encode(), "m.yaml", SCHEMA)
+
+
+class _Kept(Rehearsal):
+    """Where an import hands its blocks to: keeps them."""
+
+    def __init__(self) -> None:
+        super().__init__(Catalog().declared(SCHEMA), None)
+        self.blocks: list[ImportColumns] = []
+
+    def submit(self, mutation: Any) -> Any:
+        self.blocks.append(mutation)
+        return super().submit(mutation)
+
+
+def block(path: Path, text: str, how: str) -> ImportColumns:
+    path.write_text(text)
+    kept = _Kept()
+    Importer(kept, mapping.parse(how.encode(), "m.yaml", SCHEMA), now=lambda: NOW).run(path)
+    (made,) = kept.blocks
+    return made
+
+
+def test_a_running_server_accepts_what_an_import_makes_of_households_and_nothing_else(tmp_path: Path) -> None:
+    """It had looked up an account's attributes among those of customers, and a role's number not at all."""
+    catalog = Catalog().declared(SCHEMA)
+    members = block(tmp_path / "people.csv", "id,age,home,role\n1,40,A-1,H\n2,8,a-1,K\n", MEMBERS)
+    accounts = block(tmp_path / "accounts.csv", "home,plan,motto\nA-1,family,one for all\n", ACCOUNTS)
+    assert accept(members, catalog, NOW) == members
+    assert accept(accounts, catalog, NOW) == accounts
+    home = members.household
+    assert home is not None
+    bad = [
+        replace(members, household=replace(home, roles=b"\x03\x00\x01\x00")),
+        replace(members, household=replace(home, roles=b"\x01\x00")),
+        replace(members, household=replace(home, texts=home.texts.upper())),
+        replace(members, household=replace(home, namespace="crm")),
+        replace(members, identifiers=(*members.identifiers, replace(members.identifiers[0], namespace="address"))),
+        replace(accounts, household=home, rows=2),
+        replace(accounts, event="visit"),
+    ]
+    for each in bad:
+        with pytest.raises(BadValue, match=r"household|identifiers"):
+            accept(each, catalog, NOW)

@@ -101,6 +101,14 @@ def test_all_problems_of_a_bad_mapping_are_told_with_their_places(case: str) -> 
     assert refused.value.metadata["count"] == str(len(expected))
 
 
+def test_a_file_of_consents_alone_needs_no_attributes() -> None:
+    text = b"mapping: m\nsource: s\nrow: profile\nidentifiers: {crm: id}\n"
+    with pytest.raises(MappingError, match="The key 'attributes' is missing"):
+        mapping.parse(text, "m.yaml", SCHEMA)
+    read = mapping.parse(text + b"consents: {marketing: {column: optin, at: since}}\n", "m.yaml", SCHEMA)
+    assert (read.targets, [each.purpose for each in read.consents]) == ((), ["marketing"])
+
+
 def test_a_file_that_is_no_mapping_is_refused_with_a_place() -> None:
     for data, told in [
         (b"", "The file is empty."),
@@ -121,7 +129,10 @@ def test_a_mapping_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("program", "name"),
-    [("bank_marketing", "additional"), ("bank_marketing", "full"), ("online_retail", "purchases")],
+    [
+        ("bank_marketing", "additional"), ("bank_marketing", "full"), ("online_retail", "purchases"),
+        *(("complete_journey", name) for name in ("members", "demographics", "campaigns", "redemptions", "transactions")),
+    ],
 )
 def test_the_mappings_of_the_real_data_sets_hold(program: str, name: str) -> None:
     folder = ROOT / "programs" / "real" / program
@@ -131,4 +142,4 @@ def test_the_mappings_of_the_real_data_sets_hold(program: str, name: str) -> Non
     if read.event is not None:
         assert named == {field.name for field in read.event.fields}
     else:
-        assert named <= set(schema.attributes)
+        assert named <= set(schema.attributes) | set(schema.household_attributes)

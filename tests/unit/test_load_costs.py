@@ -191,6 +191,21 @@ def test_the_readme_has_a_place_for_each_block_and_keeps_what_stands_around_it()
         readme.fill(text, {"nowhere": ""})
 
 
+def test_two_sizes_of_a_store_are_told_beside_each_other_with_their_ratios() -> None:
+    def size(customers: int, times: float) -> dict[str, object]:
+        starts = [[0.5 * times, 0.25 * times], [9.0, 0.25 * times], [0.4 * times, 0.25 * times]]
+        return {
+            "customers": customers, "starts_s": starts, "cold_starts_s": starts, "import": {"bytes_per_customer": 320 * times},
+            "kernel": {"p50_us": 8 * times, "p99_us": 20 * times},
+        }  # fmt: skip
+
+    block = readme.large({"machine": _bench()["machine"], "sizes": [size(1_000_000, 1), size(10_000_000, 1.5)]})
+    assert "| 1,000,000 | 0.50 s | 0.25 s | 0.50 s | 8.00 us | 20.0 us | 320 |" in block
+    assert "| 10,000,000 | 0.75 s | 0.38 s | 0.75 s | 12.0 us | 30.0 us | 480 |" in block
+    assert "| times | 1.50 | 1.50 | 1.50 | 1.50 | 1.50 | 1.50 |" in block
+    assert block in readme.fill((ROOT / "README.md").read_text(), {"large": block})
+
+
 def test_the_model_in_words_says_what_the_model_computes() -> None:
     """1,000 offers: 20 attributes x 1,000 x 0.005 ns and 6,000 rules x 0.009 ns; one of 100 that compete: 7 + 24 x 0.1 ns."""
     said = readme.example({unit: Cost(ns, ns, ns) for unit, ns in TRUE.items()})
