@@ -13,7 +13,7 @@ both:
   gives its median and 99th percentile, a store the medians of these over all blocks. Timed is the compiled decision.
 
 Prints a table, writes everything to <into>/large-<moment>.json, and deletes what it made unless --keep says otherwise: ten
-million customers take 3.3 GB as a store, and as much again as a CSV file until they are imported.
+million customers take 3.3 GB as a store, as much again as its journal, and as a CSV file until they are imported.
 """
 
 from __future__ import annotations

@@ -32,8 +32,10 @@ def accept(mutation: Mutation, catalog: Catalog, now_us: int) -> ImportColumns |
     if isinstance(mutation, ImportCases):
         if len(mutation.rows) > limits.IMPORT_ROWS:
             raise _wrong("rows", f"are {len(mutation.rows)}")
-        for row in mutation.rows:
-            _dated(row.at_us, now_us)
+        # What is told of a case only yields to what is told later, so a date ahead could never be corrected.
+        for place, row in enumerate(mutation.rows):
+            if max(row.at_us, row.opened_us or 0, row.closed_us or 0) > now_us + limits.AHEAD_US:
+                raise _wrong(f"rows[{place}]", "lies in the future")
         return mutation
     if not isinstance(mutation, ImportColumns):
         raise BadValue("change", "is no import", _MADE)

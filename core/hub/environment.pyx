@@ -28,6 +28,7 @@ import errno
 import fcntl
 import os
 import shutil
+import signal
 import stat as status
 import struct
 import time
@@ -266,11 +267,24 @@ def _is_written(path: str) -> bool:
     return False
 
 
+cdef bint walks(MDB_env* env, str path) except -1:
+    """Whether everything in use can be visited, tried by a child process: a page that is not there ends it by a signal."""
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.signal(signal.SIGBUS, signal.SIG_DFL)
+            walk(env, path)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
 cdef int check_length(str path, size_t map_bytes, bint read_only) except -1:
     """Make sure that no page in use lies behind the end of data.mdb: touching one would kill the process.
 
-    The last pages of a file may be free and never written, so a short file is not wrong yet. It is lengthened with
-    zeros, which LMDB and our checksums tell from data, and walked whole; if anything is missing it is cut back.
+    The last pages of a file may be free and never written, so a short file is not wrong yet. It is walked whole, and
+    lengthened where it may be written.
     """
     cdef MDB_env* env = open_env(path, path, map_bytes, MDB_RDONLY | MDB_NOLOCK)
     cdef MDB_envinfo info
@@ -289,15 +303,10 @@ cdef int check_length(str path, size_t map_bytes, bint read_only) except -1:
         there = os.stat(file).st_size
         if there >= wanted:
             return 0
-        problem = f"data.mdb has {there} of {wanted} bytes: it was cut off"
-        if read_only:
-            raise StoreCorrupt(f"The store at {path}", problem)
-        os.truncate(file, wanted)
-        try:
-            walk(env, path)
-        except StoreCorrupt as error:
-            os.truncate(file, there)
-            raise StoreCorrupt(f"The store at {path}", problem) from error
+        if not walks(env, path):
+            raise StoreCorrupt(f"The store at {path}", f"data.mdb has {there} of {wanted} bytes: it was cut off")
+        if not read_only:
+            os.truncate(file, wanted)
     finally:
         api.env_close(env)
     return 0
@@ -368,6 +377,7 @@ cdef object walk_one(MDB_txn* txn, MDB_dbi database, str name, str path):
     cdef MDB_val key, value, found
     cdef MDB_val before
     cdef MDB_stat pages
+    cdef uint8_t touched = 0
     cdef bint numbers = not name or name in BY_CUSTOMER
     cdef object what = f"Database {name or 'of free pages'} of the store at {path}"
     cdef int code = api.cursor_open(txn, database, &cursor)
@@ -390,6 +400,9 @@ cdef object walk_one(MDB_txn* txn, MDB_dbi database, str name, str path):
                 if code or found.mv_data != value.mv_data:
                     raise StoreCorrupt(what, f"an entry is not found by its key ({code})")
             check_value(name, &key, &value)
+            # A long value has the pages that it says it has, to the last.
+            if value.mv_size:
+                touched ^= (<const volatile uint8_t*>value.mv_data)[value.mv_size - 1]
             count += 1
             code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
     finally:

@@ -30,7 +30,8 @@ from core.hub.membership cimport is_household, record_name
 from core.hub.lmdb cimport MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE, MDB_cursor, MDB_dbi, MDB_val, api
 from core.hub.identifiers import normalised
 from core.hub.imports import ImportColumns
-from core.hub.mutations import Erase, ImportCases, RecordOutcomes
+from core.hub.ingest import named_in
+from core.hub.mutations import Erase, ImportCases, IngestBatch, RecordOutcomes
 from core.hub.record import Record
 from core.hub.saved import AUDIT, AuditEntry, erased_key
 from core import limits
@@ -206,6 +207,8 @@ def _names(catalog, message, keys, held):
         columns = message.identifiers if message.household is None else (*message.identifiers, message.household)
         return any([
             struct.pack(">H", catalog.namespace(each.namespace)) + each.texts in keys for each in columns])
+    if isinstance(message, IngestBatch):
+        return any([key in keys for key in named_in(message.items)])
     if isinstance(message, RecordOutcomes):
         if any([each.customer in held for each in message.outcomes]):
             return True

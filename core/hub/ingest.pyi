@@ -22,6 +22,9 @@ class ItemReader:
 def items_of(items: bytes) -> list[bytes]:
     """The packed items of a batch apart. Raises EngineFault when they are none."""
 
+def named_in(items: bytes) -> list[bytes]:
+    """The keys (namespace number and value) of every identifier in packed items, as often as they stand there."""
+
 def well_formed(rule: int, rows: int, ends: bytes, texts: bytes, most: int) -> bool:
     """Whether ``ends`` and ``texts`` are ``rows`` texts of UTF-8 of at most ``most`` bytes each.
 

@@ -530,6 +530,18 @@ def items_of(bytes items not None):
     return found
 
 
+def named_in(bytes items not None):
+    """The keys (namespace number and value) of every identifier in packed items, as often as they stand there."""
+    found = []
+    for item in items_of(items):
+        at = 6
+        for _ in range(int.from_bytes(item[4:6], "little")):
+            size = int.from_bytes(item[at:at + 2], "little")
+            found.append(item[at + 2:at + 2 + size])
+            at += 2 + size
+    return found
+
+
 cdef uint32_t item_size(bytes items, Py_ssize_t at) except 0:
     cdef uint32_t size
     if len(items) - at < 6:

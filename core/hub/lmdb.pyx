@@ -61,7 +61,8 @@ cdef object error_for(int code, str doing, str path, bint writing):
         full = fullness(path)
         if full is not None:
             return full
-    if code in (MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID):
+    # A read transaction that met a damaged page answers nothing more, with a code of its own.
+    if code in (MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID) or (code == MDB_BAD_TXN and not writing):
         return StoreCorrupt(f"The store at {path}", cause)
     if writing and (code in (MDB_PANIC, MDB_BAD_TXN) or (code > 0 and code != errno.ENOMEM)):
         return StoreReadOnly(cause, "Look for disk errors in the system's log, then start the server again.")

@@ -88,6 +88,3 @@ def main(path: str, start: int) -> None:
             future.add_done_callback(lambda done, n=n, kind=kind: acknowledged(n, kind, done))  # type: ignore[misc]
         n += 1
 
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

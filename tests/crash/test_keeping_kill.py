@@ -23,7 +23,7 @@ from core.hub.store import Store
 from core.schema import EventType, Field, Namespace, Schema, ValueType
 
 ROOT = Path(__file__).resolve().parents[2]
-ROUNDS = max(int(os.environ.get("RAPPORT_CRASH_ROUNDS", "12")) // 3, 1)
+ROUNDS = min(max(int(os.environ.get("RAPPORT_CRASH_ROUNDS", "12")) // 3, 1), 60)
 CUSTOMERS = 3_000
 SCHEMA = Schema(
     attributes={"note": Field("note", ValueType.STRING)},

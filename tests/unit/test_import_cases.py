@@ -11,14 +11,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from core import limits
 from core.decision import Identifier
-from core.errors import ImportRefused
+from core.errors import BadValue, ImportRefused
 from core.hub import mapping
+from core.hub.accepting import accept
 from core.hub.importer import Importer, ImportReport
-from core.hub.mutations import Join, OpenCase, SetMembership, Unmerge
+from core.hub.mutations import ImportCases, ImportedCase, Join, OpenCase, SetMembership, Unmerge
 from core.hub.rehearsal import Rehearsal
 from core.hub.store import Store
 from core.schema import CaseRule, CaseScope, Namespace, Normaliser, Schema
@@ -209,3 +211,14 @@ def test_cases_of_households_come_by_identifiers_that_name_them(store: Store, tm
     store.apply(SetMembership(identifiers=(Identifier("crm", "a"),), household=(Identifier("account", "A-1"),), at_us=NOW))
     assert [case[1:3] for case in shown(store, "a")] == [("T-1", "dsl"), ("T-2", "")]
     assert store.customer_count() == 1
+
+
+@pytest.mark.parametrize("part", ["at_us", "opened_us", "closed_us"])
+def test_a_server_takes_no_block_whose_cases_are_dated_ahead(store: Store, part: str) -> None:
+    """The newest telling of a case holds: one from the year 9999 could never be corrected."""
+    told = ImportedCase(identifiers=(Identifier("crm", "a"),), kind="fault", key="T-1", due_us=2 * NOW, at_us=NOW)
+    row = msgspec.structs.replace(told, **{part: NOW + limits.AHEAD_US})
+    assert accept(ImportCases(rows=(row,)), store.catalog, NOW) == ImportCases(rows=(row,))
+    late = msgspec.structs.replace(row, **{part: NOW + limits.AHEAD_US + 1})
+    with pytest.raises(BadValue, match=r"rows\[1\]: lies in the future"):
+        accept(ImportCases(rows=(row, late)), store.catalog, NOW)
