@@ -33,7 +33,7 @@ RETRY_AFTER_MS = 50  # a full queue of small mutations drains in about a second;
 
 
 # Rows of feeds in one commit beside online writes: a millisecond of work, of the two that a single write may take.
-FEED_ROWS: Final = 256
+FEED_ROWS: Final = 128
 # The same while nothing was written online for ALONE_SECONDS, reckoned from the end of its commit.
 FEED_ROWS_ALONE: Final = 4096
 ALONE_SECONDS: Final = 1.0

@@ -27,8 +27,8 @@ from protos.rapport.v1 import ingest_pb2
 from protos.rapport.v1.ingest_pb2_grpc import IngestServiceStub
 from server.cli import client
 
-# Rows of a block: a millisecond or two of the server's one writing thread.
-BLOCK_ROWS: Final = 512
+# Rows of a block: about a millisecond of the server's one writing thread.
+BLOCK_ROWS: Final = 128
 
 
 class LiveStore:
