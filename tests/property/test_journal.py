@@ -88,7 +88,7 @@ def history(chance: random.Random, erasing: bool) -> Iterator[Mutation]:
     # A long list grows at its end, whatever came before: that is noted as a patch.
     for number in (MUTATIONS, MUTATIONS + 1):
         visits = tuple(RecordedEvent(type="visit", key=f"{number}/{n}", at_us=number * 1000 + n, fields={}) for n in range(30))
-        yield RecordEvents(identifiers=EVERYBODY[:1], events=visits)
+        yield RecordEvents(identifiers=(EVERYBODY[0],), events=visits)
 
 
 def seeded(round_: int) -> random.Random:
