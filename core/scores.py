@@ -134,18 +134,18 @@ class Scores:
         for score, model in zip(scoring.plan.program.scores.values(), scoring.models, strict=True):
             width = len(model.binding.columns)
             found = self._run(score, model, [row[begin : begin + width] for _, row in held])
-            for (_, row), value, who in zip(held, found, identifiers, strict=True):
+            for (customer, row), value, who in zip(held, found, identifiers, strict=True):
                 if who and value != row[begin + width]:
                     submitted.append(self._engine.store.submit(Upsert(
-                        identifiers=who[:1], attributes={score.into: value}, source=f"model:{model.name}@{model.version}",
-                        at_us=now_us,
+                        identifiers=who[:1], customer=customer, attributes={score.into: value},
+                        source=f"model:{model.name}@{model.version}", at_us=now_us,
                     )))
             begin += width + 1
         for future in submitted:
             try:
                 future.result()
             except (NotFound, BadValue):
-                continue  # erased meanwhile
+                continue  # erased or joined meanwhile
         return len(submitted)
 
     def _run(self, score: Score, model: LiveModel, rows: Sequence[_Cells]) -> list[float | None]:

@@ -498,7 +498,7 @@ def _apply(Applier applier, mutation):
     for place, item in enumerate(items_of(mutation.items)):
         kept = applier.tables()
         try:
-            made, late = _run(applier, item, mutation.received_us)
+            made, late = _run(applier, item, mutation.received_us, place)
             created += made
             failures += [(place, error) for _, error in _too_old(late)]
         except RapportError as error:
@@ -552,8 +552,11 @@ cdef uint32_t item_size(bytes items, Py_ssize_t at) except 0:
     return size
 
 
-def _run(Applier applier, bytes items, int64_t received_us):
-    """(customers made, [(position, time) of each event that is older than everything that his full list keeps])."""
+def _run(Applier applier, bytes items, int64_t received_us, Py_ssize_t begins=0):
+    """(customers made, [(position, time) of each event that is older than everything that his full list keeps]).
+
+    `begins` is the first item's place in the mutation at hand, by which it is remembered for an undo.
+    """
     cdef const uint8_t* start = <const uint8_t*>PyBytes_AS_STRING(items)
     cdef Py_ssize_t at = 0, ends, place, offset
     cdef uint32_t size
@@ -621,7 +624,7 @@ def _run(Applier applier, bytes items, int64_t received_us):
             else:
                 latest = max(latest, header.at)
         if applier.undoable:
-            applier.touched[customer] = [row[0] for row in places]
+            applier.touched[customer] = [*applier.touched.get(customer, ()), *[begins + row[0] for row in places]]
         record = applier.record(customer)
         if record is None:
             raise damaged(1, f"Customer {customer}, to whom an identifier leads, has no record, so the store")

@@ -65,10 +65,13 @@ class Upsert(Mutation, frozen=True, kw_only=True, tag="upsert"):
 
     The most trusted known identifier names the customer; those that are not known yet become his; one that belongs to
     another customer stays where it is (`Join` moves it). What is applied last wins. Result: `CustomerResult`.
+    ``customer``, unless 0, is the id that they must lead to: NotFound otherwise, and nobody is made. It is for what was worked
+    out of a customer who may be erased meanwhile.
     Again: the same values are set again, and the record's time never goes back.
     """
 
     identifiers: tuple[Identifier, ...]
+    customer: int = 0
     attributes: dict[str, Cell] = {}
     source: str = ""
     at_us: int

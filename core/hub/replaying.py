@@ -4,8 +4,9 @@
 taken out, also where the moment asked for is before: an erasure holds for every copy made from then on.
 
 `blank` leaves out of the journal's files what they hold of erased customers: every change about one of them, every identifier
-of his, and what was kept for an undo that names him. Where the journal knows that he was one with somebody who was not
-erased with him, their changes cannot be told apart, so it begins anew and only a later backup leads on.
+of his, and what was kept for an undo that names him. Two things cannot be told apart from what is about others: the changes
+of somebody with whom he was one and who was not erased with him, and the contacts of a household in which he was, whose list
+holds all members' in one. Where the journal has either, it begins anew and only a later backup leads on.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from core.hub import catalog as catalogs
 from core.hub import erasing, journal, merges, redo, saved
 from core.hub.environment import Environment
 from core.hub.journal import Frame, Reading, Segment
+from core.hub.membership import of_household, unpack_membership
 
 # Changes done again in one transaction: its pages stay in memory until it commits.
 TRANSACTION_BYTES: Final = 32 << 20
 TOLD_EVERY: Final = 1_000
+_SHARED: Final = "somebody erased was in a household that is still there"
 
 Progress = Callable[[int], object]
 
@@ -187,6 +190,9 @@ def blank(environment: Environment) -> str:
         own.update(dict.fromkeys(keys, seq))
     newest = max(seq for seq, _, _ in pending)
     named: dict[int, int] = {}  # survivors of whose undo something names an erased one -> up to which change
+    moved: dict[int, set[int]] = {}  # change -> the households whose members it changed
+    left: set[int] = set()  # changes by which an erased one was in a household no more
+    counted: dict[int, int] = {}  # household -> the first change of its contacts
     paths = journal.files(folder)
     for path in paths:
         segment, data, frames, _ = journal.read(path)
@@ -196,6 +202,15 @@ def blank(environment: Environment) -> str:
                 break
             for seq, kind, place, subject, key, value in redo.changes(data, frame.at):
                 database = segment.names[place] if kind != redo.ERASE else ""
+                if database == "memberships" and of_household(subject):
+                    moved.setdefault(seq, set()).add(subject)
+                elif database == "memberships":
+                    if kind == redo.PUT and (unpack_membership(value, subject)[0] in ids) != (subject in ids):
+                        return _anew(folder, _SHARED)
+                    if subject in ids:
+                        left.add(seq)
+                elif database == "contacts" and of_household(subject):
+                    counted.setdefault(subject, seq)
                 if database == "identifiers" and key.startswith(erasing.JOINED):
                     joined = int.from_bytes(key[2:], "big")
                     if (joined in ids) != (subject in ids):
@@ -204,6 +219,9 @@ def blank(environment: Environment) -> str:
                     for erased_at, customers, keys in pending:
                         if seq < erased_at and erasing.holds(catalog, key, value, keys, customers):
                             named[merges.parts(key)[0]] = erased_at
+    # In which household somebody was who entered it before this journal began, only his leaving it tells.
+    if any(counted.get(home, seq) < seq for seq in left for home in moved.get(seq, set()) - ids):
+        return _anew(folder, _SHARED)
 
     def unwanted(seq: int, kind: int, database: str, subject: int, key: bytes, value: bytes) -> bool | bytes:
         if kind == redo.ERASE:

@@ -6,7 +6,7 @@ from core.hub.apply cimport Applier
 from core.hub.record cimport set_value
 from core.hub.values cimport check_time
 
-from core.errors import UnknownName
+from core.errors import NotFound, UnknownName
 from core.hub.apply import register
 from core.hub.mutations import CustomerResult, Upsert
 from core.hub.values import checked
@@ -26,6 +26,8 @@ def _upsert(Applier applier, mutation):
     # Identifiers of both kinds are refused by whichever the first is not.
     of_household = names_household(applier.catalog, mutation.identifiers)
     setters = applier.household_setters if of_household else applier.setters
+    if mutation.customer and applier.resolve(mutation.identifiers, of_household)[0] != mutation.customer:
+        raise NotFound("customer", str(mutation.customer), "The identifiers lead to somebody else, or to nobody.")
     # The source is not numbered here: declared ones are, and numbers given to whatever callers send would run out.
     customer, created = applier.opened(mutation.identifiers, mutation.at_us, False, of_household)
     sourced = []

@@ -12,10 +12,12 @@ from core.decision import Identifier
 from core.errors import BadValue, NotFound, NotUndoable
 from core.hub import mutations
 from core.hub.environment import DATABASES
+from core.hub.ingest import ItemReader
 from core.hub.mutations import EndUndo, Erase, Join, RecordedEvent, RecordEvents, Unmerge, Upsert
 from core.hub.store import Store
 from core.schema import EventType, Field, Namespace, Schema, ValueType
 from core.sweep import Joins
+from protos.rapport.v1 import ingest_pb2
 
 SCHEMA = Schema(
     attributes={"age": Field("age", ValueType.INT)}, events={"visit": EventType("visit")},
@@ -132,6 +134,29 @@ def test_a_refused_message_is_not_kept_and_a_kept_one_survives_a_restart(store: 
             assert profile is not None
             ages.append(profile.attributes["age"])
         assert ages == [0, 7]
+
+
+def test_of_a_feed_with_a_refused_item_an_undo_gives_everybody_his_own(store: Store) -> None:
+    """Where an item is refused, the batch is applied item by item; each was then remembered for the undo as the batch's
+    first, so the undo gave the survivor what somebody else had done, and took his own."""
+    for start in range(0, limits.IDENTIFIERS_PER_CUSTOMER, 15):
+        more = tuple(Identifier("cookie", f"t{number}") for number in range(start, min(start + 15, 255)))
+        store.apply(Upsert(identifiers=(TWO, *more), at_us=1))
+    store.apply(Join(identifiers=(ANA, ONE), at_us=9))
+    request = ingest_pb2.IngestRequest()
+    for seq, who in enumerate(((TWO,), (TWO, Identifier("cookie", "too-many")), (ONE,), (ANA,), (ONE,)), 1):
+        item = request.items.add(seq=seq)
+        for one in who:
+            item.identifiers.add(namespace=one.namespace, value=one.value)
+        item.event.type, item.event.key = "visit", f"k{seq}"
+        item.event.at.FromMicroseconds(10 + seq)
+    [batch] = ItemReader(store.catalog).read(request.SerializeToString(), 100, 1000)[1]
+    assert isinstance(batch, mutations.IngestBatch)
+    assert [place for place, _ in store.apply(batch).failures] == [1]
+    assert undoing(store, ANA).reapplied == 1
+    found = [store.profile([who]) for who in (ANA, ONE, TWO)]
+    seen = [[event.at_us for event in each.events] for each in found if each is not None]
+    assert seen == [[14], [13, 15], [11]]
 
 
 @pytest.mark.parametrize("erased", [ANA, TWO], ids=["the survivor", "one whom a message claims"])

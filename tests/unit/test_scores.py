@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core import limits
 from core.decision import DecideRequest, Event, Identifier, PlacementRequest
 from core.errors import ModelError, ProgramError
+from core.hub.mutations import Erase, Mutation, Upsert
 from core.programs import image
 from core.scores import Scores
 from core.sweep import NEVER, Sweep
@@ -194,3 +197,23 @@ def test_image_keeps_scores(scored: Scored) -> None:
     again = image.unpack(image.pack(program))
     assert again is not None
     assert again.scores == program.scores
+
+
+def test_who_is_erased_while_his_score_is_made_is_not_made_again(scored: Scored, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The score was worked out, the customer erased, then the score written under his identifier: that made him anew, with the
+    identifier that was to be forgotten."""
+    store = scored.subject.store
+    scored.load()
+    scored.subject.upsert(who(1), {"age": 64}, NOW)
+    submit = store.submit
+
+    def after_erasure(mutation: Mutation, *, feed: bool = False) -> Future[Any]:
+        if isinstance(mutation, Upsert):
+            submit(Erase(identifiers=who(1), at_us=NOW)).result(60)
+        return submit(mutation, feed=feed)
+
+    monkeypatch.setattr(store, "submit", after_erasure)
+    scored.settle()
+    assert store.profile(who(1)) is None
+    assert store.customer_count() == 0
+    assert not scored.failed
