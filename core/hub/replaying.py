@@ -71,7 +71,10 @@ def replay(
         raise _refused(folder, f"the backup was taken at {told(taken_us)}, which is past {told(until_us)}",
                        "Restore an earlier backup.")
     if not journal.files(folder):
-        raise _refused(folder, "there is no journal in it", "Name the folder journal of the store that was saved.")
+        raise _refused(
+            folder, "there is no journal in it",
+            "Name the folder journal of the store that was saved. Where rapport store compact began it anew there is none until "
+            "the next change: restore with --erasures STORE instead.")
     reached, at_us, begun = applied, taken_us, 0
     passed = False
     later: list[list[int]] = []

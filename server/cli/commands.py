@@ -56,7 +56,9 @@ Events = Annotated[
     typer.Option(
         "--event",
         metavar="JSON",
-        help='What happened: {"type": "view", "key": "v1", "fields": {"product": {"string_value": "p1"}}}.',
+        help='What happened: {"type": "view", "key": "v1", "fields": {"product": {"string_value": "p1"}}}. Other fields: '
+        '{"money_value": {"minor": 1999, "currency": "EUR"}}, {"timestamp_value": "2026-09-01T12:00:00Z"}, int_value, '
+        "double_value, bool_value.",
     ),
 ]
 AsOf = Annotated[

@@ -25,7 +25,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from core.errors import ConfigError, ImportRefused, StoreUnavailable
+from core.errors import ConfigError, ImportRefused, ProgramError, StoreUnavailable
 from server.cli import client, show
 from server.cli.commands import Json
 from server.cli.exits import Exit, InputMissing, RemoteError
@@ -105,7 +105,16 @@ def load(
     settings = Config.load(config)
     folder = store or Path(settings.store_path)
     declaring = program or (Path(settings.programs_path) if settings.programs_path else None)
-    declared = check(read(declaring)) if declaring is not None else None
+    if declaring is None and server is None and not (folder / "data.mdb").exists():
+        # Said before a store is made here, in what is most often the wrong folder.
+        raise ImportRefused(
+            str(mapping), f"no program declares what it maps to, and {folder} is no store",
+            "Run it where rapport.yaml is, or name the program's folder: --program FOLDER",
+        )
+    try:
+        declared = check(read(declaring)) if declaring is not None else None
+    except ProgramError as error:
+        raise error.under(str(declaring)) from error
     pace = Pace(rows_per_second) if rows_per_second is not None else None
     reports: list[ImportReport] = []
     with ExitStack() as stack:

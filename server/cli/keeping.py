@@ -22,7 +22,7 @@ from server.cli.serving import File
 from server.config import Config
 
 app = typer.Typer(
-    help="The store's folder: check, backup, restore, compact.", no_args_is_help=True, rich_markup_mode=None
+    help="The store's folder: status, check, backup, restore, compact, audit.", no_args_is_help=True, rich_markup_mode=None
 )
 Folder = Annotated[
     Path | None, typer.Option("--store", metavar="FOLDER", help="The store's folder. Default: store.path.", show_default=False)
@@ -44,6 +44,7 @@ def _told(what: str, count: int) -> None:
 @app.command()
 def check(
     folder: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="A store. Default: store.path.")] = None,
+    store: Folder = None,
     config: File = None,
     json: Json = False,
 ) -> None:
@@ -53,7 +54,9 @@ def check(
     """
     from core.hub import checking
 
-    path = _path(folder, config)
+    if folder is not None and store is not None:
+        raise typer.BadParameter("The folder is given already: name it once.", param_hint="--store")
+    path = _path(folder or store, config)
     found = checking.check_apart(path, _told)
     if json:
         _print_json({"store": path, "sound": not found.faults, **dataclasses.asdict(found)})
@@ -108,7 +111,7 @@ def _until(text: str) -> tuple[int | None, int | None]:
         raise typer.BadParameter(
             f"{text!r} is neither a change's number nor a time such as 2026-11-26T21:00:00Z", param_hint="--until") from None
     if at.tzinfo is None:
-        raise typer.BadParameter(f"{text!r} has no time zone: write {text}Z for UTC", param_hint="--until")
+        raise typer.BadParameter(f"{text!r} has no time zone: write {at.isoformat()}Z for UTC", param_hint="--until")
     return None, (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
@@ -209,8 +212,11 @@ def status(store: Folder = None, config: File = None, json: Json = False) -> Non
         _print_json({**document, "alarms": [dataclasses.asdict(alarm) for alarm in alarms]})
     else:
         for key, value in document.items():
-            show.out.print(f"{key.replace('_', ' '):22} {value:,}" if isinstance(value, int) else
-                           f"{key.replace('_', ' '):22} {value}", markup=False)
+            if value is None or isinstance(value, bool):
+                told = {None: "unknown", False: "no", True: "yes"}[value]
+            else:
+                told = f"{value:,}" if isinstance(value, int) else str(value)
+            show.out.print(f"{key.replace('_', ' '):22} {told}", markup=False)
         for alarm in alarms:
             show.err.print(f"{alarm.name}: {alarm.problem}. {alarm.hint}", markup=False)
     if alarms:

@@ -55,7 +55,11 @@ def provenance(
 def set_(
     identifier: Identifiers,
     attribute: Annotated[
-        list[str], typer.Argument(metavar="NAME=VALUE", help='Attributes: age=44 balance="1200.00 EUR".')
+        list[str],
+        typer.Argument(
+            metavar="NAME=VALUE",
+            help='Attributes: age=44 balance="1200.00 EUR" since=2026-09-01T12:00:00Z "tags=[a, b]".',
+        ),
     ],
     source: Source = "",
     server: Server = None,
@@ -123,7 +127,8 @@ def join(identifier: Identifiers, server: Server = None, json: Json = False) -> 
     with client.connected(client.address(server, control=True)) as link:
         response = profile_pb2_grpc.ProfileServiceStub(link).JoinIdentifiers(request, timeout=client.QUICK_SECONDS)
     show.as_json(response) if json else show.out.print(
-        f"customer {response.customer}, {response.merged} merged into it"
+        f"customer {response.customer}, "
+        + (f"{response.merged} merged into it" if response.merged else "nobody merged into it: no other had these identifiers")
         + (f"; undo it with rapport profile unmerge -i ... --merge {response.merge}" if response.merge else "")
     )
 

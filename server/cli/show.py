@@ -277,7 +277,7 @@ def provenance(response: profile_pb2.GetProvenanceResponse) -> None:
     if not response.attributes:
         out.print("No attribute with declared sources has a value.")
         return
-    table = _plain("", "attribute", "value", "source", "at")
+    table = _plain("", "attribute", "value", "rule, source", "at")
     for each in response.attributes:
         held = text(each.value) if each.HasField("value") else "missing"
         table.add_row(f"[bold]{escape(each.attribute)}[/]", f"[bold]{escape(held)}[/]", f"[dim]{each.rule}[/]", "")

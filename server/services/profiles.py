@@ -357,7 +357,7 @@ class ProfileService:
             raise NotFound(
                 "Household",
                 named,
-                hint="SetMembership makes a customer a member of one.",
+                hint="SetMembership (rapport profile household set) makes a customer a member of one.",
                 told=f"There is no household of these identifiers ({named}), nor is their customer in one.",
             )
         return profile_pb2.GetHouseholdResponse(household=_household(found))

@@ -811,6 +811,33 @@ def test_an_import_beside_a_server_is_refused_and_alone_it_works(
     assert (code, "--rows-per-second" in err) == (2, True), err
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_an_import_in_a_folder_of_no_program_makes_no_store_there(
+    tmp_path: Path, rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    """Run one folder too deep, it refused every name of the mapping and left an empty store among the program's files."""
+    monkeypatch.chdir(write_starter(tmp_path) / "program")
+    (tmp_path / "mapping.yaml").write_text(
+        "mapping: people\nsource: crm\nrow: profile\nidentifiers: {crm: id}\nattributes: {age: age}\n"
+    )
+    (tmp_path / "people.csv").write_text("id,age\n1,30\n")
+    code, _, err = rapport("import", "../people.csv", "-m", "../mapping.yaml", *more)
+    assert (code, "no program declares what it maps to" in err, "--program FOLDER" in err) == (65, True, True), err
+    assert not Path("store").exists()
+
+
+def test_an_import_names_a_wrong_program_s_files_as_seen_from_where_it_runs(
+    tmp_path: Path, rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It told `offers.yaml:1:1`, which is not there; validating told `program/offers.yaml`."""
+    monkeypatch.chdir(write_starter(tmp_path))
+    (tmp_path / "program" / "groups.yaml").write_text("promotions: {consent: marketin}\n")
+    (tmp_path / "mapping.yaml").write_text("mapping: people\n")
+    (tmp_path / "people.csv").write_text("id\n1\n")
+    code, _, err = rapport("import", "people.csv", "-m", "mapping.yaml")
+    assert (code, "program/groups.yaml:1:" in err) == (65, True), err
+
+
 def test_the_store_is_read_into_memory_once_it_serves(make: Callable[..., Server], tmp_path: Path) -> None:
     """After a reboot, decisions of a large store waited for the disk one customer at a time, for many minutes."""
     folder = write_starter(tmp_path)
