@@ -178,15 +178,16 @@ def _owner(stack: ExitStack, folder: Path) -> LiveStore | None:
     """The store in ``folder`` through the server that has it, if that is the one this machine's configuration names."""
     from server.cli.live_import import serves
 
-    with ExitStack() as tried:
-        try:
+    try:
+        # Around the block: a call that fails is told as RemoteError where its connection ends.
+        with ExitStack() as tried:
             live = _live(tried, client.address(None, control=True))
-        except (RemoteError, ConfigError):
-            return None
-        if not serves(live, folder):
-            return None
-        stack.enter_context(tried.pop_all())
-        return live
+            if serves(live, folder):
+                stack.enter_context(tried.pop_all())
+                return live
+    except (RemoteError, ConfigError):
+        pass
+    return None
 
 
 @contextmanager
