@@ -89,7 +89,8 @@ class UnknownName(RequestError):
             more = "..." if len(declared) > NAMES_TOLD else "."
             hint = f"Declared: {', '.join(declared[:NAMES_TOLD])}{more}"
         at = f" in {where}" if where else ""
-        told = f"There is no {kind} '{name}'{at}." if name else f"The name of a {kind} is empty{at}."
+        article = "an" if kind[:1] in "aeiou" else "a"
+        told = f"There is no {kind} '{name}'{at}." if name else f"The name of {article} {kind} is empty{at}."
         super().__init__(told, hint=hint, kind=kind, name=name, nearest=close)
         self.field = field or kind
 

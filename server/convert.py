@@ -126,9 +126,9 @@ def _bound(what: str, count: int, limit: int) -> None:
         raise TooLarge(what, count, limit, field=what)
 
 
-def identifiers_from(messages: Sequence[values_pb2.Identifier]) -> tuple[Identifier, ...]:
+def identifiers_from(messages: Sequence[values_pb2.Identifier], field: str = "identifiers") -> tuple[Identifier, ...]:
     """Identifiers in the order sent; TooLarge."""
-    _bound("identifiers", len(messages), limits.IDENTIFIERS_PER_REQUEST)
+    _bound(field, len(messages), limits.IDENTIFIERS_PER_REQUEST)
     return tuple([Identifier(each.namespace, each.value) for each in messages])
 
 

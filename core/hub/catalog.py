@@ -162,7 +162,7 @@ class Catalog(msgspec.Struct, frozen=True):
 
     def case_kind(self, name: str) -> int:
         """The case kind's number."""
-        return self.case_kinds.get(name) or _unknown("case kind", name, self.case_kinds)
+        return self.case_kinds.get(name) or _unknown("case kind", name, self.case_kinds, "kind")
 
     # --- names of numbers, for views; numbers come from records, so a missing one is damage
 
@@ -316,9 +316,9 @@ def _listed(names: Mapping[str, int]) -> list[str]:
     return known[1]
 
 
-def _unknown(kind: str, name: str, known: Mapping[str, object]) -> NoReturn:
+def _unknown(kind: str, name: str, known: Mapping[str, object], field: str = "") -> NoReturn:
     # The nearest of a million offers would take seconds to find.
-    raise UnknownName(kind, name, known if len(known) <= 10_000 else ())
+    raise UnknownName(kind, name, known if len(known) <= 10_000 else (), field=field)
 
 
 def _count_up(names: Sequence[str]) -> dict[str, int]:

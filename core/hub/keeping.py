@@ -57,6 +57,9 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     entries: int
 
+    def __post_init__(self) -> None:
+        datetime.fromisoformat(self.at)  # what is no time is refused where the file is read
+
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
     """A backup that was taken of a store: when, up to which change, and where it was put."""
@@ -64,6 +67,9 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     at: str
     seq: int
     folder: str
+
+    def __post_init__(self) -> None:
+        datetime.fromisoformat(self.at)  # as of a backup: a list that somebody wrote in must not end the watch
 
     @property
     def at_us(self) -> int:
@@ -100,6 +106,10 @@ def backup(store: str, into: str, *, now_us: int, progress: Progress | None = No
         raise StoreUnavailable(into, "it is inside the store that is to be saved", "Name a folder elsewhere, on another disk.")
     with _failing(into):
         if not target.is_dir():
+            if target.exists() or target.is_symlink():
+                raise StoreUnavailable(into, "it is not a folder", "Name a folder: each backup gets one of its own in it.")
+            if not target.absolute().parent.is_dir():
+                raise StoreUnavailable(into, f"the folder {target.absolute().parent} does not exist", "Create it first.")
             target.mkdir(mode=0o700)
             # Without it a power cut may take the folder with every backup in it.
             _sync(target.absolute().parent)

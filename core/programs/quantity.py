@@ -98,14 +98,20 @@ def parse_duration(text: str) -> int:
         if loose:
             word = loose[2].lower()
             unit = word if word in _UNITS_US else _UNIT_WORDS.get(word, "")
+            if unit and int(loose[1][:20]) * _UNITS_US[unit] > DURATION_DAYS * DAY_US:
+                raise _longer(text)
         hint = f"Write {loose[1]}{unit}." if loose and unit else "Write a number and s, m, h, d, w or y, such as 7d."
         raise QuantityError(f"'{text}' is not a duration.", hint)
     duration_us = int(match[1]) * _UNITS_US[match[2]]
     if duration_us == 0:
         raise QuantityError("A duration of nothing has no effect.", "Write at least 1s.")
     if duration_us > DURATION_DAYS * DAY_US:
-        raise QuantityError(f"'{text}' is longer than {DURATION_DAYS} days.", "No history is kept that long.")
+        raise _longer(text)
     return duration_us
+
+
+def _longer(text: str) -> QuantityError:
+    return QuantityError(f"'{text}' is longer than {DURATION_DAYS} days.", "No history is kept that long.")
 
 
 def parse_money(text: str) -> Money:

@@ -161,7 +161,7 @@ class Reader:
             self.problem(node, f"'{shorten(text)}' cannot be {what}.", hint)
             return None
         if len(text) > limits.NAME_LENGTH:
-            self.problem(node, f"The name of {what} has {len(text)} characters; the limit is {limits.NAME_LENGTH}.",
+            self.problem(node, f"{what[:1].upper()}{what[1:]} has {len(text)} characters; the limit is {limits.NAME_LENGTH}.",
                          "Choose a shorter one.")
             return None
         return text

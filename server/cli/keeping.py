@@ -103,13 +103,14 @@ def _until(text: str) -> tuple[int | None, int | None]:
     """(change, None) or (None, microseconds) of what --until was given."""
     if not text:
         return None, None
-    if text.isascii() and text.isdigit():
+    # Changes are numbered in 64 bits; Python makes no number of some thousand digits.
+    if text.isascii() and text.isdigit() and len(text) <= len(str(2**64)):
         return int(text), None
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is neither a change's number nor a time such as 2026-11-26T21:00:00Z", param_hint="--until") from None
+            f"{text[:40]!r} is neither a change's number nor a time such as 2026-11-26T21:00:00Z", param_hint="--until") from None
     if at.tzinfo is None:
         raise typer.BadParameter(f"{text!r} has no time zone: write {at.isoformat()}Z for UTC", param_hint="--until")
     return None, (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

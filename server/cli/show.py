@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any, Final
 
 from google.protobuf import json_format, timestamp_pb2
 from google.protobuf.message import Message
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from core.errors import MappingError, ProgramError, RapportError
 from core.schema import currency_exponent
@@ -26,8 +29,19 @@ from server.cli.exits import RemoteError, code_of
 # A pipe has no width: there a table's cells stand on one line, for grep and for people who copy them.
 _PIPE_COLUMNS = 1000
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_COLUMNS)
-err = Console(stderr=True, highlight=False)
+# What a terminal obeys and does not show; in JSON, too, it may be written as the escape that stands for it.
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class _Console(Console):
+    """Shows control characters in place of sending them: names, keys and owners come from whoever calls the server."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text), **options)
+
+
+out = _Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_COLUMNS)
+err = _Console(stderr=True, highlight=False)
 
 
 def as_json(message: Message) -> None:

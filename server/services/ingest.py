@@ -466,7 +466,8 @@ def _attributes(who: tuple[Identifier, ...], message: ingest_pb2.IngestAttribute
     attributes: dict[str, Cell] = dict(cells(convert.values_from(message.attributes, "attributes")))
     for name in message.clear:
         if name in attributes:
-            raise BadValue(f"clear['{name}']", "is in attributes too", "Set it or clear it.")
+            again = "is in attributes too" if name in message.attributes else "stands there twice"
+            raise BadValue(f"clear['{name}']", again, "Set it or clear it, once.")
         attributes[name] = None
     return Upsert(
         identifiers=who, attributes=attributes, source=message.source, at_us=_at(message, "attributes", now_us)

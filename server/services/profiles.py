@@ -123,7 +123,8 @@ class ProfileService:
         attributes: dict[str, Cell] = dict(cells(convert.values_from(message.attributes, "attributes")))
         for name in message.clear:
             if name in attributes:
-                raise BadValue(f"clear['{name}']", "is in attributes too", "Set it or clear it.")
+                again = "is in attributes too" if name in message.attributes else "stands there twice"
+                raise BadValue(f"clear['{name}']", again, "Set it or clear it, once.")
             attributes[name] = None
         result: CustomerResult = self._store.apply(
             Upsert(
@@ -403,7 +404,7 @@ def _who(
 ) -> tuple[Identifier, ...]:
     if not messages:
         raise BadValue(field, "is empty", hint)
-    return convert.identifiers_from(messages)
+    return convert.identifiers_from(messages, field)
 
 
 def _unknown(who: Sequence[Identifier]) -> NotFound:
@@ -421,7 +422,7 @@ def _key(key: str) -> str:
     if not key:
         raise BadValue("key", "is empty", "Send the case's number in the system that keeps it.")
     if len(key.encode()) > limits.IDENTIFIER_BYTES:
-        raise TooLarge("key in bytes", len(key.encode()), limits.IDENTIFIER_BYTES)
+        raise TooLarge("key in bytes", len(key.encode()), limits.IDENTIFIER_BYTES, field="key")
     return key
 
 

@@ -34,6 +34,7 @@ from core.hub.mutations import (
 )
 from core.hub.saved import AuditEntry
 from core.hub.store import Store
+from core.hub.watching import look
 from core.schema import EventType, Field, Namespace, Schema, ValueType
 
 ROOT = Path(__file__).parents[2]
@@ -160,6 +161,37 @@ def test_restore_says_what_is_in_the_way(tmp_path: Path) -> None:
         keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
     with pytest.raises(StoreUnavailable, match="inside the store"):
         keeping.backup(str(tmp_path / "s"), str(tmp_path / "s" / "b"), now_us=NOW)
+
+
+def test_a_backups_folder_that_cannot_be_made_is_told_with_what_to_do(tmp_path: Path) -> None:
+    """It was "No such file or directory (2), while asked by a tool", and "See the cause"."""
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 1)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreUnavailable, match=r"the folder .*none does not exist\. Create it first"):
+        keeping.backup(str(tmp_path / "s"), str(tmp_path / "none" / "b"), now_us=NOW)
+    with pytest.raises(StoreUnavailable, match=r"it is not a folder\. Name a folder"):
+        keeping.backup(str(tmp_path / "s"), str(tmp_path / "file"), now_us=NOW)
+
+
+def test_a_time_that_is_none_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    """One in backup.json ended a restore with a traceback; one in backups.json did so to rapport store status, and ended the
+    server's watch for good, so that no alarm was told any more."""
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 1)
+    saved, manifest = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    assert [each.at for each in keeping.taken(str(tmp_path / "s"))] == [manifest.at]
+    for file in (saved / keeping.MANIFEST, tmp_path / "s" / keeping.TAKEN):
+        file.write_text(file.read_text().replace(manifest.at, "last Monday"))
+    with pytest.raises(RestoreRefused, match=r"backup\.json cannot be read: Invalid isoformat string: 'last Monday'"):
+        keeping.restore(str(saved), str(tmp_path / "r"))
+    assert not (tmp_path / "r").exists()
+    assert keeping.taken(str(tmp_path / "s")) == []
+    environment = open_environment(str(tmp_path / "s"), read_only=True)
+    try:
+        assert look(environment, 1 << 30, NOW).backed is False
+    finally:
+        environment.close()
 
 
 def test_compaction_keeps_every_entry_and_is_refused_beside_a_writer(tmp_path: Path) -> None:

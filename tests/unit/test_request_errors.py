@@ -14,11 +14,13 @@ from google.rpc import error_details_pb2
 
 from core import limits
 from core.decision import DecideRequest, Event, Identifier, PlacementRequest
-from core.errors import CustomerFull, ProgramError, RapportError, SchemaConflict, TooLarge
+from core.errors import CustomerFull, ProgramError, RapportError, SchemaConflict, TooLarge, UnknownName
 from core.hub import mutations
 from core.schema import Money
+from protos.rapport.v1 import profile_pb2, values_pb2
 from server import status
 from server.cli.exits import Exit, code_of
+from server.services.profiles import ProfileService
 from tests.engine_subject import EngineSubject
 
 NOW = 1_790_000_000_000_000
@@ -146,6 +148,39 @@ def test_what_is_told_wrong_is_named_by_its_place(subject: EngineSubject, what: 
         subject.engine.tell(who, happened, attributes, "", None)
     found, said = told(refused.value)
     assert (found, hint in said) == (field, True), said
+
+
+def test_an_empty_name_of_whatever_kind_is_told_in_good_english() -> None:
+    """It was "The name of a event type is empty."."""
+    assert UnknownName("event type", "").message == "The name of an event type is empty."
+    assert UnknownName("purpose", "").message == "The name of a purpose is empty."
+
+
+PLACES: dict[str, tuple[str, Any, str, str]] = {
+    "an undeclared kind of case": (
+        "open_case", profile_pb2.OpenCaseRequest(kind="fault", key="1"), "kind", "Declared: complaint.",
+    ),
+    "a long key": ("open_case", profile_pb2.OpenCaseRequest(kind="complaint", key="x" * 257), "key", ""),
+    "an attribute cleared twice": ("upsert", profile_pb2.UpsertProfileRequest(clear=["age", "age"]), "clear['age']", "once"),
+    "too many identifiers of a household": (
+        "set_membership",
+        profile_pb2.SetMembershipRequest(household=[values_pb2.Identifier(namespace="home", value=str(n)) for n in range(17)]),
+        "household", "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", PLACES)
+def test_a_profile_calls_error_names_the_place_in_the_request(subject: EngineSubject, what: str) -> None:
+    """They named "case kind" or nothing, of a household's identifiers the customer's, and of an attribute that was cleared
+    twice that it was set as well."""
+    call, message, field, hint = PLACES[what]
+    message.identifiers.add(namespace="crm", value="7")
+    with pytest.raises(RapportError) as refused:
+        getattr(ProfileService(subject.store, limits.MESSAGE_BYTES), call)(message, None)
+    found, said = told(refused.value)
+    assert (found, hint in said) == (field, True), said
+    assert "attributes too" not in refused.value.message
 
 
 # --- what is stored -----------------------------------------------------------------------------------------------

@@ -230,7 +230,7 @@ class ProfileServiceServicer:
 
     def SetMembership(self, request, context):
         """Makes a customer a member of a household, each created when no identifier is known. He is in one at most: in
-        another he is a member no more. Idempotent. RESOURCE_EXHAUSTED when the household has 64 members.
+        another he is a member no more. Idempotent. INVALID_ARGUMENT when the household has 64 members.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,30 @@
+"""What the command line prints of others' texts is shown by the terminal, and never obeyed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from protos.rapport.v1 import profile_pb2
+from server.cli import show
+
+OWNER = "\x1b]0;title\x07\x1b[31mann\x9b2J\r\x7f"
+SHOWN = r"\u001b]0;title\u0007\u001b[31mann\u009b2J\u000d\u007f"
+
+
+def test_control_characters_of_stored_texts_are_shown_and_not_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    """An owner of a case with an escape sequence recoloured the terminal of whoever listed the cases."""
+    listed = profile_pb2.ListCasesResponse(cases=[profile_pb2.Case(kind="fault", key="k", owner=OWNER)])
+    show.line(f"crm={OWNER}")
+    show.cases(listed)
+    show.as_json(listed)
+    show.out.print("[bold]a[/] \N{LATIN SMALL LETTER E WITH ACUTE}")
+    line, rest = capsys.readouterr().out.split("\n", 1)
+    table, brace, answer = rest.partition("{")
+    document, _, last = (brace + answer).rpartition("a ")
+    assert line == f"crm={SHOWN}"
+    assert SHOWN in table
+    assert json.loads(document)["cases"][0]["owner"] == OWNER
+    assert last == "\N{LATIN SMALL LETTER E WITH ACUTE}\n"
+    assert not set("\x1b\x07\x9b\r\x7f") & set(line + rest)
