@@ -101,7 +101,8 @@ def test_a_customer_is_exported_saved_erased_and_gone_from_every_file(tmp_path: 
     code, out, err = rapport(folder, "store", "check", "as-now", "--json")
     assert (code, json.loads(out)["customers"]) == (0, 1), err
     for wrong, told in (("yesterday", "neither a change's number nor a time"), ("2026-11-26T10:00", "has no time zone"),
-                        ("2026-11-26", "write 2026-11-26T00:00:00Z for UTC"), ("9" * 5000, "neither a change's number nor a time"),
+                        ("2026-11-26", "write 2026-11-26T00:00:00Z for UTC"),
+                        ("9" * 5000, "neither a change's number nor a time"),
                         ("999999", "before 999999"), ("2020-01-01T00:00:00Z", "Restore an earlier backup")):
         code, out, err = rapport(folder, *again[:4], "other", *again[5:], "--until", wrong)
         assert code in (2, 74), err
