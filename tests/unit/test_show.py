@@ -13,8 +13,11 @@ OWNER = "\x1b]0;title\x07\x1b[31mann\x9b2J\r\x7f"
 SHOWN = r"\u001b]0;title\u0007\u001b[31mann\u009b2J\u000d\u007f"
 
 
-def test_control_characters_of_stored_texts_are_shown_and_not_sent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_of_stored_texts_are_shown_and_not_sent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An owner of a case with an escape sequence recoloured the terminal of whoever listed the cases."""
+    monkeypatch.setattr(show.out, "width", 200)  # where another test had set COLUMNS as the module was imported, lines broke
     listed = profile_pb2.ListCasesResponse(cases=[profile_pb2.Case(kind="fault", key="k", owner=OWNER)])
     show.line(f"crm={OWNER}")
     show.cases(listed)
