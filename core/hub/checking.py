@@ -40,6 +40,7 @@ FAULTS = 100
 TOLD_EVERY = 10_000
 _REPAIR = "Restore the store from a backup (rapport store restore); the damaged folder stays as it is."
 
+_AWAY = "The store is whole, and no server opens it with that journal: move the folder journal away, and keep it."
 _BACKUP = "The store is whole. Take a backup now: a restore to a moment after it does not need what is damaged."
 
 Progress = Callable[[str, int], object]
@@ -86,8 +87,10 @@ class _Check:
         try:
             with self._environment.reader() as reader:
                 self._all(reader)
-            for path, problem in journal.faults(Path(self._environment.path, journal.FOLDER), self.applied):
-                self._add(f"The journal {path}", problem, _BACKUP)
+                lineage = journal.lineage_of(reader)
+            folder = Path(self._environment.path, journal.FOLDER)
+            for path, problem in journal.faults(folder, self.applied, lineage):
+                self._add(f"The journal {path}", problem, _AWAY if problem == journal.ANOTHERS else _BACKUP)
         except StoreCorrupt as error:
             self._fault(error)
         except _Full:

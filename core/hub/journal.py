@@ -48,6 +48,8 @@ FILL_BYTES: Final = 256 << 10
 RECOVERED_FRAMES: Final = 2
 LINEAGE: Final = b"lineage"
 
+ANOTHERS: Final = "it is the journal of another store, or from before a restore"
+
 _MAGIC: Final = b"RAPJRNL1"
 # Magic, CRC-32 of the rest, bytes of the head, first, made_us, flags, lineage, bytes of the names behind it.
 _HEAD: Final = struct.Struct("<8sIIQqI16sI")
@@ -466,7 +468,7 @@ class Reading:
                 self.damage = Damage(path, self.last or after, "its head is damaged")
                 return
             if segment.lineage != self.lineage:
-                self.damage = Damage(path, self.last or after, "it is the journal of another store, or from before a restore")
+                self.damage = Damage(path, self.last or after, ANOTHERS)
                 return
             if place == start:
                 self.last = min(segment.first - 1, after)
@@ -549,8 +551,8 @@ def committed_us(folder: Path, commits: int) -> int:
     return frames[-commits].committed_us if commits <= len(frames) else segment.made_us
 
 
-def faults(folder: Path, applied: int) -> Iterator[tuple[Path, str]]:
-    """What is wrong with the files of a journal beside a store at this change: (file, problem)."""
+def faults(folder: Path, applied: int, lineage: bytes) -> Iterator[tuple[Path, str]]:
+    """What is wrong with the files of a journal beside a store of this lineage at this change: (file, problem)."""
     last: int | None = None
     listed = files(folder)
     for path in listed:
@@ -560,6 +562,10 @@ def faults(folder: Path, applied: int) -> Iterator[tuple[Path, str]]:
         segment = _segment(path, data)
         if segment is None:
             yield path, "its head is damaged"
+            last = None
+            continue
+        if segment.lineage != lineage:
+            yield path, ANOTHERS
             last = None
             continue
         if last is not None and segment.first != last + 1 and not segment.begins:

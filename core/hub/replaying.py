@@ -116,6 +116,8 @@ def _check(reading: Reading, reached: int, there: bool, until_seq: int | None) -
             offer = f"Give --until {reached} for all that can be restored from this backup, or use a later backup."
         else:
             offer = "Use a later backup."
+        if damage.problem == journal.ANOTHERS:
+            offer = "Name the folder journal of the store that was saved."
         raise _refused(damage.path, damage.problem, offer)
     if until_seq is not None:
         raise _refused(reading.folder, f"the journal ends with change {reached}, before {until_seq}",

@@ -246,7 +246,7 @@ def test_a_store_goes_on_from_its_journal_after_what_a_power_cut_leaves(tmp_path
             assert entries(store) == states[last]
             assert store.journal_gap == ""
             store.apply(Upsert(identifiers=(EVERYBODY[0],), attributes={"age": 1}, at_us=1))
-        assert not list(journal.faults(into / "journal", last + 1))
+        assert not list(journal.faults(into / "journal", last + 1, lineage))
     into = tmp_path / "exchanged"
     keeping.restore(str(saved), str(into), journal_folder=str(tmp_path / "store" / "journal"), until_seq=1)
     with Store.open(into, read_only=True) as store, store.environment.reader() as reader:
@@ -439,7 +439,9 @@ def test_old_files_are_removed_by_age_and_by_size(tmp_path: Path, monkeypatch: p
         found = journal.extent(folder)
         assert found is not None
         assert 1 < found.first <= found.last == store.applied
-    assert not list(journal.faults(folder, found.last))
+        with store.environment.reader() as reader:
+            lineage = journal.lineage_of(reader)
+    assert not list(journal.faults(folder, found.last, lineage))
     with Store.open(tmp_path / "s", journal_seconds=0) as store:
         for number in range(120, 180):
             store.apply(Upsert(identifiers=who, attributes={"age": number}, at_us=number))

@@ -174,6 +174,23 @@ def test_a_backups_folder_that_cannot_be_made_is_told_with_what_to_do(tmp_path: 
         keeping.backup(str(tmp_path / "s"), str(tmp_path / "file"), now_us=NOW)
 
 
+def test_the_journal_of_another_store_is_no_sound_one(tmp_path: Path) -> None:
+    """The check called a store sound that no server could open, and a restore asked for a later backup."""
+    for name in ("s", "other"):
+        with Store.open(tmp_path / name) as store:
+            fill(store, 1)
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    with pytest.raises(RestoreRefused, match=r"another store.*Name the folder journal of the store that was saved"):
+        keeping.restore(str(saved), str(tmp_path / "r"), journal_folder=str(tmp_path / "other" / "journal"))
+    assert checked(tmp_path / "s").faults == ()
+    (tmp_path / "s" / "journal").rename(tmp_path / "own")
+    (tmp_path / "other" / "journal").rename(tmp_path / "s" / "journal")
+    (fault,) = checked(tmp_path / "s").faults
+    assert ("another store" in fault.problem, "move the folder journal away" in fault.hint) == (True, True)
+    with pytest.raises(StoreUnavailable, match="another store"):
+        Store.open(tmp_path / "s").close()
+
+
 def test_a_time_that_is_none_is_refused_where_it_is_read(tmp_path: Path) -> None:
     """One in backup.json ended a restore with a traceback; one in backups.json did so to rapport store status, and ended the
     server's watch for good, so that no alarm was told any more."""
