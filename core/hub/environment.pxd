@@ -190,7 +190,7 @@ cdef inline int snapshot_customer(
 
 # LMDB's own open of a folder, whose errors name `shown`; the caller closes it.
 cdef MDB_env* open_env(str folder, str shown, size_t map_bytes, unsigned int flags) except NULL
-# What a transaction notes for the journal (core/hub/journal.pyx) of each put and delete, little-endian:
+# What a transaction notes for the journal (core/hub/journal.py) of each put and delete, little-endian:
 # a frame a commit: FrameHead, then a group for each mutation; a group: GroupHead, then its changes; a change: ChangeHead, its
 # key, its value, zeros up to a multiple of 8.
 cdef enum ChangeKind:

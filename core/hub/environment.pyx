@@ -13,7 +13,7 @@ the other whatever happens meanwhile; a process that only reads is told to have 
 
 LMDB is opened without WRITEMAP (a stray pointer cannot damage the file), with NOTLS (a snapshot belongs to its
 owner, not to a thread) and without read-ahead (profiles are read at random). Commits are synchronous; beside a journal
-(core/hub/journal.pyx), which then holds the last one, LMDB leaves the page that names it to the next commit's sync.
+(core/hub/journal.py), which then holds the last one, LMDB leaves the page that names it to the next commit's sync.
 
 A transaction notes its changes in a buffer of the environment while it makes them, for the journal to write before they
 are committed.
@@ -36,6 +36,7 @@ import time
 import msgspec
 
 from core import limits
+from core.durable import sync_folder
 from core.errors import EngineFault, StoreCorrupt, StoreReadOnly, StoreUnavailable
 from core.hub import case_details, sources
 from core.hub.lmdb cimport (
@@ -449,14 +450,6 @@ cdef object system_error(object error, str doing, str path):
     return error_for(error.errno or errno.EIO, doing, path, False)
 
 
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _take_lock(path: str, create: bool) -> int:
     """Hold rapport.lock; its descriptor, or -1 when there is none and it is not to be made."""
     file = os.path.join(path, "rapport.lock")
@@ -529,7 +522,7 @@ def _create(path: str, map_bytes: int, meta: dict[bytes, bytes]) -> None:
         finally:
             api.env_close(env)
         os.rename(os.path.join(making, "data.mdb"), os.path.join(path, "data.mdb"))
-        _sync_folder(path)
+        sync_folder(path)
     except OSError as error:
         raise system_error(error, "creating it", path) from error
     finally:
@@ -549,7 +542,7 @@ def _examine(path: str, read_only: bool) -> bool:
                 path, f"the folder {parent} does not exist", "Create it, or check store.path.") from None
         try:
             os.mkdir(path, 0o700)
-            _sync_folder(parent)
+            sync_folder(parent)
         except OSError as error:
             raise system_error(error, "creating the folder", path) from error
         return True

@@ -34,6 +34,7 @@ from typing import Final
 
 import msgspec
 
+from core.durable import sync_folder
 from core.errors import StoreCorrupt, StoreFull, StoreUnavailable
 from core.hub import redo
 from core.hub.environment import DATABASES, Environment, Reader, Transaction
@@ -86,12 +87,11 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What a journal reaches: from ``first``, made after ``from_us``, to ``last``, committed at ``until_us``; its bytes."""
+    """What a journal reaches: from ``first``, made after ``from_us``, to ``last``; its bytes."""
 
     first: int
     from_us: int
     last: int
-    until_us: int
     bytes: int
 
 
@@ -163,15 +163,6 @@ def files(folder: Path) -> list[Path]:
 
 def _first_of(path: Path) -> int:
     return int(path.name.removesuffix(SUFFIX)) if path.name.removesuffix(SUFFIX).isdigit() else 0
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class Journal:
@@ -530,14 +521,14 @@ def extent(folder: Path, *, to_end: bool = True) -> Extent | None:
             size += path.stat().st_size
     if not first:
         return None
-    last, until_us = first - 1, from_us
+    last = first - 1
     data = _contents(listed[-1]) if to_end else b""
     segment = _segment(listed[-1], data) if to_end else _head_of(listed[-1])
     if segment is not None:
-        last, until_us = segment.first - 1, segment.made_us
+        last = segment.first - 1
         for frame in _frames(data, segment.head_bytes) if to_end else ():
-            last, until_us = frame.last, frame.committed_us
-    return Extent(first, from_us, last, until_us, size)
+            last = frame.last
+    return Extent(first, from_us, last, size)
 
 
 def committed_us(folder: Path, commits: int) -> int:

@@ -32,6 +32,7 @@ from pathlib import Path
 import msgspec
 
 from core import limits
+from core.durable import sync_folder, write_file
 from core.errors import RestoreRefused, StoreUnavailable
 from core.hub import journal, replaying
 from core.hub.copying import copy
@@ -112,7 +113,7 @@ def backup(store: str, into: str, *, now_us: int, progress: Progress | None = No
                 raise StoreUnavailable(into, f"the folder {target.absolute().parent} does not exist", "Create it first.")
             target.mkdir(mode=0o700)
             # Without it a power cut may take the folder with every backup in it.
-            _sync(target.absolute().parent)
+            sync_folder(target.absolute().parent)
     with _alone(target):
         for left in target.glob(f"*{PART}"):
             shutil.rmtree(left, ignore_errors=True)
@@ -138,10 +139,10 @@ def backup(store: str, into: str, *, now_us: int, progress: Progress | None = No
                 format=FORMAT_VERSION, seq=seq, at=f"{taken:%Y-%m-%dT%H:%M:%SZ}", bytes=file.stat().st_size,
                 sha256=_digest(file), entries=entries,
             )
-            _write(part / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
-            _sync(part)
+            write_file(part / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+            sync_folder(part)
             part.rename(target / name)
-            _sync(target)
+            sync_folder(target)
     _note(source, Taken(at=manifest.at, seq=seq, folder=str((target / name).absolute())))
     return target / name, manifest
 
@@ -150,7 +151,7 @@ def _note(store: Path, new: Taken) -> None:
     """Note a backup beside its store. The backup counts without: where the folder cannot be written, only the watch misses it."""
     part = store / (TAKEN + PART)
     with contextlib.suppress(OSError):
-        _write(part, msgspec.json.format(msgspec.json.encode([*taken(str(store)), new][-TAKEN_KEPT:])) + b"\n")
+        write_file(part, msgspec.json.format(msgspec.json.encode([*taken(str(store)), new][-TAKEN_KEPT:])) + b"\n")
         part.rename(store / TAKEN)
 
 
@@ -189,9 +190,9 @@ def restore(
                                      "Use another backup; this one was changed or damaged.")
             reached = _forward(part, manifest, journal_folder, until_seq, until_us, erasures, progress)
             _prove(part)
-            _sync(part)
+            sync_folder(part)
             part.rename(target)
-            _sync(target.absolute().parent)
+            sync_folder(target.absolute().parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return manifest, reached
@@ -253,7 +254,7 @@ def compact(store: str, *, map_bytes: int = limits.MAP_BYTES, progress: Progress
             with _alone(Path(store), wait=True):
                 Path(store, "lock.mdb").unlink(missing_ok=True)
                 (making / "data.mdb").rename(file)
-                _sync(Path(store))
+                sync_folder(Path(store))
             anew = replaying.blank(environment) if kept else ""
         return before, file.stat().st_size, anew
     finally:
@@ -333,18 +334,3 @@ def _copied(source: Path, target: Path) -> str:
         os.fsync(writing.fileno())
     target.chmod(0o600)
     return digest.hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

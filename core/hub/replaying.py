@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from core.durable import sync_folder
 from core.errors import RestoreRefused
 from core.hub import catalog as catalogs
 from core.hub import erasing, journal, merges, redo, saved
@@ -274,7 +275,7 @@ def _rewrite(
         file.flush()
         os.fsync(file.fileno())
     part.rename(path)
-    journal.sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _any_erased(environment: Environment) -> bool:
@@ -284,5 +285,5 @@ def _any_erased(environment: Environment) -> bool:
 def _anew(folder: Path, why: str) -> str:
     for path in journal.files(folder):
         path.unlink()
-    journal.sync_folder(folder)
+    sync_folder(folder)
     return why

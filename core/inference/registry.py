@@ -32,6 +32,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from core.durable import sync_folder, write_file
 from core.errors import ModelError, NotFound, RapportError
 from core.inference.repository import (
     DESCRIPTION_FILE,
@@ -462,7 +463,7 @@ class Registry:
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
-            _sync(home)
+            sync_folder(home)
         except OSError as error:
             raise ModelError(source.label, f"it cannot be kept in the models folder: {error.strerror}",
                              "Check the folder's permissions and the disk's free space.") from error
@@ -487,16 +488,5 @@ def _digest(folder: Path, source: Package) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_file(path, data)
+    sync_folder(path.parent)
