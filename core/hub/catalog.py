@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from core import limits
+from core.decision import Identifier
 from core.errors import BadValue, SchemaConflict, SourceNotAllowed, StoreCorrupt, TooLarge, UnknownName
 from core.hub.record import WIDTHS, RecordLayout
 from core.schema import STANDARD_OUTCOMES, CaseScope, EventType, Field, Namespace, Normaliser, Schema, SourceRule, ValueType
@@ -124,6 +125,11 @@ class Catalog(msgspec.Struct, frozen=True):
         """The namespace with its normaliser and trust."""
         entry = self.namespaces.get(name)
         return entry if entry is not None else _unknown("namespace", name, self.namespaces)
+
+    def names_household(self, identifiers: Sequence[Identifier]) -> bool:
+        """Whether they name a household and no customer: the first one's namespace tells, and the others must be of its kind."""
+        entry = self.namespaces.get(identifiers[0].namespace) if identifiers else None
+        return entry is not None and entry.household
 
     def attribute(self, name: str) -> AttributeEntry:
         """The attribute with its type, offset and labels."""

@@ -86,12 +86,6 @@ cdef int check_details(mutation) except -1:
     return 0
 
 
-cdef bint of_household(Applier applier, identifiers) except -1:
-    """Whether the identifiers name a household."""
-    entry = applier.catalog.namespaces.get(identifiers[0].namespace) if identifiers else None
-    return entry is not None and entry.household
-
-
 cdef object checked_scope(Applier applier, mutation, scope):
     """What a case is about; `scope` None is what identifiers and product say. BadValue where these do not fit, or the kind."""
     cdef str product = mutation.product
@@ -100,7 +94,7 @@ cdef object checked_scope(Applier applier, mutation, scope):
         wrong = wrong_product(product)
         if wrong is not None:
             raise BadValue("product", wrong[0], wrong[1])
-    if of_household(applier, mutation.identifiers):
+    if applier.catalog.names_household(mutation.identifiers):
         if scope is not None and scope is not CaseScope.HOUSEHOLD:
             raise BadValue("scope", f"a household is named, and the scope is {scope.value}",
                            "Leave it out, or name the customer.")
@@ -132,7 +126,7 @@ def _open_case(Applier applier, mutation):
     check_details(mutation)
     scope = checked_scope(applier, mutation, mutation.scope)
     created = False
-    if scope is CaseScope.HOUSEHOLD and not of_household(applier, mutation.identifiers):
+    if scope is CaseScope.HOUSEHOLD and not applier.catalog.names_household(mutation.identifiers):
         customer, _ = applier.resolve(mutation.identifiers)
         owner = household_of(applier, customer)
         if not owner:
@@ -169,7 +163,7 @@ cdef object _begun(Applier applier, mutation, uint16_t kind, uint64_t key):
     """
     cdef uint64_t owner
     cdef bytes data
-    cdef bint household = of_household(applier, mutation.identifiers)
+    cdef bint household = applier.catalog.names_household(mutation.identifiers)
     best, _ = applier.resolve(mutation.identifiers, household)
     for owner in (best, 0 if household else household_of(applier, best)):
         data = applier.record(owner) if owner else None

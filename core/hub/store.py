@@ -387,9 +387,7 @@ class Store:
 
     def _either(self, reader: Reader, identifiers: Sequence[Identifier]) -> int | None:
         """The id of the customer, or of the household when the first identifier is one of a household."""
-        entries = self._catalog_of(reader).namespaces
-        first = entries.get(identifiers[0].namespace) if identifiers else None
-        return self._customer(reader, identifiers, first is not None and first.household)
+        return self._customer(reader, identifiers, self._catalog_of(reader).names_household(identifiers))
 
     def _customer(self, reader: Reader, identifiers: Sequence[Identifier], of_household: bool = False) -> int | None:
         best: tuple[int, int, int, bytes] | None = None

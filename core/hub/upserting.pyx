@@ -12,19 +12,13 @@ from core.hub.mutations import CustomerResult, Upsert
 from core.hub.values import checked
 
 
-cdef bint names_household(catalog, identifiers) except -1:
-    """Whether a request's first identifier is one of a household."""
-    entry = catalog.namespaces.get(identifiers[0].namespace) if identifiers else None
-    return entry is not None and entry.household
-
-
 def _upsert(Applier applier, mutation):
     cdef uint64_t customer
     cdef uint32_t offset
     cdef int kind
     check_time("at", mutation.at_us)
     # Identifiers of both kinds are refused by whichever the first is not.
-    of_household = names_household(applier.catalog, mutation.identifiers)
+    of_household = applier.catalog.names_household(mutation.identifiers)
     setters = applier.household_setters if of_household else applier.setters
     if mutation.customer and applier.resolve(mutation.identifiers, of_household)[0] != mutation.customer:
         raise NotFound("customer", str(mutation.customer), "The identifiers lead to somebody else, or to nobody.")
