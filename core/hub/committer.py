@@ -219,17 +219,25 @@ class Committer:
         else:
             if applier.catalog is not catalog:
                 self._on_catalog(applier.catalog)
-            changed, followers = applier.changed, self._followers
-            if changed and followers:
-                applier.changed = set()
-                for told in followers:
-                    told(changed)
+            changed, followers = self._take_changed()
+            for told in followers:
+                told(changed)
         for future, result, problem in results:
             if problem is not None:
                 future.set_exception(problem)
             else:
                 future.set_result(result)
         return True
+
+    def _take_changed(self) -> tuple[set[int], tuple[Callable[[set[int]], None], ...]]:
+        """Customers changed since the last time, and whom to tell of them: nobody where there are none."""
+        # Under the lock: a set that were begun anew as the last follower leaves would grow for ever.
+        with self._ready:
+            changed = self._applier.changed
+            if not changed:
+                return set(), ()
+            self._applier.changed = set()
+            return changed, self._followers
 
     def _make_durable(self) -> None:
         """Journal first: what the store has, the journal has. A batch that the store does not take leaves the journal again."""
