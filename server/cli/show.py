@@ -26,8 +26,9 @@ from core.schema import currency_exponent
 from protos.rapport.v1 import decision_pb2, model_pb2, profile_pb2, program_pb2, segment_pb2, values_pb2
 from server.cli.exits import RemoteError, code_of
 
-# A pipe has no width: there a table's cells stand on one line, for grep and for people who copy them.
-_PIPE_COLUMNS = 1000
+# A pipe has no width: without another wish a table's cells stand on one line there, for grep and for people who copy them.
+_WISHED = re.fullmatch(r"[1-9][0-9]{0,3}", os.environ.get("COLUMNS", ""))
+_WIDTH = None if sys.stdout.isatty() else int(_WISHED[0]) if _WISHED else 1000
 
 # What a terminal obeys and does not show; in JSON, too, it may be written as the escape that stands for it.
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -40,7 +41,7 @@ class _Console(Console):
         return super().render_str(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text), **options)
 
 
-out = _Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_COLUMNS)
+out = _Console(highlight=False, width=_WIDTH)
 err = _Console(stderr=True, highlight=False)
 
 

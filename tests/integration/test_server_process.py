@@ -68,7 +68,6 @@ def rapport(
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs the command line in this process against the server: exit code, standard output, standard error."""
     monkeypatch.setenv("RAPPORT_SERVER", address)
-    # Not COLUMNS: it is read where the module is first imported, which may have been another test's.
     monkeypatch.setattr(show.out, "width", 200)
 
     def run(*arguments: str) -> tuple[int, str, str]:

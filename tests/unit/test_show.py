@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -17,7 +20,7 @@ def test_control_characters_of_stored_texts_are_shown_and_not_sent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An owner of a case with an escape sequence recoloured the terminal of whoever listed the cases."""
-    monkeypatch.setattr(show.out, "width", 200)  # where another test had set COLUMNS as the module was imported, lines broke
+    monkeypatch.setattr(show.out, "width", 200)
     listed = profile_pb2.ListCasesResponse(cases=[profile_pb2.Case(kind="fault", key="k", owner=OWNER)])
     show.line(f"crm={OWNER}")
     show.cases(listed)
@@ -31,3 +34,14 @@ def test_control_characters_of_stored_texts_are_shown_and_not_sent(
     assert json.loads(document)["cases"][0]["owner"] == OWNER
     assert last == "\N{LATIN SMALL LETTER E WITH ACUTE}\n"
     assert not set("\x1b\x07\x9b\r\x7f") & set(line + rest)
+
+
+@pytest.mark.parametrize(("columns", "width"), [("60", 60), ("", 1000), ("wide", 1000), ("0", 1000)])
+def test_a_pipe_is_as_wide_as_asked_for(columns: str, width: int) -> None:
+    """COLUMNS was read anew at each line, so a width that was set for a moment at the start left 80 columns afterwards."""
+    asked = "import os; from server.cli import show; os.environ.pop('COLUMNS'); print(show.out.width)"
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env={**os.environ, "COLUMNS": columns}, check=True, capture_output=True,
+        text=True, timeout=60,
+    )  # fmt: skip
+    assert int(done.stdout) == width
