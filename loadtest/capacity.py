@@ -2,7 +2,7 @@
 
 Server on one core, generator on another. A closed loop keeps a fixed number of calls open; what latencies are worth the open
 loop of ``python -m loadtest`` says. Beside it, one call at a time from a grpcio client, as a shop's code makes it: asked in
-turn at the data plane's address and at the one that grpcio serves.
+turn at the data plane's address, at that of a server whose loops poll (threads.busy_poll_us), and at the one that grpcio serves.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from loadtest.workload import Workload
 
 SHAPES = ((1, 16), (4, 16))  # connections, calls open on each
 ALONE = 2_000  # calls one at a time, at each address
+BLOCK = 50  # of them before the next address has its turn: a server that polls must not sit on the others' core
+BUSY_POLL_US = 1_000  # longer than a client takes from an answer to its next call
 
 
 @dataclass(slots=True)
@@ -59,7 +61,13 @@ def measure(workload: Workload, store: Path, models: Path, *, rounds: int, secon
             try:
                 for connections, depth in SHAPES:
                     _rounds(capacity, serving, nothing, asked, workload, connections, depth, rounds, seconds)
-                capacity.alone_us = _alone(serving, asked)
+            finally:
+                os.sched_setaffinity(0, before)
+        polling = {"RAPPORT_THREADS_BUSY_POLL_US": str(BUSY_POLL_US)}
+        with servers.rapport(store, models, cores[0], given=polling) as awake:
+            os.sched_setaffinity(0, {cores[1]})
+            try:
+                capacity.alone_us = _alone(serving, awake, asked)
             finally:
                 os.sched_setaffinity(0, before)
     return capacity
@@ -104,20 +112,23 @@ def _check(taken: Taken, workload: Workload) -> None:
     calls.check(workload, taken.samples)
 
 
-def _alone(serving: Serving, asked: list[bytes]) -> dict[str, float]:
-    """The median of one call at a time from a grpcio client, in turn at both addresses."""
-    took: dict[str, list[float]] = {"data plane": [], "grpcio": []}
+def _alone(serving: Serving, awake: Serving, asked: list[bytes]) -> dict[str, float]:
+    """The median of one call at a time from a grpcio client, in turn at the addresses of ``serving`` and of one that polls."""
+    took: dict[str, list[float]] = {"data plane": [], "data plane, busy polling": [], "grpcio": []}
     with (
         grpc.insecure_channel(f"{serving.host}:{serving.port}") as plane,
+        grpc.insecure_channel(f"{awake.host}:{awake.port}") as polled,
         grpc.insecure_channel(serving.control) as control,
     ):
         callers: dict[str, Callable[..., bytes]] = {
-            "data plane": plane.unary_unary(DECIDE),
-            "grpcio": control.unary_unary(DECIDE),
+            name: channel.unary_unary(DECIDE) for name, channel in zip(took, (plane, polled, control), strict=True)
         }
-        for number in range(ALONE):
+        for begin in range(0, ALONE, BLOCK):
             for name, call in callers.items():
-                began = time.perf_counter_ns()
-                call(asked[number % len(asked)], timeout=10)
-                took[name].append((time.perf_counter_ns() - began) / 1_000)
+                # The first after others' turn finds cold caches, of the kernel and of the client's connection.
+                call(asked[begin % len(asked)], timeout=10)
+                for number in range(begin, begin + BLOCK):
+                    began = time.perf_counter_ns()
+                    call(asked[number % len(asked)], timeout=10)
+                    took[name].append((time.perf_counter_ns() - began) / 1_000)
     return {name: statistics.median(each) for name, each in took.items()}

@@ -377,7 +377,8 @@ def compare(
                 # A B, B A, A B ...: neither side is always the first.
                 for label in ("A", "B") if number % 2 == 0 else ("B", "A"):
                     generator, serving = sides[label]
-                    each = _round(plan, generator, serving, pace, label, f"round {number + 1} of {rounds}, {label}")
+                    with servers.paused(other for name, (_, other) in sides.items() if name != label):
+                        each = _round(plan, generator, serving, pace, label, f"round {number + 1} of {rounds}, {label}")
                     session.rounds.append(each)
                     if each.taken.interrupted:
                         raise KeyboardInterrupt

@@ -202,8 +202,7 @@ def _over_grpc(wanted: Workload, models: Path, given: argparse.Namespace) -> Fig
     alone = taken.alone_us
     print(
         f"\nOne call at a time from a grpcio client, {capacity.ALONE:,} at each address in turn: "
-        f"{alone['data plane']:.0f} us at the data plane's, {alone['grpcio']:.0f} us at grpcio's "
-        f"({alone['data plane'] / alone['grpcio']:.2f} of it)"
+        + ", ".join(f"{name} {took:.0f} us ({took / alone['grpcio']:.2f} of grpcio's)" for name, took in alone.items())
     )
     return {**dataclasses.asdict(taken), "ratio": {shape: taken.ratio(shape) for shape in taken.decide}}
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,11 +89,30 @@ def running(
 
 
 @contextmanager
+def paused(servings: Iterable[Serving]) -> Iterator[None]:
+    """These servers stand still meanwhile, so that what they do in the background costs no other server's measurement.
+
+    Only those of which the process is known, and none for so long that its clients would notice.
+    """
+    stopped = [each.pid for each in servings if each.pid]
+    try:
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
 def rapport(
-    store: Path, models: Path, core: int, tree: Path = ROOT, module: str = "server"
+    store: Path, models: Path, core: int, tree: Path = ROOT, module: str = "server", given: Mapping[str, str] | None = None
 ) -> Iterator[Serving]:
-    """Rapport's server out of a checkout (its compiled modules in place), over a copy of the store."""
-    settings = {"RAPPORT_LISTEN_DECISIONS": "127.0.0.1:0", "RAPPORT_MODELS_PATH": str(models.resolve())}
+    """Rapport's server out of a checkout (its compiled modules in place), over a copy of the store.
+
+    ``given`` are settings by environment variable.
+    """
+    settings = {**(given or {}), "RAPPORT_LISTEN_DECISIONS": "127.0.0.1:0", "RAPPORT_MODELS_PATH": str(models.resolve())}
     with tempfile.TemporaryDirectory(prefix="served-", dir=store.parent) as folder:
         copy = Path(folder) / "store"
         shutil.copytree(store, copy)

@@ -214,6 +214,24 @@ class Config:
             high=256,
         ),
     )
+    threads_busy_poll_us: int = dataclasses.field(
+        default=0,
+        metadata=_row(
+            "threads.busy_poll_us",
+            "Microseconds for which a loop goes on asking for calls after the last one before it sleeps. Where calls come one by "
+            "one, each is spared the time that waking takes; the loop's processor is busy all the while.",
+            low=0,
+            high=100_000,
+        ),
+    )
+    threads_realtime: bool = dataclasses.field(
+        default=False,
+        metadata=_row(
+            "threads.realtime",
+            "Loops run under SCHED_RR: no other thread on their processor makes a decision wait. For machines with a "
+            "processor more than loops, since a busy loop leaves others little. Needs CAP_SYS_NICE or an RLIMIT_RTPRIO of 1.",
+        ),
+    )
     threads_models: int = dataclasses.field(
         default=4,
         metadata=_row(

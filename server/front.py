@@ -67,6 +67,8 @@ class Front:
         kinds = dict.fromkeys(by_path, plane.HANDED)
         kinds[f"/{decisions.NAME}/Decide"] = plane.DECIDE
         kinds[f"/{_HEALTH}/Check"] = plane.HEALTH
+        if config.threads_realtime:
+            _try_realtime()
         words = refusals.table(config.limits_message_bytes)
         bounds = {**_limits(config, loops), **(plane_limits or {})}
         sockets = _bound(self.key, config.listen_decisions, loops)
@@ -149,6 +151,28 @@ class Front:
                 logs.get("front").info("certificates replaced", certificate=self._config.tls_certificate)
 
 
+def _try_realtime() -> None:
+    """A thread that asks for what the loops will ask for. Raises ConfigError when the kernel refuses."""
+    refused: list[OSError] = []
+
+    def ask() -> None:
+        try:
+            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        except OSError as error:
+            refused.append(error)
+
+    asking = threading.Thread(target=ask, name="realtime")
+    asking.start()
+    asking.join()
+    if refused:
+        raise ConfigError(
+            "threads.realtime",
+            f"the kernel does not let loops run in real time ({refused[0].strerror})",
+            hint="Give the process CAP_SYS_NICE or an RLIMIT_RTPRIO of 1 (systemd: LimitRTPRIO=1; docker: --ulimit rtprio=1), "
+            "or set it to false.",
+        )
+
+
 def _limits(config: Config, loops: int) -> dict[str, int]:
     descriptors, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = limits.CONNECTIONS_PER_LOOP * loops + _OTHER_DESCRIPTORS
@@ -165,6 +189,8 @@ def _limits(config: Config, loops: int) -> dict[str, int]:
         "held_bytes": limits.HELD_BYTES,
         "requested_bytes": max(limits.REQUESTED_BYTES, 2 * config.limits_message_bytes),
         "unsent_bytes": limits.UNSENT_BYTES,
+        "poll_ns": config.threads_busy_poll_us * 1_000,
+        "realtime": int(config.threads_realtime),
         "queue_ns": limits.QUEUE_MS * 1_000_000,
         "stands_ns": limits.QUEUE_STANDS_MS * 1_000_000,
         "away_ns": limits.AWAY_MS * 1_000_000,

@@ -106,16 +106,21 @@ cdef extern from "<sys/syscall.h>" nogil:
     enum:
         SYS_sched_setattr
 
+cdef extern from "<linux/sched.h>" nogil:
+    enum:
+        SCHED_RR
+        SCHED_FLAG_RESET_ON_FORK
+
 cdef extern from "<unistd.h>" nogil:
     long syscall(long number, ...)
 
 cdef struct SchedulingAttributes:
     # struct sched_attr of the kernel (sched_setattr(2)), which C libraries do not declare.
     uint32_t size  # of this structure
-    uint32_t policy  # 0: SCHED_OTHER
-    uint64_t flags  # 0
-    int nice  # kept as it is
-    uint32_t priority  # 0
+    uint32_t policy  # 0: SCHED_OTHER; SCHED_RR
+    uint64_t flags  # 0, or SCHED_FLAG_RESET_ON_FORK
+    int nice  # of SCHED_OTHER
+    uint32_t priority  # of SCHED_RR, from 1
     uint64_t runtime  # ns: with SCHED_OTHER the slice, since Linux 6.12
     uint64_t deadline  # 0
     uint64_t period  # 0

@@ -38,6 +38,8 @@ from server.transport.connection cimport (
 from server.transport.linux cimport (
     PRIO_PROCESS,
     SchedulingAttributes,
+    SCHED_FLAG_RESET_ON_FORK,
+    SCHED_RR,
     SYS_sched_setattr,
     getpriority,
     syscall,
@@ -454,6 +456,21 @@ cdef void _obey(Loop* loop) noexcept nogil:
     loop.state = asked
 
 
+cdef void _run_before_others() noexcept nogil:
+    """Under SCHED_RR, as threads.realtime asks: whatever else the processor does, a loop that wakes runs at once.
+
+    Front has found that the kernel permits it. The lowest priority of all that are real-time, so that an operator's tools and
+    the kernel's own threads still come first; what this thread would start does not inherit it.
+    """
+    cdef SchedulingAttributes wanted
+    memset(&wanted, 0, sizeof(wanted))
+    wanted.size = sizeof(wanted)
+    wanted.policy = SCHED_RR
+    wanted.flags = SCHED_FLAG_RESET_ON_FORK
+    wanted.priority = 1
+    syscall(SYS_sched_setattr, 0, &wanted, 0)
+
+
 cdef void _ask_for_short_slices() noexcept nogil:
     """Lets this thread interrupt those that share its processor as soon as it wakes, in return for running a short while.
 
@@ -468,6 +485,17 @@ cdef void _ask_for_short_slices() noexcept nogil:
     syscall(SYS_sched_setattr, 0, &wanted, 0)
 
 
+cdef inline int _poll(Loop* loop, epoll_event* events, int64_t eventful_ns) noexcept nogil:
+    """Asks for events again and again until threads.busy_poll_us have passed since the last: the count of those there are, or 0.
+
+    To be woken from sleep costs a lone call more than to be decided does, most of all where an idle processor is a virtual one.
+    """
+    cdef int count = 0
+    while count == 0 and now_ns() - eventful_ns < loop.plane.limits.poll_ns:
+        count = epoll_wait(loop.ep, events, EVENTS_A_ROUND, 0)
+    return max(count, 0)
+
+
 cdef void loop_rounds(Loop* loop, int64_t most) noexcept nogil:
     """Rounds until the loop has ended, or ``most`` of them, which then wait for nothing; below 0, as many as it takes."""
     cdef epoll_event[EVENTS_A_ROUND] events
@@ -475,16 +503,22 @@ cdef void loop_rounds(Loop* loop, int64_t most) noexcept nogil:
     cdef Connection* connection
     cdef uint64_t drained
     cdef int64_t refused, whole
-    cdef int64_t ended_ns, full_ns, read_ns, refusing_ns
+    cdef int64_t ended_ns, eventful_ns, full_ns, read_ns, refusing_ns
     cdef int count, done, i
     cdef bint busy, held, shaking
     cdef void* source
-    ended_ns = loop.now_ns
+    ended_ns = eventful_ns = loop.now_ns
     while most != 0:
         most -= 1
         busy = loop.ready_first != NULL or loop.ticking != NULL or most >= 0
-        count = epoll_wait(loop.ep, events, EVENTS_A_ROUND, 0 if busy else TICK_MS)
+        count = 0
+        if not busy:
+            count = _poll(loop, events, eventful_ns)
+        if count == 0:
+            count = epoll_wait(loop.ep, events, EVENTS_A_ROUND, 0 if busy else TICK_MS)
         loop.now_ns = now_ns()
+        if count > 0:
+            eventful_ns = loop.now_ns
         if not busy:
             loop.idled_ns += loop.now_ns - ended_ns
         loop.shakes = 0
@@ -545,7 +579,10 @@ cdef void* _run(void* argument) noexcept nogil:
     cdef Loop* loop = <Loop*> argument
     cdef Connection* connection
     cdef Call* call
-    _ask_for_short_slices()
+    if loop.plane.limits.realtime:
+        _run_before_others()
+    else:
+        _ask_for_short_slices()
     loop.now_ns = loop.ticked_ns = loop.emptied_ns = now_ns()
     loop_rounds(loop, -1)
     while loop.connections != NULL:

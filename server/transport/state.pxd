@@ -77,6 +77,8 @@ cdef struct Limits:
     uint64_t held_bytes  # of requests and answers of one loop's calls
     uint64_t requested_bytes  # of the requests of one connection's calls
     uint64_t unsent_bytes  # of answers that one connection does not take
+    int64_t poll_ns  # after its last event a loop asks for more so long before it sleeps; 0: it sleeps at once
+    int32_t realtime  # 1: loops run under SCHED_RR, before every thread that is not real-time
     int64_t queue_ns  # a decision that would wait longer is refused once the queue stands
     int64_t away_ns  # a call without a deadline that waited longer for a worker or for Python is refused
     int64_t stands_ns  # a queue that was not empty for longer stands

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import ConfigError
 from server import front as fronts
 from server.config import Config
 from server.transport import plane, refusals
@@ -256,3 +257,62 @@ def test_a_busy_python_does_not_keep_the_loops_from_accepting_while_certificates
             counted[7] = 1
             assert client.wait(h2.SECONDS) == 0
     assert seen[0] >= 5, "no loop accepted"
+
+
+def loop_thread(server: FrontProcess) -> int:
+    """The id of the only loop's thread."""
+    tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
+    found = [int(task.name) for task in tasks if (task / "comm").read_text().strip() == "rapport-loop"]
+    assert len(found) == 1
+    return found[0]
+
+
+def sleeps(server: FrontProcess, thread: int) -> int:
+    """How often a thread has gone to sleep by itself."""
+    for line in Path(f"/proc/{server.process.pid}/task/{thread}/status").read_text().splitlines():
+        if line.startswith("voluntary_ctxt_switches:"):
+            return int(line.split()[1])
+    raise AssertionError("the kernel counts no switches")
+
+
+def test_a_loop_that_polls_sleeps_only_when_calls_stay_away(tmp_path: Path) -> None:
+    slept = {}
+    for poll_us in (0, 100_000):
+        settings = {"threads_loops": 1, "threads_busy_poll_us": poll_us}
+        with FrontProcess(tmp_path / str(poll_us), settings=settings) as server, Client(server.address).greet() as client:
+            loop = loop_thread(server)
+            assert client.call(decide()).status == 0
+            before = sleeps(server, loop)
+            for _ in range(100):
+                assert client.call(decide()).status == 0
+            slept[poll_us] = sleeps(server, loop) - before
+            rested = sleeps(server, loop)
+            # It does not poll for ever.
+            eventually(lambda: sleeps(server, loop) > rested)  # noqa: B023
+    assert slept[100_000] * 2 < slept[0], slept
+
+
+def test_loops_run_in_real_time_where_the_kernel_lets_them(tmp_path: Path) -> None:
+    try:
+        fronts._try_realtime()
+    except ConfigError as error:
+        pytest.skip(str(error))
+    with FrontProcess(tmp_path, settings={"threads_loops": 1, "threads_realtime": True}) as server:
+        loop = loop_thread(server)
+        eventually(lambda: os.sched_getscheduler(loop) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR)
+        tasks = {int(task.name) for task in Path(f"/proc/{server.process.pid}/task").iterdir()}
+        assert {os.sched_getscheduler(task) for task in tasks - {loop}} == {os.SCHED_OTHER}
+
+
+def test_a_kernel_that_refuses_real_time_is_told_before_anything_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an operator would believe in a guarantee that nothing gives."""
+
+    def refuse(pid: int, policy: int, param: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    with pytest.raises(ConfigError, match=r"threads\.realtime.*not permitted") as refused:
+        FrontSubject(tmp_path, settings={"threads_realtime": True}).__enter__()
+    assert "CAP_SYS_NICE" in refused.value.hint

@@ -150,9 +150,8 @@ def test_a_stall_shows_in_every_request_scheduled_during_it() -> None:
         slow = sum(int(count) for count in taken.latency.counts[histogram.index(late) :])
         assert slow >= 60
         assert taken.latency.percentile(99) > late
-        # It stands where it was scheduled: request 250 is due at 0.5 s.
-        worst = int(np.argmax([step.percentile(50) for step in taken.timeline.latency]))
-        assert worst in (5, 6)
+        # It stands where it was scheduled: request 250 is due at 0.5 s. What else the machine did may show elsewhere, too.
+        assert max(taken.timeline.latency[step].percentile(50) for step in (5, 6)) > late
 
         closed = Generator("127.0.0.1", port, [Call("closed", "/a.B/Closed", [b"x"])], connections=1, streams=1)
         other = closed.run(Pace(1.0, open_calls=1))
