@@ -1,4 +1,4 @@
-"""What an import's rows must be when another process made them: as if `core.hub.cells` had made them here.
+"""What an import's rows must be when another process made them: as if `core.importing` had made them here.
 
 Columns go into records and lists as they are, so whatever would be damage there is refused before the store sees it. A
 column that does not fit its rows is refused where it is applied.

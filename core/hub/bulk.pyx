@@ -1,6 +1,6 @@
 """Applies imported rows to customers' records and event lists: the fast half of an import.
 
-`core.hub.cells` has made columns of values from a file, `core.hub.importer` has put them into a mutation; the
+`core.importing` has made columns of values from a file, `core.hub.importer` has put them into a mutation; the
 committer calls here, inside its write transaction, once per mutation of some thousands of rows. For each row: find the
 customer by the identifiers, build the record anew from the stored one and the row's values, and put it back if
 anything but its `updated` differs. New customers get ids in sequence, so their records are appended at the tree's
@@ -25,7 +25,7 @@ from cpython.bytes cimport PyBytes_AS_STRING
 
 from core.hub.apply cimport Applier
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free
-from core.hub.cells cimport FULL_HOUSEHOLD, LARGE_RECORD, LONG_TEXT, MANY_IDENTIFIERS, PAST_RETENTION
+from core.hub.causes cimport FULL_HOUSEHOLD, LARGE_RECORD, LONG_TEXT, MANY_IDENTIFIERS, PAST_RETENTION
 from core.hub.contacts cimport MERGED_COUNTED
 from core.hub.environment cimport IDENTIFIER_KEY_BYTES, Transaction, identifier_key
 from core.hub.events cimport (

@@ -1,7 +1,7 @@
 """Import of CSV, JSON Lines and Parquet: customers' profiles or events, by a declared mapping.
 
 A file goes through in blocks. The calling thread reads and unpacks bytes, splits them into rows and converts columns
-(`core.hub.cells`); good rows leave as `ImportColumns` mutations of some thousands of rows, which the committer applies
+(`core.importing`); good rows leave as `ImportColumns` mutations of some thousands of rows, which the committer applies
 in its own thread (`core.hub.bulk`), each in one durable transaction, while the next block is being read. So two
 processors are busy, other writers wait for one mutation at most, and memory holds two blocks, whatever the file's size.
 
@@ -32,13 +32,15 @@ from core import limits
 from core.decision import Identifier as Named
 from core.errors import ImportRefused, Overloaded, nearest
 from core.hub.catalog import AttributeEntry, Catalog, EventField, name_of
-from core.hub.cells import CAUSE_NUMBERS, CAUSES, KINDS, Column, Table
+from core.hub.causes import CAUSE_NUMBERS, CAUSES
 from core.hub.files import BLOCK_BYTES, PACKED_ENDINGS, Packing, Source, is_parquet
 from core.hub.identifiers import RULES
 from core.hub.imports import ConsentColumn, HouseholdColumn, IdentifierColumn, ImportColumns, ImportResult, ValueColumn
 from core.hub.localtime import LocalZone
 from core.hub.mapping import BOOLEAN_WORDS, Cell, FileMapping, Identifier, Row
 from core.hub.mutations import ImportCases, ImportedCase
+from core.importing.column import KINDS, Column, prefer, require_date, require_identifier
+from core.importing.table import Table
 from core.schema import EventType, Field, Namespace, Schema, ValueType, currency_exponent
 
 if TYPE_CHECKING:
@@ -658,8 +660,8 @@ class _Run:
         for _, column in self.identifiers:
             column.run(table)
         for first, second in self.preferred:
-            table.prefer(first, second)
-        table.require_identifier([column for _, column in self.identifiers], self.mapping.skip_without_identifier)
+            prefer(table, first, second)
+        require_identifier(table, [column for _, column in self.identifiers], self.mapping.skip_without_identifier)
         for each in (self.when, self.key, self.household, self.role):
             if each is not None:
                 each.run(table)
@@ -668,7 +670,7 @@ class _Run:
         for _, granted, at in self.consents:
             granted.run(table)
             at.run(table)
-            table.require_date(granted, at, self.at + limits.AHEAD_US)
+            require_date(table, granted, at, self.at + limits.AHEAD_US)
         noted = table.taken()
         rows = table.good()
         self._note(noted)

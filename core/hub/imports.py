@@ -23,7 +23,7 @@ class IdentifierColumn(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ValueColumn(msgspec.Struct, frozen=True, array_like=True):
-    """The rows' values of one attribute or event field, as `core.hub.cells.Column.take` lays them out."""
+    """The rows' values of one attribute or event field, as `core.importing.column.Column.take` lays them out."""
 
     name: str
     values: bytes
@@ -73,7 +73,7 @@ class ImportColumns(Mutation, frozen=True, kw_only=True, tag="import_columns"):
 
 
 class ImportResult(msgspec.Struct, frozen=True):
-    """What one mutation did. ``refused`` holds (row, cause) pairs; causes are in `core.hub.cells.CAUSES`."""
+    """What one mutation did. ``refused`` holds (row, cause) pairs; causes are in `core.hub.causes.CAUSES`."""
 
     created: int  # customers
     changed: int  # profiles changed beside those made, or events added

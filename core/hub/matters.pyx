@@ -19,6 +19,7 @@ from core import limits
 from core.errors import BadValue, CustomerFull, NotFound, TooLarge
 from core.hub import case_details
 from core.hub.apply import register
+from core.hub.causes import CAUSE_NUMBERS as causes
 from core.hub.imports import ImportResult
 from core.hub.mutations import AssignCase, CloseCase, CustomerResult, ImportCases, OpenCase, SetConsent
 from core.hub.record import Record, product_hash
@@ -202,8 +203,6 @@ def _assign_case(Applier applier, mutation):
 
 def _import_cases(Applier applier, mutation):
     """Row by row: a row is refused before it has changed anything."""
-    from core.hub.cells import CAUSE_NUMBERS as causes  # brings numpy, and only imports need it
-
     cdef uint64_t customer
     cdef uint64_t key
     cdef uint16_t kind, number

@@ -26,7 +26,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.errors import ImportRefused
-from core.hub.cells import CAUSE_NUMBERS, Table
+from core.hub.causes import CAUSE_NUMBERS
+from core.importing.table import Table
 
 # Between members of a list on its way to a set; as for JSON arrays.
 JOIN: Final = "\x1f"

@@ -10,7 +10,9 @@ import struct
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.hub.cells import CAUSES, KINDS, Column, Table
+from core.hub.causes import CAUSES
+from core.importing.column import KINDS, Column
+from core.importing.table import Table
 
 # Nothing here is about time, and a busy machine is no failure.
 RELAXED = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])

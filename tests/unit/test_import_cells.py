@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core import limits
-from core.hub.cells import CAUSES, KINDS, Column, Table
+from core.hub.causes import CAUSES
 from core.hub.identifiers import RULES
 from core.hub.localtime import LocalZone
+from core.importing.column import KINDS, Column
+from core.importing.table import Table
 from core.schema import Normaliser
 
 MISSING = -(2**63)

@@ -1,0 +1,2 @@
+CAUSES: dict[int, tuple[str, str]]
+CAUSE_NUMBERS: dict[str, int]

@@ -1,0 +1,12 @@
+"""Times as people write them; what is understood is told in the .pyx.
+
+Both give microseconds since 1970 and 0, or a cause. `local` is 1 where the text names no offset, so that the value still
+lacks its zone's.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+cdef int read_iso(const uint8_t* text, uint32_t length, int64_t* value, uint8_t* local) noexcept nogil
+cdef int read_pattern(
+    const uint8_t* pattern, uint32_t size, const uint8_t* text, uint32_t length, int64_t* value,
+    uint8_t* local) noexcept nogil
