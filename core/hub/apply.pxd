@@ -48,6 +48,7 @@ cdef class Applier:
     cdef dict changed_stacks  # what `undoable` held before the mutation at hand, None for nothing
     cdef dict uncommitted_stacks  # the same before the transaction
     cdef dict touched  # customers whom the mutation at hand concerns -> positions of what concerns him in it, None: all
+    cdef dict unnamed  # keys of identifiers that it names and nobody has, also once it is applied -> None
     cdef public set changed  # customers whose record or events changed, until the committer takes them; None: nobody asks
     cdef uint64_t first_new  # customers from this id on were made by the mutation at hand
     cdef uint64_t first_new_household  # likewise
@@ -71,7 +72,8 @@ cdef class Applier:
     cdef bytes contact_list(self, uint64_t customer)
     cdef bytes event_list(self, uint64_t customer)
     cdef int set_stack(self, uint64_t customer, object stack) except -1
-    # Keeps the message for each undoable survivor whom it concerned, and forgets whom it concerned.
+    # Keeps the message for each undoable survivor whom it concerned, and forgets whom it concerned. Of its identifiers those
+    # that named nobody are left out: whoever has one by the time of an undo is not whom the message was about.
     cdef int remember(self, object mutation) except -1
     # Deletes what is kept for a survivor: his joins are final.
     cdef int finalise(self, uint64_t customer) except -1

@@ -31,6 +31,8 @@ class Applier:
         """Undo the transaction and everything applied in it."""
     def survivor(self, customer: int) -> int:
         """The customer this id leads to, through joins; 0 when there is none."""
+    def key_of(self, identifier: Identifier) -> bytes:
+        """The key of an identifier that was resolved before."""
     def resolve(
         self, given: Sequence[Identifier], of_household: bool = False, field: str = "identifiers"
     ) -> tuple[int, list[tuple[int, bytes, int, bytes, int]]]:

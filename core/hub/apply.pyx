@@ -99,6 +99,7 @@ cdef class Applier:
         self.changed_stacks = {}
         self.uncommitted_stacks = {}
         self.touched = {}
+        self.unnamed = {}
         with environment.reader() as reader:
             self.set_catalog(catalogs.loaded(reader.items("catalog")))
             self.applied = msgspec.msgpack.decode(reader.get("meta", b"applied") or b"\x00", type=int)
@@ -204,6 +205,7 @@ cdef class Applier:
             self.programs.clear()
             self.metas.clear()
             self.touched.clear()
+            self.unnamed.clear()
         for customer, stack in self.changed_stacks.items():
             self.uncommitted_stacks.setdefault(customer, stack)
         self.changed_stacks.clear()
@@ -313,7 +315,7 @@ cdef class Applier:
     def all_tables(self):
         return (
             self.records, self.contacts, self.events, self.origins, self.cases, self.memberships, self.identifiers,
-            self.metas, self.programs, self.touched,
+            self.metas, self.programs, self.touched, self.unnamed,
         )
 
     def concerned(self):
@@ -370,8 +372,11 @@ cdef class Applier:
                     message = Upsert(identifiers=mutation.identifiers, at_us=mutation.at_us)
                 elif places is not None:
                     message = mutation.part(places)
+                if self.unnamed:
+                    message = message.without(self.unnamed, self.key_of)
                 self.remember_one(customer, message)
         self.touched.clear()
+        self.unnamed.clear()
         return 0
 
     def remember_one(self, customer, message) -> None:
@@ -550,6 +555,11 @@ cdef class Applier:
             following = self.lookup(joined_key(following))
         return 0
 
+    def key_of(self, identifier):
+        """The key of an identifier that was resolved before."""
+        entry = self.catalog.namespace_entry(identifier.namespace)
+        return struct.pack(">H", entry.number) + normalised(entry.normaliser, identifier.value, entry.name)
+
     def resolve(self, given, bint of_household=False, str field="identifiers"):
         """(customer or 0, [(trust, key, namespace number, value bytes, customer or 0)]) of a request's identifiers.
 
@@ -629,11 +639,13 @@ cdef class Applier:
             if verified:
                 plain = [row for row in found if row[2] not in verified]
                 if not self.builder.identifier_count:
-                    found = plain or found[:1]
+                    adopted = plain or found[:1]
                 elif any([row[4] == customer for row in plain]):
-                    found = plain
+                    adopted = plain
                 else:
-                    found = []
+                    adopted = []
+                self.unnamed.update([(row[1], None) for row in found if not row[4] and row not in adopted])
+                found = adopted
         for _, key, number, value, owner in found:
             if owner:
                 continue

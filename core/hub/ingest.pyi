@@ -1,3 +1,4 @@
+from collections.abc import Container
 from typing import final
 
 from core.hub.catalog import Catalog
@@ -24,6 +25,9 @@ def items_of(items: bytes) -> list[bytes]:
 
 def named_in(items: bytes) -> list[bytes]:
     """The keys (namespace number and value) of every identifier in packed items, as often as they stand there."""
+
+def without(items: bytes, keys: Container[bytes]) -> bytes:
+    """Packed items without the identifiers of these keys."""
 
 def well_formed(rule: int, rows: int, ends: bytes, texts: bytes, most: int) -> bool:
     """Whether ``ends`` and ``texts`` are ``rows`` texts of UTF-8 of at most ``most`` bytes each.

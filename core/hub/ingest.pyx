@@ -542,6 +542,17 @@ def named_in(bytes items not None):
     return found
 
 
+def without(bytes items not None, keys):
+    """Packed items without the identifiers of these keys."""
+    kept = []
+    for item in items_of(items):
+        named = [key for key in named_in(item) if key not in keys]
+        event = item[6 + sum([2 + len(key) for key in named_in(item)]):]
+        rest = b"".join([len(key).to_bytes(2, "little") + key for key in named]) + event
+        kept.append((6 + len(rest)).to_bytes(4, "little") + len(named).to_bytes(2, "little") + rest)
+    return b"".join(kept)
+
+
 cdef uint32_t item_size(bytes items, Py_ssize_t at) except 0:
     cdef uint32_t size
     if len(items) - at < 6:

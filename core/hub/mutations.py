@@ -12,7 +12,7 @@ microseconds (datetimes are converted when a message is made).
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -24,6 +24,9 @@ from core.hub.saved import BandEdges
 from core.schema import AnyValue, CaseScope, Money, Schema
 
 VERSION: Final = 1
+
+# An identifier's key in the store: its namespace's number, then the value normalised.
+KeyOf = Callable[[Identifier], bytes]
 
 Cell = None | bool | int | float | str | Money | frozenset[str]
 
@@ -103,6 +106,10 @@ class RecordEvents(Mutation, frozen=True, kw_only=True, tag="record_events"):
     events: tuple[RecordedEvent, ...]
     received_us: int = 0
 
+    def without(self, unnamed: Container[bytes], key: KeyOf) -> RecordEvents:
+        """The same without the identifiers whose keys are in ``unnamed``."""
+        return msgspec.structs.replace(self, identifiers=_without(self.identifiers, unnamed, key))
+
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of an offer.
@@ -137,6 +144,12 @@ class RecordOutcomes(Mutation, frozen=True, kw_only=True, tag="record_outcomes")
         """The outcomes at these places alone."""
         return RecordOutcomes(outcomes=tuple(self.outcomes[place] for place in places))
 
+    def without(self, unnamed: Container[bytes], key: KeyOf) -> RecordOutcomes:
+        """The same without the identifiers whose keys are in ``unnamed``."""
+        return RecordOutcomes(outcomes=tuple(
+            msgspec.structs.replace(each, identifiers=_without(each.identifiers, unnamed, key)) for each in self.outcomes
+        ))
+
 
 class IngestBatch(Mutation, frozen=True, kw_only=True, tag="ingest_batch"):
     """Adds events of many customers, in this order, each for itself as a `RecordEvents` of it alone. Result: `IngestResult`.
@@ -156,6 +169,12 @@ class IngestBatch(Mutation, frozen=True, kw_only=True, tag="ingest_batch"):
         found = items_of(self.items)
         return msgspec.structs.replace(self, rows=len(places), items=b"".join([found[place] for place in places]))
 
+    def without(self, unnamed: Container[bytes], key: KeyOf) -> IngestBatch:
+        """The same without the identifiers whose keys are in ``unnamed``."""
+        from core.hub.ingest import without
+
+        return msgspec.structs.replace(self, items=without(self.items, unnamed))
+
 
 class Join(Mutation, frozen=True, kw_only=True, tag="join"):
     """Says that the identifiers are one person, after a verified login. Result: `JoinResult`.
@@ -174,7 +193,8 @@ class Unmerge(Mutation, frozen=True, kw_only=True, tag="unmerge"):
     """Takes the newest join of a customer back. Result: `UnmergeResult`.
 
     Everybody is as before it, and what came since is applied again in its order: each message then finds its customer by
-    its own identifiers. One that names the survivor's id (a token given out while they were one) stays with the survivor.
+    those of its identifiers that named somebody when it came. One that names the survivor's id (a token given out while they
+    were one) stays with the survivor.
     NotFound when the customer was never joined, NotUndoable when ``merge`` (0: the newest) is not the newest or is final.
     Again: that join is gone, so NotFound, or with ``merge`` 0 the one before it.
     """
@@ -425,6 +445,12 @@ class UnmergeResult(msgspec.Struct, frozen=True):
     restored: tuple[int, ...]
     reapplied: int
     dropped: int
+
+
+def _without(
+    identifiers: tuple[Identifier, ...], unnamed: Container[bytes], key: KeyOf
+) -> tuple[Identifier, ...]:
+    return tuple(each for each in identifiers if key(each) not in unnamed)
 
 
 def _convert_times(message: msgspec.Struct, field: str) -> None:

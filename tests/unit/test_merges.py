@@ -13,9 +13,19 @@ from core.errors import BadValue, NotFound, NotUndoable
 from core.hub import mutations
 from core.hub.environment import DATABASES
 from core.hub.ingest import ItemReader
-from core.hub.mutations import EndUndo, Erase, Join, RecordedEvent, RecordEvents, Unmerge, Upsert
+from core.hub.mutations import (
+    EndUndo,
+    Erase,
+    Join,
+    Outcome,
+    RecordedEvent,
+    RecordEvents,
+    RecordOutcomes,
+    Unmerge,
+    Upsert,
+)
 from core.hub.store import Store
-from core.schema import EventType, Field, Namespace, Schema, ValueType
+from core.schema import EventType, Field, Namespace, Normaliser, Schema, ValueType
 from core.sweep import Joins
 from protos.rapport.v1 import ingest_pb2
 
@@ -195,3 +205,39 @@ def test_erasing_leaves_nothing_of_a_person_in_what_an_undo_would_need(tmp_path:
 def every_entry(store: Store) -> list[tuple[bytes, bytes]]:
     with store.environment.reader() as reader:
         return [pair for name in DATABASES for pair in reader.items(name)]
+
+
+@pytest.mark.parametrize("news", ["events", "a feed", "a report"])
+def test_a_claim_that_named_nobody_names_nobody_in_an_undo(tmp_path: Path, news: str) -> None:
+    """A message named the survivor and an e-mail that nobody had and that is only claimed, so it was the survivor's. The
+    address then became somebody else's, and an undo, which looked the message's identifiers up anew, gave it to him."""
+    schema = Schema(
+        events=SCHEMA.events,
+        namespaces={**SCHEMA.namespaces, "email": Namespace("email", Normaliser.LOWER, 50, verified=True)},
+    )
+    claimed = Identifier("email", "Bob@x.org")
+    with Store.open(tmp_path / "s") as store:
+        store.declare(schema, ["card"])
+        for who in (ANA, ONE):
+            store.apply(Upsert(identifiers=(who,), at_us=1))
+        store.apply(Join(identifiers=(ANA, ONE), at_us=2))
+        if news == "events":
+            visit = RecordedEvent(type="visit", key="1", at_us=3)
+            store.apply(RecordEvents(identifiers=(claimed, ONE), events=(visit,)))
+        elif news == "a feed":
+            request = ingest_pb2.IngestRequest()
+            item = request.items.add(seq=1)
+            for one in (claimed, ONE):
+                item.identifiers.add(namespace=one.namespace, value=one.value)
+            item.event.type, item.event.key = "visit", "1"
+            item.event.at.FromMicroseconds(3)
+            [batch] = ItemReader(store.catalog).read(request.SerializeToString(), 100, 1000)[1]
+            assert isinstance(batch, mutations.IngestBatch)
+            store.apply(batch)
+        else:
+            shown = Outcome(identifiers=(claimed, ONE), offer="card", outcome="shown", at_us=3, key="1")
+            store.apply(RecordOutcomes(outcomes=(shown,)))
+        store.apply(Upsert(identifiers=(Identifier("email", "bob@x.org"),), at_us=4))
+        assert undoing(store, ANA) == mutations.UnmergeResult(1, (2,), 1, 0)
+        found = [store.profile([who]) for who in (ANA, ONE, claimed)]
+        assert [len(each.events) + len(each.contacts) for each in found if each is not None] == [0, 1, 0]
