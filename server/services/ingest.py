@@ -22,7 +22,6 @@ import grpc
 
 from core import limits
 from core.decision import Identifier
-from core.engine import check_event, outcome_result, recorded
 from core.errors import (
     BadValue,
     Draining,
@@ -50,6 +49,7 @@ from core.hub.mutations import (
 )
 from core.hub.mutations import Outcome as Report
 from core.outcomes import Outcome
+from core.reports import check_event, outcome_result, recorded
 from protos.rapport.v1 import ingest_pb2
 from server import convert, status
 from server.services import calls
