@@ -22,6 +22,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
+from core.instants cimport FIRST_SECOND, LAST_SECOND, LONGEST_SECONDS
+
 from datetime import datetime, timedelta, timezone
 
 from core import limits
@@ -42,8 +44,6 @@ class _Unusual(Exception):
 cdef object _unusual = _Unusual()
 cdef object _epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
 cdef object _levels = [ExplainLevel.NONE, *ExplainLevel]
-cdef int64_t _SECONDS_LOW = -62135596800
-cdef int64_t _SECONDS_HIGH = 253402300799
 cdef Py_ssize_t _IDENTIFIERS = limits.IDENTIFIERS_PER_REQUEST
 cdef Py_ssize_t _PLACEMENTS = limits.PLACEMENTS_PER_REQUEST
 cdef Py_ssize_t _FACTS = limits.FACTS_PER_REQUEST
@@ -146,7 +146,7 @@ cdef int64_t instant(Reader *reader) except? -1:
     """Microseconds of a Timestamp in range."""
     cdef int64_t seconds, nanos
     moment(reader, &seconds, &nanos)
-    if not (_SECONDS_LOW <= seconds <= _SECONDS_HIGH and 0 <= nanos <= 999999999):
+    if not (FIRST_SECOND <= seconds <= LAST_SECOND and 0 <= nanos <= 999999999):
         raise _unusual
     return seconds * 1000000 + nanos // 1000
 
@@ -330,7 +330,7 @@ cdef object _decode(bytes data, object remaining_us, object waited_us):
         elif field == 7 and budget is None:
             sub(&reader, kind, &inner)
             moment(&inner, &seconds, &nanos)
-            if not (0 <= seconds <= 315576000000 and 0 <= nanos <= 999999999):
+            if not (0 <= seconds <= LONGEST_SECONDS and 0 <= nanos <= 999999999):
                 raise _unusual
             budget = seconds * 1000000 + nanos // 1000
             if budget <= 0:

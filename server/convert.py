@@ -31,17 +31,14 @@ from core.decision import (
     Rejection,
 )
 from core.errors import BadValue, TooLarge, UnknownName
+from core.instants import FIRST_SECOND, LAST_SECOND, LONGEST_SECONDS
 from core.outcomes import Outcome, ProgramVersion
 from core.schema import AnyValue, Money
 from protos.rapport.v1 import decision_pb2, program_pb2, values_pb2
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# 0001-01-01 to 9999-12-31T23:59:59, the range of google.protobuf.Timestamp and of datetime.
-_SECONDS_LOW: Final = -62_135_596_800
-_SECONDS_HIGH: Final = 253_402_300_799
 _EXPLAIN: Final[dict[int, ExplainLevel]] = {0: ExplainLevel.NONE, **{level.value: level for level in ExplainLevel}}
 _SIGN_64: Final = (1 << 64) - 1
-_DURATION_SECONDS: Final = 315_576_000_000
 
 # --- instants ---------------------------------------------------------------------------------------------------
 
@@ -49,7 +46,7 @@ _DURATION_SECONDS: Final = 315_576_000_000
 def micros(instant: timestamp_pb2.Timestamp, field: str) -> int:
     """Microseconds since 1970; finer digits are dropped. BadValue names ``field`` when it is out of range."""
     seconds, nanos = instant.seconds, instant.nanos
-    if not (_SECONDS_LOW <= seconds <= _SECONDS_HIGH and 0 <= nanos <= 999_999_999):
+    if not (FIRST_SECOND <= seconds <= LAST_SECOND and 0 <= nanos <= 999_999_999):
         raise BadValue(field, "is not an instant between the years 1 and 9999", "Nanos run from 0 to 999,999,999.")
     return seconds * 1_000_000 + nanos // 1000
 
@@ -164,7 +161,7 @@ def request_from(
     if message.HasField("time_budget"):
         budget = message.time_budget
         budget_us = budget.seconds * 1_000_000 + budget.nanos // 1000
-        if budget_us <= 0 or not 0 <= budget.nanos <= 999_999_999 or budget.seconds > _DURATION_SECONDS:
+        if budget_us <= 0 or not 0 <= budget.nanos <= 999_999_999 or budget.seconds > LONGEST_SECONDS:
             raise BadValue(
                 "time_budget",
                 "must be from a microsecond to 10,000 years",

@@ -16,12 +16,10 @@ from core.hub.imports import ImportColumns, ValueColumn
 from core.hub.ingest import well_formed
 from core.hub.mutations import ImportCases, Mutation
 from core.hub.record import members
+from core.instants import FIRST_US, LAST_US
 from core.schema import ValueType
 
 _MADE = "Use the rapport command of the server's version."
-# The last moment of the year 9999, and the first of the year 1.
-_LATEST_US = 253_402_300_799_999_999
-_EARLIEST_US = -62_135_596_800_000_000
 
 
 def accept(mutation: Mutation, catalog: Catalog, now_us: int) -> ImportColumns | ImportCases:
@@ -88,7 +86,7 @@ def _households(mutation: ImportColumns, catalog: Catalog) -> bool:
 
 
 def _dated(at_us: int, now_us: int) -> None:
-    if not _EARLIEST_US <= at_us <= now_us + limits.AHEAD_US:
+    if not FIRST_US <= at_us <= now_us + limits.AHEAD_US:
         raise BadValue("at", "lies in the future, or outside the calendar", "Set this machine's clock.")
 
 
@@ -98,7 +96,7 @@ def _times(path: str, at: bytes, rows: int, now_us: int, told: np.ndarray[tuple[
     moments = np.frombuffer(at, np.int64)
     if told is not None:
         moments = moments[told]
-    if len(moments) and not _EARLIEST_US <= moments.min() <= moments.max() <= now_us + limits.AHEAD_US:
+    if len(moments) and not FIRST_US <= moments.min() <= moments.max() <= now_us + limits.AHEAD_US:
         raise _wrong(path, "lie in the future, or outside the calendar")
 
 
@@ -126,7 +124,7 @@ def _values(column: ValueColumn, declared: AttributeEntry | EventField, rows: in
             raise _wrong(path, "has a number that is not finite")
         if declared.type is ValueType.TIMESTAMP:
             dated = cells[cells != limits.NO_AMOUNT]
-            if len(dated) and not _EARLIEST_US <= dated.min() <= dated.max() <= _LATEST_US:
+            if len(dated) and not FIRST_US <= dated.min() <= dated.max() <= LAST_US:
                 raise _wrong(path, "has a time outside the calendar")
 
 

@@ -27,6 +27,7 @@ from core.hub.environment import BY_CUSTOMER
 from core.hub.environment cimport Transaction, handle
 from core.hub.households cimport dissolve, leave
 from core.hub.membership cimport is_household, record_name
+from core.hub.values cimport check_time
 from core.hub.lmdb cimport MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE, MDB_cursor, MDB_dbi, MDB_val, api
 from core.hub.identifiers import normalised
 from core.hub.imports import ImportColumns
@@ -44,8 +45,7 @@ def _erase(Applier applier, mutation):
     cdef Transaction txn = applier.transaction
     cdef uint64_t customer
     cdef bytes key, data
-    if not -62_135_596_800_000_000 <= mutation.at_us <= 253_402_300_799_999_999:
-        raise BadValue("at", f"{mutation.at_us} is not a time between the years 1 and 9999")
+    check_time("at", mutation.at_us)
     if len(mutation.request) > limits.NAME_LENGTH:
         raise TooLarge("request: characters", len(mutation.request), limits.NAME_LENGTH)
     of_household = any([

@@ -35,6 +35,7 @@ from core.hub.record cimport (
     VALUE_BOOL, VALUE_DOUBLE, VALUE_ENUM, VALUE_INT, VALUE_MONEY, VALUE_STRING, VALUE_TIMESTAMP, RecordView, builder_touch,
     damaged, rapport_siphash, record_open,
 )
+from core.instants cimport FIRST_SECOND, LAST_SECOND
 
 from core import limits
 from core.errors import BadValue, EngineFault, HistoryFull, RapportError
@@ -44,8 +45,6 @@ from core.hub.mutations import IngestBatch, IngestResult
 from core.hub.record import KINDS
 from core.hub.retention import since
 
-cdef int64_t SECONDS_LOW = -62_135_596_800  # 0001-01-01, the first of google.protobuf.Timestamp
-cdef int64_t SECONDS_HIGH = 253_402_300_799  # 9999-12-31T23:59:59
 cdef uint32_t KEY_BYTES = limits.KEY_BYTES
 cdef uint32_t IDENTIFIERS = limits.IDENTIFIERS_PER_REQUEST
 cdef int64_t AHEAD_US = limits.AHEAD_US
@@ -151,7 +150,7 @@ cdef bint read_moment(Reader* reader, int64_t* at) noexcept nogil:
             nanos = <int32_t>value
         else:
             return False
-    if not (SECONDS_LOW <= seconds <= SECONDS_HIGH and 0 <= nanos <= 999_999_999):
+    if not (FIRST_SECOND <= seconds <= LAST_SECOND and 0 <= nanos <= 999_999_999):
         return False
     at[0] = seconds * 1_000_000 + nanos // 1000
     return True

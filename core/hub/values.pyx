@@ -9,11 +9,14 @@ from libc.stdint cimport uint8_t, uint64_t
 from core.hub.record cimport (
     VALUE_BOOL, VALUE_DOUBLE, VALUE_ENUM, VALUE_INT, VALUE_MONEY, VALUE_SET, VALUE_TIMESTAMP, rapport_siphash,
 )
+from core.instants cimport FIRST_US, LAST_US, LONGEST_SECONDS
 
-from core import limits
-from core.errors import BadValue, TooLarge, UnknownName
+from core import instants, limits
+from core.errors import BadValue, EngineFault, TooLarge, UnknownName
 from core.schema import Money, ValueType
 
+if (FIRST_US, LAST_US, LONGEST_SECONDS) != (instants.FIRST_US, instants.LAST_US, instants.LONGEST_SECONDS):
+    raise EngineFault("core/instants.pxd and core/instants.py disagree.")
 
 # The letter by which core.hub.events packs a field of each type.
 LETTERS = {
@@ -103,7 +106,7 @@ cdef uint64_t hashed(str what, str key) except? 0:
 
 cdef int check_time(str what, at_us) except -1:
     """Times far outside history are mistakes of unit, and would make windows overflow."""
-    if not isinstance(at_us, int) or isinstance(at_us, bool) or not -62_135_596_800_000_000 <= at_us <= 253_402_300_799_999_999:
+    if not isinstance(at_us, int) or isinstance(at_us, bool) or not FIRST_US <= at_us <= LAST_US:
         raise BadValue(what, f"{at_us!r} is not a time between the years 1 and 9999",
                        "Give microseconds since 1970-01-01T00:00:00Z.")
     return 0

@@ -26,14 +26,12 @@ from core.importing.numerals cimport (
 from core.importing.table cimport Span, Table
 from core.importing.times cimport read_iso, read_pattern
 from core.importing.words cimport find_word, free_words, make_words
+from core.instants cimport FIRST_US, LAST_US
 
 import numpy as np
 
 from core import limits
 from core.errors import EngineFault
-
-cdef int64_t FIRST_TIME = -62_135_596_800_000_000  # the year 1 begins
-cdef int64_t LAST_TIME = 253_402_300_799_999_999  # the year 9999 ends
 
 cdef enum:
     TEXT_BYTES = 1024  # limits.STRING_BYTES
@@ -287,7 +285,7 @@ cdef class Column:
                 )
             if cause:
                 return cause
-            if micro < FIRST_TIME or micro > LAST_TIME:
+            if micro < FIRST_US or micro > LAST_US:
                 return NO_SUCH_DATE
             self.values[row] = micro
             return 0
@@ -303,7 +301,7 @@ cdef class Column:
             cause = to_whole(product, number.exponent + self.epoch, number.inexact, number.half, True, &micro)
             if cause:
                 return cause
-            if micro < FIRST_TIME or micro > LAST_TIME:
+            if micro < FIRST_US or micro > LAST_US:
                 return NO_SUCH_DATE
             self.values[row] = micro
             return 0
@@ -507,7 +505,7 @@ cdef class Column:
         # A marked row's value may be INT64_MIN, which no calendar reaches.
         rows = rows[values[rows] != INT64_MIN]
         moved, skipped = self.zone.to_utc(values[rows])
-        skipped = skipped | (moved < FIRST_TIME) | (moved > LAST_TIME)
+        skipped = skipped | (moved < FIRST_US) | (moved > LAST_US)
         values[rows] = moved
         for i in np.flatnonzero(skipped):
             row = rows[i]

@@ -32,6 +32,7 @@ from core import limits
 from core.errors import EngineFault
 
 from core.hub.identifiers cimport IDENTIFIER_FINE, is_utf8, normalise
+from core.instants cimport FIRST_SECOND, LAST_SECOND, LONGEST_SECONDS
 from core.kernel.deciding cimport DECIDE_MEMORY, DECIDED, decide
 from core.kernel.instance_token cimport mix64, siphash128
 from core.kernel.names cimport (
@@ -234,9 +235,6 @@ cdef enum:
     REQUEST_BYTES = 1 << 28
     NANOS_MOST = 999_999_999
 
-cdef int64_t SECONDS_LOW = -62_135_596_800  # 0001-01-01, the first of google.protobuf.Timestamp
-cdef int64_t SECONDS_HIGH = 253_402_300_799  # 9999-12-31T23:59:59, the last
-cdef int64_t DURATION_SECONDS = 315_576_000_000  # ten thousand years, the longest google.protobuf.Duration
 cdef int64_t BUDGET_US_MOST = INT64_MAX // 4000  # some 73 years: longer ones are as good as none
 
 
@@ -381,7 +379,7 @@ cdef bint _instant(Reader* reader, int64_t* at_us) noexcept nogil:
     cdef int64_t seconds = 0, nanos = 0
     if not _moment(reader, &seconds, &nanos):
         return False
-    if seconds < SECONDS_LOW or seconds > SECONDS_HIGH or nanos < 0 or nanos > NANOS_MOST:
+    if seconds < FIRST_SECOND or seconds > LAST_SECOND or nanos < 0 or nanos > NANOS_MOST:
         return False
     at_us[0] = seconds * 1_000_000 + nanos // 1000
     return True
@@ -684,7 +682,7 @@ cdef bint _budget(Desk* desk, Reader* reader) noexcept nogil:
     cdef int64_t seconds = 0, nanos = 0, us
     if desk.budget_ns or not _moment(reader, &seconds, &nanos):
         return False
-    if seconds < 0 or seconds > DURATION_SECONDS or nanos < 0 or nanos > NANOS_MOST:
+    if seconds < 0 or seconds > LONGEST_SECONDS or nanos < 0 or nanos > NANOS_MOST:
         return False
     us = seconds * 1_000_000 + nanos // 1000
     desk.budget_ns = (us if us < BUDGET_US_MOST else BUDGET_US_MOST) * 1000
