@@ -1,13 +1,10 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.kernel.plan import Plan
-
-# By message: name, number and type of each field read or written; "*" repeated, "?" presence shows.
-FIELDS: Mapping[str, tuple[tuple[str, int, str], ...]]
 
 @final
 class DeskHolder:

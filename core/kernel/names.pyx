@@ -27,7 +27,7 @@ cdef dict _STORAGE = {value: number for number, value in enumerate(ValueType)}
 
 cdef enum:
     WIRE_BYTES = 2
-    # Fields of rapport.v1 that are written here; core.kernel.desk lists them all and a test compares them with the protos.
+    # Fields of rapport.v1 that are written here; core.kernel.wire lists them all and a test compares them with the protos.
     MONEY_CURRENCY = 2
     PRICE_PERSONAL = 3
     PRICE_BASIS = 4

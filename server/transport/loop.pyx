@@ -21,7 +21,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memset
 
-from core.kernel.desk cimport DESK_DONE, DESK_ELSEWHERE, DESK_EXPIRED, DESK_SLOW, Bytes, Desk, desk_decide
+from core.kernel.desk cimport DESK_DONE, DESK_ELSEWHERE, DESK_EXPIRED, DESK_SLOW, desk_decide
+from core.kernel.desk_state cimport Bytes, Desk
 from server.transport.calls cimport call_answers, call_end, call_free, call_holds, queue_put, ready_is_full, ready_take
 from server.transport.connection cimport (
     answer_error,

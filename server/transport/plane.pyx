@@ -19,7 +19,8 @@ import threading
 
 from core.errors import EngineFault
 
-from core.kernel.desk cimport DESK_DONE, DESK_ELSEWHERE, DESK_EXPIRED, Bytes, Desk, DeskHolder, desk_decide
+from core.kernel.desk cimport DESK_DONE, DESK_ELSEWHERE, DESK_EXPIRED, DeskHolder, desk_decide
+from core.kernel.desk_state cimport Bytes, Desk
 from server.transport.calls cimport (
     call_answers,
     call_returns,

@@ -5,7 +5,7 @@ returns, the old desk is used by nobody and no later decision uses it: two uncon
 The thread itself makes the change when it rises: one that decides without pause would sit again before the waiter wakes.
 """
 
-from core.kernel.desk cimport Desk
+from core.kernel.desk_state cimport Desk
 from server.transport.linux cimport (
     pthread_cond_broadcast,
     pthread_cond_destroy,

@@ -18,7 +18,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
-from core.kernel.desk cimport DESK_DONE, Bytes, DeskHolder, desk_decide
+from core.kernel.desk cimport DESK_DONE, DeskHolder, desk_decide
+from core.kernel.desk_state cimport Bytes
 from server.transport.calls cimport call_answers, call_returns, queue_take
 from server.transport.connection cimport connection_leave, connection_open
 from server.transport.linux cimport (

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from core.decision import DecideRequest
 from core.errors import RapportError
-from core.kernel import desk as kernel_desk
+from core.kernel import wire
 from core.kernel.desk import DeskHolder
 from protos.rapport.v1 import decision_pb2, values_pb2
 from server import convert
@@ -244,7 +244,7 @@ TYPES: Mapping[int, str] = {
 
 
 def told(field: descriptor.FieldDescriptor) -> tuple[str, int, str]:
-    """A field as `core.kernel.desk.FIELDS` writes it."""
+    """A field as `core.kernel.wire.FIELDS` writes it."""
     kind = field.message_type.full_name if field.message_type else TYPES[field.type]
     return field.name, field.number, kind + ("*" if field.is_repeated else "?" if field.has_presence else "")
 
@@ -272,7 +272,7 @@ def test_a_desk_knows_every_field_of_the_protos() -> None:
     ):
         del known[name]
     assert {name: {told(field) for field in each.fields} for name, each in known.items()} == {
-        name: set(fields) for name, fields in kernel_desk.FIELDS.items()
+        name: set(fields) for name, fields in wire.FIELDS.items()
     }
-    for name, fields in kernel_desk.FIELDS.items():
+    for name, fields in wire.FIELDS.items():
         assert [number for _, number, _ in fields] == list(range(1, len(fields) + 1)), name
