@@ -3,20 +3,8 @@
 from collections.abc import Sequence
 from typing import final
 
-import numpy as np
-import numpy.typing as npt
-
 from loadtest.histogram import Histogram
 from loadtest.taken import Call, Pace, Taken
-
-def bucket(value: int) -> int:
-    """The bucket the generator counts ``value`` nanoseconds in."""
-
-def schedule(pace: Pace, seed: int) -> npt.NDArray[np.int64]:
-    """When each request of an open loop is due, in ns after the start; what a run with this pace and seed keeps to.
-
-    ValueError for a closed loop.
-    """
 
 @final
 class Generator:

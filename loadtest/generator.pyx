@@ -5,7 +5,7 @@
 that moment to the end of its stream. A generator that waits for answers before it sends (or starts its clock when it
 sends) leaves out exactly the requests that a stall would have hit. Offsets come from the rate, or from an exponential
 draw with the seed, and are computed as the run goes on: they are fixed by (pace, seed) all the same, need no memory,
-and `schedule` tells them. A request that finds no stream free waits in no queue: the backlog is the schedule itself,
+and `schedule.pyx` tells them. A request that finds no stream free waits in no queue: the backlog is the schedule itself,
 which does not go on before it is sent.
 
 *Whose fault.* What delays a sending is counted in one of two histograms. ``waited``: no stream was free, because
@@ -15,11 +15,11 @@ A large lag means that the figures are the generator's.
 *One thread, no lock, no GIL.* `_run` is an epoll loop over a client session of nghttp2 for each connection; many frames
 are put together before a socket is written. The schedule is checked between batches of 64 sendings. Nothing is allocated
 for a request once the run is warm: slots, histograms and buffers are made beforehand, and the session's own blocks come from
-the pool below (``allocations`` counts what it had to take from the system).
+a pool (`pool.pxd`; ``allocations`` counts what it had to take from the system).
 
 *Answers* count as good when grpc-status was 0 in the trailers, the stream ended properly, and the message is whole:
 one prefix, and as many bytes as it announces. Every so manieth answer is kept and walked through field by field;
-decisions' tokens go to a ring from which the reports of a mixed load are written, oldest first, each token once.
+`answers.pyx` does that, and writes the reports of a mixed load.
 
 *Threads.* `run` may be called from one thread at a time. Meanwhile others may call `progress` and `peek`, which read counts
 that the loop writes: each number is whole, together they may be a moment apart.
@@ -37,11 +37,19 @@ from loadtest.taken import Connections, Kind, Part, Seen, Taken, Timeline
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN, EINPROGRESS, EINTR, errno
-from libc.math cimport log
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from loadtest.answers cimport look_at_decision, look_at_report, write_report
+from loadtest.counting cimport BUCKETS, HIGHEST, Histogram, count_value, rapport_bucket
+from loadtest.linux cimport (
+    AI_NUMERICHOST, AI_NUMERICSERV, CLOCK_THREAD_CPUTIME_ID, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR,
+    EPOLLHUP, EPOLLIN, EPOLLOUT, IPPROTO_TCP, MSG_NOSIGNAL, O_CLOEXEC, O_NONBLOCK, PR_SET_TIMERSLACK, SO_ERROR,
+    SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, addrinfo, c_close, c_connect, c_read, c_recv,
+    c_send, c_socket, c_write, clock_ns, epoll_create1, epoll_ctl, epoll_event, freeaddrinfo, getaddrinfo, getsockopt,
+    pipe2, prctl, rapport_clock, rapport_wait, setsockopt, sockaddr, socklen_t,
+)
 from loadtest.nghttp2 cimport (
     NGHTTP2_DATA, NGHTTP2_DATA_FLAG_EOF, NGHTTP2_FLAG_ACK, NGHTTP2_FLAG_END_STREAM,
     NGHTTP2_FLAG_NONE, NGHTTP2_GOAWAY, NGHTTP2_HEADERS, NGHTTP2_NV_FLAG_NO_COPY_NAME, NGHTTP2_NV_FLAG_NO_COPY_VALUE,
@@ -55,99 +63,12 @@ from loadtest.nghttp2 cimport (
     nghttp2_session_mem_send, nghttp2_session_set_local_window_size, nghttp2_session_want_read, nghttp2_session_want_write,
     nghttp2_settings_entry, nghttp2_submit_request, nghttp2_submit_settings,
 )
-
-cdef extern from *:
-    """
-    #include <fcntl.h>
-    #include <netdb.h>
-    #include <netinet/in.h>
-    #include <netinet/tcp.h>
-    #include <sys/epoll.h>
-    #include <sys/prctl.h>
-    #include <sys/socket.h>
-    #include <time.h>
-    #include <unistd.h>
-
-    static inline int64_t rapport_clock(clockid_t which) {
-        struct timespec at;
-        clock_gettime(which, &at);
-        return (int64_t)at.tv_sec * 1000000000 + at.tv_nsec;
-    }
-
-    /* Sleeps in nanoseconds: epoll_wait's milliseconds are a hundred requests long. */
-    static inline int rapport_wait(int epoll, struct epoll_event *events, int count, int64_t nanoseconds) {
-        struct timespec wait = {nanoseconds / 1000000000, nanoseconds % 1000000000};
-        return epoll_pwait2(epoll, events, count, &wait, NULL);
-    }
-
-    static inline int rapport_bucket(uint64_t value) {
-        int shift = 53 - __builtin_clzll(value | 2047);
-        return (shift << 10) + (int)(value >> shift);
-    }
-    """
-    int CLOCK_MONOTONIC
-    int CLOCK_THREAD_CPUTIME_ID
-    int64_t rapport_clock(int which) nogil
-    int rapport_bucket(uint64_t value) nogil
-
-    ctypedef union epoll_data_t:
-        void* ptr
-
-    struct epoll_event:
-        uint32_t events
-        epoll_data_t data
-
-    enum:
-        EPOLLIN
-        EPOLLOUT
-        EPOLLERR
-        EPOLLHUP
-        EPOLL_CTL_ADD
-        EPOLL_CTL_MOD
-        EPOLL_CLOEXEC
-        PR_SET_TIMERSLACK
-        SOCK_STREAM
-        SOCK_NONBLOCK
-        SOCK_CLOEXEC
-        SOL_SOCKET
-        SO_ERROR
-        IPPROTO_TCP
-        TCP_NODELAY
-        MSG_NOSIGNAL
-        AI_NUMERICHOST
-        AI_NUMERICSERV
-
-    ctypedef uint32_t socklen_t
-
-    struct sockaddr:
-        pass
-
-    struct addrinfo:
-        int ai_flags
-        int ai_family
-        int ai_socktype
-        socklen_t ai_addrlen
-        sockaddr* ai_addr
-
-    int rapport_wait(int epoll, epoll_event* events, int count, int64_t nanoseconds) nogil
-    int epoll_create1(int flags) nogil
-    int epoll_ctl(int epoll, int operation, int fd, epoll_event* event) nogil
-    int prctl(int option, unsigned long value, unsigned long, unsigned long, unsigned long) nogil
-    int c_socket "socket"(int family, int kind, int protocol) nogil
-    int c_connect "connect"(int fd, const sockaddr* address, socklen_t size) nogil
-    int setsockopt(int fd, int level, int option, const void* value, socklen_t size) nogil
-    int getsockopt(int fd, int level, int option, void* value, socklen_t* size) nogil
-    ssize_t c_recv "recv"(int fd, void* buffer, size_t size, int flags) nogil
-    ssize_t c_send "send"(int fd, const void* buffer, size_t size, int flags) nogil
-    ssize_t c_read "read"(int fd, void* buffer, size_t size) nogil
-    ssize_t c_write "write"(int fd, const void* buffer, size_t size) nogil
-    int c_close "close"(int fd) nogil
-    int pipe2(int* ends, int flags) nogil
-    int getaddrinfo(const char* node, const char* service, const addrinfo* hints, addrinfo** found) nogil
-    void freeaddrinfo(addrinfo* found) nogil
-    enum:
-        O_NONBLOCK
-        O_CLOEXEC
+from loadtest.pool cimport pool_clear, pool_empty, pool_give, pool_resize, pool_take
+from loadtest.schedule cimport Schedule, advance, begin_schedule, due_next, mixed
+from loadtest.state cimport (
+    CLOSED, CONNECTING, DRAINING, GREETING, INTERVALS, MESSAGE_BYTES, OPEN, OWN_BYTES, RESETS, SAMPLES, STATUSES,
+    TOKEN_BYTES, TOKENS, Connection, Loop, Method, Slot,
+)
 
 cdef enum:
     READ_BYTES = 262144
@@ -161,7 +82,6 @@ cdef int64_t SECOND = 1000000000
 cdef int64_t MILLISECOND = 1000000
 cdef int64_t CONNECT_PATIENCE = 5 * SECOND  # for one attempt, TCP and SETTINGS together
 cdef int64_t LAST_PATIENCE = SECOND  # after `stop`
-cdef int64_t HIGHEST = HIGHEST_SECONDS * SECOND
 
 _STATUS_NAMES = (
     "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
@@ -174,139 +94,6 @@ _RESET_NAMES = (
     "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED", "of another code",
 )
 _OUTCOME_NAMES = ("UNSPECIFIED", "APPLIED", "DUPLICATE", "UNKNOWN", "REFUSED", "of another status")
-
-# --- memory for the session -------------------------------------------------------------------------------------------
-#
-# Blocks of 32, 64 ... bytes that go back to a list of their size. Each begins with 16 bytes: its class, and the bytes asked
-# for. One thread uses a pool.
-
-
-cdef void* _pool_take(size_t size, void* context) noexcept nogil:
-    cdef Pool* pool = <Pool*>context
-    cdef size_t total = size + 16
-    cdef uint64_t kind = 0
-    cdef uint64_t* block
-    while kind < CLASSES and (<size_t>32 << kind) < total:
-        kind += 1
-    if kind < CLASSES and pool.free_blocks[kind] != NULL:
-        block = <uint64_t*>pool.free_blocks[kind]
-        pool.free_blocks[kind] = (<void**>block)[0]
-    else:
-        block = <uint64_t*>malloc((<size_t>32 << kind) if kind < CLASSES else total)
-        if block == NULL:
-            return NULL
-        pool.allocations += 1
-    block[0] = kind
-    block[1] = size
-    return block + 2
-
-
-cdef void _pool_give(void* pointer, void* context) noexcept nogil:
-    cdef Pool* pool = <Pool*>context
-    cdef uint64_t* block
-    cdef uint64_t kind
-    if pointer == NULL:
-        return
-    block = <uint64_t*>pointer - 2
-    kind = block[0]
-    if kind >= CLASSES:
-        free(block)
-        return
-    (<void**>block)[0] = pool.free_blocks[kind]
-    pool.free_blocks[kind] = block
-
-
-cdef void* _pool_clear(size_t count, size_t size, void* context) noexcept nogil:
-    cdef void* taken = _pool_take(count * size, context)
-    if taken != NULL:
-        memset(taken, 0, count * size)
-    return taken
-
-
-cdef void* _pool_resize(void* pointer, size_t size, void* context) noexcept nogil:
-    cdef uint64_t* block
-    cdef void* taken
-    if pointer == NULL:
-        return _pool_take(size, context)
-    block = <uint64_t*>pointer - 2
-    if block[0] < CLASSES and size + 16 <= (<size_t>32 << block[0]):
-        block[1] = size
-        return pointer
-    taken = _pool_take(size, context)
-    if taken != NULL:
-        memcpy(taken, pointer, block[1] if block[1] < size else size)
-        _pool_give(pointer, context)
-    return taken
-
-
-cdef void _pool_empty(Pool* pool) noexcept nogil:
-    cdef int kind
-    cdef void* block
-    for kind in range(CLASSES):
-        while pool.free_blocks[kind] != NULL:
-            block = pool.free_blocks[kind]
-            pool.free_blocks[kind] = (<void**>block)[0]
-            free(block)
-
-# --- counting and drawing ---------------------------------------------------------------------------------------------
-
-
-cdef inline int64_t _clock() noexcept nogil:
-    return rapport_clock(CLOCK_MONOTONIC)
-
-
-cdef inline void _count(Histogram* histogram, int64_t value) noexcept nogil:
-    if value < 0:
-        value = 0
-    histogram.counts[rapport_bucket(<uint64_t>(value if value < HIGHEST else HIGHEST))] += 1
-    if value > histogram.largest:
-        histogram.largest = value
-
-
-cdef inline uint64_t _mixed(uint64_t value) noexcept nogil:
-    """SplitMix64's finaliser: a random number for a number."""
-    value += <uint64_t>0x9E3779B97F4A7C15
-    value = (value ^ (value >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-    value = (value ^ (value >> 27)) * <uint64_t>0x94D049BB133111EB
-    return value ^ (value >> 31)
-
-
-cdef inline int64_t _due(const Schedule* schedule) noexcept nogil:
-    """Offset of the next request."""
-    return <int64_t>schedule.exact
-
-
-cdef inline void _advance(Schedule* schedule) noexcept nogil:
-    """On to the next request."""
-    cdef double even
-    schedule.number += 1
-    if schedule.poisson:
-        schedule.state += <uint64_t>0x9E3779B97F4A7C15
-        even = <double>(_mixed(schedule.state) >> 11) * (1.0 / 9007199254740992.0)
-        schedule.exact -= log(1.0 - even) * schedule.gap
-    else:
-        schedule.exact = <double>schedule.number * schedule.gap
-    if _due(schedule) >= schedule.end:
-        schedule.over = True
-
-
-cdef void _begin_schedule(Schedule* schedule, double rate, double seconds, bint poisson, uint64_t seed) noexcept nogil:
-    memset(schedule, 0, sizeof(Schedule))
-    schedule.end = <int64_t>(seconds * 1e9)
-    schedule.closed = rate <= 0
-    schedule.gap = 1e9 / rate if rate > 0 else 0.0
-    schedule.poisson = poisson
-    schedule.state = _mixed(seed)
-    if poisson:
-        # The first gap is drawn like every other one.
-        schedule.number = <uint64_t>-1
-        _advance(schedule)
-
-
-cdef inline int _interval(const Loop* loop, int64_t moment) noexcept nogil:
-    """The timeline's interval of a moment; what comes after the schedule's end stands in one more."""
-    cdef int64_t number = (moment - loop.start) // loop.interval if moment > loop.start else 0
-    return <int>(number if number < loop.interval_count else loop.interval_count)
 
 # --- slots ------------------------------------------------------------------------------------------------------------
 
@@ -346,183 +133,13 @@ cdef inline void _give_slot(Loop* loop, Connection* connection, Slot* slot) noex
         loop.room = True
         loop.full_until = loop.now
 
-# --- what is in an answer ---------------------------------------------------------------------------------------------
-
-
-cdef struct Reader:
-    const uint8_t* at
-    const uint8_t* end
-
-
-cdef struct Field:
-    uint64_t number
-    int wire  # 0 varint, 1 eight bytes, 2 bytes, 5 four bytes
-    uint64_t value  # of a varint; the length of bytes
-    const uint8_t* bytes
-
-
-cdef inline bint _varint(Reader* reader, uint64_t* value) noexcept nogil:
-    cdef int shift = 0
-    cdef uint8_t byte
-    value[0] = 0
-    while reader.at < reader.end and shift < 64:
-        byte = reader.at[0]
-        reader.at += 1
-        value[0] |= <uint64_t>(byte & 0x7F) << shift
-        if byte < 0x80:
-            return True
-        shift += 7
-    return False
-
-
-cdef bint _field(Reader* reader, Field* field) noexcept nogil:
-    """The next field; false when the bytes are no protobuf message."""
-    cdef uint64_t tag, left
-    if not _varint(reader, &tag):
-        return False
-    field.number = tag >> 3
-    field.wire = tag & 7
-    field.value = 0
-    field.bytes = reader.at
-    left = reader.end - reader.at
-    if field.number == 0:
-        return False
-    if field.wire == 0:
-        return _varint(reader, &field.value)
-    if field.wire == 2:
-        if not _varint(reader, &field.value):
-            return False
-        field.bytes = reader.at
-        left = reader.end - reader.at
-    elif field.wire == 1:
-        field.value = 8
-    elif field.wire == 5:
-        field.value = 4
-    else:
-        return False
-    if field.value > left:
-        return False
-    reader.at += field.value
-    return True
-
-
-cdef inline void _open(Reader* reader, const Field* field) noexcept nogil:
-    reader.at = field.bytes
-    reader.end = field.bytes + field.value
-
-
-cdef void _keep_token(Loop* loop, const uint8_t* token, uint64_t size) noexcept nogil:
-    cdef uint64_t place
-    # A full ring keeps what it has: the oldest tokens are next, and no report is made twice.
-    if size == 0 or size > TOKEN_BYTES or loop.token_in - loop.token_out >= TOKENS:
-        return
-    place = loop.token_in % TOKENS
-    memcpy(loop.tokens + place * TOKEN_BYTES, token, size)
-    loop.token_bytes[place] = <uint32_t>size
-    loop.token_in += 1
-
-
-cdef bint _look_at_decision(Loop* loop, const uint8_t* data, uint64_t size) noexcept nogil:
-    """Counts a DecideResponse's placements and offers and takes each placement's first token; false when it is none."""
-    cdef Reader answer, placement, offer
-    cdef Field outer, middle, inner
-    cdef uint64_t status, offers, in_all = 0
-    answer.at, answer.end = data, data + size
-    while answer.at < answer.end:
-        if not _field(&answer, &outer):
-            return False
-        if outer.number != 2 or outer.wire != 2:
-            continue
-        _open(&placement, &outer)
-        status = offers = 0
-        while placement.at < placement.end:
-            if not _field(&placement, &middle):
-                return False
-            if middle.number == 2 and middle.wire == 0:
-                status = middle.value
-            elif middle.number == 3 and middle.wire == 2:
-                offers += 1
-                _open(&offer, &middle)
-                while offer.at < offer.end:
-                    if not _field(&offer, &inner):
-                        return False
-                    if inner.number == 7 and inner.wire == 2 and offers == 1 and loop.takes_tokens:
-                        _keep_token(loop, inner.bytes, inner.value)
-        in_all += 1
-        loop.offers += offers
-        # SLOT_STATUS_OK and SLOT_STATUS_OK_MODEL_FALLBACK
-        if offers and (status == 1 or status == 8):
-            loop.filled += 1
-    loop.placements += in_all
-    loop.looked += 1
-    return in_all > 0
-
-
-cdef bint _look_at_report(Loop* loop, const uint8_t* data, uint64_t size) noexcept nogil:
-    """Counts a RecordResponse's results by status; false when it is none."""
-    cdef Reader answer, result
-    cdef Field outer, inner
-    cdef uint64_t status, results = 0
-    answer.at, answer.end = data, data + size
-    while answer.at < answer.end:
-        if not _field(&answer, &outer):
-            return False
-        if outer.number != 1 or outer.wire != 2:
-            continue
-        _open(&result, &outer)
-        status = 0
-        while result.at < result.end:
-            if not _field(&result, &inner):
-                return False
-            if inner.number == 1 and inner.wire == 0:
-                status = inner.value
-        loop.outcomes[status if status < 5 else 5] += 1
-        results += 1
-    return results > 0
-
-
-cdef inline uint8_t* _put_length(uint8_t* out, uint64_t value) noexcept nogil:
-    while value > 0x7F:
-        out[0] = <uint8_t>(value & 0x7F | 0x80)
-        out += 1
-        value >>= 7
-    out[0] = <uint8_t>value
-    return out + 1
-
-
-cdef inline int _length_bytes(uint64_t value) noexcept nogil:
-    cdef int count = 1
-    while value > 0x7F:
-        value >>= 7
-        count += 1
-    return count
-
-
-cdef void _write_report(Loop* loop, const Method* method, Slot* slot) noexcept nogil:
-    """A RecordRequest of one outcome around the oldest token, into the slot's own room."""
-    cdef uint64_t place = loop.token_out % TOKENS
-    cdef uint32_t token = loop.token_bytes[place]
-    cdef uint64_t inner = 2 + _length_bytes(token) - 1 + token + 2 + method.outcome_bytes
-    cdef uint64_t size = 1 + _length_bytes(inner) + inner
-    cdef uint8_t* out = slot.own
-    loop.token_out += 1
-    out[0] = 0
-    out[1] = out[2] = 0
-    out[3] = <uint8_t>(size >> 8)
-    out[4] = <uint8_t>(size & 0xFF)
-    out[5] = 0x0A
-    out = _put_length(out + 6, inner)
-    out[0] = 0x0A
-    out = _put_length(out + 1, token)
-    memcpy(out, loop.tokens + place * TOKEN_BYTES, token)
-    out += token
-    out[0] = 0x12
-    out[1] = <uint8_t>method.outcome_bytes
-    memcpy(out + 2, method.outcome, method.outcome_bytes)
-    slot.body = slot.own
-    slot.body_bytes = 5 + size
-
 # --- the end of a call ------------------------------------------------------------------------------------------------
+
+
+cdef inline int _interval(const Loop* loop, int64_t moment) noexcept nogil:
+    """The timeline's interval of a moment; what comes after the schedule's end stands in one more."""
+    cdef int64_t number = (moment - loop.start) // loop.interval if moment > loop.start else 0
+    return <int>(number if number < loop.interval_count else loop.interval_count)
 
 
 cdef void _fail(Loop* loop, Slot* slot, bint answered) noexcept nogil:
@@ -531,7 +148,7 @@ cdef void _fail(Loop* loop, Slot* slot, bint answered) noexcept nogil:
     loop.methods[slot.method].failed += 1
     loop.interval_failed[slot.interval] += 1
     if answered:
-        _count(&loop.failed_latency, loop.now - slot.due)
+        count_value(&loop.failed_latency, loop.now - slot.due)
 
 
 cdef bint _is_whole(Loop* loop, Slot* slot) noexcept nogil:
@@ -549,9 +166,9 @@ cdef bint _is_whole(Loop* loop, Slot* slot) noexcept nogil:
             method.sample_bytes[number] = <uint32_t>slot.received
             method.sample_count += 1
     if method.kind == 1:
-        return _look_at_decision(loop, slot.kept, slot.received)
+        return look_at_decision(loop, slot.kept, slot.received)
     if method.kind == 2:
-        return _look_at_report(loop, slot.kept, slot.received)
+        return look_at_report(loop, slot.kept, slot.received)
     return True
 
 
@@ -582,8 +199,8 @@ cdef void _finish(Loop* loop, Connection* connection, Slot* slot, uint32_t error
         latency = loop.now - slot.due
         loop.answered += 1
         method.answered += 1
-        _count(&method.latency, latency)
-        _count(&method.service, loop.now - slot.sent)
+        count_value(&method.latency, latency)
+        count_value(&method.service, loop.now - slot.sent)
         if latency < 0:
             latency = 0
         loop.by_interval[
@@ -868,7 +485,7 @@ cdef void _read(Connection* connection) noexcept nogil:
             _lose(connection, False)
             return
         # The stamp of every answer in these bytes.
-        loop.now = _clock()
+        loop.now = clock_ns()
         loop.bytes_in += count
         if nghttp2_session_mem_recv(connection.session, loop.buffer, count) < 0:
             _lose(connection, False)
@@ -940,7 +557,7 @@ cdef uint32_t _choose(Loop* loop, uint64_t drawn) noexcept nogil:
 
 cdef bint _send(Loop* loop, Connection* connection, int64_t due) noexcept nogil:
     """One request on the connection; false when the session takes no more streams."""
-    cdef uint64_t drawn = _mixed(loop.seed ^ _mixed(loop.scheduled))
+    cdef uint64_t drawn = mixed(loop.seed ^ mixed(loop.scheduled))
     cdef uint32_t number = _choose(loop, drawn)
     cdef Method* method = &loop.methods[number]
     cdef Slot* slot = _take_slot(loop, connection)
@@ -952,7 +569,7 @@ cdef bint _send(Loop* loop, Connection* connection, int64_t due) noexcept nogil:
     slot.due = due
     slot.interval = _interval(loop, due)
     if method.kind == 2:
-        _write_report(loop, method, slot)
+        write_report(loop, method, slot)
     else:
         message = <uint32_t>((drawn >> 32) % method.message_count)
         slot.body = method.bodies + method.starts[message]
@@ -971,13 +588,13 @@ cdef bint _send(Loop* loop, Connection* connection, int64_t due) noexcept nogil:
             loop.token_out -= 1
         _give_slot(loop, connection, slot)
         return False
-    slot.sent = _clock()
+    slot.sent = clock_ns()
     connection.dirty = True
     if not loop.schedule.closed:
         ready = due if due > loop.full_until else loop.full_until
         lag = slot.sent - ready
-        _count(&loop.lag, lag)
-        _count(&loop.waited, ready - due)
+        count_value(&loop.lag, lag)
+        count_value(&loop.waited, ready - due)
         if lag > loop.interval_lag[slot.interval]:
             loop.interval_lag[slot.interval] = lag
     loop.interval_scheduled[slot.interval] += 1
@@ -994,7 +611,7 @@ cdef int _send_due(Loop* loop) noexcept nogil:
     cdef int _
     cdef int64_t now, due
     for _ in range(BATCH):
-        now = _clock()
+        now = clock_ns()
         if schedule.closed:
             if schedule.over or now >= loop.start + schedule.end:
                 schedule.over = True
@@ -1003,7 +620,7 @@ cdef int _send_due(Loop* loop) noexcept nogil:
                 return 0
             due = now
         else:
-            due = loop.start + _due(schedule)
+            due = loop.start + due_next(schedule)
             if schedule.over or due > now:
                 return 0
         connection = _pick(loop)
@@ -1017,7 +634,7 @@ cdef int _send_due(Loop* loop) noexcept nogil:
             loop.missing = True
             continue
         if not schedule.closed:
-            _advance(schedule)
+            advance(schedule)
     return 1
 
 # --- the loop ---------------------------------------------------------------------------------------------------------
@@ -1030,7 +647,7 @@ cdef void _stop(Loop* loop, int64_t now) noexcept nogil:
     loop.stopped = True
     if now - loop.start < loop.schedule.end:
         loop.schedule.end = now - loop.start if now > loop.start else 0
-    if loop.schedule.closed or _due(&loop.schedule) >= loop.schedule.end:
+    if loop.schedule.closed or due_next(&loop.schedule) >= loop.schedule.end:
         loop.schedule.over = True
     if loop.drain > LAST_PATIENCE:
         loop.drain = LAST_PATIENCE
@@ -1066,12 +683,12 @@ cdef void _flush_all(Loop* loop) noexcept nogil:
 cdef int _open_connections(Loop* loop, int64_t patience) noexcept nogil:
     """Waits until every wanted connection is open; how many are."""
     cdef epoll_event events[64]
-    cdef int64_t until = _clock() + patience
+    cdef int64_t until = clock_ns() + patience
     cdef uint32_t index
     cdef int count, standing
     loop.connect_at = 0
     while True:
-        loop.now = _clock()
+        loop.now = clock_ns()
         _ensure(loop)
         _flush_all(loop)
         standing = 0
@@ -1080,7 +697,7 @@ cdef int _open_connections(Loop* loop, int64_t patience) noexcept nogil:
         if standing >= <int>loop.wanted or loop.now >= until or loop.stopped:
             return standing
         count = rapport_wait(loop.epoll, events, 64, 5 * MILLISECOND)
-        loop.now = _clock()
+        loop.now = clock_ns()
         if count > 0:
             _handle(loop, events, count)
 
@@ -1093,8 +710,8 @@ cdef void _count_unsent(Loop* loop) noexcept nogil:
     while not schedule.over:
         loop.unsent += 1
         loop.scheduled += 1
-        loop.interval_scheduled[_interval(loop, loop.start + _due(schedule))] += 1
-        _advance(schedule)
+        loop.interval_scheduled[_interval(loop, loop.start + due_next(schedule))] += 1
+        advance(schedule)
 
 
 cdef void _run(Loop* loop) noexcept nogil:
@@ -1104,7 +721,7 @@ cdef void _run(Loop* loop) noexcept nogil:
     cdef uint32_t index
     # The default slack of 50 us would be added to every sleep.
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    loop.start = woke = loop.now = _clock() + MILLISECOND
+    loop.start = woke = loop.now = clock_ns() + MILLISECOND
     loop.full_until = 0
     loop.room = True
     while True:
@@ -1112,7 +729,7 @@ cdef void _run(Loop* loop) noexcept nogil:
             _ensure(loop)
         state = _send_due(loop)
         _flush_all(loop)
-        loop.now = _clock()
+        loop.now = clock_ns()
         if loop.now - woke > loop.longest_pass:
             loop.longest_pass = loop.now - woke
         last = loop.start + loop.schedule.end + loop.drain
@@ -1125,14 +742,14 @@ cdef void _run(Loop* loop) noexcept nogil:
             if loop.schedule.closed:
                 wait = min(wait, loop.start + loop.schedule.end - loop.now)
             else:
-                wait = min(wait, loop.start + _due(&loop.schedule) - loop.now)
+                wait = min(wait, loop.start + due_next(&loop.schedule) - loop.now)
                 # Awake a little early, then looking again and again: for those who have a core to give.
                 if loop.spin:
                     wait = 0 if wait <= loop.spin else wait - loop.spin
         if loop.missing:
             wait = min(wait, 5 * MILLISECOND)
         count = rapport_wait(loop.epoll, events, 256, wait if wait > 0 else 0)
-        woke = loop.now = _clock()
+        woke = loop.now = clock_ns()
         if count > 0:
             _handle(loop, events, count)
     _count_unsent(loop)
@@ -1151,24 +768,6 @@ cdef object _numbers(const void* data, size_t count, object kind):
 
 cdef object _counted(const Histogram* histogram):
     return Counted(_numbers(histogram.counts, BUCKETS, np.uint64), histogram.largest)
-
-
-def bucket(value):
-    """The bucket the generator counts ``value`` nanoseconds in."""
-    return rapport_bucket(min(max(int(value), 0), HIGHEST))
-
-
-def schedule(pace, seed):
-    """When each request of an open loop is due, in ns after the start; what a run with this pace and seed keeps to."""
-    cdef Schedule made
-    cdef list offsets = []
-    if pace.open_calls or pace.rate <= 0:
-        raise ValueError("A closed loop has no schedule.")
-    _begin_schedule(&made, pace.rate, pace.seconds, pace.poisson, seed)
-    while not made.over:
-        offsets.append(_due(&made))
-        _advance(&made)
-    return np.array(offsets, np.int64)
 
 
 cdef class Generator:
@@ -1321,10 +920,10 @@ cdef class Generator:
         cdef int ends[2]
         cdef epoll_event event
         loop.memory.mem_user_data = &loop.pool
-        loop.memory.malloc = _pool_take
-        loop.memory.free = _pool_give
-        loop.memory.calloc = _pool_clear
-        loop.memory.realloc = _pool_resize
+        loop.memory.malloc = pool_take
+        loop.memory.free = pool_give
+        loop.memory.calloc = pool_clear
+        loop.memory.realloc = pool_resize
         if nghttp2_session_callbacks_new(&loop.callbacks) or nghttp2_option_new(&loop.option):
             raise MemoryError()
         nghttp2_option_set_no_closed_streams(loop.option, 1)
@@ -1371,7 +970,7 @@ cdef class Generator:
             free(<void*><size_t>pointer)
         nghttp2_session_callbacks_del(loop.callbacks)
         nghttp2_option_del(loop.option)
-        _pool_empty(&loop.pool)
+        pool_empty(&loop.pool)
         for descriptor in (loop.epoll, loop.stop_fd, self.stop_in):
             if descriptor >= 0:
                 c_close(descriptor)
@@ -1424,7 +1023,7 @@ cdef class Generator:
         self._claim()
         try:
             self._forget()
-            _begin_schedule(&loop.schedule, pace.rate, pace.seconds, pace.poisson, loop.seed)
+            begin_schedule(&loop.schedule, pace.rate, pace.seconds, pace.poisson, loop.seed)
             loop.open_limit = pace.open_calls
             loop.drain = <int64_t>(drain * 1e9)
             loop.interval = <int64_t>(interval * 1e9)
@@ -1514,7 +1113,7 @@ cdef class Generator:
     def progress(self):
         """Seconds since the start of the run, and scheduled, answered, failed and open calls so far."""
         cdef Loop* loop = self.loop
-        cdef double seconds = (_clock() - loop.start) / 1e9
+        cdef double seconds = (clock_ns() - loop.start) / 1e9
         return seconds, loop.scheduled, loop.answered, loop.failed, loop.open_calls
 
     def peek(self):

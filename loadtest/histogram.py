@@ -5,7 +5,7 @@ have a bucket each; every doubling after it is cut into 1,024. So a histogram is
 (under one thousandth), and `encode` writes HdrHistogram's own V2 format, which other tools read; the raw results keep
 histograms in that form, in a log of intervals (`write_log`).
 
-The generator counts in C in the same layout (`index`, `loadtest/generator.pyx`); here is what is done with the counts.
+The generator counts in C in the same layout (`index`, `loadtest/counting.pxd`); here is what is done with the counts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Reads a ``model.yaml``: the keys that `core.inference.repository` lists, every problem with its file, line and column.
+"""Reads a ``model.yaml``: the keys that `core.inference.package` lists, every problem with its file, line and column.
 
-Apart from the repository because it needs the readers of YAML, which a process that starts without models never loads.
+Apart from the package because it needs the readers of YAML, which a process that starts without models never loads.
 """
 
 from __future__ import annotations
@@ -11,8 +11,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from core import limits
-from core.errors import Where
-from core.inference.repository import BUDGET_MS, GOLDEN_ROWS, Column, Description, Golden, Package, Scope
+from core.errors import ModelError, ProgramError, Where
+from core.inference.package import (
+    BUDGET_MS,
+    DESCRIPTION_FILE,
+    GOLDEN_ROWS,
+    Column,
+    Description,
+    Golden,
+    Package,
+    Scope,
+)
 from core.programs.document import Document, Node, Problems
 from core.programs.document import Mapping as MappingNode
 from core.programs.document import Scalar as ScalarNode
@@ -22,7 +31,22 @@ from core.programs.reading import Reader, Table
 _KEYS: Final = ("scope", "inputs", "output", "calibration", "fallback", "budget_ms", "tolerance", "golden", "trained_on")
 
 
-def read(source: Package, problems: Problems) -> Description | None:
+def describe(source: Package) -> Description:
+    """Reads a package's ``model.yaml``. Raises ModelError with every problem, by file, line and column, as its cause."""
+    problems = Problems()
+    try:
+        description = _read(source, problems)
+        problems.refuse_if_any()
+    except ProgramError as error:
+        told = "\n".join(str(problem) for problem in error.problems).rstrip(".")
+        count = len(error.problems)
+        raise ModelError(source.label, f"{DESCRIPTION_FILE} has {count} problem{'s' if count > 1 else ''}:\n{told}"
+                         ) from error
+    assert description is not None
+    return description
+
+
+def _read(source: Package, problems: Problems) -> Description | None:
     """The description of a package; None, or one that is not whole, when problems were noted."""
     document = Document.decode(source.file, source.description, problems)
     if document is None:

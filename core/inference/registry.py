@@ -34,17 +34,8 @@ from typing import TYPE_CHECKING, Final
 
 from core.durable import sync_folder, write_file
 from core.errors import ModelError, NotFound, RapportError
-from core.inference.repository import (
-    DESCRIPTION_FILE,
-    MODEL_FILE,
-    Description,
-    Found,
-    Package,
-    describe,
-    load,
-    package,
-    scan,
-)
+from core.inference.package import DESCRIPTION_FILE, MODEL_FILE, Description, Package, package
+from core.inference.repository import Found, load, scan
 from core.programs.model_binding import ModelBinding
 
 if TYPE_CHECKING:
@@ -474,6 +465,7 @@ class Registry:
 
 def _loaded(source: Package, verdict: trial.Verdict) -> LiveModel:
     from core.inference import trial
+    from core.inference.description import describe
 
     description = describe(source)
     runner = trial.runner_of(source, description, verdict)

@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import ModelError, Problem, ProgramError, nearest
-from core.inference.repository import DESCRIPTION_FILE, Description, Package, Scope, describe
+from core.inference.description import describe
+from core.inference.package import DESCRIPTION_FILE, Description, Package, Scope
 from core.inference.runner import Runner
 
 # Address space of the child. The interpreter, numpy, onnx and the runtime take about 1 GiB of it, mostly untouched.

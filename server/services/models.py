@@ -12,8 +12,8 @@ import grpc
 
 from core import limits
 from core.errors import BadValue, TooLarge
+from core.inference.package import DESCRIPTION_FILE, MODEL_FILE
 from core.inference.registry import Registry, State, Version
-from core.inference.repository import DESCRIPTION_FILE, MODEL_FILE
 from protos.rapport.v1 import model_pb2
 from server import convert, logs
 from server.services import calls

@@ -14,9 +14,11 @@ import numpy
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from core.inference import repository, trial
+from core.inference import package as packages
+from core.inference import trial
+from core.inference.description import describe
+from core.inference.package import Scope
 from core.inference.registry import Registry, State
-from core.inference.repository import Scope
 from core.inference.runner import Runner
 from tests import inference_models as models
 
@@ -69,8 +71,8 @@ def growth_kib(keep: bool, releases: int = 50) -> int:
     weights = numpy_helper.from_array(numpy.linspace(0, 1, 1 << 20, dtype=numpy.float32), "w")
     heavy = models.model(look_up, [models.tensor("x", TensorProto.FLOAT, [None, 1])],
                          [models.tensor("p", TensorProto.FLOAT, [None, 1])], [weights])
-    source = repository.package("heavy", 1, heavy, models.describe("  x: [now]", "budget_ms: 1000"))
-    description = repository.describe(source)
+    source = packages.package("heavy", 1, heavy, models.describe("  x: [now]", "budget_ms: 1000"))
+    description = describe(source)
     verdict = trial.examine(source)
     kept: list[Runner] = []
 

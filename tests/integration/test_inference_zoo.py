@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from core.errors import ModelError
-from core.inference import repository, trial
+from core.inference import package as packages
+from core.inference import trial
+from core.inference.description import describe
 from core.inference.runner import Runner
 from tests.inference_models import ZOO
 
@@ -24,11 +26,11 @@ CASES: dict[str, Any] = json.loads((Path(__file__).parents[1] / "cases" / "onnx_
 pytestmark = pytest.mark.skipif(not ZOO.is_dir(), reason="the shared data's onnx-zoo is not here")
 
 
-def package(file: str, case: dict[str, Any], selected: int | str) -> repository.Package:
+def package(file: str, case: dict[str, Any], selected: int | str) -> packages.Package:
     lines = [f"  {json.dumps(name)}: [{', '.join(['now'] * width)}]" for name, width in case["columns"].items()]
     output = {"kind": "value", "class": selected, **({"name": case["output"]} if "output" in case else {})}
     text = "scope: offer\nbudget_ms: 1000\ninputs:\n" + "\n".join(lines) + f"\noutput: {json.dumps(output)}\n"
-    return repository.package("zoo", 1, (ZOO / "models" / file).read_bytes(), text.encode())
+    return packages.package("zoo", 1, (ZOO / "models" / file).read_bytes(), text.encode())
 
 
 def published(file: str) -> dict[str, Any] | None:
@@ -53,7 +55,7 @@ def test_a_file_of_the_zoo_is_served_as_published_or_refused_with_its_reason(fil
     given = published(file)
     for place, selected in enumerate(classes):
         source = package(file, case, selected)
-        description = repository.describe(source)
+        description = describe(source)
         verdict = trial.examine(source)
         runner = trial.runner_of(source, description, verdict)
         if "expected" not in case:
@@ -97,7 +99,7 @@ def test_a_map_is_read_as_the_tensor_it_was_made_from() -> None:
         source = package(file, case, selected)
         verdict = trial.examine(source)
         assert "ai.onnx.ml:ZipMap" in verdict.operators
-        cut = trial.runner_of(source, repository.describe(source), verdict)
+        cut = trial.runner_of(source, describe(source), verdict)
         uncut = Runner("uncut/1", source.model, selected=selected, output=case["output"])
         assert [entry.element for entry in cut.outputs] == ["float32"]
         assert uncut.outputs[1].element == "sequence"

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from core import limits
 from core.errors import ModelError
+from core.inference import package as packages
 from core.inference import repository, trial
 from tests import inference_models as models
 from tests.sanitizing import not_sanitized
@@ -24,7 +25,7 @@ ONE = models.describe("  x: [customer.age]", "output: {kind: value}")
 
 
 def examine(model: bytes, description: bytes = ONE) -> trial.Verdict:
-    return trial.examine(repository.package("hostile", 1, model, description))
+    return trial.examine(packages.package("hostile", 1, model, description))
 
 
 def refused(model: bytes, words: str, description: bytes = ONE) -> ModelError:
@@ -171,7 +172,7 @@ def test_a_model_past_its_budget_is_refused() -> None:
 
 def through_a_child(model: bytes, description: bytes, **options: float) -> str:
     with pytest.raises(ModelError) as caught:
-        trial.run(repository.package("hostile", 1, model, description), **options)  # type: ignore[arg-type]
+        trial.run(packages.package("hostile", 1, model, description), **options)  # type: ignore[arg-type]
     return str(caught.value)
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from core.errors import ModelError, ProgramError
+from core.inference import package as packages
 from core.inference import repository
-from core.inference.repository import Scope
+from core.inference.description import describe
+from core.inference.package import Scope
 from core.inference.tensor import TensorType
 
 FULL = b"""\
@@ -33,8 +35,8 @@ trained_on: generated rows
 """
 
 
-def described(text: bytes) -> repository.Description:
-    return repository.describe(repository.package("sample", 3, b"model", text))
+def described(text: bytes) -> packages.Description:
+    return describe(packages.package("sample", 3, b"model", text))
 
 
 def test_a_full_description_is_read() -> None:
@@ -114,11 +116,11 @@ def test_only_numbered_versions_are_found_and_the_rest_is_told(tmp_path: Path) -
 def test_names_and_versions_that_cannot_be_are_refused() -> None:
     for name, version in (("", 1), ("../up", 1), ("Uptake", 1), ("a" * 65, 1), ("uptake", 0), ("uptake", -1)):
         with pytest.raises(ModelError):
-            repository.package(name, version, b"model", b"")
+            packages.package(name, version, b"model", b"")
     with pytest.raises(ModelError, match="is empty"):
-        repository.package("uptake", 1, b"", b"")
+        packages.package("uptake", 1, b"", b"")
 
 
 def test_a_package_is_known_by_its_bytes() -> None:
-    assert repository.package("a", 1, b"xy", b"z").digest != repository.package("a", 1, b"x", b"yz").digest
-    assert repository.package("a", 1, b"xy", b"z").digest == repository.package("b", 2, b"xy", b"z").digest
+    assert packages.package("a", 1, b"xy", b"z").digest != packages.package("a", 1, b"x", b"yz").digest
+    assert packages.package("a", 1, b"xy", b"z").digest == packages.package("b", 2, b"xy", b"z").digest

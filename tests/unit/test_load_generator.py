@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from loadtest import histogram
-from loadtest.generator import Generator, schedule
+from loadtest.generator import Generator
+from loadtest.schedule import schedule
 from loadtest.taken import Call, Kind, Pace, Taken
 from protos.rapport.v1 import decision_pb2
 

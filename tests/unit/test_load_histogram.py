@@ -10,7 +10,8 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
-from loadtest import generator, histogram
+from loadtest import histogram
+from loadtest.counting import bucket
 from loadtest.histogram import HIGHEST, Histogram, Line
 
 SEED = 20261126
@@ -33,10 +34,10 @@ def test_percentiles_are_those_of_numpy_within_a_thousandth() -> None:
 
 def test_the_compiled_loop_counts_in_the_same_buckets() -> None:
     for value in _values(5_000):
-        assert generator.bucket(value) == histogram.index(value), value
+        assert bucket(value) == histogram.index(value), value
         assert histogram.LOWEST[histogram.index(value)] <= value <= histogram.LARGEST[histogram.index(value)]
-    assert generator.bucket(10 * HIGHEST) == histogram.index(HIGHEST)
-    assert generator.bucket(-5) == 0
+    assert bucket(10 * HIGHEST) == histogram.index(HIGHEST)
+    assert bucket(-5) == 0
 
 
 def test_the_encoding_is_the_packages_byte_for_byte_and_is_read_back() -> None:

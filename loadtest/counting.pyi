@@ -1,0 +1,2 @@
+def bucket(value: int) -> int:
+    """The bucket that ``value`` nanoseconds are counted in."""
