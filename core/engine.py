@@ -94,6 +94,7 @@ class Engine:
         # The plan that serves and the one of its walks, made when it is first asked for.
         self._audience: tuple[Plan, Plan] | None = None
         self._scoring: tuple[Plan, Scoring] | None = None
+        self._products: tuple[Plan, frozenset[str]] | None = None
         self._followers: list[Callable[[Plan | None], None]] = []
         registry.listen(self._models_change)
         saved = store.active_program()
@@ -114,6 +115,18 @@ class Engine:
     def loaded(self) -> bool:
         """Whether a program serves."""
         return self._plan is not None
+
+    def products(self) -> frozenset[str]:
+        """The products that the program's offers name, as what they sell or in a condition on cases; none without a program."""
+        plan = self._plan
+        if plan is None:
+            return frozenset()
+        known = self._products
+        if known is None or known[0] is not plan:
+            sold = {offer.product for offer in plan.program.offers}
+            asked = {read.product for read in plan.source.inputs}
+            known = self._products = plan, frozenset(sold | asked) - {""}
+        return known[1]
 
     def decide(self, request: DecideRequest) -> DecideAnswer:
         """Decides one request.

@@ -81,7 +81,7 @@ def run(config: Config) -> None:
                         programs.NAME,
                         programs.ProgramService(engine, most, lambda version: process[0].ready()).handlers(),
                     ),
-                    Served(profiles.NAME, profiles.ProfileService(store, most).handlers()),
+                    Served(profiles.NAME, profiles.ProfileService(store, most, engine.products).handlers()),
                     Served(models.NAME, models.ModelService(registry, most).handlers()),
                     Served(segments.NAME, segmenting.handlers(), segmenting.drain),
                     Served(ingest.NAME, feeding.handlers(), feeding.drain),
