@@ -25,7 +25,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from core.errors import ConfigError, ImportRefused, ProgramError, StoreUnavailable
+from core.errors import ConfigError, EventsLost, ImportRefused, ProgramError, StoreUnavailable
 from server.cli import client, show
 from server.cli.commands import Json
 from server.cli.exits import Exit, InputMissing, RemoteError
@@ -86,6 +86,7 @@ def load(
     """Import files into the store, also of a running server. Exits with 1 when rows were refused; again, it changes nothing."""
     # The store, and the expression parser for the program: only this command needs both.
     from core.hub import mapping as mappings
+    from core.hub import retention
     from core.hub.catalog import Catalog
     from core.hub.importer import Importer, Pace, schema_of
     from core.hub.rehearsal import Rehearsal
@@ -143,6 +144,13 @@ def load(
         if declared is not None:
             offers = [offer.name for offer in declared.offers]
             if opened is not None and not dry_run:
+                try:
+                    retention.keep_all(opened, declared.schema, time.time_ns() // 1_000)
+                except EventsLost as error:
+                    raise error.otherwise(
+                        "An import deletes nothing: load the program first (rapport program load FOLDER --accept-loss), or "
+                        "import with the one that the store knows."
+                    ) from None
                 opened.declare(declared.schema, offers, declared.channels)
             elif live is not None:
                 if known.declared(declared.schema, offers, declared.channels) is not known:
