@@ -99,7 +99,7 @@ sanitize: ready ## every test under AddressSanitizer and UndefinedBehaviorSaniti
 	exit $$status
 
 # What was found and learnt before stays in build/fuzzed.
-fuzz-bytes: ready ## an hour of libFuzzer (needs clang) on a request's decoders and the transport; ARGS='--seconds 60 --keep'
+fuzz-bytes: ready ## an hour of libFuzzer (needs clang) on the bytes of requests, connections and feeds; ARGS='--seconds 60 --keep'
 	@$(call copied,build/fuzzed)
 	@$(PY) -m tests.fuzz.campaign $(ARGS)
 

@@ -31,7 +31,7 @@ from core.errors import (
     SchemaConflict,
     StoreError,
 )
-from core.hub import mutations
+from core.hub import mutations, retention
 from core.hub.mutations import RecordEvents
 from core.hub.saved import BandEdges
 from core.inference.registry import LiveModel, Registry
@@ -94,6 +94,7 @@ class Engine:
         # The plan that serves and the one of its walks, made when it is first asked for.
         self._audience: tuple[Plan, Plan] | None = None
         self._scoring: tuple[Plan, Scoring] | None = None
+        self._products: tuple[Plan, frozenset[str]] | None = None
         self._followers: list[Callable[[Plan | None], None]] = []
         registry.listen(self._models_change)
         saved = store.active_program()
@@ -114,6 +115,18 @@ class Engine:
     def loaded(self) -> bool:
         """Whether a program serves."""
         return self._plan is not None
+
+    def products(self) -> frozenset[str]:
+        """The products that the program's offers name, as what they sell or in a condition on cases; none without a program."""
+        plan = self._plan
+        if plan is None:
+            return frozenset()
+        known = self._products
+        if known is None or known[0] is not plan:
+            sold = {offer.product for offer in plan.program.offers}
+            asked = {read.product for read in plan.source.inputs}
+            known = self._products = plan, frozenset(sold | asked) - {""}
+        return known[1]
 
     def decide(self, request: DecideRequest) -> DecideAnswer:
         """Decides one request.
@@ -251,16 +264,22 @@ class Engine:
             raise ProgramError([Problem(place, error.message, error.hint)]) from error
         return program
 
-    def load_program(self, sources: Mapping[str, bytes], at_us: int) -> str:
+    def losses(self, program: Program, at_us: int) -> retention.Losses:
+        """The events that loading the program at ``at_us`` would have deleted. Raises StoreCorrupt."""
+        return retention.losses(self.store, program.schema, at_us)
+
+    def load_program(self, sources: Mapping[str, bytes], at_us: int, *, accept_loss: bool = False) -> str:
         """Checks, keeps and activates a program; its version, "<name>@<number>".
 
         Whatever is refused leaves the program before it serving. Raises ProgramError, NotFound (a model),
-        SchemaConflict, StoreError.
+        SchemaConflict, StoreError, and EventsLost where events would be deleted and ``accept_loss`` does not say that they may.
         """
         from core.programs.source import check, declared_at, read
 
         found = read(sources)
         program = check(found)
+        if not accept_loss:
+            retention.keep_all(self.store, program.schema, at_us)
         with self._changing:
             models = self.registry.live()
             tables = _tables(program, models)
@@ -301,14 +320,19 @@ class Engine:
         """The sources of a version, by file name. Raises NotFound."""
         return self.store.program_sources(*_version(version))
 
-    def rollback_program(self, version: str, at_us: int) -> str:
+    def rollback_program(self, version: str, at_us: int, *, accept_loss: bool = False) -> str:
         """Activates a version kept before ('' the one before the active one); the version that decides now.
 
-        Raises NotFound, and ProgramError or ModelError when it no longer fits the models that are live.
+        Raises NotFound, EventsLost as `load_program`, and ProgramError or ModelError when it no longer fits the models that are
+        live.
         """
         with self._changing:
             name, number = _version(version) if version else self._version_before()
-            plan = self._restored(name, number, self.registry.live())
+            models = self.registry.live()
+            program, tables = self._kept_program(name, number, models)
+            if not accept_loss:
+                retention.keep_all(self.store, program.schema, at_us)
+            plan = self._built(program, number, models, tables)
             self.store.apply(mutations.ActivateProgram(name=name, version=number, at_us=at_us))
             self._swap(plan)
             return plan.version
@@ -327,14 +351,19 @@ class Engine:
         return active.program.name, max(earlier)
 
     def _restored(self, name: str, number: int, models: Mapping[str, LiveModel]) -> Plan:
-        """The plan of a kept version: from its image when this release made it, else from its sources."""
+        """The plan of a kept version."""
+        program, tables = self._kept_program(name, number, models)
+        return self._built(program, number, models, tables)
+
+    def _kept_program(self, name: str, number: int, models: Mapping[str, LiveModel]) -> tuple[Program, Tables | None]:
+        """A kept version: from its image when this release made it, else from its sources."""
         packed = self.store.program_image(name, number, image.COMPILER)
         restored = image.restore(packed, _bindings(models)) if packed else None
         if restored is not None:
-            return self._built(restored[0], number, models, restored[1])
+            return restored
         from core.programs.source import check, read
 
-        return self._built(check(read(self.store.program_sources(name, number))), number, models)
+        return check(read(self.store.program_sources(name, number))), None
 
     def _bind(self, tables: Tables, name: str, number: int, models: Mapping[str, LiveModel]) -> Plan:
         return Plan(

@@ -299,6 +299,34 @@ class ProgramError(RapportError):
         )
 
 
+class EventsLost(RapportError):
+    """A program keeps events for less long than the one before, and would have some deleted, without anybody having said so.
+
+    ``losses`` are (type, days kept from now on, days before (None: without limit), events); ``more`` may follow.
+    """
+
+    reason = "EVENTS_LOST"
+
+    def __init__(
+        self, losses: Sequence[tuple[str, float, float | None, int]], more: bool,
+        hint: str = "Keep them for as long as before, or load it with --accept-loss (accept_loss) if they are to go.",
+    ) -> None:
+        parts = [
+            f"'{event}' for {days:g} days ({'without limit' if before is None else f'{before:g}'} before: "
+            f"{'at least ' if more else ''}{count:,} {'event' if count == 1 else 'events'})"
+            for event, days, before, count in losses
+        ]
+        super().__init__(
+            f"The program keeps {' and '.join(parts)}; what is older would be deleted for good.", hint=hint,
+            types=", ".join(event for event, *_ in losses), events=sum(count for *_, count in losses),
+        )
+        self.losses, self.more = tuple(losses), more
+
+    def otherwise(self, hint: str) -> EventsLost:
+        """The same with another way out."""
+        return EventsLost(self.losses, self.more, hint)
+
+
 class NoProgram(RapportError):
     """Nothing has been loaded yet, so nothing can be decided."""
 

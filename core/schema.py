@@ -8,7 +8,7 @@ file holds the declared side: plain immutable values, shared by expressions, pro
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from types import MappingProxyType
 import msgspec
 
 from core import limits
+from core.errors import nearest
 
 
 class Money(msgspec.Struct, frozen=True, gc=False):
@@ -215,6 +216,18 @@ def wrong_product(product: str) -> tuple[str, str] | None:
         return (f"'{product[:32]}' cannot be a product's name.",
                 f"It has at most {limits.NAME_LENGTH} characters that can be printed, without quotes and backslashes.")
     return None
+
+
+def unknown_product(product: str, known: Collection[str]) -> str:
+    """A warning of a product that is none of those the program names; '' where it is, or where the program names none.
+
+    Such a case is taken: customers complain of what nothing is offered for. But it pauses less than a misspelt one was meant to.
+    """
+    if not product or not known or product in known:
+        return ""
+    close = nearest(product, known)
+    hint = f"Did you mean '{close}'?" if close else "Offers name theirs by product: in the program."
+    return f"No offer names the product '{product}': such a case pauses only what any case of its kind does. {hint}"
 
 
 def never_of_product(kind: str) -> tuple[str, str]:

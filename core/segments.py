@@ -4,9 +4,9 @@ Counting and listing walk the store as fast as it goes, on the caller's thread a
 after the other while others change, each as he is when he is visited, at one moment of the clock.
 
 Watching is a task of the sweep (`core.sweep`). A watched segment has a walk that goes round and round and remembers who is in
-it; who changed is told by the store with each commit and looked at at once. So an event or a consent shows within
-milliseconds, and what time alone brings with the next round: at most a second after the last, plus a twentieth of a
-millisecond a customer. Everybody who watches one segment shares its walk.
+it; who changed is told by the store with each commit and looked at at once. So an event, a consent, an import's row or an
+erasure shows within milliseconds, and what time alone brings with the next round: at most a second after the last, plus a
+twentieth of a millisecond a customer. Everybody who watches one segment shares its walk.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Customers between two looks at whether the caller still wants to know: some 20 ms.
 _STEP: Final = 16_384
+# Changed customers of a watched segment who wait to be looked at; who is told of beyond them is found by the next round.
+_REMEMBERED: Final = 100_000
 
 
 class Progress(NamedTuple):
@@ -189,6 +191,7 @@ class _Watched:
         self.complete = False  # a round has seen everybody: from then on differences are changes
         self.began_us = 0  # of the round
         self.next_us = 0  # when the next round begins
+        self.again = False  # one more follows the round under way at once: it may be past some who changed meanwhile
 
 
 class Watches:
@@ -200,7 +203,7 @@ class Watches:
         self._engine = engine
         self._wake = wake
         self._clock_us = clock_us
-        self._lock = threading.Lock()  # guards what others than the sweep touch: the segments, their watchers, `changed`
+        self._lock = threading.Lock()  # guards what others than the sweep touch: the segments, their watchers, who changed
         self._watched: dict[str, _Watched] = {}
 
     def begin(self, name: str) -> Watch:
@@ -223,7 +226,12 @@ class Watches:
     def _changed(self, customers: set[int]) -> None:
         with self._lock:
             for watched in self._watched.values():
-                watched.changed |= customers
+                if len(watched.changed) + len(customers) <= _REMEMBERED:
+                    watched.changed |= customers
+                else:
+                    # An import is faster than the sweep: the rest are found by a round, which begins when this one is over.
+                    watched.next_us = 0
+                    watched.again = True
         self._wake()
 
     def due_us(self, now_us: int) -> int:
@@ -269,7 +277,9 @@ class Watches:
             if not more:
                 watched.complete = True
                 walk.again()
-                watched.next_us = now_us + max(SECOND_US, now_us - watched.began_us)
+                with self._lock:
+                    watched.next_us = 0 if watched.again else now_us + max(SECOND_US, now_us - watched.began_us)
+                    watched.again = False
         # What the first round finds was so before anybody watched.
         noted = walk.changes()
         changes = [Change(abs(each), each > 0, now_us) for each in noted] if done else []

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.engine import Engine
-from core.errors import ConfigError, ProgramError, RequestError, StoreError
+from core.errors import ConfigError, EventsLost, ProgramError, RequestError, StoreError
 from core.hub.preloading import preload, room
 from core.hub.store import Store
 from core.hub.watching import Alarm, Watch
@@ -81,7 +81,7 @@ def run(config: Config) -> None:
                         programs.NAME,
                         programs.ProgramService(engine, most, lambda version: process[0].ready()).handlers(),
                     ),
-                    Served(profiles.NAME, profiles.ProfileService(store, most).handlers()),
+                    Served(profiles.NAME, profiles.ProfileService(store, most, engine.products).handlers()),
                     Served(models.NAME, models.ModelService(registry, most).handlers()),
                     Served(segments.NAME, segmenting.handlers(), segmenting.drain),
                     Served(ingest.NAME, feeding.handlers(), feeding.drain),
@@ -237,6 +237,11 @@ def _load(engine: Engine, config: Config) -> str:
         return engine.load_program(read(folder).files, calls.now_us())
     except ProgramError as error:
         raise error.under(str(folder)) from error
+    except EventsLost as error:
+        raise error.otherwise(
+            f"If they are to go, start once with RAPPORT_PROGRAMS_AT_START=when_none and load it: rapport program load {folder} "
+            "--accept-loss. Else keep them for as long as before."
+        ) from None
 
 
 def _folder(config: Config) -> Path:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
-from google.protobuf import timestamp_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 
 from core import limits
 from core.decision import (
@@ -49,6 +49,13 @@ def micros(instant: timestamp_pb2.Timestamp, field: str) -> int:
     if not (FIRST_SECOND <= seconds <= LAST_SECOND and 0 <= nanos <= 999_999_999):
         raise BadValue(field, "is not an instant between the years 1 and 9999", "Nanos run from 0 to 999,999,999.")
     return seconds * 1_000_000 + nanos // 1000
+
+
+def duration(span_us: int) -> duration_pb2.Duration:
+    """The message of a length of time in microseconds."""
+    made = duration_pb2.Duration()
+    made.FromMicroseconds(span_us)
+    return made
 
 
 def instant(at_us: int) -> timestamp_pb2.Timestamp:

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from core.decision import DecideAnswer, DecideRequest, Event, Identifier
+from core.hub.retention import Losses
 from core.outcomes import Outcome, OutcomeResult, ProgramVersion, TellResult
 from core.programs.program import Program
 from core.schema import AnyValue
@@ -50,8 +51,12 @@ class Programs(Protocol):
         """Check a program; ProgramError with all problems."""
         ...
 
-    def load_program(self, sources: Mapping[str, bytes], at_us: int) -> str:
-        """Check, keep and activate a program; its version. ProgramError, SchemaConflict, StoreError."""
+    def losses(self, program: Program, at_us: int) -> Losses:
+        """The events that loading a program would have deleted."""
+        ...
+
+    def load_program(self, sources: Mapping[str, bytes], at_us: int, *, accept_loss: bool = False) -> str:
+        """Check, keep and activate a program; its version. ProgramError, SchemaConflict, EventsLost, StoreError."""
         ...
 
     def programs(self) -> Sequence[ProgramVersion]:
@@ -62,6 +67,6 @@ class Programs(Protocol):
         """The sources of a version kept; NotFound."""
         ...
 
-    def rollback_program(self, version: str, at_us: int) -> str:
-        """Activate an earlier version ('' the one before); the version that decides now. NotFound."""
+    def rollback_program(self, version: str, at_us: int, *, accept_loss: bool = False) -> str:
+        """Activate an earlier version ('' the one before); the version that decides now. NotFound, EventsLost."""
         ...

@@ -47,6 +47,7 @@ CODES: Final[dict[type[errors.RapportError], grpc.StatusCode]] = {
     errors.DeadlineTooShort: grpc.StatusCode.DEADLINE_EXCEEDED,
     # The program owner's and the model owner's.
     errors.ProgramError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.EventsLost: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NoProgram: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ModelError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ImportRefused: grpc.StatusCode.INVALID_ARGUMENT,

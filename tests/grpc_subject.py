@@ -75,7 +75,7 @@ class GrpcSubject:
             (
                 DecisionService(engine, most).handlers(),
                 ProgramService(engine, most, lambda version: None).handlers(),
-                ProfileService(store, most).handlers(),
+                ProfileService(store, most, engine.products).handlers(),
             )
         )
         port = self.server.add_insecure_port("127.0.0.1:0")

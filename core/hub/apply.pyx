@@ -320,7 +320,11 @@ cdef class Applier:
 
     def concerned(self):
         """The customers of whom something that decisions read has changed; of a household its members."""
-        found = {*self.records, *self.events, *self.memberships}
+        return self.customers_of([*self.records, *self.events, *self.memberships])
+
+    def customers_of(self, owners):
+        """These customers, and the members of the households among them."""
+        found = set(owners)
         for owner in [each for each in found if is_household(each)]:
             found.discard(owner)
             found.update(unpack_members(self.membership(owner), owner))

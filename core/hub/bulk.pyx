@@ -127,6 +127,8 @@ cdef class Rows:
     cdef RecordBuilder record  # reused for every row
     cdef const uint8_t* fresh  # the record last finished
     cdef Buffer refused  # RefusedRow array
+    cdef bint followed  # whether anybody wants to know who changed
+    cdef Buffer concerned  # ids of those whose record or events changed, u64 each, where `followed`
     cdef readonly uint64_t next_customer  # the id that the next new customer gets
     cdef Tally tally  # what was done
     cdef int code  # LMDB's, with STOP_STORE
@@ -184,6 +186,7 @@ cdef class Rows:
         free(self.columns)
         builder_free(&self.record)
         buffer_free(&self.refused)
+        buffer_free(&self.concerned)
 
     def consenting(self, consents, uint16_t source):
         """Give the rows consents for `upsert`: (purpose, channel, granted, at) of each, by numbers."""
@@ -250,6 +253,18 @@ cdef class Rows:
         with nogil:
             stopped = self.append_events(layout, type, field_count, times, hashes, owners, first)
         self.check(stopped, "event list")
+
+    cdef int concern(self, uint64_t owner) noexcept nogil:
+        """Note that a customer, or household, changed; a Stop."""
+        if self.followed and buffer_append(&self.concerned, &owner, sizeof(uint64_t)):
+            return STOP_MEMORY
+        return STOP_NONE
+
+    def told(self):
+        """Who changed, each as often as it was noted."""
+        cdef const uint64_t* ids = <const uint64_t*>self.concerned.data
+        cdef size_t i
+        return [ids[i] for i in range(self.concerned.size // sizeof(uint64_t))]
 
     def result(self):
         """(created, changed, unchanged, contested, refused) where refused holds (row, cause) pairs."""
@@ -410,7 +425,7 @@ cdef class Rows:
             self.code = self.put(profiles, &customer, sizeof(uint64_t), bytes, size, 0 if known else MDB_APPEND)
             if self.code:
                 return STOP_STORE
-            stopped = self.put_identifiers(row, customer)
+            stopped = self.put_identifiers(row, customer) or self.concern(customer)
             if stopped:
                 return stopped
             if known:
@@ -529,7 +544,7 @@ cdef class Rows:
             self.code = self.put(profiles, &customer, sizeof(uint64_t), bytes, size, 0 if known else MDB_APPEND)
             if self.code:
                 return STOP_STORE
-            stopped = self.put_identifiers(row, customer)
+            stopped = self.put_identifiers(row, customer) or self.concern(customer)
             if stopped:
                 return stopped
             customers[row] = customer
@@ -623,7 +638,7 @@ cdef class Rows:
             self.tally.changed += counted
             self.tally.unchanged += packed - counted
             if counted:
-                stopped = self.touch(layout, customer, latest)
+                stopped = self.touch(layout, customer, latest) or self.concern(customer)
                 if stopped:
                     return stopped
                 self.code = self.put(events, &customer, sizeof(uint64_t), output.data, output.size, 0)
@@ -737,6 +752,7 @@ def apply_columns(Applier applier not None, mutation):
             applier.transaction, mutation.rows, identifiers, columns,
             applier.next_household if of_household else applier.next_customer)
         rows.consenting(consents, catalog.sources[mutation.source] if mutation.source else 0)
+        rows.followed = applier.changed is not None
         applier.direct()
         if of_household:
             rows.records = applier.environment.handles.households
@@ -761,10 +777,13 @@ def apply_columns(Applier applier not None, mutation):
             labels = [label.encode() for label in field.labels]
             columns.append((place, shape, values, b"" if found is None else found.texts, labels))
         rows = Rows(applier.transaction, mutation.rows, identifiers, columns, applier.next_customer)
+        rows.followed = applier.changed is not None
         applier.direct()
         rows.record_events(applier.layout, event.number, len(event.fields), mutation.times, mutation.keys,
                            since(applier.catalog, mutation.at_us))
         applier.next_customer = rows.next_customer
+    if rows.followed:
+        applier.changed.update(applier.customers_of(rows.told()))
     return rows.result()
 
 

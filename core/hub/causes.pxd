@@ -36,3 +36,4 @@ cdef enum Cause:
     CASE_INVALID = 33
     PAST_RETENTION = 34
     FULL_HOUSEHOLD = 35
+    BEFORE_OPENING = 36

@@ -98,9 +98,9 @@ class Committer:
         return self._refusal
 
     def follow(self, on_changed: Callable[[set[int]], None]) -> None:
-        """Calls ``on_changed`` after each commit with the customers whose record or events it changed.
+        """Calls ``on_changed`` after each commit with the customers whose record or events it changed, and those erased.
 
-        Imports and erasures change others, of whom it does not tell. It is called on this thread: it must be short.
+        An import's commit tells of thousands. It is called on this thread: it must be short.
         """
         with self._ready:
             self._followers = (*self._followers, on_changed)

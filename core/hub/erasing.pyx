@@ -87,6 +87,8 @@ def _erase(Applier applier, mutation):
         txn.delete(applier.environment.handles.origins, &customer, 8)
         txn.delete(applier.environment.handles.cases, &customer, 8)
         txn.delete(applier.environment.handles.profiles, &customer, 8)
+        if applier.changed is not None:
+            applier.changed.add(customer)
     key = place
     data = entry
     txn.put(applier.environment.handles.meta, <const char*>key, len(key), <const char*>data, len(data), 0)

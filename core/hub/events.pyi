@@ -18,6 +18,10 @@ def count(data: bytes, what: str = ...) -> int:
 def has_past(data: bytes, since: bytes, what: str = ...) -> bool:
     """Whether a stored list holds an event before its type's moment in ``since`` (see `Packer.merge`). Raises StoreCorrupt."""
 
+def count_past(data: bytes, since: bytes, counts: list[int], what: str = ...) -> None:
+    """Adds to ``counts``, by type number, the events of a stored list before their type's moment in ``since``, which has as
+    many moments. Raises StoreCorrupt."""
+
 @final
 class Packer:
     """Packs events and merges them into lists."""

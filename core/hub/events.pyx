@@ -277,6 +277,23 @@ def has_past(bytes data not None, bytes since not None, str what="An event list"
     return False
 
 
+def count_past(bytes data not None, bytes since not None, list counts not None, str what="An event list"):
+    """Add to `counts` the events of each type that retention lets go of; see the .pyi."""
+    cdef EventList events
+    cdef EventHeader header
+    cdef Keeping keeping
+    cdef size_t position = 0
+    cdef int fault = events_open(data, len(data), &events)
+    if fault:
+        raise damaged(fault, what)
+    keeping.since = <const int64_t*><const char*>since
+    keeping.types = <uint32_t>(len(since) // 8)
+    while event_read(&events, position, &header):
+        if past(&keeping, &header):
+            counts[header.type] += 1
+        position += header.size
+
+
 def unpack(bytes data not None, fields, str what="An event list"):
     """The entries as (type, at, key hash, cells); see the .pyi."""
     cdef EventList events

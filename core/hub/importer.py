@@ -39,7 +39,7 @@ from core.hub.imports import ConsentColumn, HouseholdColumn, IdentifierColumn, I
 from core.hub.localtime import LocalZone
 from core.hub.mapping import BOOLEAN_WORDS, Cell, FileMapping, Identifier, Row
 from core.hub.mutations import ImportCases, ImportedCase
-from core.importing.column import KINDS, Column, prefer, require_date, require_identifier
+from core.importing.column import KINDS, Column, prefer, require_date, require_identifier, require_order
 from core.importing.table import Table
 from core.schema import EventType, Field, Namespace, Schema, ValueType, currency_exponent
 
@@ -60,6 +60,7 @@ SHOWN_CHARACTERS: Final = 80
 _NEVER: Final = 2**63 - 1
 # Rejected cells that a report shows as they stand in the rejects file.
 EXAMPLES: Final = 10
+PRODUCTS: Final = 1_000
 # Between members of a JSON array or a list on its way to a set.
 _JOIN: Final = "\x1f"
 
@@ -102,6 +103,7 @@ class ImportReport:
     contested: int = 0  # identifiers that another customer has, and keeps
     reasons: Counter[str] = field(default_factory=Counter)  # rows by the reason of their first bad cell
     unseen: tuple[str, ...] = ()  # columns of the mapping that no row had (JSON Lines)
+    products: set[str] = field(default_factory=set)  # that cases are about; no more are noted from PRODUCTS on
     examples: list[tuple[int, str, str, str]] = field(default_factory=list)  # the first rejects: line, column, value, reason
     rejects: Path | None = None  # the rejects file, when there is one
     format: str = ""  # csv, jsonl or parquet
@@ -409,6 +411,9 @@ class _Run:
             for each in mapping.targets
         ]
 
+        # Of a case: its opening, and what cannot be before it.
+        times = {field.name: column for field, column in self.targets} if mapping.row is Row.CASE else {}
+        self.ordered = [(times["opened"], times[end]) for end in ("closed", "due") if times.keys() >= {"opened", end}]
         self.consents = [
             (
                 each, self._column(Field(each.purpose, ValueType.BOOL), each.granted, ()),
@@ -671,6 +676,8 @@ class _Run:
             granted.run(table)
             at.run(table)
             require_date(table, granted, at, self.at + limits.AHEAD_US)
+        for opened, end in self.ordered:
+            require_order(table, opened, end)
         noted = table.taken()
         rows = table.good()
         self._note(noted)
@@ -729,6 +736,8 @@ class _Run:
         nothing = [None] * rows
         opened, closed, due = (cells.get(name, nothing) for name in ("opened", "closed", "due"))
         product, owner, at = (cells.get(name, nothing) for name in ("product", "owner", "at"))
+        if len(self.report.products) < PRODUCTS:
+            self.report.products.update(each for each in product if each)
         kinds = self.mapping.case or next(each.field.labels for each in self.mapping.targets if each.field.name == "case")
         return ImportCases(
             rows=tuple(

@@ -126,7 +126,8 @@ cdef inline bint read_varint(Reader* reader, uint64_t* value) noexcept nogil:
 
 cdef inline bint read_tag(Reader* reader, uint32_t* field, uint32_t* wire) noexcept nogil:
     cdef uint64_t value = 0
-    if not read_varint(reader, &value) or value >> 32:
+    # No field has the number 0: such bytes are no message, and nothing behind them may be taken for one.
+    if not read_varint(reader, &value) or value >> 32 or value < 8:
         return False
     field[0] = <uint32_t>value >> 3
     wire[0] = <uint32_t>value & 7

@@ -72,3 +72,6 @@ def prefer(table: Table, first: Column, second: Column) -> None:
 
 def require_date(table: Table, granted: Column, at: Column, latest: int) -> None:
     """Reject the rows in which ``granted`` has a value and ``at`` has none, or one after ``latest``."""
+
+def require_order(table: Table, first: Column, second: Column) -> None:
+    """Reject the rows in which both columns have a time and the second's is before the first's."""

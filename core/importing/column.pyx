@@ -16,7 +16,7 @@ from core.hub.buffer cimport Buffer, buffer_append, buffer_free
 from core.hub.causes cimport (
     NUL_BYTE, NOT_UTF8, NOT_A_NUMBER, NOT_WHOLE, TOO_PRECISE, OUT_OF_RANGE, NOT_A_BOOL, NOT_A_LABEL, NO_SUCH_DATE,
     NO_SUCH_HOUR, LONG_TEXT, MANY_MEMBERS, REQUIRED, NO_IDENTIFIER, BAD_IDENTIFIER, NO_KEY, NO_MEMORY, SKIPPED,
-    IN_FUTURE, UNDATED, DATED_AHEAD
+    IN_FUTURE, UNDATED, DATED_AHEAD, BEFORE_OPENING
 )
 from core.hub.identifiers cimport IDENTIFIER_EMPTY, IDENTIFIER_FINE, is_utf8, normalise
 from core.hub.record cimport rapport_siphash
@@ -597,4 +597,18 @@ def require_date(Table table not None, Column granted not None, Column at not No
             continue
         shown = table.cells[<size_t>at.first * table.capacity + row]
         if table.reject(row, at.place, UNDATED if at.values[row] == INT64_MIN else DATED_AHEAD, &shown, 0):
+            raise MemoryError("no memory for an import's rejects")
+
+
+def require_order(Table table not None, Column first not None, Column second not None):
+    """Reject the rows in which both columns have a time and the second's is before the first's."""
+    cdef uint32_t row
+    cdef Span shown
+    for row in range(table.rows):
+        if table.bad[row] or first.values[row] == INT64_MIN or second.values[row] == INT64_MIN:
+            continue
+        if second.values[row] >= first.values[row]:
+            continue
+        shown = table.cells[<size_t>second.first * table.capacity + row]
+        if table.reject(row, second.place, BEFORE_OPENING, &shown, 0):
             raise MemoryError("no memory for an import's rejects")

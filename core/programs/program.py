@@ -286,6 +286,15 @@ class Program(msgspec.Struct, frozen=True):
     scores: Mapping[str, Score] = field(default_factory=dict)
 
 
+def products_of(program: Program) -> frozenset[str]:
+    """The products that offers sell, and those that rules, segments and derived values ask cases about."""
+    owners: list[Group | Offer] = [*program.groups.values(), *program.offers]
+    asking = [rule.condition for owner in owners for rule in owner.rules]
+    asking += [*program.segments.values(), *program.derived.values()]
+    asked = {read.product for each in asking for read in each.inputs}
+    return frozenset(asked | {offer.product for offer in program.offers}) - {""}
+
+
 def consent_input(purpose: str) -> Input:
     """The consent for a purpose in the request's channel, as expressions read it too."""
     return Input(InputKind.CONSENT, purpose, Type(Kind.BOOL))

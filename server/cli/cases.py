@@ -55,7 +55,9 @@ def open_(
         at=arguments.instant(at, "--at") if at else None,
     )
     with client.connected(client.address(server, control=True)) as link:
-        profile_pb2_grpc.ProfileServiceStub(link).OpenCase(request, timeout=client.QUICK_SECONDS)
+        response = profile_pb2_grpc.ProfileServiceStub(link).OpenCase(request, timeout=client.QUICK_SECONDS)
+    if response.warning:
+        show.err.print(response.warning, markup=False, soft_wrap=True)
 
 
 @app.command()

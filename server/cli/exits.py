@@ -99,6 +99,7 @@ _BY_CLASS: Final[dict[type[errors.RapportError], Exit]] = {
     errors.ImportRefused: Exit.DATA,
     errors.MappingError: Exit.DATA,
     errors.NoProgram: Exit.MISSING,
+    errors.EventsLost: Exit.DATA,
     errors.StoreError: Exit.STORE,
     errors.StoreUnavailable: Exit.UNAVAILABLE,
     errors.SchemaConflict: Exit.DATA,
@@ -125,6 +126,7 @@ _BY_CODE: Final[dict[grpc.StatusCode, Exit]] = {
 _BY_REASON: Final[dict[str, Exit]] = {
     errors.TooLarge.reason: Exit.DATA,
     errors.NoProgram.reason: Exit.MISSING,
+    errors.EventsLost.reason: Exit.DATA,
     errors.StoreFull.reason: Exit.STORE,
     errors.SchemaConflict.reason: Exit.DATA,
     errors.CustomerFull.reason: Exit.DATA,

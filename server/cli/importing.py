@@ -10,7 +10,7 @@ from __future__ import annotations
 import json as json_text
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +25,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from core.errors import ConfigError, ImportRefused, ProgramError, StoreUnavailable
+from core.errors import ConfigError, EventsLost, ImportRefused, ProgramError, StoreUnavailable
 from server.cli import client, show
 from server.cli.commands import Json
 from server.cli.exits import Exit, InputMissing, RemoteError
@@ -86,11 +86,14 @@ def load(
     """Import files into the store, also of a running server. Exits with 1 when rows were refused; again, it changes nothing."""
     # The store, and the expression parser for the program: only this command needs both.
     from core.hub import mapping as mappings
+    from core.hub import retention
     from core.hub.catalog import Catalog
     from core.hub.importer import Importer, Pace, schema_of
     from core.hub.rehearsal import Rehearsal
     from core.hub.store import Store
+    from core.programs.program import products_of
     from core.programs.source import check, read
+    from core.schema import unknown_product
     from server.cli.live_import import BLOCK_ROWS
 
     if rejects is not None and len(files) > 1:
@@ -141,6 +144,13 @@ def load(
         if declared is not None:
             offers = [offer.name for offer in declared.offers]
             if opened is not None and not dry_run:
+                try:
+                    retention.keep_all(opened, declared.schema, time.time_ns() // 1_000)
+                except EventsLost as error:
+                    raise error.otherwise(
+                        "An import deletes nothing: load the program first (rapport program load FOLDER --accept-loss), or "
+                        "import with the one that the store knows."
+                    ) from None
                 opened.declare(declared.schema, offers, declared.channels)
             elif live is not None:
                 if known.declared(declared.schema, offers, declared.channels) is not known:
@@ -166,8 +176,10 @@ def load(
                 bring = importer.rehearse if dry_run else importer.run
                 reports.append(bring(file, rejects=rejects, progress=tell(file), pace=pace))
         customers = opened.customer_count() if opened is not None else live.customer_count() if live is not None else 0
+    products = products_of(declared) if declared is not None and any(report.products for report in reports) else frozenset()
     for report in reports:
-        _json(report, customers) if json else _say(report)
+        warnings = [each for name in sorted(report.products) if (each := unknown_product(name, products))]
+        _json(report, customers, warnings) if json else _say(report, warnings)
     if not json:
         show.out.print(f"{customers} customers in {folder if live is None else live.path}", markup=False)
         if rehearsal is not None and not rehearsal.exact:
@@ -249,7 +261,7 @@ def lines(file: Path, *, clock: Callable[[], float] = time.monotonic) -> Callabl
     return step
 
 
-def _say(report: ImportReport) -> None:
+def _say(report: ImportReport, warnings: Sequence[str]) -> None:
     if report.dry:
         show.out.print(
             f"{report.file} (dry run, nothing was written): {report.rows} rows, {report.applied} would be applied "
@@ -269,6 +281,8 @@ def _say(report: ImportReport) -> None:
             show.out.print(f"  line {line}, {column or 'the row'}: '{value}': {reason}", markup=False, soft_wrap=True)
     for name in report.unseen:
         show.err.print(f"  no row has '{name}', which the mapping names", markup=False, soft_wrap=True)
+    for warning in warnings:
+        show.err.print(f"  {warning}", markup=False, soft_wrap=True)
 
 
 def _say_done(report: ImportReport) -> None:
@@ -280,7 +294,7 @@ def _say_done(report: ImportReport) -> None:
     )
 
 
-def _json(report: ImportReport, customers: int) -> None:
+def _json(report: ImportReport, customers: int, warnings: Sequence[str]) -> None:
     document = {
         "file": report.file,
         "mapping": report.mapping,
@@ -301,6 +315,8 @@ def _json(report: ImportReport, customers: int) -> None:
             {"line": line, "column": column, "value": value, "reason": reason}
             for line, column, value, reason in report.examples
         ],
+        "unseen": list(report.unseen),
+        "warnings": list(warnings),
         "seconds": round(report.seconds, 3),
         "customers": customers,
     }

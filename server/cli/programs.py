@@ -16,6 +16,9 @@ from server.cli.commands import Json, Server
 from server.cli.exits import AlreadyThere, Exit, InputMissing, RemoteError
 
 app = typer.Typer(help="Programs: what marketers declare.", no_args_is_help=True, rich_markup_mode=None)
+AcceptLoss = Annotated[
+    bool, typer.Option("--accept-loss", help="Events may be deleted that a shorter retention keeps no longer.")
+]
 Folder = Annotated[Path, typer.Argument(help="The program's folder.")]
 
 
@@ -53,10 +56,13 @@ def validate(folder: Folder, json: Json = False) -> None:
 
 
 @app.command(short_help="Send a folder to the server, which decides by it then.")
-def load(folder: Folder, server: Server = None, json: Json = False) -> None:
-    """Send a folder to the server, which checks it and decides by it from then on, or refuses it and changes nothing."""
+def load(folder: Folder, accept_loss: AcceptLoss = False, server: Server = None, json: Json = False) -> None:
+    """Send a folder to the server, which checks it and decides by it from then on, or refuses it and changes nothing.
+
+    One that keeps events for less long than before is refused with how many would be deleted, until --accept-loss is given.
+    """
     with _placed(folder):
-        request = program_pb2.LoadProgramRequest(files=_files(folder))
+        request = program_pb2.LoadProgramRequest(files=_files(folder), accept_loss=accept_loss)
         with client.connected(client.address(server, control=True)) as link:
             response = program_pb2_grpc.ProgramServiceStub(link).LoadProgram(request, timeout=client.SLOW_SECONDS)
     show.as_json(response) if json else show.out.print(f"{response.program.version} decides now", markup=False)
@@ -105,13 +111,14 @@ def show_(
 @app.command()
 def rollback(
     version: Annotated[str, typer.Argument(help="Such as bank@3. Default: the one before the active one.")] = "",
+    accept_loss: AcceptLoss = False,
     server: Server = None,
     json: Json = False,
 ) -> None:
     """Return to an earlier version."""
     with client.connected(client.address(server, control=True)) as link:
         response = program_pb2_grpc.ProgramServiceStub(link).RollbackProgram(
-            program_pb2.RollbackProgramRequest(version=version), timeout=client.SLOW_SECONDS
+            program_pb2.RollbackProgramRequest(version=version, accept_loss=accept_loss), timeout=client.SLOW_SECONDS
         )
     show.as_json(response) if json else show.out.print(f"{response.program.version} decides now", markup=False)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import grpc
 
 from core import limits
 from core.decision import Identifier
-from core.errors import BadValue, NotFound, TooLarge
+from core.errors import BadValue, NotFound, TooLarge, moment
 from core.hub.customer_profile import Case, Household, OverdueCase, Profile, Provenance
 from core.hub.membership import number_of, of_household
 from core.hub.merges import Merge
@@ -33,7 +33,7 @@ from core.hub.mutations import (
     Upsert,
     cells,
 )
-from core.schema import CaseScope
+from core.schema import CaseScope, unknown_product
 from protos.rapport.v1 import profile_pb2, values_pb2
 from server import convert, logs
 from server.services import calls
@@ -83,11 +83,14 @@ class Profiles(Protocol):
 
 
 class ProfileService:
-    """The calls of rapport.v1.ProfileService over a store."""
+    """The calls of rapport.v1.ProfileService over a store. ``products`` gives those that the program names."""
 
-    def __init__(self, store: Profiles, message_bytes: int) -> None:
+    def __init__(
+        self, store: Profiles, message_bytes: int, products: Callable[[], Collection[str]] = frozenset
+    ) -> None:
         self._store = store
         self._message_bytes = message_bytes
+        self._products = products
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The service as grpcio registers it."""
@@ -199,46 +202,53 @@ class ProfileService:
         self, message: profile_pb2.OpenCaseRequest, context: calls.Context
     ) -> profile_pb2.OpenCaseResponse:
         """Open a case."""
+        at_us, due_us = _at(message), _due(message)
+        _not_before("due", due_us, at_us)
         self._store.apply(
             OpenCase(
                 identifiers=_who(message.identifiers),
                 kind=message.kind,
                 key=_key(message.key),
-                at_us=_at(message),
+                at_us=at_us,
                 scope=_scope(message.scope),
                 product=message.product,
                 owner=message.owner,
-                due_us=_due(message),
+                due_us=due_us,
             )
         )
-        return profile_pb2.OpenCaseResponse()
+        return profile_pb2.OpenCaseResponse(warning=unknown_product(message.product, self._products()))
 
     def close_case(
         self, message: profile_pb2.CloseCaseRequest, context: calls.Context
     ) -> profile_pb2.CloseCaseResponse:
         """Close a case."""
-        self._store.apply(
-            CloseCase(
-                identifiers=_who(message.identifiers), kind=message.kind, key=_key(message.key), at_us=_at(message)
-            )
-        )
+        who, key, at_us = _who(message.identifiers), _key(message.key), _at(message)
+        # A clock that goes ahead may have opened it.
+        _not_before("at", at_us + limits.AHEAD_US, self._opened(who, message.kind, key), at_us)
+        self._store.apply(CloseCase(identifiers=who, kind=message.kind, key=key, at_us=at_us))
         return profile_pb2.CloseCaseResponse()
 
     def assign_case(
         self, message: profile_pb2.AssignCaseRequest, context: calls.Context
     ) -> profile_pb2.AssignCaseResponse:
         """Say who works on a case."""
+        who, key, due_us = _who(message.identifiers), _key(message.key), _due(message)
+        if due_us is not None:
+            _not_before("due", due_us, self._opened(who, message.kind, key))
         self._store.apply(
             AssignCase(
-                identifiers=_who(message.identifiers),
-                kind=message.kind,
-                key=_key(message.key),
-                owner=message.owner,
-                due_us=_due(message),
-                at_us=_at(message),
+                identifiers=who, kind=message.kind, key=key, owner=message.owner, due_us=due_us, at_us=_at(message)
             )
         )
         return profile_pb2.AssignCaseResponse()
+
+    def _opened(self, who: Sequence[Identifier], kind: str, key: str) -> int | None:
+        """Since when a case is open, None where the store has yet to say that there is none.
+
+        Only what a person sends is held to it: files bring openings and closes in any order (`core.hub.mutations.ImportCases`).
+        """
+        found = self._store.cases(who) or ()
+        return next((each.opened_us for each in found if (each.kind, each.key) == (kind, key)), None)
 
     def cases(
         self, message: profile_pb2.ListCasesRequest, context: calls.Context
@@ -432,6 +442,16 @@ def _scope(scope: profile_pb2.CaseScope) -> CaseScope | None:
     if scope not in _SCOPES:
         raise BadValue("scope", f"{scope} is none", "Send customer, household or product: see CaseScope.")
     return _SCOPES[scope]
+
+
+def _not_before(field: str, at_us: int | None, opened_us: int | None, told_us: int | None = None) -> None:
+    """Raise BadValue for a time before the case was opened; None is no time. ``told_us`` is what was sent, if not ``at_us``."""
+    if at_us is not None and opened_us is not None and at_us < opened_us:
+        shown = moment(at_us if told_us is None else told_us)
+        raise BadValue(
+            field, f"is {shown}, before the case was opened ({moment(opened_us)})",
+            "Send a time at or after the opening; rapport case list shows it.",
+        )
 
 
 def _due(message: profile_pb2.OpenCaseRequest | profile_pb2.AssignCaseRequest) -> int | None:

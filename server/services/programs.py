@@ -65,7 +65,17 @@ class ProgramService:
                     for each in error.problems
                 ]
             )
-        return program_pb2.ValidateProgramResponse(digest=program.digest, offers=len(program.offers))
+        lost = self._engine.losses(program, calls.now_us())
+        return program_pb2.ValidateProgramResponse(
+            digest=program.digest, offers=len(program.offers),
+            losses=[
+                program_pb2.EventLoss(
+                    event=each.event, kept=convert.duration(each.kept_us), events=each.events, more=not lost.complete,
+                    before=convert.duration(each.before_us) if each.before_us else None,
+                )
+                for each in lost.types
+            ],
+        )
 
     def load(
         self, message: program_pb2.LoadProgramRequest, context: calls.Context
@@ -73,7 +83,7 @@ class ProgramService:
         """Check, keep and activate."""
         files = _files(message.files)
         with self._one_at_a_time:
-            version = self._engine.load_program(files, calls.now_us())
+            version = self._engine.load_program(files, calls.now_us(), accept_loss=message.accept_loss)
         self._say("program loaded", version)
         return program_pb2.LoadProgramResponse(program=convert.program_to(self._version(version)))
 
@@ -99,7 +109,7 @@ class ProgramService:
     ) -> program_pb2.RollbackProgramResponse:
         """Back to an earlier version."""
         with self._one_at_a_time:
-            version = self._engine.rollback_program(message.version, calls.now_us())
+            version = self._engine.rollback_program(message.version, calls.now_us(), accept_loss=message.accept_loss)
         self._say("program rolled back", version)
         return program_pb2.RollbackProgramResponse(program=convert.program_to(self._version(version)))
 

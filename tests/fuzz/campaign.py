@@ -22,8 +22,8 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 PLACE: Final = ROOT / "build" / "fuzzed"
 CORPUS: Final = ROOT / "tests" / "fuzz" / "corpus"
-LARGEST: Final = {"request": 4096, "transport": 12_000}  # bytes of an input
-KEPT_LARGEST: Final = {"request": 2048, "transport": 6_000}  # of one that is kept
+LARGEST: Final = {"request": 4096, "transport": 12_000, "feed": 3_000}  # bytes of an input
+KEPT_LARGEST: Final = {"request": 2048, "transport": 6_000, "feed": 1_200}  # of one that is kept
 SANITIZE: Final = "-fsanitize=fuzzer,address,undefined"
 SANITIZERS: Final = {
     # allocator_may_return_null: a size no machine has is to be refused, not to be a finding.
@@ -140,7 +140,7 @@ def keep(program: Path, target: str) -> None:
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="make fuzz-bytes", description="Fuzz the request's decoders and the transport.")
+    parser = argparse.ArgumentParser(prog="make fuzz-bytes", description="Fuzz readers of requests, connections and feeds.")
     parser.add_argument("--seconds", type=int, default=3600, help="for each target; they run beside each other (default 3600)")
     parser.add_argument("--target", choices=tuple(LARGEST), action="append", help="only this one")
     parser.add_argument("--keep", action="store_true", help="replace tests/fuzz/corpus by a small set that takes the same edges")

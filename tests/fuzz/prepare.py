@@ -22,7 +22,7 @@ from server.services.decisions import DecisionService
 from tests import raw_http2 as h2
 from tests.engine_subject import EngineSubject
 from tests.front_subject import decide, decide_much, sources
-from tests.fuzz import targets
+from tests.fuzz import feeding, targets
 from tests.property import generate
 from tests.property.spoiling import BYTES, altered, damaged, fields, joined, varint
 from tests.property.test_desk_equals_engine import Counter, counters, varied
@@ -30,7 +30,7 @@ from tests.property.test_transport_fuzz import connection
 
 SEED: Final = 20250615
 WORLDS: Final = 2
-TARGETS: Final = ("request", "transport")
+TARGETS: Final = ("request", "transport", "feed")
 ORDER: Final = 0xF5  # as targets.pyx
 ORDERS: Final = 9
 SAMPLE: Final = 16  # answers of which one is judged while fuzzing
@@ -95,9 +95,11 @@ def prepare(name: str, folder: str) -> tuple[int, Callable[[bytes, int, int], by
     place = Path(mkdtemp(dir=folder))
     if name == "request":
         _open.enter_context(requests(place, SAMPLE))
-    else:
+    elif name == "transport":
         _open.enter_context(transport(place))
-    return targets.address(name), {"request": request_changed, "transport": connection_changed}[name], tell
+    else:
+        _open.enter_context(feeding.ready(SAMPLE))
+    return targets.address(name), CHANGES[name], tell
 
 
 def tell(found: int) -> None:
@@ -270,11 +272,30 @@ def connection_seeds() -> Iterator[bytes]:
             ))
 
 
+# --- feeds --------------------------------------------------------------------------------------------------------
+
+
+def feed_changed(data: bytes, most: int, seed: int) -> bytes:
+    """A message of a feed, or a column of texts, with one thing changed."""
+    return feeding.changed(message_changed, data, most, seed)
+
+
+CHANGES: Final[dict[str, Callable[[bytes, int, int], bytes]]] = {
+    "request": request_changed, "transport": connection_changed, "feed": feed_changed,
+}
+
+
+def first(target: str, folder: Path) -> Iterator[bytes]:
+    """A target's first inputs; worlds they need lie under ``folder`` meanwhile."""
+    if target == "request":
+        return request_seeds(folder)
+    return connection_seeds() if target == "transport" else feeding.seeds(SEED)
+
+
 def main(target: str, into: Path) -> None:
     """Writes a target's first inputs into a folder."""
     into.mkdir(parents=True, exist_ok=True)
-    place = Path(mkdtemp(dir=into.parent))
-    for number, data in enumerate(request_seeds(place) if target == "request" else connection_seeds()):
+    for number, data in enumerate(first(target, Path(mkdtemp(dir=into.parent)))):
         (into / f"{number:04}").write_bytes(data)
 
 

@@ -1,6 +1,6 @@
-"""What a fuzzer calls with bytes, again and again: a request's decoders, and a connection of the data plane.
+"""What a fuzzer calls with bytes, again and again: a request's decoders, a connection of the data plane, a feed's reader.
 
-Both run in the calling thread and keep nothing of an input, so that the same bytes take the same way each time; a coverage-guided
+All run in the calling thread and keep nothing of an input, so that the same bytes take the same way each time; a coverage-guided
 fuzzer depends on that. A target is a C function that gives 0, or what did not hold (FOUND tells the words); memory errors are the
 sanitizers' to find. `native/driver.c` gives them to libFuzzer; tests replay the kept inputs through `run`.
 
@@ -11,10 +11,14 @@ block of exactly its size, and `server.codec` decodes it. One answer in a sample
 sockets, round by round. Frames of type ORDER are not sent: they tell the harness (see `_obey`), so that an input also says
 where writes end, when time passes, who reads and what Python answers. What the loop sends must be frames of kinds and
 sizes that HTTP/2 has, and when the peer has gone nothing may be left of it.
+
+*feed*: below 128, the first byte says how many items make a batch, and the rest are the bytes of an IngestRequest for
+`core.hub.ingest.ItemReader`; one message in a sample is judged: the protobuf library and the ordinary mutations must give the
+same items. From 128 on, the rest are columns of texts for `well_formed`, which stands before what an import sends (see `_texts`).
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
@@ -39,6 +43,8 @@ from server.transport.loop cimport loop_rounds
 from server.transport.plane cimport DataPlane
 from server.transport.state cimport REFUSED_FAULT, Call, Connection, Loop
 
+from core.errors import BadValue
+from core.hub.ingest import items_of, named_in, well_formed
 from server import codec
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -58,6 +64,7 @@ FOUND = (
     "a queue or list of the loop still names something",
     "the kernel gave no pair of sockets",
     "an answer that Python's way does not give",
+    "an error that nobody promised",
 )
 
 cdef enum:
@@ -69,6 +76,7 @@ cdef enum:
     FOUND_LISTS = 5
     FOUND_NO_SOCKETS = 6
     FOUND_OTHERWISE = 7
+    FOUND_ERROR = 8
 
 ctypedef int (*Target)(const uint8_t* data, size_t size) noexcept
 
@@ -82,14 +90,21 @@ cdef list _judges = []  # of the worlds: called with a request's bytes, raises A
 cdef uint32_t _sample = 1  # of so many answers one is judged
 
 
+cdef bint _sampled(const uint8_t* data, size_t size) noexcept nogil:
+    """Whether this input is one of those that are judged."""
+    cdef uint32_t mixed = 2166136261
+    cdef size_t i
+    for i in range(size):
+        mixed = (mixed ^ data[i]) * 16777619
+    return (mixed >> 8) % _sample == 0
+
+
 cdef int _request(const uint8_t* data, size_t size) noexcept:
     cdef DeskHolder holder
     cdef Bytes out
     cdef int code
     cdef uint8_t* raw
     cdef int64_t now = now_ns()
-    cdef uint32_t mixed = 2166136261
-    cdef size_t i
     if size == 0:
         return FOUND_NOTHING
     holder = _desks[data[0] % len(_desks)]
@@ -102,11 +117,8 @@ cdef int _request(const uint8_t* data, size_t size) noexcept:
     free(raw)
     try:
         codec.decode(PyBytes_FromStringAndSize(<const char*> data + 1, size - 1), None)
-        if code == DESK_DONE:
-            for i in range(size):
-                mixed = (mixed ^ data[i]) * 16777619
-            if (mixed >> 8) % _sample == 0:
-                _judges[data[0] % len(_desks)](PyBytes_FromStringAndSize(<const char*> data + 1, size - 1))
+        if code == DESK_DONE and _sampled(data, size):
+            _judges[data[0] % len(_desks)](PyBytes_FromStringAndSize(<const char*> data + 1, size - 1))
     except AssertionError as error:
         print(f"{error}", flush=True)
         return FOUND_OTHERWISE
@@ -337,6 +349,102 @@ cdef int _transport(const uint8_t* data, size_t size) noexcept:
     return _connection(data, size)
 
 
+# --- feeds --------------------------------------------------------------------------------------------------------
+
+cdef extern from *:
+    """
+    #if defined(RAPPORT_SANITIZE) && RAPPORT_SANITIZE
+    void __asan_poison_memory_region(const volatile void*, size_t);
+    void __asan_unpoison_memory_region(const volatile void*, size_t);
+    #else
+    #define __asan_poison_memory_region(at, size) ((void)(at))
+    #define __asan_unpoison_memory_region(at, size) ((void)(at))
+    #endif
+    """
+    void __asan_poison_memory_region(const void* at, size_t size) nogil
+    void __asan_unpoison_memory_region(const void* at, size_t size) nogil
+
+cdef enum:
+    COLUMNS = 0x80  # of the first byte: texts, and no message
+    ROWS = 64  # of a column at most
+
+cdef object _reader = None  # an ItemReader
+cdef object _feed_judge = None  # called with a message, its pieces (None: refused) and `most`; raises AssertionError
+cdef object _texts_judge = None  # called as well_formed, and with its answer
+cdef int64_t _feed_us = 0  # the reader's clock
+
+
+cdef bytes _apart(const uint8_t* data, size_t size):
+    """A copy behind whose last byte nothing may be read, not even the zero that Python puts there; `_ended` gives it back."""
+    cdef bytes made = PyBytes_FromStringAndSize(<const char*> data, size)
+    __asan_poison_memory_region(PyBytes_AS_STRING(made) + size, 1)
+    return made
+
+
+cdef void _ended(bytes made) noexcept:
+    __asan_unpoison_memory_region(PyBytes_AS_STRING(made) + PyBytes_GET_SIZE(made), 1)
+
+
+cdef int _texts(const uint8_t* data, size_t size) except -1:
+    """Bytes: a rule, how many rows, the most bytes of a text; then the rows' ends as u16, and texts."""
+    cdef uint32_t rows, row, end
+    cdef uint16_t given
+    if size < 3:
+        return FOUND_NOTHING
+    rows = data[1] % (ROWS + 1)
+    if size - 3 < 2 * rows:
+        return FOUND_NOTHING
+    wide = bytearray()
+    for row in range(rows):
+        memcpy(&given, data + 3 + 2 * row, 2)
+        # The highest stand for ends that are far outside.
+        end = given if given < 0xFF00 else <uint32_t> given << 16
+        wide += end.to_bytes(4, "little")
+    texts = _apart(data + 3 + 2 * rows, size - 3 - 2 * rows)
+    ends = _apart(<const uint8_t*> PyBytes_AS_STRING(bytes(wide)), len(wide)) if rows else b""
+    rule = data[0] % 4
+    try:
+        answer = well_formed(rule, rows, ends, texts, data[2])
+    finally:
+        _ended(texts)
+        if rows:
+            _ended(ends)
+    if _sampled(data, size):
+        _texts_judge(rule, rows, ends, texts, data[2], answer)
+    return FOUND_NOTHING
+
+
+cdef int _items(const uint8_t* data, size_t size) except -1:
+    cdef uint32_t most = 1 + data[0] % 8
+    message = _apart(data + 1, size - 1)
+    try:
+        read = _reader.read(message, _feed_us, most)
+    except BadValue:
+        read = None
+    finally:
+        _ended(message)
+    if read is not None:
+        for piece in read[1]:
+            if not isinstance(piece, bytes) and (len(items_of(piece.items)) != piece.rows or not named_in(piece.items)):
+                raise AssertionError(f"a batch of {piece.rows} that does not hold as many items")
+    if _sampled(data, size):
+        _feed_judge(message, read, most)
+    return FOUND_NOTHING
+
+
+cdef int _feed(const uint8_t* data, size_t size) noexcept:
+    if size == 0:
+        return FOUND_NOTHING
+    try:
+        return _texts(data, size) if data[0] & COLUMNS else _items(data, size)
+    except AssertionError as error:
+        print(f"{error}", flush=True)
+        return FOUND_OTHERWISE
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        return FOUND_ERROR
+
+
 # --- what Python sees ---------------------------------------------------------------------------------------------
 
 def prepare_requests(desks, judges, int sample):
@@ -352,11 +460,22 @@ def prepare_transport(DataPlane plane not None):
     _loop = &plane._loops[0]
 
 
+def prepare_feed(reader, int64_t now_us, judge, texts_judge, int sample):
+    global _reader, _feed_us, _feed_judge, _texts_judge, _sample
+    _reader = reader
+    _feed_us = now_us
+    _feed_judge = judge
+    _texts_judge = texts_judge
+    _sample = sample
+
+
 cdef Target _target(str name) except NULL:
     if name == "request" and _desks:
         return _request
     if name == "transport" and _loop != NULL:
         return _transport
+    if name == "feed" and _reader is not None:
+        return _feed
     raise ValueError(f"{name} is no target, or not prepared")
 
 

@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import prepare, targets
+from core.hub.catalog import Catalog
+from core.hub.ingest import ItemReader
+from tests.fuzz import feeding, prepare, targets
 from tests.property.test_desk_equals_engine import DONE, ELSEWHERE
+from tests.property.test_ingest_equals_tell import NOW_US, SCHEMA
 
 CORPUS = Path(__file__).parent / "corpus"
 CORPUS_BYTES = 500_000
@@ -78,6 +81,19 @@ def test_every_kept_connection_leaves_nothing(tmp_path: Path) -> None:
             assert not found("transport", data, f"seed {seed}: {data.hex()}")
 
 
+def test_every_kept_feed_is_read_as_the_library_does_or_left_to_it() -> None:
+    with feeding.ready(1) as judge:
+        inputs = kept("feed")
+        for name, data in inputs.items():
+            assert not found("feed", data, name)
+        print(f"\n{len(inputs)} inputs; seed {SEED}, {CASES} changed; {judge.packed} items packed, {judge.left} left, "
+              f"{judge.refused} messages refused; columns {judge.formed}")
+        assert min(judge.packed, judge.left, judge.refused, *judge.formed) > len(inputs) // 50
+        for seed in range(SEED, SEED + CASES):
+            data = prepare.feed_changed(random.Random(seed).choice(list(inputs.values())), 3000, seed)
+            assert not found("feed", data, f"seed {seed}: {data.hex()}")
+
+
 def test_a_target_tells_what_it_finds(tmp_path: Path) -> None:
     """A connection that is no input's is seen as left over, and an answer that its judge rejects as a finding."""
     (tmp_path / "one").mkdir()
@@ -94,6 +110,15 @@ def test_a_target_tells_what_it_finds(tmp_path: Path) -> None:
         targets.prepare_requests([each.desk for each in worlds], [never] * len(worlds), 1)
         data = next(data for data in kept("request").values() if data and worlds[data[0] % len(worlds)].desk.decide(data[1:]))
         assert "Python's way" in found("request", data, "judged")
+    with feeding.ready(1) as judge:
+        text = bytes([feeding.COLUMNS, 1, 255, 1, 0]) + b"x"
+        assert not found("feed", text, "one text")
+        assert judge.formed == [0, 1]
+        targets.prepare_feed(ItemReader(Catalog()), 0, judge.message, judge.texts, 1)
+        assert not found("feed", next(feeding.seeds(SEED)), "left to the library, for nothing is declared")
+        reader = ItemReader(Catalog().declared(SCHEMA))
+        targets.prepare_feed(reader, NOW_US + 1, judge.message, judge.texts, 1)
+        assert "Python's way" in found("feed", next(feeding.seeds(SEED)), "packed at another time than it is judged")
 
 
 def test_a_target_that_is_not_there_is_refused() -> None:

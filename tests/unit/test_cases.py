@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from core import limits
 from core.decision import Identifier
@@ -16,7 +17,9 @@ from core.hub import case_details, keeping
 from core.hub import customer_profile as profiles
 from core.hub.mutations import AssignCase, CloseCase, Erase, Join, LeaveHousehold, OpenCase, SetMembership, Unmerge, Upsert
 from core.hub.store import Store
-from core.schema import CaseRule, CaseScope, Namespace, Schema
+from core.schema import CaseRule, CaseScope, Namespace, Schema, unknown_product
+from protos.rapport.v1 import profile_pb2, values_pb2
+from server.services.profiles import ProfileService
 
 DAY = 86_400_000_000
 SCHEMA = Schema(
@@ -120,6 +123,50 @@ def test_what_is_not_open_cannot_be_assigned_nor_closed(store: Store) -> None:
     with pytest.raises(BadValue, match="Say who works on the case, or until when"):
         store.apply(AssignCase(identifiers=ANA, kind="fault", key="T-1", at_us=1))
     assert store.cases(BEN) is None
+
+
+@pytest.fixture
+def service(store: Store) -> ProfileService:
+    return ProfileService(store, limits.MESSAGE_BYTES, lambda: {"dsl", "mobile"})
+
+
+def asked(at: int | None = None, due: int | None = None, **parts: object) -> dict[str, object]:
+    """The fields of a call about Ana's case; times in days since 1970."""
+    times = {name: Timestamp(seconds=day * 86_400) for name, day in (("at", at), ("due", due)) if day is not None}
+    return {"identifiers": [values_pb2.Identifier(namespace="crm", value="ana")], "kind": "fault", "key": "T-1", **times, **parts}
+
+
+def test_a_case_is_due_and_closed_after_it_was_opened(store: Store, service: ProfileService) -> None:
+    """A case that was due before it was opened was overdue at once, and one closed before was never open: both in silence."""
+    with pytest.raises(BadValue, match=r"due: is 1970-01-10T00:00:00Z, before the case was opened .1970-01-11"):
+        service.open_case(profile_pb2.OpenCaseRequest(**asked(10, 9)), None)  # type: ignore[arg-type]
+    assert store.customer_count() == 0
+    service.open_case(profile_pb2.OpenCaseRequest(**asked(10, 10)), None)  # type: ignore[arg-type]
+    with pytest.raises(BadValue, match=r"at: is 1970-01-10T00:00:00Z, before the case was opened.*rapport case list"):
+        service.close_case(profile_pb2.CloseCaseRequest(**asked(9)), None)  # type: ignore[arg-type]
+    with pytest.raises(BadValue, match="due: is 1970-01-10T00:00:00Z, before"):
+        service.assign_case(profile_pb2.AssignCaseRequest(**asked(12, 9)), None)  # type: ignore[arg-type]
+    assert (only(store).closed_us, only(store).due_us) == (None, 10 * DAY)
+    # The clock of whoever opened it may go ahead by as much as any call's may.
+    early = profile_pb2.CloseCaseRequest(**asked(), at=Timestamp(seconds=10 * 86_400 - 299))  # type: ignore[arg-type]
+    service.close_case(early, None)  # type: ignore[arg-type]
+    assert (only(store).opened_us, only(store).closed_us) == (10 * DAY - 299_000_000, 10 * DAY - 299_000_000)
+
+
+def test_a_product_that_no_offer_names_is_taken_with_a_warning(store: Store, service: ProfileService) -> None:
+    """A case about 'dls' was taken in silence and did not pause what it was to pause: offers of 'dsl'."""
+    said = {
+        product: service.open_case(profile_pb2.OpenCaseRequest(**asked(10, key=product or "none", product=product)), None).warning  # type: ignore[arg-type]
+        for product in ("dls", "kettle", "dsl", "")
+    }
+    assert "'dls'" in said["dls"]
+    assert "Did you mean 'dsl'?" in said["dls"]
+    assert "Offers name theirs by product" in said["kettle"]
+    assert (said["dsl"], said[""]) == ("", "")
+    assert unknown_product("dls", ()) == "", "a program that names no product at all cannot know better"
+    found = store.cases(ANA)
+    assert found is not None
+    assert {case.product for case in found} == {"dls", "kettle", "dsl", ""}
 
 
 def test_a_join_unites_cases_and_an_undo_gives_each_his_own(store: Store) -> None:

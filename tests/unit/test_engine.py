@@ -21,6 +21,7 @@ from core.hub import mutations
 from core.hub.store import Store
 from core.inference.registry import Registry
 from core.outcomes import Outcome, OutcomeStatus
+from core.programs.program import products_of
 
 NOW = 1_790_000_000_000_000
 DAY = 86_400_000_000
@@ -73,6 +74,20 @@ def engine(tmp_path: Path, clock: Clock) -> Iterator[Engine]:
 
 def offer_of(engine: Engine) -> str:
     return engine.decide(ASK).placements[0].offers[0].offer
+
+
+def test_the_products_a_program_names_are_those_that_offers_sell_and_rules_ask_for(tmp_path: Path, clock: Clock) -> None:
+    source = program("dear", "!cases.fault['tv']")["program.yaml"].replace(
+        b"  attributes:", b"  cases: [fault]\n  attributes:").replace(b"    group: all\n", b"    group: all\n    product: dsl\n")
+    with Store.open(tmp_path / "store") as store:
+        (tmp_path / "models").mkdir()
+        engine = Engine(store, Registry(tmp_path / "models"), clock_us=clock)
+        assert engine.products() == frozenset()
+        engine.load_program({"program.yaml": source}, NOW)
+        assert engine.products() == products_of(engine.plan.program) == {"dsl", "tv"}
+        engine.load_program(program("dear"), NOW)
+        assert engine.products() == frozenset()
+        engine.close()
 
 
 def test_nothing_loaded_says_so(engine: Engine) -> None:

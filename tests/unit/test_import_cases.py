@@ -144,6 +144,26 @@ def test_rows_that_no_case_can_be_are_rejected_alone(store: Store, tmp_path: Pat
     assert [case[1] for case in shown(store, "a")] == ["T-1"]
 
 
+def test_a_case_closed_or_due_before_its_opening_is_a_mistake_of_its_row(store: Store, tmp_path: Path) -> None:
+    """Mixed up columns, or days before months, made cases that were never open, in silence."""
+    report = bring(
+        store, tmp_path,
+        "a,,TECH,T-1,2026-05-04,03.05.2026,,,,\n"
+        "a,,TECH,T-2,2026-05-04,,,,2026-05-03,\n"
+        "a,,TECH,T-3,2026-05-04,04.05.2026,,,2026-05-04,\n",
+    )
+    assert (report.applied, report.rejected, dict(report.reasons)) == (1, 2, {"BEFORE_OPENING": 2})
+    assert [(line, column, value) for line, column, value, _ in report.examples] == [
+        (2, "closed", "03.05.2026"), (3, "due", "2026-05-03")]
+    assert [case[1] for case in shown(store, "a")] == ["T-3"]
+
+
+def test_the_report_names_the_products_that_cases_are_about(store: Store, tmp_path: Path) -> None:
+    rows = "a,,TECH,T-1,2026-05-01,,dls,,,\na,,TECH,T-2,2026-05-01,,,,,\na,,TECH,T-3,2026-05-01,,tv,,,\n"
+    report = bring(store, tmp_path, rows)
+    assert report.products == {"dls", "tv"}
+
+
 def test_a_customer_with_too_many_open_cases_refuses_his_row_alone(store: Store, tmp_path: Path) -> None:
     rows = [f"a,,TECH,T-{number},2026-05-01,,,,,\n" for number in range(limits.CASES_PER_CUSTOMER + 1)]
     rows.append("b,,TECH,T-1,2026-05-01,,,,,\n")

@@ -9,6 +9,7 @@ import pytest
 
 from core import limits
 from core.decision import DecideRequest, Event, Identifier, PlacementRequest
+from core.errors import EventsLost
 from core.hub import retention
 from core.hub.mutations import RecordedEvent, RecordEvents
 from core.outcomes import TellResult
@@ -114,6 +115,52 @@ def test_the_servers_sweep_goes_over_all_once_an_hour_and_never_without_retentio
     assert (task.due_us(later), swept.turn()[0], keys(subject)) == (NOW_US + limits.SWEEP_MOVED_US, 1, 1)
     subject.load(program("{}"), later)
     assert task.due_us(later) == NEVER
+
+
+def test_a_program_that_would_have_events_deleted_says_how_many_and_waits_for_a_yes(subject: EngineSubject) -> None:
+    """A 30d that had been 730d went live without a word, and the sweep deleted two years of purchases within the hour."""
+    times = [NOW_US - day * DAY for day in (0, 9, 10, 29)]
+    told = [Event(kind, str(at), at) for at in times for kind in ("view", "purchase", "call")]
+    subject.engine.tell(WHO, told, {}, "", NOW_US)
+    subject.clock_us = later = NOW_US + 2 * DAY  # the view of 31 days ago is not kept any more and is nobody's loss
+    shorter = program("{view: 12d, purchase: 30d, call: 5d}")
+    with pytest.raises(EventsLost) as refused:
+        subject.load(shorter, later)
+    assert refused.value.message == (
+        "The program keeps 'view' for 12 days (30 before: 1 event) and 'purchase' for 30 days (730 before: 1 event) and 'call' "
+        "for 5 days (without limit before: 3 events); what is older would be deleted for good."
+    )
+    assert "--accept-loss" in refused.value.hint
+    assert subject.engine.plan.version == "kept@1"
+    assert subject.store.catalog.events["call"].retention_us == 0
+    assert keys(subject) == 12
+    subject.engine.load_program(shorter, later, accept_loss=True)
+    assert retention.sweep_all(subject.store, later) == 6, "what was told of, and the view that was past already"
+    # Longer again, and the same again: nothing is lost by that.
+    assert subject.engine.load_program(program(), later) == "kept@1"
+    assert subject.engine.load_program(program(), later) == "kept@1"
+
+
+def test_returning_to_a_version_with_a_shorter_retention_waits_for_a_yes_too(subject: EngineSubject) -> None:
+    subject.load(program("{purchase: 730d}"), NOW_US)
+    subject.engine.tell(WHO, [Event("view", "1", NOW_US - 31 * DAY)], {}, "", NOW_US)
+    with pytest.raises(EventsLost, match=r"'view' for 30 days \(without limit before: 1 event\)"):
+        subject.engine.rollback_program("", NOW_US)
+    assert subject.engine.plan.version == "kept@2"
+    assert subject.engine.rollback_program("", NOW_US, accept_loss=True) == "kept@1"
+    assert subject.engine.tell(WHO, [Event("view", "2", NOW_US)], {}, "", NOW_US).applied == 1
+    assert keys(subject) == 1
+
+
+def test_a_shorter_retention_that_no_event_is_old_enough_for_is_no_loss_and_counting_has_an_end(subject: EngineSubject) -> None:
+    subject.engine.tell(WHO, [Event("view", "1", NOW_US - 5 * DAY)], {}, "", NOW_US)
+    subject.engine.tell((Identifier("crm", "2"),), [Event("view", "1", NOW_US)], {}, "", NOW_US)
+    shorter = subject.engine.validate_program(program("{view: 6d}"))
+    assert not subject.engine.losses(shorter, NOW_US)
+    known = retention.losses(subject.store, shorter.schema, NOW_US, most=1)
+    assert known == retention.Losses((retention.Loss("view", 6 * DAY, 30 * DAY, 0),), complete=False)
+    assert retention.losses(subject.store, shorter.schema, NOW_US + 2 * DAY) == retention.Losses(
+        (retention.Loss("view", 6 * DAY, 30 * DAY, 1),))
 
 
 def test_without_retention_nothing_is_looked_at(subject: EngineSubject) -> None:

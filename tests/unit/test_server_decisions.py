@@ -35,6 +35,7 @@ from core.decision import (
     Rejection,
 )
 from core.futures import done
+from core.hub.retention import Loss, Losses
 from core.outcomes import Outcome, OutcomeResult, OutcomeStatus, ProgramVersion, TellResult
 from core.programs.program import Arbitration, Program
 from core.reasons import Detail, Reason, SlotStatus
@@ -98,6 +99,7 @@ class Engine:
         self.answer: Callable[[DecideRequest], DecideAnswer] = lambda request: ANSWER
         self.refusal: Exception | None = None
         self.kept: list[ProgramVersion] = []
+        self.lost = Losses()
 
     def decide(self, request: DecideRequest) -> DecideAnswer:
         self.asked.append(request)
@@ -132,8 +134,13 @@ class Engine:
             raise self.refusal
         return Program("bank", "cd" * 32, Schema(), (), {}, {}, (), Arbitration())
 
-    def load_program(self, sources: Mapping[str, bytes], at_us: int) -> str:
+    def losses(self, program: Program, at_us: int) -> Losses:
+        return self.lost
+
+    def load_program(self, sources: Mapping[str, bytes], at_us: int, *, accept_loss: bool = False) -> str:
         self.validate_program(sources)
+        if self.lost and not accept_loss:
+            raise errors.EventsLost([("visit", 12, None, 3)], True)
         self.kept = [replace(each, active=False) for each in self.kept]
         self.kept.insert(0, ProgramVersion(f"bank@{len(self.kept) + 1}", "cd" * 32, at_us, True))
         return self.kept[0].version
@@ -144,7 +151,7 @@ class Engine:
     def program_sources(self, version: str) -> Mapping[str, bytes]:
         return FILES
 
-    def rollback_program(self, version: str, at_us: int) -> str:
+    def rollback_program(self, version: str, at_us: int, *, accept_loss: bool = False) -> str:
         if len(self.kept) < 2:
             raise errors.NotFound("Program", version or "(previous)")
         self.kept = [replace(each, active=position == 1) for position, each in enumerate(self.kept)]
@@ -556,6 +563,19 @@ def test_programs_are_validated_listed_fetched_and_rolled_back(running: Running)
     with pytest.raises(grpc.RpcError) as refused:
         stub.LoadProgram(program_pb2.LoadProgramRequest(files=FILES))
     assert reason_of(refused.value) == (grpc.StatusCode.INVALID_ARGUMENT, "PROGRAM_REFUSED")
+
+
+def test_a_program_that_deletes_events_is_loaded_once_that_is_accepted(running: Running) -> None:
+    stub = running.programs
+    running.engine.lost = Losses((Loss("visit", 12 * 86_400_000_000, 0, 3),), complete=False)
+    (loss,) = stub.ValidateProgram(program_pb2.ValidateProgramRequest(files=FILES)).losses
+    assert (loss.event, loss.kept.seconds, loss.events, loss.more) == ("visit", 12 * 86_400, 3, True)
+    assert not loss.HasField("before")
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.LoadProgram(program_pb2.LoadProgramRequest(files=FILES))
+    assert reason_of(refused.value) == (grpc.StatusCode.FAILED_PRECONDITION, "EVENTS_LOST")
+    assert "'visit' for 12 days (without limit before: at least 3 events)" in (refused.value.details() or "")
+    assert stub.LoadProgram(program_pb2.LoadProgramRequest(files=FILES, accept_loss=True)).program.version == "bank@1"
 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "../x.yaml", "a/../../x.yaml", "a\\b.yaml"])

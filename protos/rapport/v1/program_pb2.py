@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/rapport/v1/program.proto\x12\nrapport.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"[\n\x0eProgramProblem\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\r\x12\x0e\n\x06\x63olumn\x18\x03 \x01(\r\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0c\n\x04hint\x18\x05 \x01(\t\"m\n\x0eProgramVersion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12*\n\x06loaded\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\"\x84\x01\n\x16ValidateProgramRequest\x12<\n\x05\x66iles\x18\x01 \x03(\x0b\x32-.rapport.v1.ValidateProgramRequest.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"g\n\x17ValidateProgramResponse\x12,\n\x08problems\x18\x01 \x03(\x0b\x32\x1a.rapport.v1.ProgramProblem\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0e\n\x06offers\x18\x03 \x01(\r\"|\n\x12LoadProgramRequest\x12\x38\n\x05\x66iles\x18\x01 \x03(\x0b\x32).rapport.v1.LoadProgramRequest.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"B\n\x13LoadProgramResponse\x12+\n\x07program\x18\x01 \x01(\x0b\x32\x1a.rapport.v1.ProgramVersion\"\x15\n\x13ListProgramsRequest\"D\n\x14ListProgramsResponse\x12,\n\x08programs\x18\x01 \x03(\x0b\x32\x1a.rapport.v1.ProgramVersion\"$\n\x11GetProgramRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"\xa9\x01\n\x12GetProgramResponse\x12+\n\x07program\x18\x01 \x01(\x0b\x32\x1a.rapport.v1.ProgramVersion\x12\x38\n\x05\x66iles\x18\x02 \x03(\x0b\x32).rapport.v1.GetProgramResponse.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\")\n\x16RollbackProgramRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"F\n\x17RollbackProgramResponse\x12+\n\x07program\x18\x01 \x01(\x0b\x32\x1a.rapport.v1.ProgramVersion2\xb8\x03\n\x0eProgramService\x12Z\n\x0fValidateProgram\x12\".rapport.v1.ValidateProgramRequest\x1a#.rapport.v1.ValidateProgramResponse\x12N\n\x0bLoadProgram\x12\x1e.rapport.v1.LoadProgramRequest\x1a\x1f.rapport.v1.LoadProgramResponse\x12Q\n\x0cListPrograms\x12\x1f.rapport.v1.ListProgramsRequest\x1a .rapport.v1.ListProgramsResponse\x12K\n\nGetProgram\x12\x1d.rapport.v1.GetProgramRequest\x1a\x1e.rapport.v1.GetProgramResponse\x12Z\n\x0fRollbackProgram\x12\".rapport.v1.RollbackProgramRequest\x1a#.rapport.v1.RollbackProgramResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/rapport/v1/program.proto\x12\nrapport.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"[\n\x0eProgramProblem\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\r\x12\x0e\n\x06\x63olumn\x18\x03 \x01(\r\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0c\n\x04hint\x18\x05 \x01(\t\"m\n\x0eProgramVersion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12*\n\x06loaded\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\"\x8c\x01\n\tEventLoss\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\'\n\x04kept\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x62\x65\x66ore\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x65vents\x18\x04 \x01(\x04\x12\x0c\n\x04more\x18\x05 \x01(\x08\"\x84\x01\n\x16ValidateProgramRequest\x12<\n\x05\x66iles\x18\x01 \x03(\x0b\x32-.rapport.v1.ValidateProgramRequest.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x8e\x01\n\x17ValidateProgramResponse\x12,\n\x08problems\x18\x01 \x03(\x0b\x32\x1a.rapport.v1.ProgramProblem\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0e\n\x06offers\x18\x03 \x01(\r\x12%\n\x06losses\x18\x04 \x03(\x0b\x32\x15.rapport.v1.EventLoss\"\x91\x01\n\x12LoadProgramRequest\x12\x38\n\x05\x66iles\x18\x01 \x03(\x0b\x32).rapport.v1.LoadProgramRequest.FilesEntry\x12\x13\n\x0b\x61\x63\x63\x65pt_loss\x18\x02 \x01(\x08\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"B\n\x13LoadProgramResponse\x12+\n\x07program\x18\x01 \x01(\x0b\x32\x1a.rapport.v1.ProgramVersion\"\x15\n\x13ListProgramsRequest\"D\n\x14ListProgramsResponse\x12,\n\x08programs\x18\x01 \x03(\x0b\x32\x1a.rapport.v1.ProgramVersion\"$\n\x11GetProgramRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"\xa9\x01\n\x12GetProgramResponse\x12+\n\x07program\x18\x01 \x01(\x0b\x32\x1a.rapport.v1.ProgramVersion\x12\x38\n\x05\x66iles\x18\x02 \x03(\x0b\x32).rapport.v1.GetProgramResponse.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\">\n\x16RollbackProgramRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x63\x63\x65pt_loss\x18\x02 \x01(\x08\"F\n\x17RollbackProgramResponse\x12+\n\x07program\x18\x01 \x01(\x0b\x32\x1a.rapport.v1.ProgramVersion2\xb8\x03\n\x0eProgramService\x12Z\n\x0fValidateProgram\x12\".rapport.v1.ValidateProgramRequest\x1a#.rapport.v1.ValidateProgramResponse\x12N\n\x0bLoadProgram\x12\x1e.rapport.v1.LoadProgramRequest\x1a\x1f.rapport.v1.LoadProgramResponse\x12Q\n\x0cListPrograms\x12\x1f.rapport.v1.ListProgramsRequest\x1a .rapport.v1.ListProgramsResponse\x12K\n\nGetProgram\x12\x1d.rapport.v1.GetProgramRequest\x1a\x1e.rapport.v1.GetProgramResponse\x12Z\n\x0fRollbackProgram\x12\".rapport.v1.RollbackProgramRequest\x1a#.rapport.v1.RollbackProgramResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,36 +39,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOADPROGRAMREQUEST_FILESENTRY']._serialized_options = b'8\001'
   _globals['_GETPROGRAMRESPONSE_FILESENTRY']._loaded_options = None
   _globals['_GETPROGRAMRESPONSE_FILESENTRY']._serialized_options = b'8\001'
-  _globals['_PROGRAMPROBLEM']._serialized_start=80
-  _globals['_PROGRAMPROBLEM']._serialized_end=171
-  _globals['_PROGRAMVERSION']._serialized_start=173
-  _globals['_PROGRAMVERSION']._serialized_end=282
-  _globals['_VALIDATEPROGRAMREQUEST']._serialized_start=285
-  _globals['_VALIDATEPROGRAMREQUEST']._serialized_end=417
-  _globals['_VALIDATEPROGRAMREQUEST_FILESENTRY']._serialized_start=373
-  _globals['_VALIDATEPROGRAMREQUEST_FILESENTRY']._serialized_end=417
-  _globals['_VALIDATEPROGRAMRESPONSE']._serialized_start=419
-  _globals['_VALIDATEPROGRAMRESPONSE']._serialized_end=522
-  _globals['_LOADPROGRAMREQUEST']._serialized_start=524
-  _globals['_LOADPROGRAMREQUEST']._serialized_end=648
-  _globals['_LOADPROGRAMREQUEST_FILESENTRY']._serialized_start=373
-  _globals['_LOADPROGRAMREQUEST_FILESENTRY']._serialized_end=417
-  _globals['_LOADPROGRAMRESPONSE']._serialized_start=650
-  _globals['_LOADPROGRAMRESPONSE']._serialized_end=716
-  _globals['_LISTPROGRAMSREQUEST']._serialized_start=718
-  _globals['_LISTPROGRAMSREQUEST']._serialized_end=739
-  _globals['_LISTPROGRAMSRESPONSE']._serialized_start=741
-  _globals['_LISTPROGRAMSRESPONSE']._serialized_end=809
-  _globals['_GETPROGRAMREQUEST']._serialized_start=811
-  _globals['_GETPROGRAMREQUEST']._serialized_end=847
-  _globals['_GETPROGRAMRESPONSE']._serialized_start=850
-  _globals['_GETPROGRAMRESPONSE']._serialized_end=1019
-  _globals['_GETPROGRAMRESPONSE_FILESENTRY']._serialized_start=373
-  _globals['_GETPROGRAMRESPONSE_FILESENTRY']._serialized_end=417
-  _globals['_ROLLBACKPROGRAMREQUEST']._serialized_start=1021
-  _globals['_ROLLBACKPROGRAMREQUEST']._serialized_end=1062
-  _globals['_ROLLBACKPROGRAMRESPONSE']._serialized_start=1064
-  _globals['_ROLLBACKPROGRAMRESPONSE']._serialized_end=1134
-  _globals['_PROGRAMSERVICE']._serialized_start=1137
-  _globals['_PROGRAMSERVICE']._serialized_end=1577
+  _globals['_PROGRAMPROBLEM']._serialized_start=112
+  _globals['_PROGRAMPROBLEM']._serialized_end=203
+  _globals['_PROGRAMVERSION']._serialized_start=205
+  _globals['_PROGRAMVERSION']._serialized_end=314
+  _globals['_EVENTLOSS']._serialized_start=317
+  _globals['_EVENTLOSS']._serialized_end=457
+  _globals['_VALIDATEPROGRAMREQUEST']._serialized_start=460
+  _globals['_VALIDATEPROGRAMREQUEST']._serialized_end=592
+  _globals['_VALIDATEPROGRAMREQUEST_FILESENTRY']._serialized_start=548
+  _globals['_VALIDATEPROGRAMREQUEST_FILESENTRY']._serialized_end=592
+  _globals['_VALIDATEPROGRAMRESPONSE']._serialized_start=595
+  _globals['_VALIDATEPROGRAMRESPONSE']._serialized_end=737
+  _globals['_LOADPROGRAMREQUEST']._serialized_start=740
+  _globals['_LOADPROGRAMREQUEST']._serialized_end=885
+  _globals['_LOADPROGRAMREQUEST_FILESENTRY']._serialized_start=548
+  _globals['_LOADPROGRAMREQUEST_FILESENTRY']._serialized_end=592
+  _globals['_LOADPROGRAMRESPONSE']._serialized_start=887
+  _globals['_LOADPROGRAMRESPONSE']._serialized_end=953
+  _globals['_LISTPROGRAMSREQUEST']._serialized_start=955
+  _globals['_LISTPROGRAMSREQUEST']._serialized_end=976
+  _globals['_LISTPROGRAMSRESPONSE']._serialized_start=978
+  _globals['_LISTPROGRAMSRESPONSE']._serialized_end=1046
+  _globals['_GETPROGRAMREQUEST']._serialized_start=1048
+  _globals['_GETPROGRAMREQUEST']._serialized_end=1084
+  _globals['_GETPROGRAMRESPONSE']._serialized_start=1087
+  _globals['_GETPROGRAMRESPONSE']._serialized_end=1256
+  _globals['_GETPROGRAMRESPONSE_FILESENTRY']._serialized_start=548
+  _globals['_GETPROGRAMRESPONSE_FILESENTRY']._serialized_end=592
+  _globals['_ROLLBACKPROGRAMREQUEST']._serialized_start=1258
+  _globals['_ROLLBACKPROGRAMREQUEST']._serialized_end=1320
+  _globals['_ROLLBACKPROGRAMRESPONSE']._serialized_start=1322
+  _globals['_ROLLBACKPROGRAMRESPONSE']._serialized_end=1392
+  _globals['_PROGRAMSERVICE']._serialized_start=1395
+  _globals['_PROGRAMSERVICE']._serialized_end=1835
 # @@protoc_insertion_point(module_scope)

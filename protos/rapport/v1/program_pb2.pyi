@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -35,6 +36,20 @@ class ProgramVersion(_message.Message):
     active: bool
     def __init__(self, version: _Optional[str] = ..., digest: _Optional[str] = ..., loaded: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., active: _Optional[bool] = ...) -> None: ...
 
+class EventLoss(_message.Message):
+    __slots__ = ("event", "kept", "before", "events", "more")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    event: str
+    kept: _duration_pb2.Duration
+    before: _duration_pb2.Duration
+    events: int
+    more: bool
+    def __init__(self, event: _Optional[str] = ..., kept: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., before: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., events: _Optional[int] = ..., more: _Optional[bool] = ...) -> None: ...
+
 class ValidateProgramRequest(_message.Message):
     __slots__ = ("files",)
     class FilesEntry(_message.Message):
@@ -49,17 +64,19 @@ class ValidateProgramRequest(_message.Message):
     def __init__(self, files: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
 
 class ValidateProgramResponse(_message.Message):
-    __slots__ = ("problems", "digest", "offers")
+    __slots__ = ("problems", "digest", "offers", "losses")
     PROBLEMS_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     OFFERS_FIELD_NUMBER: _ClassVar[int]
+    LOSSES_FIELD_NUMBER: _ClassVar[int]
     problems: _containers.RepeatedCompositeFieldContainer[ProgramProblem]
     digest: str
     offers: int
-    def __init__(self, problems: _Optional[_Iterable[_Union[ProgramProblem, _Mapping]]] = ..., digest: _Optional[str] = ..., offers: _Optional[int] = ...) -> None: ...
+    losses: _containers.RepeatedCompositeFieldContainer[EventLoss]
+    def __init__(self, problems: _Optional[_Iterable[_Union[ProgramProblem, _Mapping]]] = ..., digest: _Optional[str] = ..., offers: _Optional[int] = ..., losses: _Optional[_Iterable[_Union[EventLoss, _Mapping]]] = ...) -> None: ...
 
 class LoadProgramRequest(_message.Message):
-    __slots__ = ("files",)
+    __slots__ = ("files", "accept_loss")
     class FilesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -68,8 +85,10 @@ class LoadProgramRequest(_message.Message):
         value: bytes
         def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
     FILES_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_LOSS_FIELD_NUMBER: _ClassVar[int]
     files: _containers.ScalarMap[str, bytes]
-    def __init__(self, files: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
+    accept_loss: bool
+    def __init__(self, files: _Optional[_Mapping[str, bytes]] = ..., accept_loss: _Optional[bool] = ...) -> None: ...
 
 class LoadProgramResponse(_message.Message):
     __slots__ = ("program",)
@@ -109,10 +128,12 @@ class GetProgramResponse(_message.Message):
     def __init__(self, program: _Optional[_Union[ProgramVersion, _Mapping]] = ..., files: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
 
 class RollbackProgramRequest(_message.Message):
-    __slots__ = ("version",)
+    __slots__ = ("version", "accept_loss")
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_LOSS_FIELD_NUMBER: _ClassVar[int]
     version: str
-    def __init__(self, version: _Optional[str] = ...) -> None: ...
+    accept_loss: bool
+    def __init__(self, version: _Optional[str] = ..., accept_loss: _Optional[bool] = ...) -> None: ...
 
 class RollbackProgramResponse(_message.Message):
     __slots__ = ("program",)

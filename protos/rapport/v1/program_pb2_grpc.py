@@ -76,7 +76,8 @@ class ProgramServiceServicer:
     def LoadProgram(self, request, context):
         """Checks, keeps and activates a program, all or nothing. When it returns, decisions that begin afterwards
         use it. INVALID_ARGUMENT with every problem as a BadRequest field violation (file:line:column) when
-        refused: the one before serves on.
+        refused: the one before serves on. FAILED_PRECONDITION (EVENTS_LOST) where events would be deleted that are kept
+        now, until accept_loss says that they may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,7 +99,7 @@ class ProgramServiceServicer:
 
     def RollbackProgram(self, request, context):
         """Activates an earlier version again. NOT_FOUND when it is not kept, or there is none before the active
-        one.
+        one; EVENTS_LOST as for LoadProgram.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
