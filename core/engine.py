@@ -540,7 +540,7 @@ class Engine:
             before = self.bands()
             if all((old := before[name]) is not None and _same_edges(old, new) for name, new in bands.items()):
                 return False
-            self.store.apply(mutations.SetBands(bands=dict(bands)))
+            self.store.apply(mutations.SetBands(bands=dict(bands)), background=True)
             number = plan.version_number
             self._swap(self._bind(plan.source, program.name, number, self.registry.live()))
             return True

@@ -139,7 +139,7 @@ class Scores:
                     submitted.append(self._engine.store.submit(Upsert(
                         identifiers=who[:1], customer=customer, attributes={score.into: value},
                         source=f"model:{model.name}@{model.version}", at_us=now_us,
-                    )))
+                    ), background=True))
             begin += width + 1
         for future in submitted:
             try:

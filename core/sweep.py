@@ -226,7 +226,7 @@ class Joins:
         """Makes joins final, all that are past at once; visits nobody."""
         self._next_us = now_us + limits.SWEEP_MOVED_US
         if not self._store.read_only and self._store.undoable():
-            self._store.apply(EndUndo(at_us=now_us))
+            self._store.apply(EndUndo(at_us=now_us), background=True)
         return 0
 
     def close(self) -> None:

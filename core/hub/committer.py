@@ -3,9 +3,9 @@
 A durable commit costs the same for one mutation as for hundreds, so whatever arrives while one commit runs shares the
 next (group commit); nobody waits for a timer. A future that has a result stands for bytes on the disk.
 
-Feeds and imports queue apart. Each commit takes what is online first, then of the feeds as much as keeps its transaction
-short (`FEED_ROWS`) while anybody online was seen of late, or much more while nobody was: so an online write waits for a
-bounded piece of a feed, however long the feed is, and a feed is never starved.
+What runs in the background (feeds, imports, the sweep) queues apart. Each commit takes what is online first, then of the
+background as much as keeps its transaction short (`FEED_ROWS`) while anybody online was seen of late, or much more while
+nobody was: so an online write waits for a bounded piece of a feed, however long the feed is, and a feed is never starved.
 
 A mutation that is refused fails alone. Where a write itself failed (map full, disk), the batch is undone and its
 mutations are applied one by one, so a small one may pass where a large one does not. A failing disk ends writing for
@@ -32,7 +32,7 @@ from core.hub.mutations import Mutation
 RETRY_AFTER_MS = 50  # a full queue of small mutations drains in about a second; a caller may come back much sooner
 
 
-# Rows of feeds in one commit beside online writes: a millisecond of work, of the two that a single write may take.
+# Rows of the background in one commit beside online writes: a millisecond of work, of the two that a single write may take.
 FEED_ROWS: Final = 128
 # The same while nothing was written online for ALONE_SECONDS, reckoned from the end of its commit.
 FEED_ROWS_ALONE: Final = 4096
@@ -60,7 +60,7 @@ class Committer:
         self._applier = Applier(environment)
         self._ready = threading.Condition()  # guards the queues, _stopping and _refusal
         self._queue: deque[tuple[Mutation, Future[Any]]] = deque()
-        self._feed: deque[tuple[Mutation, Future[Any]]] = deque()  # the same of feeds; guarded by the same
+        self._background: deque[tuple[Mutation, Future[Any]]] = deque()  # guarded by the same
         self._online = 0.0  # when an online mutation last came or was committed, on the monotonic clock
         self._was_online = False  # the last commit had any; used by the thread only
         self._stopping = False
@@ -86,7 +86,7 @@ class Committer:
     @property
     def waiting(self) -> int:
         """Mutations in the queues."""
-        return len(self._queue) + len(self._feed)
+        return len(self._queue) + len(self._background)
 
     @property
     def refusal(self) -> StoreReadOnly | None:
@@ -110,10 +110,10 @@ class Committer:
             if not self._followers:
                 self._applier.changed = None
 
-    def submit(self, mutation: Mutation, *, feed: bool = False) -> Future[Any]:
-        """Queue a mutation; the future's result comes when it is durable. One of a ``feed`` gives way to the others.
+    def submit(self, mutation: Mutation, *, background: bool = False) -> Future[Any]:
+        """Queue a mutation; the future's result comes when it is durable. One of the ``background`` gives way.
 
-        Mutations of one kind (feed or not) are applied in the order in which they were submitted. Raises Overloaded when
+        Mutations of one kind (online or not) are applied in the order in which they were submitted. Raises Overloaded when
         too many wait, StoreReadOnly after a failed disk, StoreUnavailable once it is stopped.
         """
         future: Future[Any] = Future()
@@ -122,11 +122,11 @@ class Committer:
                 raise self._refusal
             if self._stopping:
                 raise StoreUnavailable(self._environment.path, "it is being closed")
-            queue = self._feed if feed else self._queue
+            queue = self._background if background else self._queue
             if len(queue) >= limits.MUTATIONS_QUEUED:
                 raise Overloaded("writing", RETRY_AFTER_MS)
             queue.append((mutation, future))
-            if not feed:
+            if not background:
                 self._online = time.monotonic()
             if len(queue) == 1:
                 self._ready.notify()
@@ -152,9 +152,9 @@ class Committer:
     def _run(self) -> None:
         while True:
             with self._ready:
-                while not self._queue and not self._feed and not self._stopping:
+                while not self._queue and not self._background and not self._stopping:
                     self._ready.wait()
-                if not self._queue and not self._feed:
+                if not self._queue and not self._background:
                     return
                 batch = self._next()
             batch = [entry for entry in batch if entry[1].set_running_or_notify_cancel()]
@@ -172,8 +172,8 @@ class Committer:
         self._was_online = count > 0
         alone = not count and now - self._online > ALONE_SECONDS
         rows = FEED_ROWS_ALONE if alone else FEED_ROWS
-        while self._feed and rows > 0:
-            batch.append(self._feed.popleft())
+        while self._background and rows > 0:
+            batch.append(self._background.popleft())
             rows -= _weight(batch[-1][0])
         return batch
 
@@ -291,6 +291,6 @@ class Committer:
 
 
 def _weight(mutation: Mutation) -> int:
-    """How many rows of a feed a mutation is."""
+    """How many rows of the background a mutation is."""
     rows: int | Sized = getattr(mutation, "rows", 1)
     return rows if isinstance(rows, int) else len(rows)

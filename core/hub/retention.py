@@ -75,7 +75,9 @@ def sweep(store: Store, after: int, most: int, now_us: int) -> Swept:
                 break
         else:
             last = 0
-    dropped: int = store.apply(DropOldEvents(customers=tuple(past), at_us=now_us)) if past else 0
+    dropped = 0
+    if past:
+        dropped = store.apply(DropOldEvents(customers=tuple(past), at_us=now_us), background=True)
     return Swept(visited, dropped, last)
 
 

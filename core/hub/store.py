@@ -108,9 +108,10 @@ class Store:
 
     # --- changing
 
-    def submit(self, mutation: Mutation, *, feed: bool = False) -> Future[Any]:
-        """Queue a mutation; one of a ``feed`` gives way to the others. The future gives its result once it is durable and
-        visible, or raises why it was refused.
+    def submit(self, mutation: Mutation, *, background: bool = False) -> Future[Any]:
+        """Queue a mutation; the future gives its result once it is durable and visible, or raises why it was refused.
+
+        One of the ``background`` (a feed's, an import's, the sweep's) gives way to those that somebody waits for.
 
         Raises Overloaded at once when too many wait, StoreReadOnly when writes are not taken. Many mutations submitted
         together share a commit. The future's callbacks run on the committer's thread: they must be short, and must
@@ -118,11 +119,11 @@ class Store:
         """
         if self._committer is None:
             raise StoreReadOnly("it was opened for reading only", "Open it without read_only.")
-        return self._committer.submit(mutation, feed=feed)
+        return self._committer.submit(mutation, background=background)
 
-    def apply(self, mutation: Mutation) -> Any:
+    def apply(self, mutation: Mutation, *, background: bool = False) -> Any:
         """Submit and wait: durable when it returns. The result is what the mutation's class says."""
-        return self.submit(mutation).result()
+        return self.submit(mutation, background=background).result()
 
     def declare(self, schema: Schema, offers: Iterable[str] = (), channels: Iterable[str] = ()) -> Catalog:
         """Give numbers to everything declared; writes nothing when all of it is known.

@@ -6,7 +6,7 @@ the client. The other answers as messages become durable, in their order. Stream
 one as long as it lasts, and calls of other services must find some; a stream past their number is refused.
 
 Items go to the store as they come, runs of events as one `IngestBatch`, every other item as the mutation that its unary
-call makes, all through the queue of feeds (core.hub.committer), which keeps their order.
+call makes, all through the queue of the background (core.hub.committer), which keeps their order.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Feeding(Protocol):
         """Numbers of names."""
         ...
 
-    def submit(self, mutation: Mutation, *, feed: bool = False) -> Future[Any]:
+    def submit(self, mutation: Mutation, *, background: bool = False) -> Future[Any]:
         """Queue a mutation; its future is done when it is durable."""
         ...
 
@@ -178,7 +178,7 @@ class Stream:
         """Hands a change to the store, as soon as its queue has room."""
         while True:
             try:
-                return store.submit(mutation, feed=True)
+                return store.submit(mutation, background=True)
             except Overloaded as error:
                 with self._ready:
                     self._ready.wait(error.retry_after_ms / 1000)

@@ -45,7 +45,7 @@ def test_an_online_write_does_not_wait_for_a_long_feed(tmp_path: Path) -> None:
             first.add_done_callback(stand)
             first.result(SECONDS)
             still.wait(1)
-        fed = [store.submit(upsert(number), feed=True) for number in range(1, 2001)]
+        fed = [store.submit(upsert(number), background=True) for number in range(1, 2001)]
         for number, future in enumerate(fed, 1):
             future.add_done_callback(noted(number))
         online = store.submit(upsert(5000))

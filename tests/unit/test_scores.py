@@ -12,10 +12,11 @@ import pytest
 from core import limits
 from core.decision import DecideRequest, Event, Identifier, PlacementRequest
 from core.errors import ModelError, ProgramError
+from core.hub.committer import Committer
 from core.hub.mutations import Erase, Mutation, Upsert
 from core.programs import image
 from core.scores import Scores
-from core.sweep import NEVER, Sweep
+from core.sweep import NEVER, Bands, Retention, Sweep
 from tests.engine_subject import EngineSubject
 from tests.property.models import SmallModel, small_models
 
@@ -110,6 +111,30 @@ def test_everybody_is_scored_and_who_changes_again(scored: Scored) -> None:
     subject.clock_us = NOW + 31 * DAY
     scored.settle()
     assert scored.risk(7) == 0.125 + 7 / 128
+
+
+def test_what_the_sweep_writes_is_not_taken_for_online(scored: Scored, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores, edges of bands and retention queued as if somebody waited for them, so a feed beside a program with scores had the
+    few rows a commit that it has beside online writes."""
+    subject, written, submit = scored.subject, set[str](), Committer.submit
+    scored.sweep.add(Bands(subject.engine, lambda: subject.clock_us))
+    scored.sweep.add(Retention(subject.store))
+    scored.load(PROGRAM.replace("{purchase: {}}", "{purchase: {}}\n  retention: {purchase: 30d}").replace(
+        "segments:", "bands: {old: {of: customer.age, parts: 4}}\nsegments:"))
+    for number in range(20):
+        subject.upsert(who(number), {"age": number}, NOW)
+    subject.tell(who(7), [Event("purchase", "k", NOW, {})], NOW)
+    subject.clock_us = NOW + 31 * DAY
+
+    def noted(self: Committer, mutation: Mutation, *, background: bool = False) -> Future[Any]:
+        assert background, f"{type(mutation).__name__} counts as online"
+        written.add(type(mutation).__name__)
+        return submit(self, mutation, background=background)
+
+    monkeypatch.setattr(Committer, "submit", noted)
+    scored.settle()
+    assert not scored.failed
+    assert written == {"Upsert", "SetBands", "DropOldEvents"}
 
 
 def test_a_new_version_scores_everybody_anew(scored: Scored) -> None:
@@ -207,10 +232,10 @@ def test_who_is_erased_while_his_score_is_made_is_not_made_again(scored: Scored,
     scored.subject.upsert(who(1), {"age": 64}, NOW)
     submit = store.submit
 
-    def after_erasure(mutation: Mutation, *, feed: bool = False) -> Future[Any]:
+    def after_erasure(mutation: Mutation, *, background: bool = False) -> Future[Any]:
         if isinstance(mutation, Upsert):
             submit(Erase(identifiers=who(1), at_us=NOW)).result(60)
-        return submit(mutation, feed=feed)
+        return submit(mutation, background=background)
 
     monkeypatch.setattr(store, "submit", after_erasure)
     scored.settle()
