@@ -177,8 +177,8 @@ def reference(folder: Path, table: Path) -> dict[int, str]:
     states: dict[int, str] = {}
     submit = Store.submit
 
-    def alone(store: Store, mutation: Mutation) -> Future[Any]:
-        future = submit(store, mutation)
+    def alone(store: Store, mutation: Mutation, *, background: bool = False) -> Future[Any]:
+        future = submit(store, mutation, background=background)
         future.exception()
         states[store.applied] = _digest(store.environment)
         return future
