@@ -155,9 +155,9 @@ INGEST_ITEMS: Final = 4096
 # Events that become one mutation: half a millisecond of the committer's time, which also holds the GIL (256 tripled the time that
 # a report waited beside a feed).
 INGEST_BATCH: Final = 64
-# What a feed may have sent that is not durable yet: some ten commits' worth, so that the disk never waits for the network.
-INGEST_ITEMS_ON_THEIR_WAY: Final = 16_384
-INGEST_BYTES_ON_THEIR_WAY: Final = 4 << 20
+# What a feed may have sent that is not durable yet: three of the largest commits, so that the disk never waits for the network.
+INGEST_ITEMS_ON_THEIR_WAY: Final = 24_576
+INGEST_BYTES_ON_THEIR_WAY: Final = 8 << 20
 
 # --- models ---------------------------------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@ A durable commit costs the same for one mutation as for hundreds, so whatever ar
 next (group commit); nobody waits for a timer. A future that has a result stands for bytes on the disk.
 
 What runs in the background (feeds, imports, the sweep) queues apart. Each commit takes what is online first, then of the
-background as much as keeps its transaction short (`FEED_ROWS`) while anybody online was seen of late, or much more while
-nobody was: so an online write waits for a bounded piece of a feed, however long the feed is, and a feed is never starved.
+background as much as keeps its transaction short (`BESIDE_ROWS`) while anybody online was seen of late. While nobody was, it
+takes what is there until somebody comes: pages that many rows share are then written once, and in long runs. So an online write
+waits for a bounded piece of a feed, however long the feed is, and a feed is never starved.
 
 A mutation that is refused fails alone. Where a write itself failed (map full, disk), the batch is undone and its
 mutations are applied one by one, so a small one may pass where a large one does not. A failing disk ends writing for
@@ -17,9 +18,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterator, Sized
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from core import limits
 from core.errors import Overloaded, RapportError, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
@@ -27,16 +28,19 @@ from core.hub.apply import Applier
 from core.hub.catalog import Catalog
 from core.hub.environment import Environment
 from core.hub.journal import Journal
-from core.hub.mutations import Mutation
+from core.hub.mutations import IngestBatch, IngestBatches, IngestResult, Mutation
 
 RETRY_AFTER_MS = 50  # a full queue of small mutations drains in about a second; a caller may come back much sooner
 
 
 # Rows of the background in one commit beside online writes: a millisecond of work, of the two that a single write may take.
-FEED_ROWS: Final = 128
-# The same while nothing was written online for ALONE_SECONDS, reckoned from the end of its commit.
-FEED_ROWS_ALONE: Final = 4096
-ALONE_SECONDS: Final = 1.0
+BESIDE_ROWS: Final = 128
+# The same while nothing was written online for QUIET_SECONDS, reckoned from the end of its commit: two pages or so each, which
+# are held until they are written.
+ALONE_ROWS: Final = 8192
+QUIET_SECONDS: Final = 1.0
+# Rows of batches that are merged as one.
+JOINED_ROWS: Final = 4096
 
 _LOOK = "Look for disk errors in the system's log, then start the server again"
 _ROOM = "Free space on the disk that holds the store, then start the server again"
@@ -156,29 +160,44 @@ class Committer:
                     self._ready.wait()
                 if not self._queue and not self._background:
                     return
-                batch = self._next()
-            batch = [entry for entry in batch if entry[1].set_running_or_notify_cancel()]
-            if batch and not self._commit(batch):
+                batch, room = self._next()
+            if batch and not self._commit(batch, room):
                 for entry in batch:
-                    self._commit([entry], alone=True)
+                    self._commit([entry])
 
-    def _next(self) -> list[tuple[Mutation, Future[Any]]]:
-        """The mutations of the next commit, taken from the queues."""
-        now = time.monotonic()
+    def _next(self) -> tuple[list[tuple[Mutation, Future[Any]]], int]:
+        """(what is online for the next commit, or the first of the background; how many rows of that may join)."""
         if self._was_online:
-            self._online = now
-        count = min(len(self._queue), limits.MUTATIONS_PER_COMMIT)
-        batch = [self._queue.popleft() for _ in range(count)]
-        self._was_online = count > 0
-        alone = not count and now - self._online > ALONE_SECONDS
-        rows = FEED_ROWS_ALONE if alone else FEED_ROWS
-        while self._background and rows > 0:
-            batch.append(self._background.popleft())
-            rows -= _weight(batch[-1][0])
-        return batch
+            self._online = time.monotonic()
+        online = [self._queue.popleft() for _ in range(min(len(self._queue), limits.MUTATIONS_PER_COMMIT))]
+        self._was_online = bool(online)
+        if online:
+            return [entry for entry in online if entry[1].set_running_or_notify_cancel()], BESIDE_ROWS
+        room = ALONE_ROWS if time.monotonic() - self._online > QUIET_SECONDS else BESIDE_ROWS
+        first = self._background.popleft()
+        return [first] if first[1].set_running_or_notify_cancel() else [], room
 
-    def _commit(self, batch: list[tuple[Mutation, Future[Any]]], alone: bool = False) -> bool:
-        """Apply and commit; False when nothing was written and each is to be tried by itself."""
+    def _growing(
+        self, batch: list[tuple[Mutation, Future[Any]]], room: int
+    ) -> Iterator[tuple[Mutation, Future[Any]]]:
+        """The batch, and what joins it of the background: up to ``room`` rows, beyond a few only until somebody online waits."""
+        yield from tuple(batch)
+        few = room - BESIDE_ROWS
+        while room > 0 and (room > few or not self._queue):
+            with self._ready:
+                if not self._background:
+                    return
+                entry = self._background.popleft()
+            if entry[1].set_running_or_notify_cancel():
+                room -= _weight(entry[0])
+                batch.append(entry)
+                yield entry
+
+    def _commit(self, batch: list[tuple[Mutation, Future[Any]]], room: int = 0) -> bool:
+        """Apply and commit, with up to ``room`` rows of the background, which are put in the batch.
+
+        False when nothing was written and each is to be tried by itself.
+        """
         applier = self._applier
         results: list[tuple[Future[Any], Any, BaseException | None]] = []
         catalog = applier.catalog
@@ -188,15 +207,8 @@ class Committer:
                 raise self._refusal
             applier.begin()
             succeeded = 0
-            for mutation, future in batch:
-                try:
-                    results.append((future, applier.apply(mutation), None))
-                    succeeded += 1
-                # Whatever a handler raises belongs to the caller who sent the mutation, not to this thread.
-                except BaseException as error:
-                    if applier.poisoned:
-                        raise
-                    results.append((future, None, error))
+            for run in _runs(self._growing(batch, room)):
+                succeeded += self._apply(run, results)
             if succeeded:
                 self._make_durable()
                 self.batches += 1
@@ -211,7 +223,7 @@ class Committer:
             if self._is_final(failure):
                 self._refuse(failure)
                 failure = self._refusal
-            elif not alone and len(batch) > 1:
+            elif len(batch) > 1:
                 return False
             elif isinstance(failure, StoreFull):
                 self._say(failure)
@@ -228,6 +240,31 @@ class Committer:
             else:
                 future.set_result(result)
         return True
+
+    def _apply(
+        self, run: list[tuple[Mutation, Future[Any]]], results: list[tuple[Future[Any], Any, BaseException | None]]
+    ) -> int:
+        """Apply a run of mutations, as one where they are several; how many were applied. Raises what spoils the transaction."""
+        applier, succeeded = self._applier, 0
+        # Whatever a handler raises belongs to the caller who sent the mutation, not to this thread.
+        if len(run) > 1:
+            try:
+                batches = tuple([cast(IngestBatch, mutation) for mutation, _ in run])
+                found = cast(list[IngestResult], applier.apply(IngestBatches(batches=batches)))
+                results.extend([(future, result, None) for (_, future), result in zip(run, found, strict=True)])
+                return 1
+            except BaseException:
+                if applier.poisoned:
+                    raise
+        for mutation, future in run:
+            try:
+                results.append((future, applier.apply(mutation), None))
+                succeeded += 1
+            except BaseException as error:
+                if applier.poisoned:
+                    raise
+                results.append((future, None, error))
+        return succeeded
 
     def _take_changed(self) -> tuple[set[int], tuple[Callable[[set[int]], None], ...]]:
         """Customers changed since the last time, and whom to tell of them: nobody where there are none."""
@@ -288,6 +325,25 @@ class Committer:
             followers = tuple(self._told_of_writes)
         for told in followers:
             told(trouble)
+
+
+def _runs(entries: Iterator[tuple[Mutation, Future[Any]]]) -> Iterator[list[tuple[Mutation, Future[Any]]]]:
+    """Batches of feeds that follow one another together, up to JOINED_ROWS; everything else by itself."""
+    run: list[tuple[Mutation, Future[Any]]] = []
+    rows = 0
+    for entry in entries:
+        mutation = entry[0]
+        batched = mutation.rows if isinstance(mutation, IngestBatch) else 0
+        if run and not (batched and rows + batched <= JOINED_ROWS):
+            yield run
+            run, rows = [], 0
+        if batched:
+            run.append(entry)
+            rows += batched
+        else:
+            yield [entry]
+    if run:
+        yield run
 
 
 def _weight(mutation: Mutation) -> int:

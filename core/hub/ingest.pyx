@@ -8,7 +8,8 @@ who goes through the protobuf library and the ordinary mutations, which also wor
 
 `IngestBatch` is the mutation of a run of packed events, in the order in which they came. Its handler finds each item's
 customer, then merges each customer's events into his list once. An item that is refused fails alone: then the batch is
-done item by item.
+done item by item. `IngestBatches` are several batches that share a commit, merged as one: a customer of many of them has his
+list, which is rewritten whole, rewritten once.
 
 Packed item: u32 bytes of all of it, u16 identifiers, then for each u16 bytes of its key and the key (namespace, value),
 then the event's entry. Numbers are little-endian, and those of names never change, so that a packed item means the same
@@ -32,15 +33,15 @@ from core.hub.events cimport (
 from core.hub.happenings cimport add_packed
 from core.hub.identifiers cimport is_utf8, normalise
 from core.hub.record cimport (
-    VALUE_BOOL, VALUE_DOUBLE, VALUE_ENUM, VALUE_INT, VALUE_MONEY, VALUE_STRING, VALUE_TIMESTAMP, RecordView, builder_touch,
-    damaged, rapport_siphash, record_open,
+    VALUE_BOOL, VALUE_DOUBLE, VALUE_ENUM, VALUE_INT, VALUE_MONEY, VALUE_STRING, VALUE_TIMESTAMP, RecordLayout, RecordView,
+    builder_begin, builder_finish, builder_touch, damaged, rapport_siphash, record_open,
 )
 
 from core import limits
-from core.errors import BadValue, EngineFault, HistoryFull, RapportError
+from core.errors import BadValue, EngineFault, HistoryFull, RapportError, TooLarge
 from core.hub.apply import register
 from core.hub.identifiers import RULES
-from core.hub.mutations import IngestBatch, IngestResult
+from core.hub.mutations import IngestBatch, IngestBatches, IngestResult
 from core.hub.record import KINDS
 from core.hub.retention import since
 
@@ -49,6 +50,9 @@ cdef int64_t SECONDS_HIGH = 253_402_300_799  # 9999-12-31T23:59:59
 cdef uint32_t KEY_BYTES = limits.KEY_BYTES
 cdef uint32_t IDENTIFIERS = limits.IDENTIFIERS_PER_REQUEST
 cdef int64_t AHEAD_US = limits.AHEAD_US
+
+# Bytes of the lists that several batches may change as one: they are at hand together.
+JOINED_BYTES = 64 << 20
 
 # As in protos/rapport/v1/ingest.proto and values.proto.
 cdef enum:
@@ -88,6 +92,10 @@ NUMBERS = {
     "Money": {"minor": MONEY_MINOR, "currency": MONEY_CURRENCY},
     "Timestamp": {"seconds": MOMENT_SECONDS, "nanos": MOMENT_NANOS},
 }
+
+# Items, or customers, in half a millisecond: for so long a joined batch keeps the GIL.
+cdef enum:
+    LUMP = 64
 
 cdef enum Wire:
     VARINT = 0
@@ -488,7 +496,7 @@ def _apply(Applier applier, mutation):
     """All together, or where one is refused each by itself."""
     try:
         created, late = _run(applier, mutation.items, mutation.received_us)
-        return IngestResult(created, _too_old(late))
+        return IngestResult(len(created), _too_old(late))
     except RapportError as error:
         applier.put_back_tables()
         if mutation.rows == 1:
@@ -499,12 +507,29 @@ def _apply(Applier applier, mutation):
         kept = applier.tables()
         try:
             made, late = _run(applier, item, mutation.received_us, place)
-            created += made
+            created += len(made)
             failures += [(place, error) for _, error in _too_old(late)]
         except RapportError as error:
             applier.put_back_tables(kept)
             failures.append((place, error))
     return IngestResult(created, tuple(failures))
+
+
+def _apply_all(Applier applier, mutation):
+    """Batches as one, and what became of each."""
+    whole = mutation.whole()
+    created, late = _run(applier, whole.items, whole.received_us, 0, JOINED_BYTES)
+    failures = _too_old(late)
+    results = []
+    begins = 0
+    for batch in mutation.batches:
+        ends = begins + batch.rows
+        results.append(IngestResult(
+            sum([begins <= place < ends for place in created]),
+            tuple([(place - begins, error) for place, error in failures if begins <= place < ends]),
+        ))
+        begins = ends
+    return results
 
 
 def _too_old(late):
@@ -552,16 +577,25 @@ cdef uint32_t item_size(bytes items, Py_ssize_t at) except 0:
     return size
 
 
-def _run(Applier applier, bytes items, int64_t received_us, Py_ssize_t begins=0):
-    """(customers made, [(position, time) of each event that is older than everything that his full list keeps]).
+cdef inline int let_others() except -1:
+    """Let another thread have the GIL, if one waits for it."""
+    with nogil:
+        pass
+    return 0
 
-    `begins` is the first item's place in the mutation at hand, by which it is remembered for an undo.
+
+def _run(Applier applier, bytes items, int64_t received_us, Py_ssize_t begins=0, size_t most=0):
+    """([position of each item that made a customer], [(position, time) of each event older than all that his full list keeps]).
+
+    `begins` is the first item's place in the mutation at hand, by which it is remembered for an undo. Raises TooLarge when lists
+    of more than `most` bytes (0: however many) change.
     """
     cdef const uint8_t* start = <const uint8_t*>PyBytes_AS_STRING(items)
-    cdef Py_ssize_t at = 0, ends, place, offset
+    cdef Py_ssize_t at = 0, ends, place, offset, named
     cdef uint32_t size
     cdef uint16_t count, length
-    cdef uint64_t customer, owner, first = applier.next_customer
+    cdef uint64_t customer, owner
+    cdef size_t changed = 0
     cdef int64_t latest
     cdef EventHeader header
     cdef RecordView view
@@ -570,6 +604,7 @@ def _run(Applier applier, bytes items, int64_t received_us, Py_ssize_t begins=0)
     trusts = {entry.number: entry.trust for entry in applier.catalog.namespaces.values()}
     kept = since(applier.catalog, received_us) if received_us else None
     by_customer = {}
+    created = []
     place = 0
     while at < len(items):
         size = item_size(items, at)
@@ -577,8 +612,8 @@ def _run(Applier applier, bytes items, int64_t received_us, Py_ssize_t begins=0)
         memcpy(&count, start + at + 4, 2)
         at += 6
         customer = 0
-        best = 0
-        found = []
+        best = -1
+        named = at
         news = False
         for _ in range(count):
             if ends - at < 2:
@@ -589,17 +624,20 @@ def _run(Applier applier, bytes items, int64_t received_us, Py_ssize_t begins=0)
             key = items[at + 2:at + 2 + length]
             at += 2 + length
             owner = applier.lookup(key)
-            number = <uint16_t>key[0] << 8 | <uint16_t>key[1]
-            trust = trusts[number]
-            found.append((trust, key, number, key[2:], owner))
             if owner == 0:
                 news = True
-            elif customer == 0 or trust > best:
+            elif count == 1:
                 customer = owner
-                best = trust
+            else:
+                trust = trusts[<uint16_t>key[0] << 8 | <uint16_t>key[1]]
+                if trust > best:
+                    customer = owner
+                    best = trust
         if news:
+            found = _named(applier, trusts, items[named:at])
             if customer == 0:
                 customer = applier.new_customer()
+                created.append(place)
             applier.begin_record(customer)
             applier.adopt(customer, found, True)
             applier.finish_record(customer)
@@ -608,8 +646,12 @@ def _run(Applier applier, bytes items, int64_t received_us, Py_ssize_t begins=0)
         by_customer.setdefault(customer, []).append((place, at, ends - at))
         at = ends
         place += 1
+        if place % LUMP == 0:
+            let_others()
     late = []
-    for customer, places in by_customer.items():
+    for done, (customer, places) in enumerate(by_customer.items(), 1):
+        if done % LUMP == 0:
+            let_others()
         applier.packer.clear()
         for _, offset, ends in places:
             if buffer_append(&applier.packer.builder.entries, start + offset, ends):
@@ -617,6 +659,10 @@ def _run(Applier applier, bytes items, int64_t received_us, Py_ssize_t begins=0)
         applier.packer.count = <uint32_t>len(places)
         latest = INT64_MIN
         counted = add_packed(applier, customer, kept)
+        if most:
+            changed += len(applier.events.get(customer) or b"")
+            if changed > most:
+                raise TooLarge("batches: bytes of their customers' lists", changed, most)
         for (place, offset, ends), merged in zip(places, counted, strict=True):
             memcpy(&header, start + offset, EVENT_HEADER_BYTES)
             if merged == MERGED_PAST:
@@ -632,10 +678,39 @@ def _run(Applier applier, bytes items, int64_t received_us, Py_ssize_t begins=0)
         if fault:
             raise damaged(fault, f"Customer {customer}'s record")
         if view.updated < latest:
-            applier.begin_record(customer)
-            builder_touch(&applier.builder, latest)
-            applier.finish_record(customer)
-    return applier.next_customer - first, late
+            _touch(applier, customer, record, latest)
+    return created, late
+
+
+cdef list _named(Applier applier, dict trusts, bytes identifiers):
+    """Packed identifiers as `Applier.adopt` takes them: (trust, key, namespace number, value, owner or 0)."""
+    cdef Py_ssize_t at = 0
+    cdef uint16_t length
+    cdef bytes key
+    found = []
+    while at < len(identifiers):
+        memcpy(&length, PyBytes_AS_STRING(identifiers) + at, 2)
+        key = identifiers[at + 2:at + 2 + length]
+        at += 2 + length
+        number = <uint16_t>key[0] << 8 | <uint16_t>key[1]
+        found.append((trusts[number], key, number, key[2:], applier.lookup(key)))
+    return found
+
+
+cdef int _touch(Applier applier, uint64_t customer, bytes record, int64_t at) except -1:
+    """Note in a customer's record, which is at hand, when he was last heard of: without looking for it again and again."""
+    cdef RecordLayout layout = applier.layout
+    cdef const uint8_t* data = NULL
+    cdef size_t size = 0
+    applier.answer(
+        builder_begin(&applier.builder, &layout.layout, customer, <const uint8_t*>PyBytes_AS_STRING(record), len(record)),
+        customer,
+    )
+    builder_touch(&applier.builder, at)
+    applier.answer(builder_finish(&applier.builder, &data, &size), customer)
+    applier.records[customer] = data[:size]
+    return 0
 
 
 register(IngestBatch, _apply, _again)
+register(IngestBatches, _apply_all)

@@ -5,6 +5,7 @@ RAPPORT_CASES sets how many messages (default 300), RAPPORT_SEED the first seed.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import random
@@ -19,9 +20,9 @@ from google.protobuf.message import DecodeError
 
 from core.decision import Identifier
 from core.engine import Engine
-from core.errors import BadValue, RapportError
+from core.errors import BadValue, NotFound, NotUndoable, RapportError, TooLarge
 from core.hub import ingest
-from core.hub.mutations import IngestBatch, Join
+from core.hub.mutations import IngestBatch, IngestBatches, Join, Unmerge
 from core.hub.store import Store
 from core.inference.registry import Registry
 from core.schema import EventType, Field, Namespace, Normaliser, Schema, ValueType
@@ -216,6 +217,55 @@ def test_a_feed_equals_single_calls(both: tuple[Fed, Store, Items]) -> None:
     assert fed.store.check().faults == ()
     print(f"{read} items kept, {refused} refused, {unreadable} messages not read")
     assert min(read, refused, unreadable) > CASES // 20
+
+
+def test_batches_merged_as_one_equal_each_by_itself(both: tuple[Fed, Store, Items], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A feed that wrote each batch of 64 by itself rewrote a customer's list once for each of them that is about him. As one they
+    must make the same customers in the same order, and say the same of each item; so must those that are too large to be one."""
+    fed, other = both[0].store, both[1]
+    joined = parted = 0
+    print(f"seed {SEED}, {CASES // 4} rounds")
+    for case in range(CASES // 4):
+        chance = random.Random(SEED + case)
+        monkeypatch.setattr(ingest, "JOINED_BYTES", chance.choice((64 << 20, 64 << 20, 300)))
+        made = [item(chance, seq) for seq in range(1, chance.randrange(3, 60))]
+        happened = [each.SerializeToString() for each in made if each.HasField("event")]
+        _, pieces = ingest.ItemReader(other.catalog).read(request(happened), NOW_US, chance.choice((1, 3, 16)))
+        batches = [piece for piece in pieces if isinstance(piece, IngestBatch)]
+        alone = [other.apply(batch) for batch in batches]
+        if chance.random() < 0.5:
+            found = [future.result(60) for future in [fed.submit(batch, background=True) for batch in batches]]
+        else:
+            try:
+                found = fed.apply(IngestBatches(batches=tuple(batches)))
+                joined += 1
+            except TooLarge:
+                found = [fed.apply(batch) for batch in batches]
+                parted += 1
+        for one, each in zip(found, alone, strict=True):
+            assert one.created == each.created, f"seed {SEED + case}"
+            assert [(at, told(why)) for at, why in one.failures] == [(at, told(why)) for at, why in each.failures]
+        if case % 10 == 0:
+            same(fed, other)
+            who = tuple(map(_core, made[0].identifiers))
+            for store in (fed, other):
+                with contextlib.suppress(RapportError):
+                    store.apply(Join(identifiers=who, at_us=NOW_US))
+    same(fed, other)
+    # What was kept to take joins back must be the same, too.
+    undone = 0
+    for customer in list(other.customers()):
+        kept = other.profile_of(customer)
+        if kept is None:
+            continue
+        for store in (fed, other):
+            with contextlib.suppress(NotFound, NotUndoable):
+                store.apply(Unmerge(identifiers=kept.identifiers[:1], at_us=NOW_US))
+                undone += 1
+    same(fed, other)
+    assert fed.check().faults == ()
+    assert min(joined, parted) > CASES // 100
+    assert undone
 
 
 def _core(identifier: values_pb2.Identifier) -> Identifier:
