@@ -76,6 +76,11 @@ cdef int check_named(bytes data, uint64_t customer, bytes key) except -1:
     raise StoreCorrupt("An identifier", f"it leads to {record_name(customer)}, who does not have it")
 
 
+# Customers written between two moments at which another thread may have the GIL: a tenth of a millisecond.
+cdef enum:
+    LUMP = 64
+
+
 cdef class Applier:
     """Applies mutations: `begin`, `apply` for each, then `commit` or `abort`. For one thread."""
 
@@ -259,6 +264,7 @@ cdef class Applier:
         cdef Transaction txn = self.transaction
         cdef uint64_t customer
         cdef bytes data, key
+        cdef uint32_t put = 0
         cdef bint new
         for customer, value in self.records.items():
             if value is None:
@@ -267,6 +273,10 @@ cdef class Applier:
                 data = value
                 new = customer >= (self.first_new_household if is_household(customer) else self.first_new)
                 txn.put(self.records_of(customer), &customer, 8, <const char*>data, len(data), MDB_APPEND if new else 0)
+            put += 1
+            if put % LUMP == 0:
+                with nogil:
+                    pass
         for customer, value in self.contacts.items():
             if value is None:
                 txn.delete(self.environment.handles.contacts, &customer, 8)
@@ -279,6 +289,10 @@ cdef class Applier:
             else:
                 data = value
                 txn.put(self.environment.handles.events, &customer, 8, <const char*>data, len(data), 0)
+            put += 1
+            if put % LUMP == 0:
+                with nogil:
+                    pass
         for customer, value in self.origins.items():
             if value is None:
                 txn.delete(self.environment.handles.origins, &customer, 8)

@@ -232,12 +232,17 @@ def test_batches_merged_as_one_equal_each_by_itself(both: tuple[Fed, Store, Item
         happened = [each.SerializeToString() for each in made if each.HasField("event")]
         _, pieces = ingest.ItemReader(other.catalog).read(request(happened), NOW_US, chance.choice((1, 3, 16)))
         batches = [piece for piece in pieces if isinstance(piece, IngestBatch)]
+        if not batches:
+            continue
         alone = [other.apply(batch) for batch in batches]
+        together = IngestBatches(batches=tuple(batches))
+        places = sorted(chance.sample(range(together.whole().rows), min(4, together.whole().rows)))
+        assert together.part(places) == together.whole().part(places)
         if chance.random() < 0.5:
             found = [future.result(60) for future in [fed.submit(batch, background=True) for batch in batches]]
         else:
             try:
-                found = fed.apply(IngestBatches(batches=tuple(batches)))
+                found = fed.apply(together)
                 joined += 1
             except TooLarge:
                 found = [fed.apply(batch) for batch in batches]
