@@ -16,7 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.engine import Engine
-from core.errors import ConfigError, EventsLost, ProgramError, RequestError, StoreError
+from core.errors import ConfigError, EventsLost, ProgramError, RequestError, StoreCorrupt, StoreError
+from core.hub.environment import Environment
+from core.hub.pages import examine
 from core.hub.preloading import preload, room
 from core.hub.store import Store
 from core.hub.watching import Alarm, Watch
@@ -25,7 +27,7 @@ from core.programs.collecting import paused
 from core.scores import Scores
 from core.segments import Segments
 from core.sweep import Bands, Joins, Retention, Sweep
-from server import logs
+from server import logs, status
 from server.config import Config
 from server.front import Front
 from server.process import Process, Served
@@ -94,9 +96,10 @@ def run(config: Config) -> None:
         server.take_signals()
         server.start()
         sweep.start()
+        watch = _watch(config, store, server)
+        opened.callback(watch.stop)
+        opened.callback(status.follow_damage(watch.tell_damage))
         if config.store_watch_seconds > 0:
-            watch = _watch(config, store, server)
-            opened.callback(watch.stop)
             watch.start()
         if not config.shared:
             _give_way()
@@ -114,21 +117,24 @@ def run(config: Config) -> None:
             log.info("ready", program=engine.plan.version, seconds=round(time.monotonic() - begun, 3))
         else:
             log.warning("no program is loaded", hint="Load one: rapport program load FOLDER.")
-        opened.callback(_preloading(Path(config.store_path) / "data.mdb"))
+        opened.callback(_preloading(store.environment, watch))
         if config.models_poll_seconds > 0:
             registry.watch(config.models_poll_seconds, _told)
         server.wait(before_exit=opened.pop_all().close)
 
 
-def _preloading(file: Path) -> Callable[[], None]:
-    """Starts to read the store's file into memory, beside what the server does; what it gives ends that."""
+def _preloading(environment: Environment, watch: Watch) -> Callable[[], None]:
+    """Starts to read the store's file into memory and to look at its pages, beside what the server does; what it gives ends that.
+
+    The watch is told of a page that is damaged. A store too large for memory is looked at by its backups only.
+    """
     over = threading.Event()
     log = logs.get("app")
 
     def read() -> None:
         begun, most = time.monotonic(), room()
         try:
-            done = preload(file, most, over)
+            done = preload(Path(environment.path) / "data.mdb", most, over)
         except OSError as error:
             log.warning("the store could not be read into memory", error=str(error), hint="Decisions read what they need.")
             return
@@ -136,6 +142,19 @@ def _preloading(file: Path) -> Callable[[], None]:
             log.info("the store is not read into memory", room=most, hint="It is larger: decisions read what they need.")
         elif not over.is_set():
             log.info("store in memory", bytes=done, seconds=round(time.monotonic() - begun, 3))
+            look()
+
+    def look() -> None:
+        begun = time.monotonic()
+        try:
+            with environment.reader():
+                examine(environment.path, values=True, over=over)
+        except StoreCorrupt as error:
+            watch.tell_damage(error)
+        except StoreError as error:
+            log.warning("the store's pages could not be looked at", error=str(error))
+        else:
+            log.info("store's pages are sound", seconds=round(time.monotonic() - begun, 3))
 
     reading = threading.Thread(target=read, name="store-preload")
     reading.start()

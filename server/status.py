@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import grpc
@@ -74,6 +75,7 @@ METADATA_BYTES: Final = 1000
 # How often the log repeats what is wrong with the store.
 NOTE_SECONDS: Final = 60.0
 _noted: dict[str, float] = {}
+_told_of_damage: list[Callable[[errors.StoreCorrupt], None]] = []
 
 
 def code(error: errors.RapportError) -> grpc.StatusCode:
@@ -142,6 +144,12 @@ def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
     raise AssertionError("abort_with_status returns never")
 
 
+def follow_damage(told: Callable[[errors.StoreCorrupt], None]) -> Callable[[], None]:
+    """``told`` is called with each call's error that the store is damaged, on any thread; what is given back ends that."""
+    _told_of_damage.append(told)
+    return lambda: _told_of_damage.remove(told)
+
+
 def _note(error: errors.RapportError) -> None:
     """Log that the store is full, damaged or takes no writes: callers are told, but the operator has to act.
 
@@ -149,6 +157,9 @@ def _note(error: errors.RapportError) -> None:
     """
     if not isinstance(error, errors.StoreError) or isinstance(error, errors.SchemaConflict):
         return
+    if isinstance(error, errors.StoreCorrupt):
+        for told in _told_of_damage:
+            told(error)
     now = time.monotonic()
     if now - _noted.get(error.reason, -NOTE_SECONDS) < NOTE_SECONDS:
         return

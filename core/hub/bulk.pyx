@@ -35,6 +35,7 @@ from core.hub.events cimport (
 from core.hub.households cimport enter, membership_of
 from core.hub.membership cimport Membership, record_name
 from core.hub.lmdb cimport MDB_APPEND, MDB_NOTFOUND, MDB_dbi, MDB_val, api, error_for
+from core.hub.seal cimport unseal
 from core.hub.record cimport (
     BUILT, REFUSED_DAMAGED, REFUSED_IDENTIFIERS, REFUSED_LONG, REFUSED_MEMORY, REFUSED_SIZE, RecordBuilder,
     RecordLayout, RecordView, builder_add_identifier, builder_begin, builder_clear_text, builder_finish, builder_free,
@@ -299,9 +300,11 @@ cdef class Rows:
 
     cdef int get(self, MDB_dbi database, void* key, size_t length, MDB_val* found) noexcept nogil:
         cdef MDB_val wanted
+        cdef int code
         wanted.mv_data = key
         wanted.mv_size = length
-        return api.get(self.transaction.txn, database, &wanted, found)
+        code = api.get(self.transaction.txn, database, &wanted, found)
+        return code if code else unseal(self.transaction.environment.sealing[database], &wanted, found)
 
     cdef int put(
         self, MDB_dbi database, void* key, size_t length, const void* bytes, size_t size, unsigned int flags

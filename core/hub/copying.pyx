@@ -12,13 +12,15 @@ place nobody relies on it.
 import os
 
 from core.errors import StoreCorrupt
-from core.hub.environment import BY_CUSTOMER, DATABASES
-from core.hub.environment cimport Handles, Reader, check_value, handle, lies_within, open_env
+from core.hub.databases import BY_CUSTOMER, DATABASES
+from core.hub.pages import examine
+from core.hub.environment cimport Handles, Reader, check_value, handle, lies_within, open_env, with_seal
 from core.hub.lmdb cimport (
     MDB_APPEND, MDB_CORRUPTED, MDB_CREATE,
     MDB_INTEGERKEY, MDB_NEXT, MDB_NOLOCK, MDB_NOSYNC, MDB_NOTFOUND, MDB_cursor, MDB_env, MDB_txn,
     MDB_val, api, error_for,
 )
+from core.hub.seal cimport is_bare, sealing_of
 
 # Pages of a transaction stay in memory until it commits.
 TRANSACTION_BYTES = 32 << 20
@@ -30,6 +32,8 @@ def copy(Reader reader not None, str folder not None, progress=None) -> int:
     cdef MDB_env* env
     cdef Handles handles
     cdef int code
+    # A damaged page may hide entries, and the copy would be without them.
+    examine(reader.environment.path, values=True)
     os.mkdir(folder, 0o700)
     env = open_env(folder, folder, reader.environment.map_bytes, MDB_NOSYNC | MDB_NOLOCK)
     try:
@@ -58,6 +62,8 @@ cdef object _entries(Reader reader, MDB_env* env, Handles* handles, str folder, 
     cdef size_t most = TRANSACTION_BYTES
     cdef size_t page_bytes = reader.environment.handles.page_bytes
     cdef long long copied = 0
+    cdef int sealing
+    cdef bytes sealed
     cdef int code
     code = api.txn_begin(env, NULL, 0, &txn)
     if code:
@@ -71,6 +77,7 @@ cdef object _entries(Reader reader, MDB_env* env, Handles* handles, str folder, 
         for name in DATABASES:
             reader.check(api.cursor_open(reader.snapshot.txn, handle(&reader.environment.handles, name)[0], &source))
             code = api.cursor_open(txn, handle(handles, name)[0], &target)
+            sealing = sealing_of(name)
             if code:
                 raise error_for(code, f"writing database {name} of a copy", folder, False)
             code = api.cursor_get(source, &key, &value, MDB_NEXT)
@@ -79,6 +86,12 @@ cdef object _entries(Reader reader, MDB_env* env, Handles* handles, str folder, 
                     code = MDB_CORRUPTED
                     break
                 check_value(name, &key, &value)
+                if is_bare(sealing, value.mv_size):
+                    # An entry of an earlier format gets its seal.
+                    sealed = with_seal(
+                        sealing, (<const char*>key.mv_data)[:key.mv_size], (<const char*>value.mv_data)[:value.mv_size])
+                    value.mv_data = <void*><const char*>sealed
+                    value.mv_size = len(sealed)
                 if written >= most:
                     api.cursor_close(target)
                     target = NULL

@@ -13,6 +13,7 @@ from core.hub.buffer cimport Buffer
 from core.hub.lmdb cimport (
     MDB_CORRUPTED, MDB_NOTFOUND, MDB_PANIC, MDB_RDONLY, MDB_cursor, MDB_dbi, MDB_env, MDB_txn, MDB_val, api,
 )
+from core.hub.seal cimport SEAL_BYTES, SEAL_OWNER, unseal
 
 cdef enum:
     IDENTIFIER_KEY_BYTES = 258  # u16 namespace, big-endian, and limits.IDENTIFIER_BYTES
@@ -156,8 +157,18 @@ cdef inline int snapshot_get(
 cdef inline int snapshot_get_customer(
     Snapshot* snapshot, MDB_dbi database, uint64_t customer, const uint8_t** bytes, size_t* size
 ) noexcept nogil:
-    """`snapshot_get` for the databases keyed by customer id."""
-    return snapshot_get(snapshot, database, &customer, sizeof(uint64_t), bytes, size)
+    """`snapshot_get` for the databases keyed by customer id; seals of lists and memberships are taken off."""
+    cdef Handles* handles = snapshot.handles
+    cdef MDB_val key, value
+    cdef int code = snapshot_get(snapshot, database, &customer, sizeof(uint64_t), bytes, size)
+    if code == 0 and (database == handles.contacts or database == handles.events or database == handles.memberships):
+        key.mv_data = &customer
+        key.mv_size = sizeof(uint64_t)
+        value.mv_data = <void*>bytes[0]
+        value.mv_size = size[0]
+        code = unseal(SEAL_OWNER, &key, &value)
+        size[0] = value.mv_size
+    return code
 
 
 cdef inline size_t identifier_key(uint16_t namespace, const char* value, size_t length, uint8_t* key) noexcept nogil:
@@ -182,7 +193,8 @@ cdef inline int snapshot_customer(
     if key_bytes == 0:
         return MDB_NOTFOUND
     code = snapshot_get(snapshot, snapshot.handles.identifiers, key, key_bytes, &bytes, &size)
-    if code == 0 and size == sizeof(uint64_t):
+    # Not its seal: whoever it leads to must have the identifier in his record, which says more and is looked at anyway.
+    if code == 0 and (size == sizeof(uint64_t) or size == sizeof(uint64_t) + SEAL_BYTES):
         memcpy(customer, bytes, sizeof(uint64_t))
         return 0
     return code if code else MDB_CORRUPTED
@@ -230,7 +242,9 @@ cdef struct PatchHead:
 
 # Where `handles` keep the number of a database of DATABASES.
 cdef MDB_dbi* handle(Handles* handles, str name) except NULL
-# Raises StoreCorrupt unless the value of a database keyed by customer passes its own checks.
+# The value as it is stored in a sealed database.
+cdef bytes with_seal(int sealing, bytes key, bytes value)
+# Raises StoreCorrupt unless the value passes its own checks, or fits its seal.
 cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1
 
 
@@ -249,6 +263,8 @@ cdef class Environment:
     cdef Buffer noted  # what the transaction that is open noted: a frame without its head filled in; kept from one to the next
     cdef uint8_t places[64]  # [LMDB's number of a database] its place in DATABASES
     cdef uint8_t by_customer[64]  # [LMDB's number of a database] whether its keys are customers' ids
+    cdef uint8_t sealing[64]  # [LMDB's number of a database] how its entries are sealed
+    cdef Buffer sealed  # the value being put, with its seal; kept from one to the next
 
     cdef int check_usable(self) except -1
 
@@ -281,6 +297,7 @@ cdef class Transaction:
     # The same as `put` for loops without the GIL: LMDB's code.
     cdef int put_raw(self, MDB_dbi database, const void* key, size_t length, const void* bytes, size_t size,
                      unsigned int flags) noexcept nogil
+    cdef int seal(self, int sealing, const MDB_val* key, MDB_val* value) noexcept nogil
     cdef int note(self, int kind, MDB_dbi database, uint64_t subject, const void* key, size_t length, const void* bytes,
                   size_t size) noexcept nogil
     cdef int note_put(self, MDB_dbi database, const void* key, size_t length, const void* bytes, size_t size,

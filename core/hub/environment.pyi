@@ -3,6 +3,7 @@ from types import TracebackType
 from typing import Never, Self, final
 
 FORMAT_VERSION: int
+OLDEST_FORMAT: int
 DATABASES: tuple[str, ...]
 BY_CUSTOMER: tuple[str, ...]
 

@@ -28,7 +28,6 @@ import errno
 import fcntl
 import os
 import shutil
-import signal
 import stat as status
 import struct
 import time
@@ -39,6 +38,8 @@ from core import limits
 from core.durable import sync_folder
 from core.errors import EngineFault, StoreCorrupt, StoreReadOnly, StoreUnavailable
 from core.hub import case_details, sources
+from core.hub.pages import examine
+from core.hub.databases import ADDED, BY_CUSTOMER, DATABASES
 from core.hub.lmdb cimport (
     MDB_APPEND, MDB_CORRUPTED, MDB_CREATE, MDB_INTEGERKEY, MDB_INVALID, MDB_NEXT, MDB_NOLOCK, MDB_NOMETASYNC, MDB_NORDAHEAD,
     MDB_NOTLS, MDB_SET_RANGE, MDB_envinfo, MDB_stat, error_for,
@@ -48,21 +49,19 @@ from core.hub.membership cimport Members, Membership, is_household, members_open
 from core.hub.events cimport EventHeader, EventList, event_read, events_open
 from core.hub.buffer cimport buffer_append, buffer_free, buffer_reserve
 from core.hub.record cimport FAULT_BOUNDS, FAULT_NONE, RecordView, damaged, rapport_crc32c, record_open
+from core.hub.seal cimport SEAL_ALL, SEAL_BYTES, SEAL_NONE, is_format, seal_of, sealing_of, unseal
 
 cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char* memory, Py_ssize_t size, int flags)
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 OLDEST_FORMAT = 1
-# What stores of earlier formats may lack; they are this one otherwise.
-ADDED = ("origins", "households", "memberships", "cases")
-DATABASES = (
-    "profiles", "contacts", "events", "identifiers", "catalog", "meta", "programs", "origins", "households", "memberships",
-    "cases",
-)
-BY_CUSTOMER = ("profiles", "contacts", "events", "origins", "households", "memberships", "cases")
+# From this one on entries are sealed.
+SEALED_FORMAT = 4
 # LMDB begins with two pages that say what the file holds, in turn; no page is smaller than this.
 BEGINNING_BYTES = 2 * 4096
+# The pages of a file up to this are looked at before LMDB follows them: some 10 ms. Those of a larger one are after the start.
+EXAMINED_BYTES = 64 << 20
 # A process that looks whether anybody writes holds rapport.lock for microseconds; a server that starts tries so often.
 LOCK_TRIES = 3
 
@@ -105,6 +104,17 @@ cdef MDB_dbi* handle(Handles* handles, str name) except NULL:
     if name == "memberships":
         return &handles.memberships
     raise EngineFault(f"there is no database '{name}'")
+
+
+cdef bytes with_seal(int sealing, bytes key, bytes value):
+    """The value as it is stored."""
+    if sealing == SEAL_ALL and is_format(<const char*>key, len(key)):
+        return value
+    return value + struct.pack("<I", seal_of(sealing, <const char*>key, len(key), <const char*>value, len(value)))
+
+
+cdef object broken_seal(str name):
+    return StoreCorrupt(f"An entry of {name}", "its checksum does not match its bytes")
 
 
 cdef MDB_env* open_env(str folder, str shown, size_t map_bytes, unsigned int flags) except NULL:
@@ -197,11 +207,44 @@ cdef int check_format(MDB_env* env, str shown, bint read_only) except -1:
     return found
 
 
-cdef int upgrade(MDB_env* env, str shown) except -1:
-    """Bring a store to this format: what is missing is added, and the format noted, in one transaction.
+cdef int seal_all(MDB_txn* txn, MDB_dbi database) except? -1:
+    """Seal the entries of a database that have no seal yet; 0 or LMDB's code."""
+    cdef MDB_cursor* cursor
+    cdef MDB_val key, value
+    cdef bytes name, data
+    cdef int code = api.cursor_open(txn, database, &cursor)
+    if code:
+        return code
+    names = []
+    try:
+        code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
+        while code == 0:
+            names.append((<const char*>key.mv_data)[:key.mv_size])
+            code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
+    finally:
+        api.cursor_close(cursor)
+    if code != MDB_NOTFOUND:
+        return code
+    for name in names:
+        key.mv_data = <void*><const char*>name
+        key.mv_size = len(name)
+        code = api.get(txn, database, &key, &value)
+        if code:
+            return code
+        data = with_seal(SEAL_ALL, name, (<const char*>value.mv_data)[:value.mv_size])
+        value.mv_data = <void*><const char*>data
+        value.mv_size = len(data)
+        code = api.put(txn, database, &key, &value, 0)
+        if code:
+            return code
+    return 0
 
-    Nothing that is there is written anew, so it takes no time however many customers there are, and a failure leaves the
-    store as it was.
+
+cdef int upgrade(MDB_env* env, str shown, int found) except -1:
+    """Bring a store of the format `found` to this one: what is missing is added, and the format noted, in one transaction.
+
+    Nothing about customers is written anew, so it takes no time however many there are, and a failure leaves the store as it
+    was. What undo keeps is, and so are programs.
     """
     cdef MDB_txn* txn
     cdef MDB_dbi database
@@ -219,6 +262,10 @@ cdef int upgrade(MDB_env* env, str shown) except -1:
             break
         if name == "meta":
             meta = database
+        if found < SEALED_FORMAT and sealing_of(name) == SEAL_ALL:
+            code = seal_all(txn, database)
+            if code:
+                break
     if not code:
         key.mv_data = <void*><const char*>b"format"
         key.mv_size = 6
@@ -268,53 +315,23 @@ def _is_written(path: str) -> bool:
     return False
 
 
-cdef bint walks(MDB_env* env, str path) except -1:
-    """Whether everything in use can be visited, tried by a child process: a page that is not there ends it by a signal."""
-    child = os.fork()
-    if child == 0:
-        try:
-            signal.signal(signal.SIGBUS, signal.SIG_DFL)
-            walk(env, path)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return os.waitpid(child, 0)[1] == 0
+def _examine_pages(path: str, read_only: bool) -> None:
+    """Refuse a data.mdb whose pages LMDB cannot follow, before it does; lengthen one whose last pages were never written.
 
-
-cdef int check_length(str path, size_t map_bytes, bint read_only) except -1:
-    """Make sure that no page in use lies behind the end of data.mdb: touching one would kill the process.
-
-    The last pages of a file may be free and never written, so a short file is not wrong yet. It is walked whole, and
-    lengthened where it may be written.
+    The last pages of a file may be free, so a short file is not wrong yet, but LMDB takes it for as long as it says.
     """
-    cdef MDB_env* env = open_env(path, path, map_bytes, MDB_RDONLY | MDB_NOLOCK)
-    cdef MDB_envinfo info
-    cdef MDB_stat pages
-    cdef MDB_txn* txn
-    cdef int code
     file = os.path.join(path, "data.mdb")
-    try:
-        code = api.txn_begin(env, NULL, MDB_RDONLY, &txn)
-        if code:
-            raise error_for(code, "reading its length", path, False)
-        api.stat(txn, MAIN_DATABASE, &pages)
-        api.txn_abort(txn)
-        api.env_info(env, &info)
-        wanted = (info.me_last_pgno + 1) * pages.ms_psize
-        there = os.stat(file).st_size
-        if there >= wanted:
-            return 0
-        if not walks(env, path):
-            raise StoreCorrupt(f"The store at {path}", f"data.mdb has {there} of {wanted} bytes: it was cut off")
+    there = os.stat(file).st_size
+    wanted = examine(path, whole=there <= EXAMINED_BYTES)
+    if there < wanted:
+        if there > EXAMINED_BYTES:
+            examine(path)
         if not read_only:
             os.truncate(file, wanted)
-    finally:
-        api.env_close(env)
-    return 0
 
 
 cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
-    """Raise StoreCorrupt unless the value passes its own checks."""
+    """Raise StoreCorrupt unless the value passes its own checks, or fits its seal."""
     cdef RecordView record
     cdef ContactList contacts
     cdef EventList events
@@ -324,8 +341,13 @@ cdef int check_value(str name, MDB_val* key, MDB_val* value) except -1:
     cdef uint64_t customer
     cdef size_t position = 0
     cdef int fault = FAULT_NONE
+    cdef MDB_val plain
+    plain = value[0]
+    if unseal(sealing_of(name), key, &plain):
+        raise broken_seal(name)
     if name not in BY_CUSTOMER:
         return 0
+    value = &plain
     if key.mv_size != sizeof(uint64_t):
         raise StoreCorrupt(f"A key of {name}", f"it has {key.mv_size} bytes")
     memcpy(&customer, key.mv_data, sizeof(uint64_t))
@@ -507,6 +529,7 @@ def _create(path: str, map_bytes: int, meta: dict[bytes, bytes]) -> None:
             for name, data in {**meta, b"format": msgspec.msgpack.encode(FORMAT_VERSION)}.items():
                 if code:
                     break
+                data = with_seal(SEAL_ALL, name, data)
                 key.mv_data = <void*><const char*>name
                 key.mv_size = len(name)
                 value.mv_data = <void*><const char*>data
@@ -572,6 +595,7 @@ cdef int number_databases(Environment environment) except -1:
             raise EngineFault(f"LMDB numbered the database {name} {number}")
         environment.places[number] = place
         environment.by_customer[number] = name in BY_CUSTOMER
+        environment.sealing[number] = sealing_of(name)
     return 0
 
 
@@ -605,7 +629,7 @@ def open_environment(
         # live writer, who could reuse the pages being looked at.
         _check_beginning(path)
         if environment.lock >= 0 or not _is_written(path):
-            check_length(path, map_bytes, True if environment.lock < 0 else read_only)
+            _examine_pages(path, True if environment.lock < 0 else read_only)
             probe = open_env(path, path, map_bytes, MDB_RDONLY | MDB_NOLOCK)
             try:
                 check_format(probe, path, read_only)
@@ -617,8 +641,9 @@ def open_environment(
             # Left by a compaction that was cut off: a second copy of everybody.
             shutil.rmtree(os.path.join(path, "making"), ignore_errors=True)
         environment.handles.env = open_env(path, path, map_bytes, MDB_RDONLY if read_only else 0)
-        if check_format(environment.handles.env, path, read_only) != FORMAT_VERSION:
-            upgrade(environment.handles.env, path)
+        made_as = check_format(environment.handles.env, path, read_only)
+        if made_as != FORMAT_VERSION:
+            upgrade(environment.handles.env, path, made_as)
         if open_databases(environment.handles.env, &environment.handles, path, MDB_RDONLY, 0):
             raise StoreCorrupt(f"The store at {path}", "one of its databases is missing")
         number_databases(environment)
@@ -648,9 +673,11 @@ cdef class Environment:
         self.table = -1
         self.closed = True
         memset(&self.noted, 0, sizeof(Buffer))
+        memset(&self.sealed, 0, sizeof(Buffer))
 
     def __dealloc__(self):
         buffer_free(&self.noted)
+        buffer_free(&self.sealed)
 
     def __init__(self):
         raise TypeError("open an Environment with open_environment()")
@@ -693,7 +720,11 @@ cdef class Environment:
     def verify(self) -> int:
         """Visit every key and value of the newest committed state; see the .pyi."""
         self.check_usable()
-        return walk(self.handles.standby if self.handles.standby != NULL else self.handles.env, self.path)
+        if self.handles.standby != NULL:
+            return walk(self.handles.standby, self.path)
+        with self.reader():
+            examine(self.path, values=True)
+        return walk(self.handles.env, self.path)
 
     def reader(self) -> Reader:
         """A snapshot of the newest committed state."""
@@ -879,16 +910,20 @@ cdef class Reader:
 
     def get(self, str database not None, bytes key not None):
         """The value's bytes, or None."""
+        cdef MDB_val wanted, found
         cdef const uint8_t* data
-        cdef size_t size
         cdef const char* start = key
-        cdef int code = snapshot_get(
-            &self.snapshot, handle(&self.environment.handles, database)[0], start, len(key), &data, &size
-        )
+        cdef MDB_dbi number = handle(&self.environment.handles, database)[0]
+        cdef int code = snapshot_get(&self.snapshot, number, start, len(key), &data, &found.mv_size)
         if code == MDB_NOTFOUND:
             return None
         self.check(code)
-        return data[:size]
+        wanted.mv_data = <void*>start
+        wanted.mv_size = len(key)
+        found.mv_data = <void*>data
+        if unseal(self.environment.sealing[number], &wanted, &found):
+            raise broken_seal(database)
+        return data[:found.mv_size]
 
     def get_customer(self, str database not None, uint64_t customer):
         """The value of a customer id, or None."""
@@ -922,10 +957,10 @@ cdef class Reader:
         cdef MDB_val key, value
         cdef int code
         cdef const char* first = start
+        cdef MDB_dbi number = handle(&self.environment.handles, database)[0]
         if not self.snapshot.live:
             self.check(SNAPSHOT_CLOSED)
-        self.check(api.cursor_open(
-            self.snapshot.txn, handle(&self.environment.handles, database)[0], &cursor))
+        self.check(api.cursor_open(self.snapshot.txn, number, &cursor))
         found = []
         try:
             key.mv_data = <void*>first
@@ -939,6 +974,8 @@ cdef class Reader:
                     code = MDB_CORRUPTED
                     break
                 name = (<const char*>key.mv_data)[:key.mv_size]
+                if unseal(self.environment.sealing[number], &key, &value):
+                    raise broken_seal(database)
                 if inclusive or name != start:
                     found.append((name, (<const char*>value.mv_data)[:value.mv_size]))
                 code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
@@ -1102,6 +1139,8 @@ cdef class Transaction:
                 name.mv_data = <void*>key
                 name.mv_size = length
                 code = api.get(self.txn, database, &name, &found)
+                if code == 0:
+                    code = unseal(self.environment.sealing[database], &name, &found)
                 if code and code != MDB_NOTFOUND:
                     return code
                 if code == 0 and found.mv_size >= PATCH_FROM:
@@ -1157,6 +1196,8 @@ cdef class Transaction:
         wanted.mv_size = length
         code = api.get(self.txn, database, &wanted, &found)
         if code == 0:
+            if unseal(self.environment.sealing[database], &wanted, &found):
+                raise broken_seal(DATABASES[self.environment.places[database]])
             bytes[0] = <const uint8_t*>found.mv_data
             size[0] = found.mv_size
             return 0
@@ -1185,7 +1226,22 @@ cdef class Transaction:
         name.mv_size = length
         value.mv_data = <void*>bytes
         value.mv_size = size
+        if self.environment.sealing[database] != SEAL_NONE:
+            code = self.seal(self.environment.sealing[database], &name, &value)
+            if code:
+                return code
         return api.put(self.txn, database, &name, &value, flags)
+
+    cdef int seal(self, int sealing, const MDB_val* key, MDB_val* value) noexcept nogil:
+        """Exchange a value for its sealed copy, which is good until the next; 0, or ENOMEM."""
+        cdef Buffer* sealed = &self.environment.sealed
+        cdef uint32_t seal = seal_of(sealing, key.mv_data, key.mv_size, value.mv_data, value.mv_size)
+        sealed.size = 0
+        if buffer_append(sealed, value.mv_data, value.mv_size) or buffer_append(sealed, &seal, SEAL_BYTES):
+            return ENOMEM
+        value.mv_data = sealed.data
+        value.mv_size = sealed.size
+        return 0
 
     cdef int delete(self, MDB_dbi database, const void* key, size_t length) except -1:
         cdef MDB_val name, found

@@ -29,6 +29,7 @@ from core.hub.households cimport dissolve, leave
 from core.hub.membership cimport is_household, record_name
 from core.hub.values cimport check_time
 from core.hub.lmdb cimport MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE, MDB_cursor, MDB_dbi, MDB_val, api
+from core.hub.seal cimport unseal
 from core.hub.identifiers import normalised
 from core.hub.imports import ImportColumns
 from core.hub.ingest import named_in
@@ -167,7 +168,8 @@ def entries(Transaction txn not None, str database not None, bytes start not Non
     """[(key, value)] of all entries whose keys begin so, as the transaction sees them."""
     cdef MDB_cursor* cursor
     cdef MDB_val key, value
-    cdef int code = api.cursor_open(txn.txn, handle(&txn.environment.handles, database)[0], &cursor)
+    cdef MDB_dbi number = handle(&txn.environment.handles, database)[0]
+    cdef int code = api.cursor_open(txn.txn, number, &cursor)
     if code:
         raise StoreCorrupt(f"The database {database}", f"it cannot be read ({code})")
     found = []
@@ -178,6 +180,9 @@ def entries(Transaction txn not None, str database not None, bytes start not Non
         while code == 0:
             name = (<const char*>key.mv_data)[:key.mv_size]
             if not name.startswith(start):
+                break
+            code = unseal(txn.environment.sealing[number], &key, &value)
+            if code:
                 break
             found.append((name, (<const char*>value.mv_data)[:value.mv_size]))
             code = api.cursor_get(cursor, &key, &value, MDB_NEXT)

@@ -36,7 +36,7 @@ from core.durable import sync_folder, write_file
 from core.errors import RestoreRefused, StoreUnavailable
 from core.hub import journal, replaying
 from core.hub.copying import copy
-from core.hub.environment import FORMAT_VERSION, Environment, open_environment
+from core.hub.environment import FORMAT_VERSION, OLDEST_FORMAT, Environment, open_environment
 
 MANIFEST = "backup.json"
 # In the store's folder: which backups were taken of it, for its watch and for `rapport store status`.
@@ -300,9 +300,10 @@ def _manifest(folder: Path) -> Backup:
                              "Name the folder of one backup: FOLDER/<time>-<number>.") from None
     except (OSError, msgspec.DecodeError) as error:
         raise RestoreRefused(str(folder), f"{MANIFEST} cannot be read: {error}", "Use another backup.") from error
-    if manifest.format != FORMAT_VERSION:
-        raise RestoreRefused(str(folder), f"its format is {manifest.format}; this Rapport reads format {FORMAT_VERSION}",
-                             "Restore it with the release that made it.")
+    if not OLDEST_FORMAT <= manifest.format <= FORMAT_VERSION:
+        raise RestoreRefused(
+            str(folder), f"its format is {manifest.format}; this Rapport reads formats {OLDEST_FORMAT} to {FORMAT_VERSION}",
+            "Restore it with the release that made it.")
     if not (folder / "data.mdb").is_file():
         raise RestoreRefused(str(folder), "its data.mdb is missing", "Use another backup.")
     return manifest

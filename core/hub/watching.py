@@ -4,6 +4,8 @@ A look is numbers; `alarms` makes of them what is wrong, why it matters and what
 `rapport store status`. The watch is a thread that looks every few seconds and tells when an alarm begins and when it ends. Each
 look frees the slots of readers whose process ended.
 
+Damage is told to the watch by whoever meets it: a call that read it, or the look at all pages that follows a start.
+
 A snapshot that is held keeps every page freed since from being reused, so the file grows by what is written. How long one
 has been behind is known by watching, or from when the commit after it was made, which the journal has.
 """
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from core.errors import RapportError
+from core.errors import RapportError, StoreCorrupt
 from core.hub import journal, keeping
 from core.hub.environment import Environment
 
@@ -182,6 +184,7 @@ class Watch:
         """Begin to look, at once and then every so many seconds."""
         self._thread = threading.Thread(target=self._run, name="store-watch", daemon=True)
         self._thread.start()
+        self._damage: Alarm | None = None  # replaced, never altered
 
     def stop(self) -> None:
         """End; the store must still be open. Stopping twice does nothing."""
@@ -189,6 +192,13 @@ class Watch:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+
+    def tell_damage(self, error: StoreCorrupt) -> None:
+        """Something of the store was found damaged: an alarm from the next look on, for as long as the store stays open."""
+        if self._damage is None:
+            self._damage = Alarm(
+                "damage", str(error.message),
+                "Run rapport store check, then restore the newest backup with this store's journal (rapport store restore).")
 
     def turn(self) -> tuple[Alarm, ...]:
         """One look: tells of alarms that begin and end, and returns those that stand."""
@@ -210,6 +220,8 @@ class Watch:
     def _since(self, behind: list[tuple[int, int]]) -> float:
         """For how long the first of these was seen behind; what is gone is forgotten."""
         now_us = self._clock_us()
+        if self._damage is not None:
+            found = (*found, self._damage)
         self._first_seen = {reader: self._first_seen.get(reader, now_us) for reader in behind}
         return (now_us - self._first_seen[behind[0]]) / 1e6 if behind else 0.0
 

@@ -20,6 +20,7 @@ from core.hub.store import Store
 from core.schema import CaseRule, CaseScope, Namespace, Schema, unknown_product
 from protos.rapport.v1 import profile_pb2, values_pb2
 from server.services.profiles import ProfileService
+from tests.stored import of_format
 
 DAY = 86_400_000_000
 SCHEMA = Schema(
@@ -245,12 +246,7 @@ def test_a_store_of_the_second_format_opens_and_its_cases_have_hashes_only(tmp_p
         store.declare(SCHEMA)
         store.apply(opening())
         hashed = only(store).key_hash
-    in_another_process(
-        "import lmdb, sys; e = lmdb.open(sys.argv[1], max_dbs=32); t = e.begin(write=True);"
-        "t.put(b'format', b'\\x02', db=e.open_db(b'meta', t)); t.drop(e.open_db(b'cases', t, integerkey=True)); t.commit();"
-        "e.close()",
-        tmp_path / "s",
-    )
+    of_format(2, tmp_path / "s", "cases")
     with pytest.raises(StoreUnavailable, match=r"its format is 2.*Start the server on it once"):
         Store.open(tmp_path / "s", read_only=True)
     with Store.open(tmp_path / "s") as store:

@@ -36,6 +36,7 @@ from core.hub.saved import AuditEntry
 from core.hub.store import Store
 from core.hub.watching import look
 from core.schema import EventType, Field, Namespace, Schema, ValueType
+from tests.stored import sealed
 
 ROOT = Path(__file__).parents[2]
 NOW = 1_790_000_000_000_000
@@ -271,6 +272,8 @@ def test_identifiers_of_two_customers_erase_nobody(tmp_path: Path) -> None:
 
 def damaged(path: Path, database: str, key: bytes, value: bytes | None) -> None:
     """Write an entry as only a fault of ours could, with LMDB's own binding in a process of its own."""
+    if value is not None and database in ("identifiers", "meta", "catalog"):
+        value = sealed(key, value)
     code = (
         "import lmdb, sys; env = lmdb.open(sys.argv[1], max_dbs=32, map_size=1 << 30); "
         "integer = sys.argv[2] in ('profiles', 'contacts', 'events', 'households', 'memberships'); "

@@ -1,0 +1,36 @@
+"""Entries of a store as they lie in its file, for tests that write them with LMDB's own binding, in a process of its own."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+from core.hub.record import crc32c
+
+_EARLIER = """
+import lmdb, sys
+env = lmdb.open(sys.argv[1], max_dbs=32, map_size=1 << 30)
+with env.begin(write=True) as txn:
+    for name in (b"catalog", b"meta", b"programs", b"identifiers"):
+        database = env.open_db(name, txn, create=False)
+        for key, value in list(txn.cursor(database)):
+            if (name, key) != (b"meta", b"format"):
+                txn.put(key, value[:-4], db=database)
+    txn.put(b"format", bytes([int(sys.argv[2])]), db=env.open_db(b"meta", txn))
+    for name in sys.argv[3:]:
+        txn.drop(env.open_db(name.encode(), txn, integerkey=True))
+env.close()
+"""
+
+
+def sealed(key: bytes, value: bytes) -> bytes:
+    """The value as a sealed database holds it: core/hub/seal.pxd says it again."""
+    name = crc32c(key)
+    return value + struct.pack("<I", crc32c(value) ^ (name << 16 & 0xFFFF_FFFF | name >> 16))
+
+
+def of_format(number: int, path: Path, *lacks: str) -> None:
+    """Make a closed store what a release of an earlier format left: without seals, and without some databases."""
+    subprocess.run([sys.executable, "-c", _EARLIER, str(path), str(number), *lacks], check=True, timeout=60)
