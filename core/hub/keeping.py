@@ -162,13 +162,15 @@ def restore(
     journal_folder: str = "",
     until_seq: int | None = None,
     until_us: int | None = None,
+    accept_cut: bool = False,
     erasures: str = "",
     progress: Progress | None = None,
 ) -> tuple[Backup, replaying.Reached]:
     """Make a store folder ``into``, which must not exist or be empty, from a backup's folder; its manifest, and what was reached.
 
     With ``journal_folder`` the changes since the backup are done again, up to and with change ``until_seq``, or the last one
-    not after ``until_us``, or all. Erasures that the journal or the store folder ``erasures`` know of are applied again.
+    not after ``until_us``, or all; ``accept_cut`` takes a journal whose end is not whole for one that ends there. Erasures that
+    the journal or the store folder ``erasures`` know of are applied again.
     The bytes are compared with the manifest's digest and read through before the folder gets its name. Raises
     RestoreRefused with what to do.
     """
@@ -188,7 +190,7 @@ def restore(
             if digest != manifest.sha256:
                 raise RestoreRefused(saved, "data.mdb is not what was saved: its SHA-256 differs from backup.json's",
                                      "Use another backup; this one was changed or damaged.")
-            reached = _forward(part, manifest, journal_folder, until_seq, until_us, erasures, progress)
+            reached = _forward(part, manifest, journal_folder, until_seq, until_us, accept_cut, erasures, progress)
             _prove(part)
             sync_folder(part)
             part.rename(target)
@@ -204,6 +206,7 @@ def _forward(
     journal_folder: str,
     until_seq: int | None,
     until_us: int | None,
+    accept_cut: bool,
     erasures: str,
     progress: Progress | None,
 ) -> replaying.Reached:
@@ -220,7 +223,8 @@ def _forward(
     try:
         if journal_folder:
             reached, later = replaying.replay(
-                environment, Path(journal_folder), taken_us=taken_us, until_seq=until_seq, until_us=until_us, progress=progress)
+                environment, Path(journal_folder), taken_us=taken_us, until_seq=until_seq, until_us=until_us,
+                accept_cut=accept_cut, progress=progress)
             again += later
         else:
             reached = replaying.Reached(manifest.seq, taken_us, 0)

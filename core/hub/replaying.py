@@ -56,12 +56,14 @@ def replay(
     taken_us: int,
     until_seq: int | None = None,
     until_us: int | None = None,
+    accept_cut: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Reached, list[list[int]]]:
     """Do again the journal's changes upon a store that was restored, up to a change or a time, both inclusive, or to its end.
 
     ``taken_us`` is when the backup was taken. Returns what was reached and the ids of each erasure behind that. Raises
-    RestoreRefused where the journal does not lead there, with how far it does.
+    RestoreRefused where the journal does not lead there, with how far it does; so it does where its end is not whole and a
+    time was asked for, unless ``accept_cut``: what is missing may have come before that time.
     """
     with environment.reader() as reader:
         applied = journal.applied_of(reader)
@@ -99,6 +101,11 @@ def replay(
             if progress is not None and number % TOLD_EVERY == TOLD_EVERY - 1:
                 progress(reached)
         _check(reading, reached, passed or reached == until_seq, until_seq)
+        if reading.damage is not None and until_us is not None and not (passed or accept_cut):
+            raise _refused(
+                reading.damage.path, f"{reading.damage.problem}, and may have come before {told(until_us)}",
+                "A server that was killed leaves such an end, which was never acknowledged. "
+                f"Give --accept-cut for what is whole: change {reached}, of {told(at_us)}.")
         txn.commit()
     except BaseException:
         txn.abort()

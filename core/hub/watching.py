@@ -46,7 +46,8 @@ class Look:
 
     ``journal_last`` is the journal's last change; to the watch, which reads no frames, that before its newest file.
     ``backup_seconds`` counts from the newest backup that is known and there, or from the journal's beginning (``backed`` is then
-    False); None where neither is.
+    False); None where neither is. ``journal_gap`` is how many changes lie between that backup and where the journal begins: no
+    moment in them, nor any after them, can be restored until there is a later backup.
     """
 
     map_bytes: int
@@ -66,6 +67,7 @@ class Look:
     restorable_from: str
     backed: bool
     backup_seconds: float | None
+    journal_gap: int
 
     @property
     def live_percent(self) -> float:
@@ -106,6 +108,12 @@ def look(environment: Environment, map_bytes: int, now_us: int, since: Since | N
     reach = journal.extent(folder, to_end=since is None)
     taken = keeping.taken(environment.path)
     newest = taken[-1].at_us if taken else reach.from_us if reach is not None else None
+    gap = 0
+    if taken and folder.is_dir():
+        # A journal that compaction began anew has no file until the next change.
+        with environment.reader() as reader:
+            begins = reach.first if reach is not None else journal.applied_of(reader) + 1
+        gap = max(begins - 1 - taken[-1].seq, 0)
     restorable = keeping.restorable(environment.path)
     return Look(
         map_bytes=map_bytes, used_bytes=found["used_bytes"], live_bytes=found["used_bytes"] - free * found["page_bytes"],
@@ -114,7 +122,7 @@ def look(environment: Environment, map_bytes: int, now_us: int, since: Since | N
         disk_free_bytes=space.f_bavail * space.f_frsize,
         journal_bytes=reach.bytes if reach is not None else 0, journal_first=reach.first if reach is not None else 0,
         journal_last=reach.last if reach is not None else 0, restorable_from=restorable.at if restorable is not None else "",
-        backed=bool(taken), backup_seconds=None if newest is None else max(now_us - newest, 0) / 1e6,
+        backed=bool(taken), backup_seconds=None if newest is None else max(now_us - newest, 0) / 1e6, journal_gap=gap,
     )
 
 
@@ -145,6 +153,10 @@ def alarms(look: Look, thresholds: Thresholds, standing: frozenset[str] = frozen
             "backup",
             f"the last backup is {days:.1f} days old" if look.backed else f"there is no backup, for {days:.1f} days now",
             "Run rapport store backup FOLDER, on another disk, and do so regularly."))
+    if look.journal_gap:
+        found.append(Alarm(
+            "journal", f"the journal does not lead on from the newest backup: {look.journal_gap:,} changes lie between them",
+            "Run rapport store backup FOLDER now: until then the newest state to be had from backups is that backup's."))
     return tuple(found)
 
 
@@ -172,6 +184,7 @@ class Watch:
         self._clock_us = clock_us
         self._first_seen: dict[tuple[int, int], int] = {}  # (transaction, process) -> when it was first seen behind
         self._standing: dict[str, Alarm] = {}
+        self._damage: Alarm | None = None  # replaced, never altered
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -180,11 +193,17 @@ class Watch:
         """What stands now."""
         return tuple(self._standing.values())
 
+    def tell_damage(self, error: StoreCorrupt) -> None:
+        """Something of the store was found damaged: an alarm from the next look on, for as long as the store stays open."""
+        if self._damage is None:
+            self._damage = Alarm(
+                "damage", str(error.message),
+                "Run rapport store check, then restore the newest backup with this store's journal (rapport store restore).")
+
     def start(self) -> None:
         """Begin to look, at once and then every so many seconds."""
         self._thread = threading.Thread(target=self._run, name="store-watch", daemon=True)
         self._thread.start()
-        self._damage: Alarm | None = None  # replaced, never altered
 
     def stop(self) -> None:
         """End; the store must still be open. Stopping twice does nothing."""
@@ -192,13 +211,6 @@ class Watch:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-
-    def tell_damage(self, error: StoreCorrupt) -> None:
-        """Something of the store was found damaged: an alarm from the next look on, for as long as the store stays open."""
-        if self._damage is None:
-            self._damage = Alarm(
-                "damage", str(error.message),
-                "Run rapport store check, then restore the newest backup with this store's journal (rapport store restore).")
 
     def turn(self) -> tuple[Alarm, ...]:
         """One look: tells of alarms that begin and end, and returns those that stand."""
@@ -208,6 +220,8 @@ class Watch:
             found = alarms(seen, self._thresholds, frozenset(self._standing))
         except (RapportError, OSError) as error:
             found = (Alarm("watch", f"the store cannot be looked at: {error}", "Look for disk errors in the system's log."),)
+        if self._damage is not None:
+            found = (*found, self._damage)
         before, self._standing = self._standing, {alarm.name: alarm for alarm in found}
         for name, alarm in self._standing.items():
             if name not in before:
@@ -220,8 +234,6 @@ class Watch:
     def _since(self, behind: list[tuple[int, int]]) -> float:
         """For how long the first of these was seen behind; what is gone is forgotten."""
         now_us = self._clock_us()
-        if self._damage is not None:
-            found = (*found, self._damage)
         self._first_seen = {reader: self._first_seen.get(reader, now_us) for reader in behind}
         return (now_us - self._first_seen[behind[0]]) / 1e6 if behind else 0.0
 

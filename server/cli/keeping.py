@@ -127,6 +127,9 @@ def restore(
     until: Annotated[
         str, typer.Option("--until", metavar="TIME|NUMBER", help="With --journal: the last moment, or change, to do again.")
     ] = "",
+    accept_cut: Annotated[
+        bool, typer.Option("--accept-cut", help="Take a journal whose last write was cut off for one that ends before it.")
+    ] = False,
     erasures: Annotated[
         Path | None,
         typer.Option("--erasures", metavar="STORE", help="A store whose erasures are applied again: the one this replaces."),
@@ -136,7 +139,8 @@ def restore(
     """Make a store of a backup, in a folder that is not there yet; nothing is overwritten.
 
     Whoever was erased after the backup was taken is taken out again, as far as --journal or --erasures tell; else erase
-    again: rapport store audit lists the requests.
+    again: rapport store audit lists the requests. Where the journal's end is not whole, --until a time is refused, and all
+    that is whole restores with exit 1; --accept-cut accepts that.
     """
     from core.hub import keeping, replaying
 
@@ -145,7 +149,8 @@ def restore(
         raise typer.BadParameter("a backup alone leads to its own moment only: give --journal as well", param_hint="--until")
     manifest, reached = keeping.restore(
         str(backup), str(into), journal_folder=str(journal or ""), until_seq=until_seq, until_us=until_us,
-        erasures=str(erasures or ""), progress=lambda change: show.err.print(f"change {change:,}", markup=False),
+        accept_cut=accept_cut, erasures=str(erasures or ""),
+        progress=lambda change: show.err.print(f"change {change:,}", markup=False),
     )
     if json:
         import msgspec
@@ -154,15 +159,18 @@ def restore(
             "store": str(into), **msgspec.to_builtins(manifest), "reached": reached.seq,
             "reached_at": replaying.told(reached.at_us), "erasures_again": reached.erasures, "note": reached.note,
         })
-        return
-    moment = replaying.told(reached.at_us) if journal else manifest.at
-    show.out.print(f"{into}: as of {moment}, change {reached.seq}. Point store.path at it and start the server.", markup=False)
-    if reached.erasures:
-        show.out.print(f"{reached.erasures} erasures applied again", markup=False)
-    if reached.note:
-        show.err.print(f"Behind that: {reached.note}", markup=False)
-    if journal is None and erasures is None:
-        show.err.print("Who was erased since the backup is in it again: give --journal or --erasures, or erase again.")
+    else:
+        moment = replaying.told(reached.at_us) if journal else manifest.at
+        show.out.print(
+            f"{into}: as of {moment}, change {reached.seq}. Point store.path at it and start the server.", markup=False)
+        if reached.erasures:
+            show.out.print(f"{reached.erasures} erasures applied again", markup=False)
+        if reached.note:
+            show.err.print(f"Behind that: {reached.note}", markup=False)
+        if journal is None and erasures is None:
+            show.err.print("Who was erased since the backup is in it again: give --journal or --erasures, or erase again.")
+    if reached.note and not until and not accept_cut:
+        raise typer.Exit(Exit.PARTLY)
 
 
 @app.command()

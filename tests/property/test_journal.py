@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -21,7 +23,7 @@ from core import limits
 from core.decision import Identifier
 from core.errors import RapportError, RestoreRefused, StoreUnavailable
 from core.hub import journal, keeping, redo, replaying
-from core.hub.environment import DATABASES
+from core.hub.environment import DATABASES, open_environment
 from core.hub.journal import LINEAGE
 from core.hub.mutations import (
     DeclareSchema,
@@ -36,10 +38,13 @@ from core.hub.mutations import (
     Unmerge,
     Upsert,
 )
+from core.hub.replaying import told
 from core.hub.saved import AUDIT, ERASED
 from core.hub.store import Store
+from core.hub.watching import Thresholds, alarms, look
 from core.schema import Field, Schema, ValueType
 from tests.property.test_unmerge import EVERYBODY, SCHEMA, message
+from tests.running import ROOT
 
 ROUNDS = int(os.environ.get("RAPPORT_JOURNAL_ROUNDS", "6"))
 MUTATIONS = 60
@@ -359,6 +364,80 @@ def test_a_gap_is_refused_by_name_with_what_can_be_restored(tmp_path: Path) -> N
     with pytest.raises(RestoreRefused, match="journal of another store"):
         keeping.restore(str(again), str(tmp_path / "q"), journal_folder=folder)
     assert AUDIT + b"00000000000000000002/restored" not in dict(of(tmp_path / "r")["meta"])
+
+
+def test_a_moment_that_a_cut_journal_may_not_reach_is_refused_unless_that_is_accepted(tmp_path: Path) -> None:
+    """Behind the last whole write there may have been one before the moment asked for: the restore ended with exit code 0 and a
+    note, so a script took an earlier state for the one that it had asked for."""
+    who = (Identifier("crm", "1"),)
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    with Store.open(tmp_path / "s") as store:
+        for age in (1, 2, 3):
+            store.apply(Upsert(identifiers=who, attributes={"age": age}, at_us=age))
+    folder = tmp_path / "s" / "journal"
+    [path] = journal.files(folder)
+    _, data, frames, _ = journal.read(path)
+    path.write_bytes(data[: frames[-1].at + frames[-1].size - 8])
+    later = frames[-1].committed_us + 10**6
+
+    def restored(name: str, *arguments: str) -> tuple[int, str]:
+        command = ("restore", str(saved), "--into", str(tmp_path / name), "--journal", str(folder), *arguments)
+        done = subprocess.run(
+            [sys.executable, "-m", "server.cli.main", "store", *command], cwd=ROOT, capture_output=True, text=True, timeout=60,
+            check=False)
+        return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+    with pytest.raises(RestoreRefused, match="is not whole, and may have come before") as refused:
+        keeping.restore(str(saved), str(tmp_path / "r"), journal_folder=str(folder), until_us=later)
+    assert f"Give --accept-cut for what is whole: change 3, of {told(frames[-2].committed_us)}" in refused.value.hint
+    assert not (tmp_path / "r").exists()
+    _, reached = keeping.restore(str(saved), str(tmp_path / "r"), journal_folder=str(folder), until_us=later, accept_cut=True)
+    assert (reached.seq, bool(reached.note)) == (3, True)
+    # A moment behind which a whole write follows is reached, whatever lies at the end.
+    before = frames[-2].committed_us - 1
+    _, reached = keeping.restore(str(saved), str(tmp_path / "q"), journal_folder=str(folder), until_us=before)
+    assert reached.seq == 2
+    code, said = restored("one", "--until", told(later))
+    assert (code, "may have come before" in said, (tmp_path / "one").exists()) == (74, True, False)
+    # All there is is there, and the exit code says that it may not be all there was.
+    code, said = restored("two")
+    assert (code, "Behind that: " in said, (tmp_path / "two").exists()) == (1, True, True)
+    assert restored("three", "--until", told(later), "--accept-cut")[0] == restored("four", "--accept-cut")[0] == 0
+
+
+def test_a_journal_that_no_backup_leads_up_to_is_an_alarm_until_there_is_one(tmp_path: Path) -> None:
+    """A compaction began the journal anew after a household's member was erased; status showed nothing, though no backup could be
+    brought forward any more."""
+    member = (Identifier("crm", "member"),)
+    path = tmp_path / "s"
+
+    def alarm() -> str:
+        environment = open_environment(str(path), read_only=True)
+        try:
+            seen = look(environment, environment.map_bytes, NOW)
+        finally:
+            environment.close()
+        return " ".join(each.problem for each in alarms(seen, Thresholds(free_bytes=0)) if each.name == "journal")
+
+    with Store.open(path) as store:
+        store.declare(SCHEMA)
+        for name in ("member", "stays"):
+            who = (Identifier("crm", name),)
+            store.apply(SetMembership(identifiers=who, household=(Identifier("account", "h"),), at_us=1))
+    assert alarm() == ""  # that there is no backup at all is told by another one
+    keeping.backup(str(path), str(tmp_path / "b"), now_us=NOW)
+    with Store.open(path) as store:
+        store.apply(Erase(identifiers=member, at_us=3))
+    assert alarm() == ""
+    assert "household" in keeping.compact(str(path))[2]
+    assert alarm() == "the journal does not lead on from the newest backup: 1 changes lie between them"
+    with Store.open(path) as store:
+        store.apply(Upsert(identifiers=(Identifier("crm", "stays"),), attributes={"age": 1}, at_us=4))
+    assert alarm() == "the journal does not lead on from the newest backup: 1 changes lie between them"
+    keeping.backup(str(path), str(tmp_path / "b"), now_us=NOW + 10**6)
+    assert alarm() == ""
 
 
 def test_a_backup_restored_alone_is_rid_of_whom_the_store_it_replaces_erased(tmp_path: Path) -> None:
