@@ -160,6 +160,7 @@ def test_a_damaged_page_is_refused_at_open_and_by_whoever_copies(
     fill(tmp_path / "s", people=40)
     file = tmp_path / "s" / "data.mdb"
     data = bytearray(file.read_bytes())
+    page = 0
     for page in range(2 * PAGE, len(data), PAGE):
         kind, lower, _, first = struct.unpack_from("<4H", data, page + 10)
         if kind == 2 and lower > 30 and data[page + first + 8:].startswith(b"\x00\x01person"):
