@@ -52,8 +52,8 @@ def import_customers(store: Path, program: Path, folder: Path, name: str = "cust
     Gives rows applied, seconds, rows a second, the same by this process's processor time, which others on the machine do not
     slow, and bytes of the data file for each customer.
     """
-    from core.hub import mapping
-    from core.hub.importer import Importer
+    from core.importing import mapping
+    from core.importing.importer import Importer
     from core.programs import source
 
     schema = source.check(source.read(program)).schema

@@ -159,6 +159,7 @@ def _share(share: float) -> str:
 
 
 def milliseconds(axes: Axes) -> None:
+    """A logarithmic axis of milliseconds, with steps between where there are few decades."""
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -220,6 +221,7 @@ def _throughput(session: Session) -> Figure:
 
 
 def thousands(value: float, _: object) -> str:
+    """A tick of a rate, as matplotlib asks for it."""
     return f"{value:,.10g}"
 
 

@@ -1,6 +1,17 @@
 """The hub: one version of the truth about every customer, in memory-mapped LMDB.
 
-`store.Store` is the door for Python. Reads by the kernel go through `environment.Snapshot` and the readers of `record`,
-`contacts` and `events`, all without the GIL. Every change is a message of `mutations`, applied by `apply` inside one
-transaction that `committer` makes durable before it is acknowledged.
+`store.Store` is the door for Python. A change is a message of `mutations`: `committer` drains them into one transaction,
+`apply` hands each to the handler that `handlers` bound for it, `journal` is durable before LMDB commits, and only then is
+anything acknowledged. Reads by the kernel go through `environment.Snapshot` and the readers of the layouts, all without the GIL.
+
+In the order of a change:
+
+what comes in      mutations, imports (rows), ingest (feeds), accepting (from another process)
+its way            store, committer, apply, handlers; values, identifiers and causes check
+a handler a noun   upserting and sources, outcomes, happenings and retention, matters and case_details, households,
+                   joining and merges, erasing, bulk (imported rows), programs_kept
+what lies there    catalog (names to numbers), record, contacts and contact_rows, events, membership, saved
+where it lies      environment, lmdb, buffer
+and stays          journal, redo, replaying; copying, keeping (backup, restore, compaction), checking, preloading, watching
+looked at          customer_profile
 """

@@ -1,6 +1,6 @@
 """Applies imported rows to customers' records and event lists: the fast half of an import.
 
-`core.importing` has made columns of values from a file, `core.hub.importer` has put them into a mutation; the
+`core.importing` has made columns of values from a file, `core.importing.importer` has put them into a mutation; the
 committer calls here, inside its write transaction, once per mutation of some thousands of rows. For each row: find the
 customer by the identifiers, build the record anew from the stored one and the row's values, and put it back if
 anything but its `updated` differs. New customers get ids in sequence, so their records are appended at the tree's

@@ -8,6 +8,7 @@ number, so the order of arrival leaves no trace.
 from libc.string cimport memset
 
 from core.hub.buffer cimport buffer_append, buffer_free, buffer_reserve
+from core.hub.contact_rows cimport pack_contacts
 from core.hub.record cimport damaged
 
 from core import limits
@@ -138,7 +139,6 @@ def unpack(bytes data not None, str what="A contact history"):
 def merge(existing, added):
     """The list made from `existing` (bytes or None) and `added` tuples as `unpack` gives them; and what became of each."""
     cdef Buffer entries, flags, output
-    cdef ContactEntry entry
     cdef const uint8_t* start = NULL
     cdef size_t size = 0
     cdef int code
@@ -149,16 +149,7 @@ def merge(existing, added):
         start = <const uint8_t*><const char*>existing
         size = len(existing)
     try:
-        for at, dedup, instance, value, offer, outcome, channel in added:
-            entry.at = at
-            entry.dedup = dedup
-            entry.instance = instance
-            entry.value = value
-            entry.offer = offer
-            entry.outcome = outcome
-            entry.channel = channel
-            if buffer_append(&entries, &entry, CONTACT_BYTES):
-                raise MemoryError
+        pack_contacts(&entries, added)
         if buffer_reserve(&flags, len(added)):
             raise MemoryError
         code = contacts_merge(

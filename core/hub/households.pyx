@@ -15,8 +15,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 import struct
 
 from core.hub.apply cimport Applier
-from core.hub.buffer cimport buffer_append
-from core.hub.contacts cimport CONTACT_BYTES, ContactEntry, contacts_merge
+from core.hub.contact_rows cimport pack_contacts
+from core.hub.contacts cimport ContactEntry, contacts_merge
 from core.hub.membership cimport Membership, membership_open
 from core.hub.record cimport damaged, rapport_siphash
 from core.hub.values cimport check_time
@@ -113,21 +113,10 @@ cdef object counted(uint64_t customer, tuple contact):
 
 
 cdef bytes merged_contacts(Applier applier, uint64_t household, bytes stored, list added):
-    cdef ContactEntry entry
     cdef const uint8_t* start = NULL
     cdef size_t size = 0
     cdef int code
-    applier.entries.size = 0
-    for at, dedup, instance, value, offer, outcome, channel in added:
-        entry.at = at
-        entry.dedup = dedup
-        entry.instance = instance
-        entry.value = value
-        entry.offer = offer
-        entry.outcome = outcome
-        entry.channel = channel
-        if buffer_append(&applier.entries, &entry, CONTACT_BYTES):
-            raise MemoryError
+    pack_contacts(&applier.entries, added)
     if stored is not None:
         start = <const uint8_t*><const char*>stored
         size = len(stored)

@@ -5,10 +5,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 import struct
 
 from core.hub.apply cimport Applier
-from core.hub.buffer cimport buffer_append, buffer_reserve
-from core.hub.contacts cimport (
-    CONTACT_BYTES, MERGED_COUNTED, MERGED_DUPLICATE, MERGED_PAST, ContactEntry, contacts_merge,
-)
+from core.hub.buffer cimport buffer_reserve
+from core.hub.contact_rows cimport pack_contacts
+from core.hub.contacts cimport MERGED_COUNTED, MERGED_DUPLICATE, MERGED_PAST, ContactEntry, contacts_merge
 from core.hub.households cimport share_contacts
 from core.hub.record cimport damaged, rapport_siphash
 from core.hub.values cimport check_time, text_bytes
@@ -26,7 +25,6 @@ _STATUSES = {
 def _record_outcomes(Applier applier, mutation):
     """Contacts are merged a customer at a time, since a batch is mostly one customer's page."""
     cdef uint64_t customer
-    cdef ContactEntry entry
     cdef bytes raw, stored
     cdef const uint8_t* start
     cdef size_t size
@@ -60,18 +58,8 @@ def _record_outcomes(Applier applier, mutation):
         by_customer.setdefault(customer, []).append(
             (position, outcome.at_us, dedup, outcome.instance, outcome.value_minor, offer, kind, channel))
     for customer, rows in by_customer.items():
-        applier.entries.size = 0
         count = <uint32_t>len(rows)
-        for _, at, dedup, instance, value, offer, kind, channel in rows:
-            entry.at = at
-            entry.dedup = dedup
-            entry.instance = instance
-            entry.value = value
-            entry.offer = offer
-            entry.outcome = kind
-            entry.channel = channel
-            if buffer_append(&applier.entries, &entry, CONTACT_BYTES):
-                raise MemoryError
+        pack_contacts(&applier.entries, [row[1:] for row in rows])
         applier.flags.size = 0
         if buffer_reserve(&applier.flags, count):
             raise MemoryError

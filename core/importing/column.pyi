@@ -1,7 +1,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Self, final
 
-from core.hub.localtime import LocalZone
+from core.importing.localtime import LocalZone
 from core.importing.table import Table
 
 KINDS: dict[str, int]

@@ -147,7 +147,7 @@ cdef int read_iso(const uint8_t* text, uint32_t length, int64_t* value, uint8_t*
 cdef int read_pattern(
     const uint8_t* pattern, uint32_t size, const uint8_t* text, uint32_t length, int64_t* value, uint8_t* local
 ) noexcept nogil:
-    """A time in a format of %-directives (see core/hub/mapping.py); 0 or a cause."""
+    """A time in a format of %-directives (see core/importing/mapping.py); 0 or a cause."""
     cdef uint32_t at = 0, i = 0, k
     cdef int64_t year = 1970, month = 1, day = 1, hour = 0, minute = 0, second = 0, micro = 0, offset = 0
     cdef int read, failed

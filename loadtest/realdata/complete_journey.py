@@ -19,7 +19,7 @@ import yaml
 
 from core.decision import DecideRequest, Identifier, PlacementRequest
 from core.engine import Engine
-from core.hub.importer import ImportReport
+from core.importing.importer import ImportReport
 from core.programs import source
 from loadtest import report
 from loadtest.realdata import published

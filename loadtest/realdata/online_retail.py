@@ -16,7 +16,7 @@ import pandas as pd
 from core import limits
 from core.decision import DecideRequest, Identifier, PlacementRequest
 from core.engine import Engine
-from core.hub.importer import ImportReport
+from core.importing.importer import ImportReport
 from core.segments import Segments
 from core.sweep import Bands, Sweep
 from loadtest import report

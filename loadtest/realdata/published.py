@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Protocol
 
 from core.engine import Engine
-from core.hub import mapping
-from core.hub.importer import Importer, ImportReport
+from core.importing import mapping
+from core.importing.importer import Importer, ImportReport
 from core.programs import source
 from loadtest import installation
 

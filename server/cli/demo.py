@@ -35,8 +35,8 @@ from server.cli.serving import File
 from server.config import Config
 
 if TYPE_CHECKING:
-    from core.hub.importer import ImportReport
     from core.hub.store import Store
+    from core.importing.importer import ImportReport
 
 DEMOS: Final = ("bank", "shop")
 DAY_US: Final = 86_400 * 1_000_000
@@ -145,8 +145,8 @@ def load(store: Store, data: Path, program: Path) -> Loaded:
     MappingError for files that were changed to something wrong, ImportRefused for files that are missing.
     """
     # The importer and the expression parser are heavy; generating needs neither.
-    from core.hub import mapping as mappings
-    from core.hub.importer import Importer
+    from core.importing import mapping as mappings
+    from core.importing.importer import Importer
     from core.programs.source import check, read
 
     checked = check(read(program))

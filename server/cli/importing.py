@@ -33,8 +33,8 @@ from server.cli.serving import File
 from server.config import Config
 
 if TYPE_CHECKING:
-    from core.hub.importer import ImportReport
-    from core.hub.importer import Progress as Step
+    from core.importing.importer import ImportReport
+    from core.importing.importer import Progress as Step
     from server.cli.live_import import LiveStore
 
 # Seconds between two lines of progress where nobody looks at a terminal.
@@ -85,12 +85,12 @@ def load(
 ) -> None:
     """Import files into the store, also of a running server. Exits with 1 when rows were refused; again, it changes nothing."""
     # The store, and the expression parser for the program: only this command needs both.
-    from core.hub import mapping as mappings
     from core.hub import retention
     from core.hub.catalog import Catalog
-    from core.hub.importer import Importer, Pace, schema_of
-    from core.hub.rehearsal import Rehearsal
     from core.hub.store import Store
+    from core.importing import mapping as mappings
+    from core.importing.importer import Importer, Pace, schema_of
+    from core.importing.rehearsal import Rehearsal
     from core.programs.program import products_of
     from core.programs.source import check, read
     from core.schema import unknown_product

@@ -20,9 +20,8 @@ from typing import Any
 
 from core.decision import Identifier
 from core.errors import StoreUnavailable
-from core.hub import keeping, mapping
+from core.hub import keeping
 from core.hub.environment import DATABASES, open_environment
-from core.hub.importer import Importer
 from core.hub.journal import LINEAGE
 from core.hub.mutations import (
     ActivateProgram,
@@ -41,6 +40,8 @@ from core.hub.mutations import (
     Upsert,
 )
 from core.hub.store import Store
+from core.importing import mapping
+from core.importing.importer import Importer
 from core.programs.source import Sources
 from core.schema import EventType, Field, Namespace, Schema, SourceRule, ValueType
 

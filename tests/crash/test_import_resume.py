@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from core.hub import mapping
-from core.hub.importer import Importer
 from core.hub.store import Store
+from core.importing import mapping
+from core.importing.importer import Importer
 from core.schema import EventType, Field, Namespace, Schema, ValueType
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,9 +18,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from core.hub import mapping
-from core.hub.importer import Importer
 from core.hub.store import Store
+from core.importing import mapping
+from core.importing.importer import Importer
 from core.schema import Field, Namespace, Schema, ValueType
 
 ROWS = 60_000

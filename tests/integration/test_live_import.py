@@ -17,14 +17,14 @@ import pytest
 
 from core.decision import Identifier
 from core.errors import BadValue, UnknownName
-from core.hub import mapping as mappings
 from core.hub import mutations
 from core.hub.accepting import accept
 from core.hub.catalog import Catalog
-from core.hub.importer import Importer
 from core.hub.imports import ImportColumns
-from core.hub.rehearsal import Rehearsal
 from core.hub.store import Store
+from core.importing import mapping as mappings
+from core.importing.importer import Importer
+from core.importing.rehearsal import Rehearsal
 from core.schema import Field, Namespace, Normaliser, Schema, ValueType
 from protos.rapport.v1 import profile_pb2
 from protos.rapport.v1.profile_pb2_grpc import ProfileServiceStub

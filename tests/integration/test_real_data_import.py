@@ -19,10 +19,10 @@ import pytest
 
 from core.decision import Identifier
 from core.errors import ImportRefused
-from core.hub import mapping
 from core.hub.customer_profile import Profile
-from core.hub.importer import Importer, ImportReport
 from core.hub.store import Store
+from core.importing import mapping
+from core.importing.importer import Importer, ImportReport
 from core.programs import source
 from core.schema import Money
 from protos.rapport.v1 import profile_pb2, profile_pb2_grpc, values_pb2

@@ -868,7 +868,7 @@ def test_a_restart_needs_neither_the_command_line_nor_a_compiler(
 
     unneeded = {
         "numpy", "lark", "celpy", "onnx", "typer", "core.programs.source", "core.programs.plan", "core.expressions.check",
-        "core.hub.importer", "core.inference.trial",
+        "core.importing.importer", "core.inference.trial",
     }  # fmt: skip
     first = imported(make(folder, PYTHONPROFILEIMPORTTIME="1"))
     assert {"numpy", "core.programs.source", "core.programs.plan"} <= first & unneeded

@@ -22,9 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.errors import ImportRefused
-from core.hub import mapping
-from core.hub.importer import Importer
 from core.hub.store import Store
+from core.importing import mapping
+from core.importing.importer import Importer
 from core.schema import EventType, Field, Namespace, Normaliser, Schema, ValueType
 
 RELAXED = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

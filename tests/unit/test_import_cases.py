@@ -17,12 +17,12 @@ import pytest
 from core import limits
 from core.decision import Identifier
 from core.errors import BadValue, ImportRefused
-from core.hub import mapping
 from core.hub.accepting import accept
-from core.hub.importer import Importer, ImportReport
 from core.hub.mutations import ImportCases, ImportedCase, Join, OpenCase, SetMembership, Unmerge
-from core.hub.rehearsal import Rehearsal
 from core.hub.store import Store
+from core.importing import mapping
+from core.importing.importer import Importer, ImportReport
+from core.importing.rehearsal import Rehearsal
 from core.schema import CaseRule, CaseScope, Namespace, Normaliser, Schema
 
 SCHEMA = Schema(

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from core import limits
 from core.hub.causes import CAUSES
 from core.hub.identifiers import RULES
-from core.hub.localtime import LocalZone
 from core.importing.column import KINDS, Column
+from core.importing.localtime import LocalZone
 from core.importing.table import Table
 from core.schema import Normaliser
 

@@ -9,10 +9,10 @@ import pytest
 
 from core.decision import Identifier
 from core.errors import ImportRefused, MappingError, SourceNotAllowed
-from core.hub import mapping
-from core.hub.importer import Importer, ImportReport, schema_of
 from core.hub.mutations import Join, SetConsent, Unmerge, Upsert
 from core.hub.store import Store
+from core.importing import mapping
+from core.importing.importer import Importer, ImportReport, schema_of
 from core.schema import Field, Namespace, Schema, ValueType
 
 SCHEMA = Schema(

@@ -17,10 +17,10 @@ import pytest
 
 from core.decision import Identifier
 from core.errors import ImportRefused, Overloaded, StoreFull
-from core.hub import importer, mapping
-from core.hub.importer import Importer, ImportReport, Progress, schema_of
 from core.hub.mutations import RecordedEvent, RecordEvents, Upsert, decode, encode
 from core.hub.store import Store
+from core.importing import importer, mapping
+from core.importing.importer import Importer, ImportReport, Progress, schema_of
 from core.schema import EventType, Field, Money, Namespace, Normaliser, Schema, ValueType
 
 # When these imports run: 21 September 2026.

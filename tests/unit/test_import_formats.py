@@ -19,12 +19,12 @@ import pytest
 
 from core.decision import Identifier
 from core.errors import ImportRefused
-from core.hub import importer, mapping
 from core.hub.catalog import Catalog
-from core.hub.files import Packing, is_parquet, packing_of
-from core.hub.importer import Importer, ImportReport, Pace, Progress
-from core.hub.rehearsal import Rehearsal
 from core.hub.store import Store
+from core.importing import importer, mapping
+from core.importing.files import Packing, is_parquet, packing_of
+from core.importing.importer import Importer, ImportReport, Pace, Progress
+from core.importing.rehearsal import Rehearsal
 from core.schema import Money, Schema, ValueType
 from server.cli import importing
 from tests.unit.test_import_files import PEOPLE, SCHEMA, attributes, dump, rejected, run

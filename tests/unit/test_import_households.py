@@ -12,14 +12,14 @@ from msgspec.structs import replace
 from core import limits
 from core.decision import Identifier
 from core.errors import BadValue, MappingError
-from core.hub import mapping
 from core.hub.accepting import accept
 from core.hub.catalog import Catalog
-from core.hub.importer import Importer, ImportReport, schema_of
 from core.hub.imports import ImportColumns
 from core.hub.mutations import Join, SetMembership, Unmerge, Upsert
-from core.hub.rehearsal import Rehearsal
 from core.hub.store import Store
+from core.importing import mapping
+from core.importing.importer import Importer, ImportReport, schema_of
+from core.importing.rehearsal import Rehearsal
 from core.schema import Field, Namespace, Normaliser, Schema, SourceRule, ValueType
 
 SCHEMA = Schema(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import MappingError
-from core.hub import mapping
-from core.hub.mapping import Row
+from core.importing import mapping
+from core.importing.mapping import Row
 from core.programs import source
 from core.schema import EventType, Field, Namespace, Schema, ValueType
 

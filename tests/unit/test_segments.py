@@ -11,9 +11,9 @@ import pytest
 from core import limits
 from core.decision import DecideRequest, Event, Identifier
 from core.errors import Draining, Overloaded, UnknownName
-from core.hub import mapping
-from core.hub.importer import Importer
 from core.hub.mutations import Erase
+from core.importing import mapping
+from core.importing.importer import Importer
 from core.segments import Change, Segments, Watch, of_requests
 from core.sweep import Sweep
 from tests.engine_subject import EngineSubject

@@ -34,8 +34,8 @@ PACKAGES = {
     "subprocess", "tomllib", "typer", "yaml",
 }  # fmt: skip
 MODULES = {
-    "core.expressions.check", "core.expressions.lower", "core.expressions.parse", "core.hub.bulk", "core.hub.importer",
-    "core.hub.mapping", "core.inference.description", "core.inference.trial", "core.programs.document",
+    "core.expressions.check", "core.expressions.lower", "core.expressions.parse", "core.hub.bulk", "core.importing.importer",
+    "core.importing.mapping", "core.inference.description", "core.inference.trial", "core.programs.document",
     "core.programs.plan", "core.programs.source",
 }  # fmt: skip
 RESTART = """

@@ -222,6 +222,18 @@ def file_docstrings(root: Path, files: list[str]) -> Iterator[Finding]:
             yield f"{name}:1: no docstring at the top"
 
 
+def rooms_tell_their_files(root: Path, files: list[str]) -> Iterator[Finding]:
+    """A room of the core names each of its files at its door, in __init__.py: so nobody has to open sixty to find one."""
+    modules = {name.rpartition(".")[0] for name in of_kind(files, ".py", ".pyx", ".pxd", under=("core",))}
+    for module in sorted(modules):
+        room, _, stem = module.rpartition("/")
+        door = root / room / "__init__.py"
+        if "/" in room and stem != "__init__" and not (
+            door.exists() and re.search(rf"\b{stem}\b", door.read_text(encoding="utf-8"))
+        ):
+            yield f"{module}: not named in {room}/__init__.py"
+
+
 def public_docstrings(root: Path, files: list[str]) -> Iterator[Finding]:
     """Public functions and classes of the core are documented; methods too, but for properties and overrides."""
     for name in of_kind(files, ".py", under=("core",)):
@@ -287,6 +299,7 @@ RULES: list[tuple[Check, str, str]] = [
     (fields_without_comment, "core/a.pxd", '"""A."""\ncdef struct A:\n    # B.\n    int b\n\n    uint32_t c\n'),
     (file_docstrings, "core/a.py", "A = 1\n"),
     (file_docstrings, "core/a.pyx", "# a comment only\ncdef int a\n"),
+    (rooms_tell_their_files, "core/hub/a.py", '"""A."""\n'),
     (public_docstrings, "core/a.py", '"""A."""\ndef f() -> None:\n    return\n'),
     (public_docstrings, "core/a.pyx", '"""A."""\ndef f(\n    int a,\n) -> int:\n    return a\n'),
     (public_docstrings, "core/a.pyx", '"""A."""\n@cython.final\ncdef class A:\n    cdef int b\n'),

@@ -3,7 +3,7 @@
 A mapping is a YAML file beside the data's owner: it names the columns as the file spells them and the attributes, event
 fields and namespaces as the schema does, and says how a cell's text becomes a value. `load` reads and checks one in a
 single pass over the YAML nodes, so that every problem is reported at once, at its line and column, with the nearest
-right name. What it returns holds names only; `core.hub.importer` turns names into the catalog's numbers and the file's
+right name. What it returns holds names only; `core.importing.importer` turns names into the catalog's numbers and the file's
 column positions.
 
 The keys (programs/real/ has whole examples)::

@@ -33,18 +33,18 @@ from core.decision import Identifier as Named
 from core.errors import ImportRefused, Overloaded, nearest
 from core.hub.catalog import AttributeEntry, Catalog, EventField, name_of
 from core.hub.causes import CAUSE_NUMBERS, CAUSES
-from core.hub.files import BLOCK_BYTES, PACKED_ENDINGS, Packing, Source, is_parquet
 from core.hub.identifiers import RULES
 from core.hub.imports import ConsentColumn, HouseholdColumn, IdentifierColumn, ImportColumns, ImportResult, ValueColumn
-from core.hub.localtime import LocalZone
-from core.hub.mapping import BOOLEAN_WORDS, Cell, FileMapping, Identifier, Row
 from core.hub.mutations import ImportCases, ImportedCase
 from core.importing.column import KINDS, Column, prefer, require_date, require_identifier, require_order
+from core.importing.files import BLOCK_BYTES, PACKED_ENDINGS, Packing, Source, is_parquet
+from core.importing.localtime import LocalZone
+from core.importing.mapping import BOOLEAN_WORDS, Cell, FileMapping, Identifier, Row
 from core.importing.table import Table
 from core.schema import EventType, Field, Namespace, Schema, ValueType, currency_exponent
 
 if TYPE_CHECKING:
-    from core.hub.parquet import ParquetColumn, ParquetRows
+    from core.importing.parquet import ParquetColumn, ParquetRows
 
 # Rows in one mutation and transaction: other writers wait for it, a commit costs the same for any number, and the pages
 # of the identifiers that it touches are copied (measured with 1M customers in random order: 404 bytes each on disk with
@@ -178,7 +178,7 @@ class Importer:
     ) -> ImportReport:
         """Read and convert one file as `run` does, and write nothing to the store; the report is marked ``dry``.
 
-        The store only has to say which identifiers it knows, as `core.hub.rehearsal` does. Cells that would be rejected are
+        The store only has to say which identifiers it knows, as `core.importing.rehearsal` does. Cells that would be rejected are
         written down only where ``rejects`` names a place; the report has the first ones. Raises as `run`.
         """
         run = _Run(self._store, self._mapping, path, rejects, progress, self._now(), pace, self._batch_rows)
@@ -349,7 +349,7 @@ class _Run:
 
     def _open_parquet(self) -> None:
         """Open the file and find the mapping's columns in it."""
-        from core.hub.parquet import ParquetRows, unfit  # brings pyarrow's Parquet, and only such a file needs it
+        from core.importing.parquet import ParquetRows, unfit  # brings pyarrow's Parquet, and only such a file needs it
 
         self.parquet = parquet = ParquetRows(self.path)
         found = [parquet.find(column.name) for column in self.mapping.columns()]
