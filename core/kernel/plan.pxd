@@ -340,8 +340,8 @@ cdef struct Tables:
     const uint32_t* related  # offers related to suppressions
     int64_t contact_horizon_us  # no rule looks further back; 0: contacts are never read
     uint8_t own_contacts  # a rule counts the customer's own contacts, whether or not he is in a household
-    const uint8_t* counted_outcomes  # by outcome number: whether any rule counts it
-    uint32_t counted_outcome_count  # entries of counted_outcomes
+    const uint8_t* counted_outcomes  # by outcome number: 1 when a rule counts it, else 0
+    uint32_t counted_outcome_count  # entries of counted_outcomes but the last, which is 0 and stands for all further numbers
 
     const OfferTerms* terms  # by offer
     uint8_t one_card  # every offer is scored by the one score table there is

@@ -530,11 +530,11 @@ cdef class Plan:
         tables.contact_horizon_us = horizon
         tables.own_contacts = bool(suppressions) or any([not cap.household for cap, _, _ in caps])
         named = {catalog.outcome(each.outcome) for each, _, _ in chain(caps, suppressions)}
-        outcomes = bytearray(max(named, default=0) + 1)
+        outcomes = bytearray(max(named, default=0) + 2)
         for number in named:
             outcomes[number] = 1
         tables.counted_outcomes = <const uint8_t*> self._array(bytes(outcomes).ljust(-(-len(outcomes) // 8) * 8, b"\0"))
-        tables.counted_outcome_count = <uint32_t> len(outcomes)
+        tables.counted_outcome_count = <uint32_t> len(outcomes) - 1
 
     def _bind_scores(self, source, models):
         cdef Tables* tables = &self.tables
