@@ -1,9 +1,10 @@
 """What a customer's history costs a decision: ``python -m loadtest.histories`` (part of `make bench`).
 
-One store holds customers with so many events and contacts. Four programs decide for them in turn: a bare profile, the same
-with 30 aggregates, with a cap that looks at every contact, and with both. In each round every program decides a block of
-customers drawn at random, the first program of a round is another one each time, and a block gives its median: whatever slows
-the machine slows all four alike. Prints one line of JSON: by history and program the median of the blocks' medians.
+One store holds customers with so many events and contacts, each in a household with somebody of whom nothing is known. Programs
+decide for them in turn: a bare profile, the same with 30 aggregates, with a cap that looks at every contact, with both, with what
+the household shares, with all three, and with a cap of the household that looks at every contact. In each round every program
+decides a block of customers drawn at random, the first program of a round is another one each time, and a block gives its median:
+whatever slows the machine slows all alike. Prints one line of JSON: by history and program the median of the blocks' medians.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 import yaml
 
 from core.decision import DecideRequest, Identifier, PlacementRequest
-from core.hub.mutations import Cell, Outcome, RecordedEvent, RecordEvents, RecordOutcomes, Upsert
+from core.hub.mutations import Cell, Outcome, RecordedEvent, RecordEvents, RecordOutcomes, SetMembership, Upsert
 from core.hub.store import Store
 from core.kernel.exchange import decide_one, measure
 from core.kernel.plan import Plan
@@ -36,7 +37,8 @@ BLOCK = 200
 SKIPPED = 20  # of a block's first ones, while the caches are still another program's
 SEED = 20261126
 BARE, AGGREGATES, CONTACT, BOTH = "bare", "30 aggregates", f"{CONTACTS} contacts", "both"
-PROGRAMS = (BARE, AGGREGATES, CONTACT, BOTH)
+HOUSEHOLD, ALL, SHARED = "household", "all three", f"{CONTACTS} contacts of the household"
+PROGRAMS = (BARE, AGGREGATES, CONTACT, BOTH, HOUSEHOLD, ALL, SHARED)
 _DAY_US = 86_400_000_000
 # 30 aggregates as RFM models, churn scores and contact rules read them: all functions, windows from an hour to two years.
 PATHS = (
@@ -53,9 +55,16 @@ _OUTCOMES = ("served",) * 20 + ("shown",) * 10 + ("clicked",)
 _CATEGORIES = ("shoes", "sports", "garden", "toys", "books", "kitchen", "music", "tools")
 
 
-def sources(*, aggregates: bool, contacts: bool) -> dict[str, bytes]:
-    """A program of one offer that reads a bare profile, and 30 aggregates or every contact besides."""
-    shown = "{{ customer.age }}" + "".join(f" {{{{ events.{path} }}}}" for path in PATHS if aggregates)
+def sources(*, aggregates: bool, contacts: bool, household: bool, shared: bool) -> dict[str, bytes]:
+    """A program of one offer that reads a bare profile, and 30 aggregates, every contact or the household besides.
+
+    ``shared``: contacts are counted for the household.
+    """
+    paths = (
+        "customer.age", *(f"events.{path}" for path in PATHS if aggregates),
+        *(f"household.{path}" for path in ("plan", "role", "size") if household),
+    )
+    shown = " ".join(f"{{{{ {path} }}}}" for path in paths)
     offer: dict[str, object] = {
         "offer": "one", "group": "all", "value": "1.00 EUR", "propensity": 0.5,
         "treatments": {"web.home": {"title": "Hello"}},
@@ -69,13 +78,15 @@ def sources(*, aggregates: bool, contacts: bool) -> dict[str, bytes]:
     others: list[dict[str, object]] = [{**reading, "offer": name, "treatments": offer["treatments"]} for name in OFFERS]
     if contacts:
         for each in (offer, *others):
-            each["contact"] = {"caps": [{"outcome": "shown", "at_most": 4096, "per": "365d"}]}
+            cap: dict[str, object] = {"outcome": "shown", "at_most": 4096, "per": "365d"}
+            each["contact"] = {"caps": [cap | ({"of": "household"} if shared else {})]}
     return {
         name: yaml.dump(document, sort_keys=False, width=10_000).encode()
         for name, document in {
             "program.yaml": {"program": "histories", "currency": "EUR"},
             "schema.yaml": {
-                "namespaces": {"crm": {}}, "attributes": {"age": "int"},
+                "namespaces": {"crm": {}, "account": {"of": "household"}}, "attributes": {"age": "int"},
+                "household": {"attributes": {"plan": "string"}, "roles": ["owner", "other"]},
                 "events": {
                     "purchase": {"amount": "money", "category": "string", "items": "int"},
                     "view": {"product": "string", "seconds": "int"},
@@ -93,7 +104,10 @@ def _who(history: int, number: int) -> tuple[Identifier, ...]:
 
 
 def _plan(store: Store, name: str) -> Plan:
-    files = sources(aggregates=name in (AGGREGATES, BOTH), contacts=name in (CONTACT, BOTH))
+    files = sources(
+        aggregates=name in (AGGREGATES, BOTH, ALL), contacts=name in (CONTACT, BOTH, ALL, SHARED),
+        household=name in (HOUSEHOLD, ALL), shared=name == SHARED,
+    )
     tables = compile_tables(check(read(files)), {})
     program = tables.program
     store.declare(program.schema, [offer.name for offer in program.offers], program.channels)
@@ -118,6 +132,11 @@ def _fill(store: Store, now_us: int) -> None:
         for number in range(CUSTOMERS):
             who = _who(history, number)
             pending.append(store.submit(Upsert(identifiers=who, attributes={"age": 40}, at_us=1)))
+            home = (Identifier("account", f"{history}-{number}"),)
+            partner = (Identifier("crm", f"{history}-{number} partner"),)
+            pending.append(store.submit(SetMembership(identifiers=who, household=home, role="owner", at_us=1)))
+            pending.append(store.submit(SetMembership(identifiers=partner, household=home, role="other", at_us=1)))
+            pending.append(store.submit(Upsert(identifiers=home, attributes={"plan": "family"}, at_us=1)))
             # More of them lately: the square of a number between 0 and 1 is mostly small.
             moments = sorted({now_us - int(generator.random() ** 2 * 500 * _DAY_US) - i for i in range(history)})
             if moments:

@@ -43,6 +43,7 @@ from core.kernel.workspace cimport Work
 
 cdef extern from *:
     bint __builtin_add_overflow(int64_t a, int64_t b, int64_t* sum) nogil
+    int __builtin_popcountll(unsigned long long value) nogil
 
 cdef enum:
     EVENTS_OF_A_MOMENT = 64  # core.limits.EVENTS_PER_REQUEST, asserted below
@@ -61,7 +62,6 @@ cdef struct Row:
 cdef struct Span:
     Row* rows  # events of one type, oldest first
     uint32_t count  # of them
-    uint16_t type  # the events' type number
     int64_t after  # events up to here lie in no window
 
 cdef struct Column:
@@ -99,8 +99,10 @@ cdef struct Tally:
     uint8_t failed  # a sum left 64 bits
 
 cdef struct Table:
+    uint64_t* hashes  # of the rows being looked at, room for all of a column
     uint64_t* seen  # open addressing, value hashes; 0 stands for an empty place
     uint64_t mask  # places - 1
+    uint32_t shift  # 64 - the logarithm of places: a hash's upper bits are its place
     int64_t count  # different values
 
 
@@ -108,7 +110,7 @@ cdef void fill_aggregates(Work* work) noexcept nogil:
     """Fills the frame's slots of all aggregates; ``out_of_memory`` is set when there is no memory for the rows."""
     cdef const Tables* plan = work.plan
     cdef uint32_t most = work.customer.events.count + work.request.events.count
-    cdef uint32_t i, type = 0, types = 1, filter = 0
+    cdef uint32_t i, type, types = plan.aggregate_event_count, filter = 0
     cdef int64_t window
     cdef Row* rows
     cdef Row* passed = NULL
@@ -118,32 +120,29 @@ cdef void fill_aggregates(Work* work) noexcept nogil:
     cdef double* sums = <double*> arena_take(&work.arena, plan.aggregate_count * sizeof(double))
     cdef uint64_t* places = NULL
     cdef Column column
-    for i in range(1, plan.aggregate_count):
-        types += plan.aggregates[i].event != plan.aggregates[i - 1].event
-    spans = <Span*> arena_take(&work.arena, types * sizeof(Span))
-    rows = <Row*> arena_take(&work.arena, <size_t> types * most * sizeof(Row))
+    # One span more: of events that no aggregate names, none of which lies in a window. Each has room for a row more than it may
+    # keep, since a row is written before it is known whether it counts.
+    spans = <Span*> arena_take(&work.arena, (types + 1) * sizeof(Span))
+    rows = <Row*> arena_take(&work.arena, (<size_t> types * (most + 1) + 1) * sizeof(Row))
     if spans == NULL or starts == NULL or sums == NULL or rows == NULL:
         work.out_of_memory = 1
         return
+    for i in range(types + 1):
+        spans[i].rows = rows + <size_t> i * (most + 1)
+        spans[i].count = 0
+        spans[i].after = INT64_MAX
     for i in range(plan.aggregate_count):
-        if i == 0 or plan.aggregates[i].event != plan.aggregates[i - 1].event:
-            spans[type].rows = rows + <size_t> type * most
-            spans[type].count = 0
-            spans[type].type = plan.aggregates[i].event
-            spans[type].after = INT64_MAX
-            type += 1
+        type = plan.aggregates[i].event
         window = plan.aggregates[i].window_us
         if window == 0:
-            spans[type - 1].after = INT64_MIN
-        elif work.request.as_of_us - window < spans[type - 1].after:
-            spans[type - 1].after = work.request.as_of_us - window
+            spans[type].after = INT64_MIN
+        elif work.request.as_of_us - window < spans[type].after:
+            spans[type].after = work.request.as_of_us - window
     if most:
-        _collect(work, spans, types, most)
-    i = type = 0
+        _collect(work, spans, most)
+    i = 0
     while i < plan.aggregate_count:
-        if plan.aggregates[i].event != spans[type].type:
-            type += 1
-            filter = 0
+        type = plan.aggregates[i].event
         _take_column(plan, i, &column)
         if plan.aggregates[i].filter and plan.aggregates[i].filter != filter:
             filter = plan.aggregates[i].filter
@@ -157,11 +156,12 @@ cdef void fill_aggregates(Work* work) noexcept nogil:
             _pass_rows(work, i, &spans[type], &filtered)
         if column.distinct and places == NULL and most:
             # One table serves all columns in turn; it is cleared as far as a column's rows need.
-            places = <uint64_t*> arena_take(&work.arena, _places(most) * sizeof(uint64_t))
+            places = <uint64_t*> arena_take(&work.arena, (_places(most) + most) * sizeof(uint64_t))
             if places == NULL:
                 work.out_of_memory = 1
                 return
-        _conclude_column(work, &column, &filtered if plan.aggregates[i].filter else &spans[type], starts, sums, places)
+        _find_starts(work, &column, i, &filtered if plan.aggregates[i].filter else &spans[type], starts)
+        _conclude_column(work, &column, &filtered if plan.aggregates[i].filter else &spans[type], starts + i, sums, places)
         i += column.count
 
 
@@ -202,7 +202,6 @@ cdef void _pass_rows(Work* work, uint32_t first, const Span* span, Span* passed)
     if longest != INT64_MAX:
         row = _after(span, work.request.as_of_us - longest)
     passed.count = 0
-    passed.type = span.type
     for i in range(row, span.count):
         memcpy(&event, span.rows[i].entry, sizeof(event))
         if passes(bound.terms, bound.term_count, span.rows[i].entry, &event):
@@ -211,24 +210,15 @@ cdef void _pass_rows(Work* work, uint32_t first, const Span* span, Span* passed)
 
 
 cdef inline void _add_row(
-    Span* spans, uint32_t types, uint32_t most, const uint8_t* entry, uint16_t type, int64_t at
+    const Tables* plan, Span* spans, uint32_t most, const uint8_t* entry, uint16_t type, int64_t at
 ) noexcept nogil:
-    cdef uint32_t low = 0, high = types, middle
-    cdef Span* span
-    cdef Row* row
-    while high - low > 1:
-        middle = (low + high) // 2
-        if spans[middle].type <= type:
-            low = middle
-        else:
-            high = middle
-    span = &spans[low]
+    """Adds an event to the span of its type. Types come as they like, so what is added nowhere is no branch either."""
+    cdef Span* span = &spans[plan.aggregate_events[type if type < plan.event_types else plan.event_types]]
+    cdef Row* row = span.rows + span.count
+    row.at = at
+    row.entry = entry
     # A list that holds more entries than it says is not trusted beyond the memory taken for it.
-    if span.type == type and at > span.after and span.count < most:
-        row = span.rows + span.count
-        span.count += 1
-        row.at = at
-        row.entry = entry
+    span.count += (at > span.after) & (span.count < most)
 
 
 cdef inline bint event_walk(
@@ -246,7 +236,8 @@ cdef inline bint event_walk(
     return size[0] >= sizeof(EventHeader) + <uint32_t> fields * 8 and size[0] <= events.size - position
 
 
-cdef void _collect(Work* work, Span* spans, uint32_t types, uint32_t most) noexcept nogil:
+cdef void _collect(Work* work, Span* spans, uint32_t most) noexcept nogil:
+    cdef const Tables* plan = work.plan
     cdef const EventList* stored = &work.customer.events
     cdef const EventList* moment = &work.request.events
     cdef size_t at = 0, extra = 0
@@ -260,7 +251,7 @@ cdef void _collect(Work* work, Span* spans, uint32_t types, uint32_t most) noexc
     cdef uint8_t[EVENTS_OF_A_MOMENT] known
     if moment.count == 0:
         while event_walk(stored, at, &size, &type, &when) and when <= now:
-            _add_row(spans, types, most, stored.entries + at, type, when)
+            _add_row(plan, spans, most, stored.entries + at, type, when)
             at += size
         return
     _mark_stored(stored, moment, known)
@@ -274,12 +265,12 @@ cdef void _collect(Work* work, Span* spans, uint32_t types, uint32_t most) noexc
             if event.at > now:
                 more = False
                 continue
-            _add_row(spans, types, most, stored.entries + at, event.type, event.at)
+            _add_row(plan, spans, most, stored.entries + at, event.type, event.at)
             at += event.size
             more = event_read(stored, at, &event)
         else:
             if added.at <= now and not known[i]:
-                _add_row(spans, types, most, moment.entries + extra, added.type, added.at)
+                _add_row(plan, spans, most, moment.entries + extra, added.type, added.at)
             i += 1
             extra += added.size
             more_added = event_read(moment, extra, &added)
@@ -317,18 +308,34 @@ cdef void _mark_stored(const EventList* stored, const EventList* moment, uint8_t
 
 cdef inline uint32_t _after(const Span* span, int64_t at) noexcept nogil:
     """The first row later than ``at``."""
-    cdef uint32_t low = 0, high = span.count, middle
-    while low < high:
-        middle = (low + high) // 2
-        if span.rows[middle].at <= at:
-            low = middle + 1
+    cdef const Row* row = span.rows
+    cdef uint32_t left = span.count, half
+    # Every comparison is as good as random: by as many steps as the count asks for, none of which branches.
+    while left > 1:
+        half = left // 2
+        row += half * <uint32_t> (row[half - 1].at <= at)
+        left -= half
+    return <uint32_t> (row - span.rows) + <uint32_t> (left != 0 and row.at <= at)
+
+
+cdef void _find_starts(
+    const Work* work, const Column* column, uint32_t first, const Span* span, uint32_t* starts
+) noexcept nogil:
+    """Where the windows of the column that begins with aggregate ``first`` begin among its rows."""
+    cdef const BoundAggregate* bound
+    cdef uint32_t i
+    for i in range(first, first + column.count):
+        bound = &work.plan.aggregates[i]
+        if bound.alike != i:
+            starts[i] = starts[bound.alike]
+        elif bound.window_us:
+            starts[i] = _after(span, work.request.as_of_us - bound.window_us)
         else:
-            high = middle
-    return low
+            starts[i] = 0
 
 
 cdef void _conclude_column(
-    Work* work, const Column* column, const Span* span, uint32_t* starts, double* sums, uint64_t* places
+    Work* work, const Column* column, const Span* span, const uint32_t* starts, double* sums, uint64_t* places
 ) noexcept nogil:
     """Concludes all aggregates of one column, the shortest window first."""
     cdef const BoundAggregate* bounds = column.bounds
@@ -344,16 +351,11 @@ cdef void _conclude_column(
     memset(&whole, 0, sizeof(whole))
     memset(&real, 0, sizeof(real))
     memset(&table, 0, sizeof(table))
-    for i in range(column.count):
-        if i and bounds[i].window_us == bounds[i - 1].window_us:
-            starts[i] = starts[i - 1]
-        elif bounds[i].window_us:
-            starts[i] = _after(span, work.request.as_of_us - bounds[i].window_us)
-        else:
-            starts[i] = 0
-    if column.distinct and span.count:
+    if column.distinct and starts[0] < span.count:
+        table.mask = _places(span.count - starts[0]) - 1
+        table.shift = 64 - __builtin_popcountll(table.mask)
         table.seen = places
-        table.mask = _places(span.count) - 1
+        table.hashes = places + table.mask + 1
         memset(places, 0, (table.mask + 1) * sizeof(uint64_t))
     if is_double:
         summed = _sum_reals(column, span, starts, sums)
@@ -534,22 +536,21 @@ cdef void _find_text(const Span* span, uint32_t first, const BoundAggregate* bou
 
 
 cdef inline uint64_t _places(uint32_t values) noexcept nogil:
-    """Places of a table that is at most half full."""
+    """Places of a table that is at most a quarter full, so that few values meet."""
     cdef uint64_t places = 8
-    while places < 2 * <uint64_t> values:
+    while places < 4 * <uint64_t> values:
         places <<= 1
     return places
 
 
-cdef inline uint64_t _mix(uint64_t h) noexcept nogil:
-    """The mixer of SplitMix64."""
-    h = (h ^ (h >> 30)) * <uint64_t> 0xBF58476D1CE4E5B9
-    h = (h ^ (h >> 27)) * <uint64_t> 0x94D049BB133111EB
-    return h ^ (h >> 31)
+cdef inline uint64_t _spread(uint64_t h) noexcept nogil:
+    """A product whose upper bits depend on all of ``h``; the factor is odd, so that it can be undone."""
+    return h * <uint64_t> 0xD1342543DE82EF95
 
 
 cdef inline uint64_t _hash(const uint8_t* text, uint32_t length) noexcept nogil:
-    """A hash of 8 bytes at a time, finished by the mixer. Each step can be undone, so short texts of one length never meet.
+    """A hash of 8 bytes at a time, to be told by its upper bits. Each step can be undone, so short texts of one length never
+    meet.
 
     ``text`` lies in an event, behind a header of more than 8 bytes: what is left over is read as the end of a whole word, for
     lengths are as good as random, and a branch on each of their bits costs more than all else here.
@@ -559,48 +560,35 @@ cdef inline uint64_t _hash(const uint8_t* text, uint32_t length) noexcept nogil:
     cdef const uint8_t* end = text + length
     while length >= 8:
         memcpy(&word, text, 8)
-        h = (h ^ word) * <uint64_t> 0xD1342543DE82EF95
+        h = _spread(h ^ word)
         h ^= h >> 32
         text += 8
         length -= 8
     memcpy(&word, end - 8, 8)
     word = word >> 1 >> (63 - 8 * length)
-    return _mix((h ^ word) * <uint64_t> 0xD1342543DE82EF95)
+    return _spread(h ^ word)
 
 
-cdef inline void _see(Table* table, uint64_t value) noexcept nogil:
-    cdef uint64_t place, seen
-    if value == 0:
-        value = 1
-    place = value & table.mask
-    seen = table.seen[place]
-    # New or known is as good as random, so both end the search by one branch, and the processor need not guess which it is.
-    while (seen != 0) & (seen != value):
-        place = (place + 1) & table.mask
-        seen = table.seen[place]
-    table.seen[place] = value
-    table.count += seen == 0
-
-
-cdef void _see_rows(
-    const Span* span, uint32_t first, uint32_t end, const Column* column, Table* table
+cdef uint32_t _hash_rows(
+    const Span* span, uint32_t first, uint32_t end, const Column* column, uint64_t* hashes
 ) noexcept nogil:
-    cdef uint32_t i, length = 0
+    """The hashes of a column's values in these rows; how many rows have one."""
+    cdef uint32_t i, length = 0, count = 0
     cdef uint32_t cell = <uint32_t> column.cell
     cdef EventHeader event
     cdef const uint8_t* text = NULL
-    cdef const uint8_t* entry
     cdef double real
     cdef int64_t bits
+    if column.storage == STORED_STRING or column.storage == STORED_ENUM:
+        for i in range(first, end):
+            memcpy(&event, span.rows[i].entry, sizeof(event))
+            if event_text(span.rows[i].entry, &event, cell, &text, &length):
+                hashes[count] = _hash(text, length)
+                count += 1
+        return count
     for i in range(first, end):
-        entry = span.rows[i].entry
-        if column.storage == STORED_STRING or column.storage == STORED_ENUM:
-            memcpy(&event, entry, sizeof(event))
-            if event_text(entry, &event, cell, &text, &length):
-                _see(table, _hash(text, length))
-            continue
         if column.storage == STORED_DOUBLE:
-            real = _real(entry, cell)
+            real = _real(span.rows[i].entry, cell)
             if isnan(real):
                 continue
             bits = 0
@@ -608,10 +596,35 @@ cdef void _see_rows(
             if real != 0.0:
                 memcpy(&bits, &real, 8)
         else:
-            bits = _whole(entry, cell, column.storage == STORED_BOOL)
+            bits = _whole(span.rows[i].entry, cell, column.storage == STORED_BOOL)
             if bits == INT64_MIN:
                 continue
-        _see(table, _mix(<uint64_t> bits ^ <uint64_t> 0x9E3779B97F4A7C15))
+        hashes[count] = _spread(<uint64_t> bits ^ <uint64_t> 0x9E3779B97F4A7C15)
+        count += 1
+    return count
+
+
+cdef void _see_rows(
+    const Span* span, uint32_t first, uint32_t end, const Column* column, Table* table
+) noexcept nogil:
+    cdef uint32_t i, rows = _hash_rows(span, first, end, column, table.hashes)
+    # Copied, for the compiler has to allow that a store among the places changes what leads to them.
+    cdef const uint64_t* hashes = table.hashes
+    cdef uint64_t* places = table.seen
+    cdef uint64_t mask = table.mask, place, seen, value
+    cdef uint32_t shift = table.shift
+    cdef int64_t count = table.count
+    for i in range(rows):
+        value = hashes[i] + (hashes[i] == 0)
+        place = value >> shift
+        seen = places[place]
+        # New or known is as good as random, so both end the search by one branch, and the processor need not guess which it is.
+        while (seen != 0) & (seen != value):
+            place = (place + 1) & mask
+            seen = places[place]
+        places[place] = value
+        count += seen == 0
+    table.count = count
 
 
 cdef void _conclude(const BoundAggregate* bound, const Tally* tally, Value* value) noexcept nogil:

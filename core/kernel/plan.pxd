@@ -79,12 +79,13 @@ cdef struct FilterTerm:
 
 cdef struct BoundAggregate:
     uint32_t slot  # frame slot it fills
-    uint16_t event  # event type number
+    uint16_t event  # its event type, by position among those that aggregates name
     int32_t cell  # field's position in the event, or -1: the event's own time, or nothing for COUNT
     uint8_t function  # an AggregateKind
     uint8_t storage  # of the field
     double unit  # minor units in one major unit, for money
     int64_t window_us  # 0: everything kept
+    uint32_t alike  # the first aggregate of its event type and filter with its window
     uint32_t filter  # number of the filter, alike for aggregates of one; 0: none
     const FilterTerm* terms  # all of which an event has to meet
     uint32_t term_count  # how many
@@ -304,6 +305,9 @@ cdef struct Tables:
     uint32_t attribute_count
     const BoundAggregate* aggregates  # by event type, filter, field, and window, the longest first
     uint32_t aggregate_count
+    uint32_t aggregate_event_count  # event types that aggregates name
+    const uint16_t* aggregate_events  # by event type number: position among those; aggregate_event_count: none
+    uint32_t event_types  # entries of aggregate_events but the last, which is none and stands for all further numbers
     HouseholdInputs household
     const BoundConsent* consents
     uint32_t consent_count
@@ -340,8 +344,8 @@ cdef struct Tables:
     const uint32_t* related  # offers related to suppressions
     int64_t contact_horizon_us  # no rule looks further back; 0: contacts are never read
     uint8_t own_contacts  # a rule counts the customer's own contacts, whether or not he is in a household
-    const uint8_t* counted_outcomes  # by outcome number: whether any rule counts it
-    uint32_t counted_outcome_count  # entries of counted_outcomes
+    const uint8_t* counted_outcomes  # by outcome number: 1 when a rule counts it, else 0
+    uint32_t counted_outcome_count  # entries of counted_outcomes but the last, which is 0 and stands for all further numbers
 
     const OfferTerms* terms  # by offer
     uint8_t one_card  # every offer is scored by the one score table there is

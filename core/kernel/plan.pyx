@@ -12,7 +12,7 @@ from array import array
 from itertools import accumulate, chain
 
 from libc.math cimport INFINITY, NAN, fabs, log, rint
-from libc.stdint cimport INT64_MAX, INT64_MIN, int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
@@ -257,11 +257,13 @@ cdef class Plan:
         # In the order that core.kernel.aggregating walks them in.
         filters = {}
         found.sort(key=lambda one: _aggregate_order(one[1].aggregate, catalog.event(one[1].aggregate.event), filters))
+        numbers = list(dict.fromkeys(catalog.event(one[1].aggregate.event).number for one in found))
+        alike = {}
         for i, (slot, read) in enumerate(found):
             wanted = read.aggregate
             stored = catalog.event(wanted.event)
             aggregates[i].slot = slot
-            aggregates[i].event = stored.number
+            aggregates[i].event = numbers.index(stored.number)
             aggregates[i].function = _FUNCTIONS[wanted.function]
             aggregates[i].window_us = wanted.window_us
             aggregates[i].cell = -1
@@ -278,8 +280,15 @@ cdef class Plan:
                 else:
                     aggregates[i].terms = self._filter(wanted.where, schema.events[wanted.event], stored)
                 aggregates[i].term_count = <uint32_t> len(wanted.where)
+            aggregates[i].alike = alike.setdefault((stored.number, aggregates[i].filter, wanted.window_us), i)
         tables.aggregates = aggregates
         tables.aggregate_count = <uint32_t> len(found)
+        tables.aggregate_event_count = <uint32_t> len(numbers)
+        positions = array("H", [len(numbers)]) * (max(numbers, default=0) + 2)
+        for i, number in enumerate(numbers):
+            positions[number] = i
+        tables.aggregate_events = <const uint16_t*> self._array(positions)
+        tables.event_types = <uint32_t> len(positions) - 1
 
         found = by_kind[InputKind.CONSENT]
         consents = <BoundConsent*> self._block(len(found), sizeof(BoundConsent))
@@ -530,11 +539,11 @@ cdef class Plan:
         tables.contact_horizon_us = horizon
         tables.own_contacts = bool(suppressions) or any([not cap.household for cap, _, _ in caps])
         named = {catalog.outcome(each.outcome) for each, _, _ in chain(caps, suppressions)}
-        outcomes = bytearray(max(named, default=0) + 1)
+        outcomes = bytearray(max(named, default=0) + 2)
         for number in named:
             outcomes[number] = 1
         tables.counted_outcomes = <const uint8_t*> self._array(bytes(outcomes).ljust(-(-len(outcomes) // 8) * 8, b"\0"))
-        tables.counted_outcome_count = <uint32_t> len(outcomes)
+        tables.counted_outcome_count = <uint32_t> len(outcomes) - 1
 
     def _bind_scores(self, source, models):
         cdef Tables* tables = &self.tables
