@@ -158,7 +158,9 @@ class TooLarge(RequestError):
 
     reason = "TOO_LARGE"
 
-    def __init__(self, what: str, count: int, limit: int, hint: str = "", field: str = "") -> None:
+    def __init__(
+        self, what: str, count: int, limit: int, hint: str = "Shorten it, or send it in several parts.", field: str = ""
+    ) -> None:
         super().__init__(
             f"{what}: {count} is more than the limit of {limit}.", hint=hint, what=what, count=count, limit=limit
         )

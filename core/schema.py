@@ -62,6 +62,32 @@ def currency_exponent(currency: str) -> int:
     return _EXPONENTS.get(currency, 2)
 
 
+def as_written(kind: ValueType, currency: str = "") -> str:
+    """How a value of a type is written: by people, and in brackets on the wire. For hints.
+
+    >>> as_written(ValueType.MONEY, "EUR")
+    'Write an amount in EUR, such as 19.99 EUR (money_value: 1999 minor units and EUR).'
+    """
+    match kind:
+        case ValueType.BOOL:
+            return "Write true or false (bool_value)."
+        case ValueType.INT:
+            return "Write a whole number, such as 42 (int_value)."
+        case ValueType.DOUBLE:
+            return "Write a number, such as 0.5 (double_value)."
+        case ValueType.MONEY:
+            named = currency or "EUR"
+            digits = currency_exponent(named)
+            kept = f"an amount in {currency}" if currency else "an amount with its currency"
+            return f"Write {kept}, such as {1999 / 10**digits:.{digits}f} {named} (money_value: 1999 minor units and {named})."
+        case ValueType.TIMESTAMP:
+            return "Write an instant with its zone, such as 2026-09-01T12:00:00Z (timestamp_value)."
+        case ValueType.STRING_SET:
+            return "Write a list of texts (set_value)."
+        case _:
+            return "Write a text; one that could be a number goes into quotes (string_value)."
+
+
 class SourceRule(enum.Enum):
     """Which of several sources' values an attribute has. Of each source the newest is kept, whatever order they came in."""
 

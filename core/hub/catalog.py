@@ -24,6 +24,7 @@ from core.hub.record import WIDTHS, RecordLayout
 from core.schema import STANDARD_OUTCOMES, CaseScope, EventType, Field, Namespace, Normaliser, Schema, SourceRule, ValueType
 
 OFFERS_PER_CHUNK = 4096
+KEPT_FOR_EVER = "The store keeps each name that was ever declared, for what is stored by it: use those that it has."
 
 
 class AttributeEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -350,7 +351,7 @@ def _numbered(known: Mapping[str, int], wanted: Iterable[str], kind: str, limit:
     for name in new:
         _check_name(kind, name)
     if len(known) + len(new) > limit:
-        raise TooLarge(f"{kind} ever declared in this store", len(known) + len(new), limit)
+        raise TooLarge(f"{kind} ever declared in this store", len(known) + len(new), limit, KEPT_FOR_EVER)
     return {**known, **{name: number for number, name in enumerate(new, len(known) + 1)}}
 
 
@@ -358,7 +359,7 @@ def _labels(stored: Sequence[str], wanted: Sequence[str], name: str) -> tuple[st
     known = set(stored)
     labels = (*stored, *(label for label in dict.fromkeys(wanted) if label not in known))
     if len(labels) > limits.ENUM_LABELS:
-        raise TooLarge(f"labels of '{name}' ever declared in this store", len(labels), limits.ENUM_LABELS)
+        raise TooLarge(f"labels of '{name}' ever declared in this store", len(labels), limits.ENUM_LABELS, KEPT_FOR_EVER)
     return labels
 
 
@@ -388,7 +389,7 @@ def _namespaces(
             namespace.household,
         )
     if len(grown) > 0xFFFF:
-        raise TooLarge("namespaces ever declared in this store", len(grown), 0xFFFF)
+        raise TooLarge("namespaces ever declared in this store", len(grown), 0xFFFF, KEPT_FOR_EVER)
     return known if grown == known else grown
 
 
@@ -415,7 +416,7 @@ def _attributes(
         if (labels, sources, field.rule) != (entry.labels, entry.sources, entry.rule):
             grown[field.name] = msgspec.structs.replace(entry, labels=labels, sources=sources, rule=field.rule)
     if len(grown) > limits.ATTRIBUTES:
-        raise TooLarge("attributes ever declared in this store", len(grown), limits.ATTRIBUTES)
+        raise TooLarge("attributes ever declared in this store", len(grown), limits.ATTRIBUTES, KEPT_FOR_EVER)
     return known if grown == known else grown
 
 
@@ -455,8 +456,8 @@ def _events(known: Mapping[str, EventEntry], wanted: Iterable[EventType]) -> Map
             labels = _labels(stored.labels if stored else (), field.labels, path)
             fields[field.name] = EventField(field.name, field.type, field.currency, labels)
         if len(fields) > limits.EVENT_FIELDS:
-            raise TooLarge(f"fields ever declared for event type '{event.name}'", len(fields), limits.EVENT_FIELDS)
+            raise TooLarge(f"fields ever declared for event type '{event.name}'", len(fields), limits.EVENT_FIELDS, KEPT_FOR_EVER)
         grown[event.name] = msgspec.structs.replace(entry, fields=tuple(fields.values()), retention_us=event.retention_us)
     if len(grown) > 0xFFFF:
-        raise TooLarge("event types ever declared in this store", len(grown), 0xFFFF)
+        raise TooLarge("event types ever declared in this store", len(grown), 0xFFFF, KEPT_FOR_EVER)
     return known if grown == known else grown

@@ -43,7 +43,8 @@ CAUSES = {
         "key, product or owner is too long or has characters that it may not have, or its kind is never about a product"),
     BEFORE_OPENING: (
         "BEFORE_OPENING", "before the case was opened: are the columns and formats of opened, closed and due right?"),
-    FULL_HOUSEHOLD: ("HOUSEHOLD_FULL", "the household has as many members as it may"),
+    FULL_HOUSEHOLD: (
+        "HOUSEHOLD_FULL", "the household has as many members as it may: does its identifier name more than one household?"),
     PAST_RETENTION: ("PAST_RETENTION", "older than events of its type are kept: see retention in the program's schema"),
     SKIPPED: ("SKIPPED_WITHOUT_IDENTIFIER", "no identifier: skipped, as the mapping says"),
 }

@@ -48,7 +48,8 @@ def _erase(Applier applier, mutation):
     cdef bytes key, data
     check_time("at", mutation.at_us)
     if len(mutation.request) > limits.NAME_LENGTH:
-        raise TooLarge("request: characters", len(mutation.request), limits.NAME_LENGTH)
+        raise TooLarge("request: characters", len(mutation.request), limits.NAME_LENGTH,
+                       "Give the number by which the request for erasure is filed.")
     of_household = any([
         applier.catalog.namespace_entry(each.namespace).household for each in mutation.identifiers[:1]])
     customer, found = applier.resolve(mutation.identifiers, of_household)

@@ -53,7 +53,7 @@ cdef list add_packed(Applier applier, uint64_t customer, object kept):
 def _record_events(Applier applier, mutation):
     cdef uint64_t customer
     if not mutation.events:
-        raise BadValue("events", "there is none")
+        raise BadValue("events", "there is none", "Send at least one.")
     if len(mutation.events) > limits.EVENTS_PER_CUSTOMER:
         raise TooLarge("events", len(mutation.events), limits.EVENTS_PER_CUSTOMER)
     applier.packer.clear()

@@ -198,7 +198,10 @@ def _set_membership(Applier applier, mutation):
 def check_room(members):
     """Raise TooLarge unless one more member may enter a household that has so many."""
     if members >= limits.HOUSEHOLD_MEMBERS:
-        raise TooLarge("household: members", members + 1, limits.HOUSEHOLD_MEMBERS, field="household")
+        raise TooLarge(
+            "household: members", members + 1, limits.HOUSEHOLD_MEMBERS, field="household",
+            hint="Look whether its identifier names more than one household, such as a building's address or an empty account; a "
+            "member who is gone leaves by rapport profile household leave.")
 
 
 def _leave_household(Applier applier, mutation):
@@ -207,7 +210,7 @@ def _leave_household(Applier applier, mutation):
     customer, _ = applier.resolve(mutation.identifiers)
     if not customer:
         raise NotFound("customer", ", ".join([each.namespace for each in mutation.identifiers]),
-                       "None of the identifiers is known.")
+                       "None of the identifiers is known: compare their spelling with rapport profile show.")
     applier.touched.setdefault(customer, None)
     return LeftResult(customer, leave(applier, customer))
 

@@ -145,6 +145,15 @@ cdef inline bint read_inner(Reader* reader, uint32_t wire, Reader* inner) noexce
     return True
 
 
+cdef inline bint once(uint32_t* said, uint32_t field) noexcept nogil:
+    """Whether a field below 32 is said for the first time, by the bits of `said`. The library looks at both, not at the last."""
+    cdef uint32_t bit = <uint32_t>1 << field
+    if said[0] & bit:
+        return False
+    said[0] |= bit
+    return True
+
+
 cdef bint read_moment(Reader* reader, int64_t* at) noexcept nogil:
     """Microseconds of a Timestamp in range."""
     cdef uint32_t field = 0, wire = 0
@@ -306,7 +315,7 @@ cdef class ItemReader:
 
     cdef bint pack_identifier(self, Reader* reader) except -1:
         cdef Reader namespace, value
-        cdef uint32_t field = 0, wire = 0
+        cdef uint32_t field = 0, wire = 0, said = 0
         cdef char normal[256]
         cdef uint8_t key[IDENTIFIER_KEY_BYTES]
         cdef size_t size = 0
@@ -316,9 +325,9 @@ cdef class ItemReader:
             if not read_tag(reader, &field, &wire):
                 return False
             if field == IDENTIFIER_NAMESPACE:
-                if not read_inner(reader, wire, &namespace):
+                if not once(&said, field) or not read_inner(reader, wire, &namespace):
                     return False
-            elif field != IDENTIFIER_VALUE or not read_inner(reader, wire, &value):
+            elif field != IDENTIFIER_VALUE or not once(&said, field) or not read_inner(reader, wire, &value):
                 return False
         known = self.namespaces.get(text_of(&namespace))
         if known is None or not is_utf8(value.at, value.end - value.at):
@@ -334,27 +343,27 @@ cdef class ItemReader:
     cdef bint pack_event(self, Reader* reader, int64_t now_us) except -1:
         cdef Reader name, key, at, entries
         cdef Reader inner
-        cdef uint32_t field = 0, wire = 0, index
+        cdef uint32_t field = 0, wire = 0, said = 0, index
         cdef uint64_t given = 0
         cdef int64_t at_us = now_us
-        cdef bint dated = False
         cdef uint16_t number, count
         name.at = name.end = key.at = key.end = reader.end
         entries = reader[0]
         while reader.at < reader.end:
             if not read_tag(reader, &field, &wire) or not read_inner(reader, wire, &inner):
                 return False
+            if field == EVENT_FIELDS:
+                continue
+            if field > EVENT_AT or not once(&said, field):
+                return False
             if field == EVENT_TYPE:
                 name = inner
             elif field == EVENT_KEY:
                 key = inner
-            elif field == EVENT_AT and not dated:
-                dated = True
+            else:
                 at = inner
                 if not read_moment(&at, &at_us) or at_us > now_us + AHEAD_US:
                     return False
-            elif field != EVENT_FIELDS:
-                return False
         described = self.types.get(text_of(&name))
         if described is None or key.at == key.end or <size_t>(key.end - key.at) > KEY_BYTES:
             return False
@@ -382,25 +391,23 @@ cdef class ItemReader:
 
     cdef bint pack_field(self, Reader* reader, dict fields, uint64_t* given) except -1:
         cdef Reader name, value, inner
-        cdef uint32_t field = 0, wire = 0, index
+        cdef uint32_t field = 0, wire = 0, said = 0, index
         cdef uint64_t number = 0
         cdef int64_t whole = 0
         cdef double real = 0
         cdef int kind
-        cdef bint valued = False
         name.at = name.end = value.at = value.end = reader.end
         while reader.at < reader.end:
             if not read_tag(reader, &field, &wire) or not read_inner(reader, wire, &inner):
                 return False
+            if field > ENTRY_VALUE or not once(&said, field):
+                return False
             if field == ENTRY_KEY:
                 name = inner
-            elif field == ENTRY_VALUE and not valued:
-                valued = True
-                value = inner
             else:
-                return False
+                value = inner
         described = fields.get(text_of(&name))
-        if described is None or not valued or not read_tag(&value, &field, &wire):
+        if described is None or not said >> ENTRY_VALUE & 1 or not read_tag(&value, &field, &wire):
             return False
         index, kind, currency, labels = described
         if (given[0] >> index) & 1:
@@ -448,7 +455,7 @@ cdef class ItemReader:
 
     cdef bint pack_money(self, Reader* reader, uint32_t index, object currency) except -1:
         cdef Reader named
-        cdef uint32_t field = 0, wire = 0
+        cdef uint32_t field = 0, wire = 0, said = 0
         cdef uint64_t minor = 0
         named.at = named.end = reader.end
         while reader.at < reader.end:
@@ -457,7 +464,7 @@ cdef class ItemReader:
             if field == MONEY_MINOR:
                 if wire != VARINT or not read_varint(reader, &minor):
                     return False
-            elif field != MONEY_CURRENCY or not read_inner(reader, wire, &named):
+            elif field != MONEY_CURRENCY or not once(&said, field) or not read_inner(reader, wire, &named):
                 return False
         if <int64_t>minor == INT64_MIN or text_of(&named) != currency:
             return False

@@ -13,7 +13,7 @@ from core.instants cimport FIRST_US, LAST_US, LONGEST_SECONDS
 
 from core import instants, limits
 from core.errors import BadValue, EngineFault, TooLarge, UnknownName
-from core.schema import Money, ValueType
+from core.schema import Money, ValueType, as_written
 
 if (FIRST_US, LAST_US, LONGEST_SECONDS) != (instants.FIRST_US, instants.LAST_US, instants.LONGEST_SECONDS):
     raise EngineFault("core/instants.pxd and core/instants.py disagree.")
@@ -35,13 +35,13 @@ def checked(str path, int kind, value, entry, codes):
     if kind == VALUE_BOOL:
         if isinstance(value, bool):
             return value
-        raise BadValue(path, f"{value!r} is not true or false")
+        raise BadValue(path, f"{value!r} is not true or false", as_written(entry.type))
     if kind == VALUE_INT:
         if not isinstance(value, int) or isinstance(value, bool):
-            raise BadValue(path, f"{value!r} is not an integer")
+            raise BadValue(path, f"{value!r} is not an integer", as_written(entry.type))
         if -0x8000_0000_0000_0000 < value <= 0x7FFF_FFFF_FFFF_FFFF:
             return value
-        raise BadValue(path, f"{value} is outside 64 bits")
+        raise BadValue(path, f"{value} is outside 64 bits", "Declare it as a double or a string, or send a smaller one.")
     if kind == VALUE_TIMESTAMP:
         check_time(path, value)
         return value
@@ -54,10 +54,10 @@ def checked(str path, int kind, value, entry, codes):
             if isfinite(real):
                 return real
             raise BadValue(path, f"{value!r} is not a finite number", "Leave it out when it is not known.")
-        raise BadValue(path, f"{value!r} is not a number")
+        raise BadValue(path, f"{value!r} is not a number", as_written(entry.type))
     if kind == VALUE_MONEY:
         if not isinstance(value, Money):
-            raise BadValue(path, f"{value!r} is not an amount of money", f"Give minor units in {entry.currency}.")
+            raise BadValue(path, f"{value!r} is not an amount of money", as_written(entry.type, entry.currency))
         if not value.currency:
             raise BadValue(path, "it has no currency", f"It is declared in {entry.currency}.")
         if value.currency != entry.currency:
@@ -65,16 +65,16 @@ def checked(str path, int kind, value, entry, codes):
                            "Convert it first, or declare another attribute.")
         if -0x8000_0000_0000_0000 < value.minor <= 0x7FFF_FFFF_FFFF_FFFF:
             return value.minor
-        raise BadValue(path, f"{value.minor} minor units are outside 64 bits")
+        raise BadValue(path, f"{value.minor} minor units are outside 64 bits", "Look whether it was multiplied twice.")
     if kind == VALUE_SET:
         if not isinstance(value, (frozenset, set)):
-            raise BadValue(path, f"{value!r} is not a set of texts")
+            raise BadValue(path, f"{value!r} is not a set of texts", as_written(entry.type))
         for member in value:
             text_bytes(path, member)
         return value
     if kind == VALUE_ENUM:
         if not isinstance(value, str):
-            raise BadValue(path, f"{value!r} is not a label")
+            raise BadValue(path, f"{value!r} is not a label", as_written(entry.type))
         code = codes.get(value)
         if code is None:
             raise UnknownName("label", value, codes, path, path)
@@ -85,7 +85,7 @@ def checked(str path, int kind, value, entry, codes):
 
 cdef bytes text_bytes(str path, value):
     if not isinstance(value, str):
-        raise BadValue(path, f"{value!r} is not a text")
+        raise BadValue(path, f"{value!r} is not a text", as_written(ValueType.STRING))
     try:
         raw = value.encode()
     except UnicodeEncodeError:

@@ -224,7 +224,8 @@ class _Rejects:
         if path is None:
             return
         if path == source:
-            raise ImportRefused(str(path), "the rejects file would replace the file to be imported")
+            raise ImportRefused(
+                str(path), "the rejects file would replace the file to be imported", "Name another: --rejects FILE.")
         try:
             path.unlink(missing_ok=True)
             if not os.access(path.parent, os.W_OK):

@@ -25,7 +25,7 @@ from core.decision import (
 )
 from core.errors import BadValue, StoreCorrupt, TooLarge, UnknownName
 from core.reasons import Detail, Reason, SlotStatus
-from core.schema import Money, ValueType, currency_exponent
+from core.schema import Money, ValueType, as_written, currency_exponent
 
 from core.hub.buffer cimport buffer_free
 from core.hub.events cimport (
@@ -120,7 +120,9 @@ cdef dict _SENT = {
 
 
 cdef _wrong(str where, field, value):
-    return BadValue(where, f"wants {_TYPE_NAMES[field.type]}, not {_SENT.get(type(value), type(value).__name__)}")
+    return BadValue(
+        where, f"wants {_TYPE_NAMES[field.type]}, not {_SENT.get(type(value), type(value).__name__)}",
+        as_written(field.type, field.currency))
 
 
 cdef bytes _encoded(str where, value):

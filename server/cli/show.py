@@ -152,10 +152,26 @@ def _price(price: decision_pb2.QuotedPrice) -> str:
     return f"[bold]{money(price.amount)}[/]" + (f"  [dim]{'; '.join(notes)}[/]" if notes else "")
 
 
+# Of reasons that say no more than a name: what it was.
+_BECAUSE: Final[dict[int, str]] = {
+    decision_pb2.REASON_SCHEDULE: "outside its dates, or stopped",
+    decision_pb2.REASON_CHANNEL: "has no content for this channel",
+    decision_pb2.REASON_PLACEMENT: "has no content for this placement",
+    decision_pb2.REASON_CONSENT: "no consent to it in this channel",
+    decision_pb2.REASON_CASE_OPEN: "such a case is open with the customer, or his household",
+    decision_pb2.REASON_CONTACT_CAP: "reached by the customer's contacts, or his household's if it is a household's cap",
+    decision_pb2.REASON_SUPPRESSED: "paused by what was made of it, or of what it is related to",
+    decision_pb2.REASON_MODEL_FAILED: "its model gave no answer in time, and it has no fallback value",
+    decision_pb2.REASON_SCORE_UNDEFINED: "its priority is no finite number",
+    decision_pb2.REASON_DUPLICATE: "returned in an earlier placement",
+    decision_pb2.REASON_GROUP_LIMIT: "its group has its share already",
+}
+
+
 def _rejections(placement: decision_pb2.PlacementAnswer) -> Table:
     table = _plain("not returned", "offer", "reason", "rule", "because")
     for each in placement.rejections:
-        because = ""
+        because = _BECAUSE.get(each.reason, "")
         if each.detail == decision_pb2.DETAIL_VALUE_MISSING:
             because = f"{each.input} is missing"
         elif each.detail == decision_pb2.DETAIL_FALSE:

@@ -7,6 +7,7 @@ sent; names left empty that were "not known"; and refusals for what is stored, w
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +15,11 @@ from google.rpc import error_details_pb2
 
 from core import limits
 from core.decision import DecideRequest, Event, Identifier, PlacementRequest
-from core.errors import CustomerFull, ProgramError, RapportError, SchemaConflict, TooLarge, UnknownName
+from core.errors import BadValue, CustomerFull, ProgramError, RapportError, SchemaConflict, TooLarge, UnknownName
 from core.hub import mutations
-from core.schema import Money
+from core.hub.mutations import Cell, Upsert
+from core.hub.store import Store
+from core.schema import Field, Money, Namespace, Schema, ValueType
 from protos.rapport.v1 import profile_pb2, values_pb2
 from server import status
 from server.cli.exits import Exit, code_of
@@ -168,6 +171,20 @@ PLACES: dict[str, tuple[str, Any, str, str]] = {
         "household", "",
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ValueType)
+def test_a_value_of_the_wrong_type_is_told_how_its_type_is_written(kind: ValueType, tmp_path: Path) -> None:
+    """"Is not an integer" left to guess what would be one, and "minor units" was no word of whoever writes a file."""
+    labels, currency = ("x",) if kind is ValueType.ENUM else (), "JPY" if kind is ValueType.MONEY else ""
+    schema = Schema(namespaces={"crm": Namespace("crm")}, attributes={"a": Field("a", kind, labels, currency)})
+    with Store.open(tmp_path / "store") as store:
+        store.declare(schema)
+        wrong: dict[str, Cell] = {"a": True if kind is not ValueType.BOOL else 7}
+        with pytest.raises(BadValue) as refused:
+            store.apply(Upsert(identifiers=(Identifier("crm", "1"),), attributes=wrong, at_us=1))
+    assert refused.value.hint.startswith(("Write ", "Give ")), refused.value
+    assert kind is not ValueType.MONEY or "1999 JPY (money_value: 1999 minor units and JPY)" in refused.value.hint
 
 
 @pytest.mark.parametrize("what", PLACES)

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from protos.rapport.v1 import profile_pb2
+from core.reasons import Reason
+from protos.rapport.v1 import decision_pb2, profile_pb2
 from server.cli import show
 
 OWNER = "\x1b]0;title\x07\x1b[31mann\x9b2J\r\x7f"
@@ -34,6 +35,23 @@ def test_control_characters_of_stored_texts_are_shown_and_not_sent(
     assert json.loads(document)["cases"][0]["owner"] == OWNER
     assert last == "\N{LATIN SMALL LETTER E WITH ACUTE}\n"
     assert not set("\x1b\x07\x9b\r\x7f") & set(line + rest)
+
+
+@pytest.mark.parametrize("reason", [each for each in Reason if each not in (Reason.BUDGET, Reason.EXPERIMENT)])
+def test_each_reason_is_told_in_words(
+    reason: Reason, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a cap, a household's say, "because" was empty."""
+    monkeypatch.setattr(show.out, "width", 200)
+    told = decision_pb2.Rejection(offer="card", reason=reason.value, rule="weekly")  # type: ignore[arg-type]
+    if reason in (Reason.ELIGIBILITY, Reason.APPLICABILITY, Reason.SUITABILITY):
+        told.detail = decision_pb2.DETAIL_FALSE
+    if reason is Reason.ARBITRATION_LOST:
+        told.priority = 0.5
+    show.out.print(show._rejections(decision_pb2.PlacementAnswer(rejections=[told])))
+    *_, row = capsys.readouterr().out.rstrip().splitlines()
+    assert "weekly" in row
+    assert len(row.partition("weekly")[2].split()) > 1, row
 
 
 @pytest.mark.parametrize(("columns", "width"), [("60", 60), ("", 1000), ("wide", 1000), ("0", 1000)])
