@@ -194,28 +194,6 @@ class IngestBatches(Mutation, frozen=True, kw_only=True, tag="ingest_batches"):
         )
 
     def part(self, places: Sequence[int]) -> IngestBatch:
-        """The items at these places alone."""
-        return self.whole().part(places)
-
-
-class IngestBatches(Mutation, frozen=True, kw_only=True, tag="ingest_batches"):
-    """Adds the events of several batches as one, so that a customer in many of them is written once.
-
-    Result: an `IngestResult` of each. Refused as a whole where an item of an `IngestBatch` would be for another reason than its
-    age, or where the lists become too large to be at hand together: its batches are then to be applied each by itself. No log
-    keeps it, only parts of it.
-    """
-
-    batches: tuple[IngestBatch, ...]
-
-    def whole(self) -> IngestBatch:
-        """All of them as one."""
-        return IngestBatch(
-            rows=sum([each.rows for each in self.batches]), items=b"".join([each.items for each in self.batches]),
-            received_us=max([each.received_us for each in self.batches]),
-        )
-
-    def part(self, places: Sequence[int]) -> IngestBatch:
         """The items at these places, which ascend, alone. Batches without one are not looked into."""
         items, begins, taken = list[bytes](), 0, 0
         for batch in self.batches:
