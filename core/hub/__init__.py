@@ -11,7 +11,7 @@ its way            store, committer, apply, handlers; values, identifiers and ca
 a handler a noun   upserting and sources, outcomes, happenings and retention, matters and case_details, households,
                    joining and merges, erasing, bulk (imported rows), programs_kept
 what lies there    catalog (names to numbers), record, contacts and contact_rows, events, membership, saved
-where it lies      environment, lmdb, buffer
+where it lies      environment with its databases, each value's seal, pages of the file, lmdb, buffer
 and stays          journal, redo, replaying; copying, keeping (backup, restore, compaction), checking, preloading, watching
 looked at          customer_profile
 """
