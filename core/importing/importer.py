@@ -569,6 +569,8 @@ class _Run:
             except UnicodeDecodeError as error:
                 raise ImportRefused(
                     where, f"its header is not UTF-8 (byte {error.start + 1})",
+                    "It begins as UTF-16 does: say encoding: utf-16 in the mapping."
+                    if bare[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else
                     "Name the file's encoding in the mapping, as in encoding: latin-1.",
                 ) from error
             if "\0" in text:
