@@ -16,6 +16,19 @@ from core.hub.lmdb cimport MDB_dbi
 from core.hub.record cimport RecordBuilder, RecordLayout
 
 
+# Items, or customers, between two moments at which another thread may have the GIL: half a millisecond at most.
+cdef enum:
+    LUMP = 64
+
+
+cdef inline int let_others(size_t done) except -1:
+    """Lets another thread have the GIL, if one waits for it, after every LUMP of what is done."""
+    if done % LUMP == 0:
+        with nogil:
+            pass
+    return 0
+
+
 # Key under which a joined customer's id leads to the survivor.
 cdef bytes joined_key(uint64_t customer)
 

@@ -76,11 +76,6 @@ cdef int check_named(bytes data, uint64_t customer, bytes key) except -1:
     raise StoreCorrupt("An identifier", f"it leads to {record_name(customer)}, who does not have it")
 
 
-# Customers written between two moments at which another thread may have the GIL: a tenth of a millisecond.
-cdef enum:
-    LUMP = 64
-
-
 cdef class Applier:
     """Applies mutations: `begin`, `apply` for each, then `commit` or `abort`. For one thread."""
 
@@ -274,9 +269,7 @@ cdef class Applier:
                 new = customer >= (self.first_new_household if is_household(customer) else self.first_new)
                 txn.put(self.records_of(customer), &customer, 8, <const char*>data, len(data), MDB_APPEND if new else 0)
             put += 1
-            if put % LUMP == 0:
-                with nogil:
-                    pass
+            let_others(put)
         for customer, value in self.contacts.items():
             if value is None:
                 txn.delete(self.environment.handles.contacts, &customer, 8)
@@ -290,9 +283,7 @@ cdef class Applier:
                 data = value
                 txn.put(self.environment.handles.events, &customer, 8, <const char*>data, len(data), 0)
             put += 1
-            if put % LUMP == 0:
-                with nogil:
-                    pass
+            let_others(put)
         for customer, value in self.origins.items():
             if value is None:
                 txn.delete(self.environment.handles.origins, &customer, 8)

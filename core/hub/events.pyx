@@ -259,17 +259,23 @@ def count(bytes data not None, str what="An event list"):
     return events.count
 
 
+cdef int open_kept(bytes data, bytes since, str what, EventList* events, Keeping* keeping) except -1:
+    """A stored list, and what retention says of it; both read the bytes given, which the caller keeps."""
+    cdef int fault = events_open(data, len(data), events)
+    if fault:
+        raise damaged(fault, what)
+    keeping.since = <const int64_t*><const char*>since
+    keeping.types = <uint32_t>(len(since) // 8)
+    return 0
+
+
 def has_past(bytes data not None, bytes since not None, str what="An event list"):
     """Whether a stored list holds an event that retention lets go of; see the .pyi."""
     cdef EventList events
     cdef EventHeader header
     cdef Keeping keeping
     cdef size_t position = 0
-    cdef int fault = events_open(data, len(data), &events)
-    if fault:
-        raise damaged(fault, what)
-    keeping.since = <const int64_t*><const char*>since
-    keeping.types = <uint32_t>(len(since) // 8)
+    open_kept(data, since, what, &events, &keeping)
     while event_read(&events, position, &header):
         if past(&keeping, &header):
             return True
@@ -283,11 +289,7 @@ def count_past(bytes data not None, bytes since not None, list counts not None, 
     cdef EventHeader header
     cdef Keeping keeping
     cdef size_t position = 0
-    cdef int fault = events_open(data, len(data), &events)
-    if fault:
-        raise damaged(fault, what)
-    keeping.since = <const int64_t*><const char*>since
-    keeping.types = <uint32_t>(len(since) // 8)
+    open_kept(data, since, what, &events, &keeping)
     while event_read(&events, position, &header):
         if past(&keeping, &header):
             counts[header.type] += 1

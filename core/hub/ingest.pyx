@@ -22,7 +22,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
-from core.hub.apply cimport Applier
+from core.hub.apply cimport Applier, let_others
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free
 from core.hub.contacts cimport MERGED_PAST
 from core.hub.environment cimport IDENTIFIER_KEY_BYTES, identifier_key
@@ -91,10 +91,6 @@ NUMBERS = {
     "Money": {"minor": MONEY_MINOR, "currency": MONEY_CURRENCY},
     "Timestamp": {"seconds": MOMENT_SECONDS, "nanos": MOMENT_NANOS},
 }
-
-# Items, or customers, in half a millisecond: for so long a joined batch keeps the GIL.
-cdef enum:
-    LUMP = 64
 
 cdef enum Wire:
     VARINT = 0
@@ -595,13 +591,6 @@ cdef uint32_t item_size(bytes items, Py_ssize_t at) except 0:
     return size
 
 
-cdef inline int let_others() except -1:
-    """Let another thread have the GIL, if one waits for it."""
-    with nogil:
-        pass
-    return 0
-
-
 def _run(Applier applier, bytes items, int64_t received_us, Py_ssize_t begins=0, size_t most=0):
     """([position of each item that made a customer], [(position, time) of each event older than all that his full list keeps]).
 
@@ -664,12 +653,10 @@ def _run(Applier applier, bytes items, int64_t received_us, Py_ssize_t begins=0,
         by_customer.setdefault(customer, []).append((place, at, ends - at))
         at = ends
         place += 1
-        if place % LUMP == 0:
-            let_others()
+        let_others(place)
     late = []
     for done, (customer, places) in enumerate(by_customer.items(), 1):
-        if done % LUMP == 0:
-            let_others()
+        let_others(done)
         applier.packer.clear()
         for _, offset, ends in places:
             if buffer_append(&applier.packer.builder.entries, start + offset, ends):

@@ -41,6 +41,7 @@ cdef class Column:
     cdef int run_rows(self, Table table) noexcept nogil
     cdef int refuse_later(self, Table table) except -1
     cdef int convert(self, Table table, uint32_t row, const Span* cell) noexcept nogil
+    cdef int set_moment(self, uint32_t row, int64_t micro) noexcept nogil
     cdef int set_text(self, uint32_t row, const uint8_t* text, uint32_t length) noexcept nogil
     cdef int set_members(self, uint32_t row, const uint8_t* text, uint32_t length) noexcept nogil
     cdef int set_key(self, Table table, uint32_t row) noexcept nogil

@@ -285,10 +285,7 @@ cdef class Column:
                 )
             if cause:
                 return cause
-            if micro < FIRST_US or micro > LAST_US:
-                return NO_SUCH_DATE
-            self.values[row] = micro
-            return 0
+            return self.set_moment(row, micro)
         if read_number(text, length, self.decimal, self.thousands, &number):
             return NOT_A_NUMBER
         if is_among(&self.absent, &number):
@@ -301,10 +298,7 @@ cdef class Column:
             cause = to_whole(product, number.exponent + self.epoch, number.inexact, number.half, True, &micro)
             if cause:
                 return cause
-            if micro < FIRST_US or micro > LAST_US:
-                return NO_SUCH_DATE
-            self.values[row] = micro
-            return 0
+            return self.set_moment(row, micro)
 
         factor = NULL
         factor_length = 0
@@ -360,6 +354,12 @@ cdef class Column:
                 cause = NOT_WHOLE
         if cause:
             return TOO_PRECISE if cause == NOT_WHOLE and self.kind == MONEY else cause
+        self.values[row] = micro
+        return 0
+
+    cdef int set_moment(self, uint32_t row, int64_t micro) noexcept nogil:
+        if micro < FIRST_US or micro > LAST_US:
+            return NO_SUCH_DATE
         self.values[row] = micro
         return 0
 
