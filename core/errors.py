@@ -125,7 +125,8 @@ class IdentityConflict(RequestError):
     def __init__(self, namespace: str) -> None:
         super().__init__(
             f"The identifiers are not of one person: they would have two of namespace '{namespace}', which is single.",
-            hint="Look at each with rapport profile show; nothing was joined.", namespace=namespace,
+            hint="Nothing was changed. Look at each with rapport profile show, and send those of one person.",
+            namespace=namespace,
         )
 
 

@@ -37,6 +37,7 @@ from protos.rapport.v1.decision_pb2_grpc import DecisionServiceStub
 ITEMS = 256  # of a message
 AHEAD = 96 * ITEMS  # events sent and not acknowledged: as many as the server takes ahead of its disk
 WRITES = 200  # single ones in a round
+MOST_PER_S = 200_000  # events that a round has at hand for each of its seconds
 PAGE = bytes(4096)
 
 
@@ -210,8 +211,8 @@ def measure(rounds: int, seconds: float, rate: float, customers: int, into: Path
             recorded, synced = writes(stub, token, WRITES, keys, Path(folder) / "beside")
             # Longer than a feed gives way after an online write, unless the rounds are very short.
             alone = generator.run(pace)
-            # As many as the stream could take at the rate hoped for, and half as many again.
-            made = messages(customers, int(seconds * 75_000 / ITEMS), last, 2 + number)
+            # More than any stream has taken yet, for the feed must not end before the single writes beside it do.
+            made = messages(customers, int(seconds * MOST_PER_S / ITEMS), last, 2 + number)
             last = made[-1][0]
             stop = threading.Event()
 

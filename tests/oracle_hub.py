@@ -119,14 +119,25 @@ class OracleHub:
     _instances: dict[str, _Instance] = field(default_factory=dict)
 
     def find(self, identifiers: Iterable[Identifier]) -> int:
-        """The customer meant: the known identifier of the most trusted namespace wins. 0 is nobody."""
-        best, trust = 0, -1
-        for one in identifiers:
-            namespace = self.program.schema.namespaces[one.namespace]
-            number = self._index.get((one.namespace, normalise(namespace, one.value)), 0)
-            if number and namespace.trust > trust:
-                best, trust = number, namespace.trust
-        return best
+        """The customer meant: the known identifier of the most trusted namespace wins. 0 is nobody.
+
+        Nobody is meant who has another identifier of a single namespace than one that is trusted more.
+        """
+        spaces = self.program.schema.namespaces
+        keys = [(one.namespace, normalise(spaces[one.namespace], one.value)) for one in identifiers]
+        keys.sort(key=lambda key: -spaces[key[0]].trust)
+        for place, key in enumerate(keys):
+            number = self._index.get(key, 0)
+            if number and not any(self._has_another(number, better) for better in keys[:place]):
+                return number
+        return 0
+
+    def _has_another(self, number: int, key: tuple[str, str]) -> bool:
+        """Whether a customer has an identifier of a single namespace, but not this one."""
+        if not self.program.schema.namespaces[key[0]].single:
+            return False
+        his = {value for (namespace, value), owner in self._index.items() if owner == number and namespace == key[0]}
+        return bool(his) and key[1] not in his
 
     def customer(self, identifiers: Iterable[Identifier]) -> OracleCustomer | None:
         number = self.find(identifiers)
@@ -173,6 +184,10 @@ class OracleHub:
                 identifiers = plain if any(self.find([one]) == number for one in plain) else []
         for one in identifiers:
             key = (one.namespace, normalise(self.program.schema.namespaces[one.namespace], one.value))
+            if key not in self._index and self._has_another(number, key):
+                if not claimed:
+                    raise IdentityConflict(one.namespace)
+                continue
             self._index.setdefault(key, number)
         return self._people.setdefault(number, _Person())
 

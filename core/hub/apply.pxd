@@ -41,6 +41,7 @@ cdef class Applier:
     cdef readonly object catalog  # Catalog with what this transaction added
     cdef readonly RecordLayout layout  # of `catalog`
     cdef readonly RecordLayout household_layout  # of `catalog`
+    cdef readonly dict singles  # number of each namespace of which a person has one -> its name, of `catalog`
     cdef readonly bint households  # a namespace of `catalog` names households
     cdef readonly uint64_t applied  # sequence number of the last mutation applied
     cdef readonly bint poisoned  # a write failed half-way: only abort may follow

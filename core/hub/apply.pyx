@@ -18,15 +18,15 @@ from core.hub.lmdb cimport MDB_APPEND, MDB_NOTFOUND, MDB_dbi
 from core.hub.membership cimport is_household, record_name
 from core.hub.record cimport (
     RecordLayout, RecordView, builder_add_identifier, builder_begin, builder_finish, builder_free, builder_touch, damaged,
-    record_names, record_open, refused, set_value,
+    identifiers_exclude, record_names, record_open, refused, set_value,
 )
 
 from core import limits
-from core.errors import BadValue, EngineFault, SourceNotAllowed, StoreCorrupt, TooLarge, UnknownName
+from core.errors import BadValue, EngineFault, IdentityConflict, SourceNotAllowed, StoreCorrupt, TooLarge, UnknownName
 from core.hub import catalog as catalogs
 from core.hub import merges, mutations, sources
 from core.hub.catalog import name_of
-from core.hub.identifiers import check_holder, normalised
+from core.hub.identifiers import check_holder, meant, normalised
 from core.hub.membership import HOUSEHOLD_FIRST, unpack_members
 from core.hub.mutations import Join, Upsert
 from core.hub.record import KINDS, Record
@@ -129,6 +129,7 @@ cdef class Applier:
         self.catalog = catalog
         self.layout = catalog.layout()
         self.household_layout = catalog.household_layout()
+        self.singles = {entry.number: entry.name for entry in catalog.namespaces.values() if entry.single}
         self.households = any([entry.household for entry in catalog.namespaces.values()])
         self.setters, self.household_setters = [
             {
@@ -572,11 +573,9 @@ cdef class Applier:
     def resolve(self, given, bint of_household=False, str field="identifiers"):
         """(customer or 0, [(trust, key, namespace number, value bytes, customer or 0)]) of a request's identifiers.
 
-        The most trusted known one wins; among equals the first given. They name a customer, or a household when
-        `of_household`; `field` is where the request has them.
+        Who is meant is told by `meant`. They name a customer, or a household when `of_household`; `field` is where the request
+        has them.
         """
-        cdef uint64_t best = 0
-        cdef uint64_t customer
         cdef bytes value, key
         cdef int number
         if not given:
@@ -584,7 +583,6 @@ cdef class Applier:
                            f"Name the {'household' if of_household else 'customer'} by at least one identifier.")
         if len(given) > limits.IDENTIFIERS_PER_REQUEST:
             raise TooLarge(field, len(given), limits.IDENTIFIERS_PER_REQUEST, field=field)
-        best_trust = 0
         found = []
         for place, identifier in enumerate(given):
             try:
@@ -595,16 +593,24 @@ cdef class Applier:
                 raise error.under(f"{field}[{place}]") from None
             number = entry.number
             key = struct.pack(">H", number) + value
-            customer = self.lookup(key)
-            trust = entry.trust
-            found.append((trust, key, number, value, customer))
-            if customer and (best == 0 or trust > best_trust):
-                best = customer
-                best_trust = trust
-                named = key
-        if best:
-            check_named(self.record(best), best, named)
-        return best, found
+            found.append((entry.trust, key, number, value, self.lookup(key)))
+        return self.meant(found), found
+
+    def meant(self, found):
+        """The customer, or the household, that looked-up identifiers mean; 0 for nobody who is known."""
+        row = meant(found, self.singles, self.held)
+        if row is None:
+            return 0
+        _, key, _, _, owner = row
+        check_named(self.record(owner), owner, key)
+        return owner
+
+    def held(self, owner):
+        """The (namespace number, value) pairs of a customer to whom an identifier leads."""
+        data = self.record(owner)
+        if data is None:
+            raise damaged(1, f"{record_name(owner).capitalize()}, to whom an identifier leads, has no record, so the store")
+        return Record(data, f"The record of {record_name(owner)}").identifiers
 
     # --- the record at hand
 
@@ -635,11 +641,19 @@ cdef class Applier:
         return 0
 
     def adopt(self, uint64_t customer, found, bint claimed=False) -> None:
-        """Give the customer in the builder those identifiers that nobody has.
+        """Give the customer in the builder those identifiers that nobody has, as far as `added` allows."""
+        for key in self.added(customer, found, claimed):
+            self.identifiers[key] = customer
+
+    def added(self, uint64_t customer, found, bint claimed=False):
+        """The keys of the identifiers that nobody has, put into the builder; they do not lead to the customer yet.
 
         What is only `claimed`, in news or a report, gives none of a namespace with verified claims, and none at all to a
         customer known only by such a claim: whoever knows a neighbour's address must not thereby become him. A new
         customer gets one such if there is nothing else, for he would be lost.
+
+        An identifier of a single namespace of which he has another is somebody else's: a claim of it is left out, and
+        whatever else says it raises IdentityConflict.
         """
         cdef bytes value, key
         cdef uint16_t number
@@ -655,13 +669,22 @@ cdef class Applier:
                     adopted = []
                 self.unnamed.update([(row[1], None) for row in found if not row[4] and row not in adopted])
                 found = adopted
+        keys = []
         for _, key, number, value, owner in found:
             if owner:
+                continue
+            if number in self.singles and identifiers_exclude(
+                self.builder.identifiers.data, self.builder.identifier_count, number, <const char*>value, len(value)
+            ):
+                if not claimed:
+                    raise IdentityConflict(self.singles[number])
+                self.unnamed[key] = None
                 continue
             self.answer(
                 builder_add_identifier(&self.builder, number, <const uint8_t*><const char*>value, len(value)), customer
             )
-            self.identifiers[key] = customer
+            keys.append(key)
+        return keys
 
     def opened(self, given, at_us, bint claimed=False, bint of_household=False, str field="identifiers"):
         """(customer, created): the customer of these identifiers, or the household, in the builder, made when unknown."""

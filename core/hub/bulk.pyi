@@ -1,6 +1,9 @@
 from collections.abc import Sequence
 from typing import Any, Self, final
 
+import numpy as np
+import numpy.typing as npt
+
 from core.hub.apply import Applier
 from core.hub.environment import Transaction
 from core.hub.imports import ImportColumns
@@ -13,18 +16,22 @@ WIDTHS: dict[str, int]
 class Rows:
     """The columns of one mutation, checked, and the means to apply them to one transaction.
 
-    ``identifiers`` are (namespace number, ends, texts), most trusted namespace first; ``columns`` are (place, shape,
-    values, texts, labels), where place is an attribute's offset or an event field's index.
+    ``identifiers`` are (namespace number, whether it is single, ends, texts), most trusted namespace first; ``columns`` are
+    (place, shape, values, texts, labels), where place is an attribute's offset or an event field's index.
     """
 
     def __new__(
         cls,
         transaction: Transaction,
         rows: int,
-        identifiers: Sequence[tuple[int, bytes, bytes]],
+        identifiers: Sequence[tuple[int, bool, bytes, bytes]],
         columns: Sequence[tuple[int, str, bytes, bytes, Sequence[bytes]]],
         next_customer: int,
     ) -> Self: ...
+    @property
+    def whose(self) -> npt.NDArray[np.uint64]:
+        """[row] Its customer, or household; 0 while it is not applied, or where it is refused. Of one row at least."""
+
     @property
     def next_customer(self) -> int:
         """The id that the next new customer gets."""

@@ -9,9 +9,9 @@ right edge and fill their pages. Events are gathered by customer first, so that 
 A row is refused before its first write, so it is applied whole or not at all; a code from LMDB ends the transaction,
 and with it every row. The clock is the mutation's. Applying a mutation twice leaves the store as once.
 
-Which customer a row means: the one of its most trusted known identifier. Its other identifiers are added where nobody
-has them; one that another customer has stays with that customer and is counted as contested, because an import is no
-proof that two customers are one.
+Which customer a row means: the one of its most trusted known identifier (`core.hub.identifiers.meant`). Its other identifiers
+are added where nobody has them; one that another customer has stays with that customer and is counted as contested, because
+an import is no proof that two customers are one. A row that would give a customer a second one of a single namespace is refused.
 
 Memory: columns point into the mutation's byte strings, which the caller keeps; a record read from LMDB is borrowed
 until the row's first put, and is not used after it.
@@ -25,7 +25,7 @@ from cpython.bytes cimport PyBytes_AS_STRING
 
 from core.hub.apply cimport Applier
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free
-from core.hub.causes cimport FULL_HOUSEHOLD, LARGE_RECORD, LONG_TEXT, MANY_IDENTIFIERS, PAST_RETENTION
+from core.hub.causes cimport FULL_HOUSEHOLD, LARGE_RECORD, LONG_TEXT, MANY_IDENTIFIERS, PAST_RETENTION, SECOND_OF_SINGLE
 from core.hub.contacts cimport MERGED_COUNTED
 from core.hub.environment cimport IDENTIFIER_KEY_BYTES, Transaction, identifier_key
 from core.hub.events cimport (
@@ -37,10 +37,10 @@ from core.hub.membership cimport Membership, record_name
 from core.hub.lmdb cimport MDB_APPEND, MDB_NOTFOUND, MDB_dbi, MDB_val, api, error_for
 from core.hub.seal cimport unseal
 from core.hub.record cimport (
-    BUILT, REFUSED_DAMAGED, REFUSED_IDENTIFIERS, REFUSED_LONG, REFUSED_MEMORY, REFUSED_SIZE, RecordBuilder,
+    BUILT, REFUSED_DAMAGED, REFUSED_IDENTIFIERS, REFUSED_LONG, REFUSED_MEMORY, REFUSED_SINGLE, REFUSED_SIZE, RecordBuilder,
     RecordLayout, RecordView, builder_add_identifier, builder_begin, builder_clear_text, builder_finish, builder_free,
     builder_set_bool, builder_set_consent, builder_set_enum, builder_set_f64, builder_set_i64, builder_set_text, builder_touch,
-    record_open, set_value,
+    identifiers_exclude, record_open, set_value,
 )
 
 import struct
@@ -48,7 +48,7 @@ import struct
 import msgspec
 import numpy as np
 
-from core.errors import BadValue, EngineFault, StoreCorrupt, TooLarge, UnknownName
+from core.errors import BadValue, EngineFault, IdentityConflict, StoreCorrupt, TooLarge, UnknownName
 from core.hub import events as event_lists
 from core.hub.households import check_room
 from core.hub.membership import unpack_members
@@ -74,6 +74,7 @@ cdef struct TextColumn:
     const uint32_t* ends  # [row] where the row's text ends in texts; borrowed from the mutation
     const char* texts  # borrowed from the mutation
     uint16_t namespace  # catalog number, for identifiers
+    bint single  # a person has one of the namespace
 
 cdef struct ValueColumn:
     const uint8_t* values  # width bytes a row, or u32 ends for texts; borrowed from the mutation
@@ -107,8 +108,8 @@ cdef enum Stop:
 cdef class Rows:
     """The columns of one mutation, checked, and the means to apply them to one transaction.
 
-    ``identifiers`` are (namespace number, ends, texts), most trusted namespace first; ``columns`` are (place, shape,
-    values, texts, labels).
+    ``identifiers`` are (namespace number, whether it is single, ends, texts), most trusted namespace first; ``columns`` are
+    (place, shape, values, texts, labels).
     """
 
     cdef Transaction transaction  # whose writes these are
@@ -131,6 +132,8 @@ cdef class Rows:
     cdef bint followed  # whether anybody wants to know who changed
     cdef Buffer concerned  # ids of those whose record or events changed, u64 each, where `followed`
     cdef readonly uint64_t next_customer  # the id that the next new customer gets
+    cdef readonly object whose  # array of u64 [row]: the row's customer, or household; 0 while it is not applied, or refused
+    cdef uint64_t* owner_of  # its memory, which is of one row at least
     cdef Tally tally  # what was done
     cdef int code  # LMDB's, with STOP_STORE
     cdef uint64_t damaged  # customer id, with STOP_DAMAGED
@@ -140,10 +143,14 @@ cdef class Rows:
     ):
         cdef uint32_t i, k
         cdef bytes label
+        cdef uint64_t[::1] owner_of
         self.transaction = transaction
         self.records = transaction.environment.handles.profiles
         self.rows = rows
         self.next_customer = next_customer
+        self.whose = np.zeros(max(rows, 1), dtype=np.uint64)
+        owner_of = self.whose
+        self.owner_of = &owner_of[0]
         self.identifier_count = <uint32_t>len(identifiers)
         self.column_count = <uint32_t>len(columns)
         self.kept = (list(identifiers), list(columns))
@@ -152,9 +159,10 @@ cdef class Rows:
         self.columns = <ValueColumn*>calloc(self.column_count + 1, sizeof(ValueColumn))
         if self.identifiers == NULL or self.owners == NULL or self.columns == NULL:
             raise MemoryError("no memory for imported rows")
-        for i, (namespace, ends, texts) in enumerate(identifiers):
+        for i, (namespace, single, ends, texts) in enumerate(identifiers):
             check_ends(rows, ends, texts)
             self.identifiers[i].namespace = namespace
+            self.identifiers[i].single = single
             self.identifiers[i].ends = <const uint32_t*>PyBytes_AS_STRING(ends)
             self.identifiers[i].texts = PyBytes_AS_STRING(texts)
         for i, (place, shape, values, texts, labels) in enumerate(columns):
@@ -229,9 +237,7 @@ cdef class Rows:
         (`core.hub.retention.since`) are refused.
         """
         cdef int stopped
-        cdef uint64_t[::1] customers = np.zeros(self.rows, dtype=np.uint64)
         cdef int64_t[::1] order
-        cdef uint64_t* owners
         cdef const int64_t* first
         cdef const uint64_t* hashes
         cdef const int64_t* times = <const int64_t*>PyBytes_AS_STRING(at)
@@ -243,16 +249,15 @@ cdef class Rows:
             self.moments = moments
             self.keeping.since = <const int64_t*>PyBytes_AS_STRING(moments)
             self.keeping.types = <uint32_t>(len(moments) // 8)
-        owners = &customers[0]
         with nogil:
-            stopped = self.find_customers(layout, times, owners)
+            stopped = self.find_customers(layout, times, self.owner_of)
         self.check(stopped, "profile")
         # Stable: a customer's events keep the file's order.
-        order = np.argsort(customers, kind="stable").astype(np.int64)
+        order = np.argsort(self.whose, kind="stable").astype(np.int64)
         hashes = <const uint64_t*>PyBytes_AS_STRING(keys)
         first = &order[0]
         with nogil:
-            stopped = self.append_events(layout, type, field_count, times, hashes, owners, first)
+            stopped = self.append_events(layout, type, field_count, times, hashes, self.owner_of, first)
         self.check(stopped, "event list")
 
     cdef int concern(self, uint64_t owner) noexcept nogil:
@@ -289,6 +294,8 @@ cdef class Rows:
             return STOP_MEMORY
         if refusal == REFUSED_LONG:
             return self.note(row, LONG_TEXT)
+        if refusal == REFUSED_SINGLE:
+            return self.note(row, SECOND_OF_SINGLE)
         return self.note(row, MANY_IDENTIFIERS if refusal == REFUSED_IDENTIFIERS else LARGE_RECORD)
 
     cdef int note(self, uint32_t row, uint32_t cause) noexcept nogil:
@@ -318,6 +325,8 @@ cdef class Rows:
         cdef MDB_val found
         cdef uint32_t i, start, length
         cdef TextColumn* column
+        cdef int stopped
+        cdef bint another = False
         customer[0] = 0
         for i in range(self.identifier_count):
             self.owners[i] = 0
@@ -335,9 +344,41 @@ cdef class Rows:
             if found.mv_size == sizeof(uint64_t):
                 memcpy(&self.owners[i], found.mv_data, sizeof(uint64_t))
             if customer[0] == 0:
-                customer[0] = self.owners[i]
-            elif customer[0] != self.owners[i]:
+                stopped = self.excludes(row, i, self.owners[i], &another)
+                if stopped:
+                    return stopped
+                if not another:
+                    customer[0] = self.owners[i]
+                    continue
+            if customer[0] != self.owners[i]:
                 self.tally.contested += 1
+        return STOP_NONE
+
+    cdef int excludes(self, uint32_t row, uint32_t above, uint64_t owner, bint* another) noexcept nogil:
+        """Whether one of the row's first `above` identifiers cannot be the owner's (core.hub.identifiers.meant); a Stop."""
+        cdef MDB_val found
+        cdef RecordView view
+        cdef uint32_t i, start, length
+        cdef TextColumn* column
+        cdef bint opened = False
+        another[0] = False
+        for i in range(above):
+            column = &self.identifiers[i]
+            start = column.ends[row - 1] if row else 0
+            length = column.ends[row] - start
+            if length == 0 or not column.single:
+                continue
+            if not opened:
+                self.code = self.get(self.records, &owner, sizeof(uint64_t), &found)
+                if self.code and self.code != MDB_NOTFOUND:
+                    return STOP_STORE
+                if self.code or record_open(<const uint8_t*>found.mv_data, found.mv_size, &view):
+                    self.damaged = owner
+                    return STOP_DAMAGED
+                opened = True
+            if identifiers_exclude(view.identifiers, view.identifier_count, column.namespace, column.texts + start, length):
+                another[0] = True
+                return STOP_NONE
         return STOP_NONE
 
     cdef int add_identifiers(self, uint32_t row) noexcept nogil:
@@ -351,6 +392,10 @@ cdef class Rows:
             length = column.ends[row] - start
             if length == 0 or self.owners[i]:
                 continue
+            if column.single and identifiers_exclude(
+                self.record.identifiers.data, self.record.identifier_count, column.namespace, column.texts + start, length
+            ):
+                return REFUSED_SINGLE
             refusal = builder_add_identifier(
                 &self.record, column.namespace, <const uint8_t*>column.texts + start, length
             )
@@ -420,6 +465,7 @@ cdef class Rows:
                 if stopped:
                     return stopped
                 continue
+            self.owner_of[row] = customer
             # Only the checksum and `updated` (bytes 4 to 8 and 16 to 24) may differ in a record that says the same.
             if known and size == found.mv_size \
                     and memcmp(bytes + 24, <const uint8_t*>found.mv_data + 24, size - 24) == 0:
@@ -732,7 +778,10 @@ def apply_columns(Applier applier not None, mutation):
     catalog = applier.catalog.with_source(mutation.source)
     if catalog is not applier.catalog:
         applier.set_catalog(catalog)
-    identifiers = [(catalog.namespace(column.namespace), column.ends, column.texts) for column in mutation.identifiers]
+    identifiers = []
+    for column in mutation.identifiers:
+        number = catalog.namespace(column.namespace)
+        identifiers.append((number, number in applier.singles, column.ends, column.texts))
     columns = []
     if not mutation.event:
         of_household = kind_of(mutation, catalog)
@@ -740,8 +789,6 @@ def apply_columns(Applier applier not None, mutation):
         for each in mutation.consents:
             if 2 in each.granted:
                 catalog.check_grantor(each.purpose, mutation.source)
-        if not of_household:
-            remember_rows(applier, mutation, catalog)
         if mutation.household is not None or any([attribute(column.name).sources for column in mutation.columns]):
             return upsert_one_by_one(applier, mutation, catalog)
         for column in mutation.columns:
@@ -764,10 +811,10 @@ def apply_columns(Applier applier not None, mutation):
         else:
             rows.upsert(applier.layout, mutation.at_us, mutation.clear_missing)
             applier.next_customer = rows.next_customer
+            remember_rows(applier, mutation, catalog, rows.whose)
     else:
         if kind_of(mutation, catalog):
             raise EngineFault("An import gives events to households.")
-        remember_rows(applier, mutation, catalog)
         event = catalog.event(mutation.event)
         given = {column.name: column for column in mutation.columns}
         for name in given:
@@ -785,6 +832,7 @@ def apply_columns(Applier applier not None, mutation):
         rows.record_events(applier.layout, event.number, len(event.fields), mutation.times, mutation.keys,
                            since(applier.catalog, mutation.at_us))
         applier.next_customer = rows.next_customer
+        remember_rows(applier, mutation, catalog, rows.whose)
     if rows.followed:
         applier.changed.update(applier.customers_of(rows.told()))
     return rows.result()
@@ -800,21 +848,13 @@ cdef bint kind_of(mutation, catalog) except -1:
     return True in kinds
 
 
-def remember_rows(Applier applier, mutation, catalog):
-    """Keep each row that concerns a customer whose join can be undone, as an import of its own."""
+def remember_rows(Applier applier, mutation, catalog, whose):
+    """Keep each row that concerns a customer whose join can be undone, as an import of its own. ``whose`` has every row's
+    customer, 0 for refused ones."""
     if not applier.undoable:
         return
-    texts = []
-    for column in mutation.identifiers:
-        check_ends(mutation.rows, column.ends, column.texts)
-        texts.append((catalog.namespace(column.namespace), cells_of("t", column.ends, column.texts, False)))
-    gained = {}  # identifiers that earlier rows give to such customers
-    for row in range(mutation.rows):
-        keys = [struct.pack(">H", number) + column[row] for number, column in texts if column[row]]
-        owners = [gained.get(key) or applier.lookup(key) for key in keys]
-        customer = next((owner for owner in owners if owner), 0)
+    for row, customer in enumerate(np.asarray(whose, np.uint64).tolist()):
         if customer in applier.undoable:
-            gained.update([(key, customer) for key, owner in zip(keys, owners, strict=True) if not owner])
             applier.remember_one(customer, one_row(mutation, catalog, row))
 
 
@@ -866,7 +906,7 @@ def apply_again(Applier applier not None, mutation):
         if value:
             key = struct.pack(">H", number) + value
             found.append((0, key, number, value, applier.lookup(key)))
-    customer = next((row[4] for row in found if row[4]), 0) or applier.new_customer()
+    customer = applier.meant(found) or applier.new_customer()
     applier.begin_record(customer)
     applier.adopt(customer, found)
     event = catalog.event(mutation.event)
@@ -899,13 +939,13 @@ def upsert_one_by_one(Applier applier, mutation, catalog, bint inside=False):
 
     Several times slower than columns without, since each source's value is kept beside the record.
     """
-    cdef uint64_t customer, owner, best, household
+    cdef uint64_t customer, best, household
     cdef Membership membership
     cdef bint of_household = kind_of(mutation, catalog)
     cdef uint32_t row
     cdef uint16_t number
     cdef bytes existing, value, key
-    cdef int refusal, kind
+    cdef int kind
     columns = []
     for column in mutation.columns:
         setter = (applier.household_setters if of_household else applier.setters)[column.name]
@@ -938,21 +978,15 @@ def upsert_one_by_one(Applier applier, mutation, catalog, bint inside=False):
         roles = np.frombuffer(given_to.roles, np.uint16).tolist()
     created = changed = unchanged = contested = 0
     refused = []
+    whose = [0] * mutation.rows
     for row in range(mutation.rows):
-        best = 0
-        news = []
+        found = []
         for number, texts in identifiers:
             value = texts[row]
-            if not value:
-                continue
-            key = struct.pack(">H", number) + value
-            owner = applier.lookup(key)
-            if not owner:
-                news.append((number, value, key))
-            elif not best:
-                best = owner
-            elif owner != best:
-                contested += 1
+            if value:
+                key = struct.pack(">H", number) + value
+                found.append((0, key, number, value, applier.lookup(key)))
+        best = applier.meant(found)
         customer = best if best else applier.next_household if of_household else applier.next_customer
         existing = applier.record(customer) if best else None
         if best and existing is None:
@@ -988,20 +1022,21 @@ def upsert_one_by_one(Applier applier, mutation, catalog, bint inside=False):
                 if granted[row]:
                     applier.answer(builder_set_consent(
                         &applier.builder, purpose, channel, granted[row] == 2, source, dates[row]), customer)
-            for number, value, _ in news:
-                refusal = builder_add_identifier(
-                    &applier.builder, number, <const uint8_t*>PyBytes_AS_STRING(value), len(value))
-                applier.answer(refusal, customer)
+            keys = applier.added(customer, found)
             builder_touch(&applier.builder, mutation.at_us)
             applier.finish_record(customer)
+        except IdentityConflict:
+            refused.append((row, SECOND_OF_SINGLE))
+            continue
         except (BadValue, TooLarge) as error:
             refused.append((row, MANY_IDENTIFIERS if "identifiers" in str(error.metadata.get("what", "")) else LARGE_RECORD))
             continue
+        contested += len([each for each in found if each[4] not in (0, customer)])
         applier.origins.update(sourced)
+        whose[row] = customer
         if inside:
             applier.touched.setdefault(customer, None)
-        for _, _, key in news:
-            applier.identifiers[key] = customer
+        applier.identifiers.update([(key, customer) for key in keys])
         if not best:
             if of_household:
                 applier.new_household()
@@ -1026,6 +1061,8 @@ def upsert_one_by_one(Applier applier, mutation, catalog, bint inside=False):
             if same and kept != applier.membership(customer):
                 unchanged -= 1
                 changed += 1
+    if not inside and not of_household:
+        remember_rows(applier, mutation, catalog, whose)
     return created, changed, unchanged, contested, refused
 
 

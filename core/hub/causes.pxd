@@ -37,3 +37,4 @@ cdef enum Cause:
     PAST_RETENTION = 34
     FULL_HOUSEHOLD = 35
     BEFORE_OPENING = 36
+    SECOND_OF_SINGLE = 37

@@ -34,6 +34,9 @@ CAUSES = {
     NO_MEMORY: ("NO_MEMORY", "no memory for this row"),
     LARGE_RECORD: ("RECORD_TOO_LARGE", "the customer's record would be too large"),
     MANY_IDENTIFIERS: ("TOO_MANY_IDENTIFIERS", "the customer would have too many identifiers"),
+    SECOND_OF_SINGLE: (
+        "IDENTITY_CONFLICT",
+        "the customer has another identifier of a namespace that is single: is this row of two persons, or has his changed?"),
     IN_FUTURE: ("IN_THE_FUTURE", "lies in the future: is the mapping's zone or format right?"),
     UNDATED: ("CONSENT_UNDATED", "a consent without its date: whether it is newer than another cannot be told"),
     DATED_AHEAD: ("CONSENT_AHEAD", "a consent dated in the future: nothing could withdraw it before"),

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from core.hub.catalog import NamespaceEntry
 from core.schema import Namespace, Normaliser
@@ -11,6 +11,21 @@ def normalised(rule: Normaliser, value: str, namespace: str) -> bytes:
     ``namespace`` is named in messages. Raises BadValue when it is empty, not UTF-8, or not what the rule wants;
     TooLarge when it is over ``limits.IDENTIFIER_BYTES``.
     """
+
+def meant(
+    found: Sequence[tuple[int, bytes, int, bytes, int]],
+    singles: Container[int],
+    held: Callable[[int], Iterable[tuple[int, bytes]]],
+) -> tuple[int, bytes, int, bytes, int] | None:
+    """The row of the identifier that says who is meant, or None: nobody who is known.
+
+    ``found`` are (trust, key, namespace number, value, owner or 0). The most trusted known one says it, and among equals the
+    first, but for one whose owner has another identifier of a namespace of ``singles`` than one that is trusted more: a new
+    account on a shared device is not the device's last user. ``held`` gives an owner's (namespace number, value) pairs.
+    """
+
+def excluded(held: Iterable[tuple[int, bytes]], number: int, value: bytes) -> bool:
+    """Whether identifiers hold one of a single namespace, but not this one: it is another person's."""
 
 def check_holder(entry: Namespace | NamespaceEntry, of_household: bool) -> None:
     """Raise BadValue unless identifiers of a namespace name what they are given for: customers, or households."""

@@ -137,6 +137,31 @@ def normalised(rule, str value not None, str namespace not None) -> bytes:
     return normal[:size]
 
 
+def meant(found, singles, held):
+    """The row of the identifier that says who is meant, or None: nobody who is known.
+
+    ``found`` are (trust, key, namespace number, value, owner or 0). The most trusted known one says it, and among equals the
+    first, but for one whose owner has another identifier of a namespace of ``singles`` than one that is trusted more: a new
+    account on a shared device is not the device's last user. ``held`` gives an owner's (namespace number, value) pairs.
+    """
+    above = []
+    for row in sorted(found, key=lambda row: -row[0]) if len(found) > 1 else found:
+        _, _, number, value, owner = row
+        if owner:
+            has = held(owner) if above else ()
+            if not any([excluded(has, *each) for each in above]):
+                return row
+        if number in singles:
+            above.append((number, value))
+    return None
+
+
+def excluded(held, number, value):
+    """Whether identifiers hold one of a single namespace, but not this one: it is another person's."""
+    of_it = [has for of, has in held if of == number]
+    return bool(of_it) and value not in of_it
+
+
 def check_holder(entry, bint of_household) -> None:
     """Raise BadValue unless identifiers of a namespace name what they are given for."""
     if entry.household == of_household:

@@ -642,6 +642,8 @@ def _run(Applier applier, bytes items, int64_t received_us, Py_ssize_t begins=0,
                     best = trust
         if news:
             found = _named(applier, trusts, items[named:at])
+            if applier.singles:
+                customer = applier.meant(found)
             if customer == 0:
                 customer = applier.new_customer()
                 created.append(place)

@@ -173,19 +173,15 @@ def put_back(Applier applier, image):
 
 def check_single(Applier applier, found):
     """Refuse to make one of customers with different identifiers of a namespace in which a person has one."""
-    cdef bytes stored
-    single = {entry.number: entry.name for entry in applier.catalog.namespaces.values() if entry.single}
-    if not single:
+    if not applier.singles:
         return
     has = {}
     for _, _, number, value, _ in found:
         has.setdefault(number, set()).add(value)
     for owner in {row[4] for row in found if row[4]}:
-        stored = applier.record(owner)
-        if stored is not None:
-            for number, value in Record(stored, f"Customer {owner}'s record").identifiers:
-                has.setdefault(number, set()).add(value)
-    for number, name in single.items():
+        for number, value in applier.held(owner):
+            has.setdefault(number, set()).add(value)
+    for number, name in applier.singles.items():
         if len(has.get(number, ())) > 1:
             raise IdentityConflict(name)
 

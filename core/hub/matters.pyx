@@ -5,18 +5,16 @@ are written by one mutation. Each handler takes in what it is told by rules that
 opening, the earliest close, the newest telling of the rest.
 """
 
-from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint64_t
+from libc.stdint cimport INT64_MIN, int64_t, uint16_t, uint64_t
 
 from core.hub.apply cimport Applier
 from core.hub.households cimport membership_of
 from core.hub.membership cimport Membership, record_name
-from core.hub.record cimport (
-    builder_add_case, builder_add_identifier, builder_set_case_product, builder_set_consent, builder_touch,
-)
+from core.hub.record cimport builder_add_case, builder_set_case_product, builder_set_consent, builder_touch
 from core.hub.values cimport check_time, hashed, text_bytes
 
 from core import limits
-from core.errors import BadValue, CustomerFull, NotFound, TooLarge
+from core.errors import BadValue, CustomerFull, IdentityConflict, NotFound, TooLarge
 from core.hub import case_details
 from core.hub.apply import register
 from core.hub.causes import CAUSE_NUMBERS as causes
@@ -205,8 +203,8 @@ def _import_cases(Applier applier, mutation):
     """Row by row: a row is refused before it has changed anything."""
     cdef uint64_t customer
     cdef uint64_t key
-    cdef uint16_t kind, number
-    cdef bytes value, existing
+    cdef uint16_t kind
+    cdef bytes existing
     created = changed = unchanged = contested = 0
     refused = []
     for place, row in enumerate(mutation.rows):
@@ -229,22 +227,18 @@ def _import_cases(Applier applier, mutation):
         closed = INT64_MIN if row.closed_us is None else row.closed_us
         try:
             applier.begin_record(customer)
-            for _, _, number, value, owner in found:
-                if not owner:
-                    applier.answer(
-                        builder_add_identifier(
-                            &applier.builder, number, <const uint8_t*><const char*>value, len(value)), customer)
+            keys = applier.added(customer, found)
             _take_in(applier, customer, kind, key, row, min(times), closed, row.product)
+        except IdentityConflict as error:
+            refused.append((place, causes[error.reason]))
+            continue
         except CustomerFull as error:
             what = error.metadata["what"]
             cause = "TOO_MANY_IDENTIFIERS" if "identifiers" in what else "TOO_MANY_CASES" if "open cases" in what else ""
             refused.append((place, causes[cause or "RECORD_TOO_LARGE"]))
             continue
-        for _, identifier, _, _, owner in found:
-            if not owner:
-                applier.identifiers[identifier] = customer
-            elif owner != customer:
-                contested += 1
+        applier.identifiers.update([(each, customer) for each in keys])
+        contested += len([each for each in found if each[4] not in (0, customer)])
         if applier.touched.get(customer) is None:
             applier.touched[customer] = []
         applier.touched[customer].append(place)

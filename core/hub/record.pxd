@@ -61,6 +61,7 @@ cdef enum Refusal:
     REFUSED_IDENTIFIERS = 4  # more identifiers than a customer may hold
     REFUSED_CASES = 5  # more open cases than a customer may have
     REFUSED_SIZE = 6  # the record would be larger than limits.RECORD_BYTES, or its heap than 16 bit address
+    REFUSED_SINGLE = 8  # a second identifier of a namespace of which a person has one; told by who adds it
     REFUSED_DAMAGED = 7  # the record to begin from fails its checks
 
 cdef struct RecordView:
@@ -170,6 +171,23 @@ cdef inline int record_open(const uint8_t* bytes, size_t size, RecordView* view)
     view.cases = view.consents + <size_t>view.consent_count * CONSENT_BYTES
     total += <uint64_t>view.consent_count * CONSENT_BYTES + <uint64_t>view.case_count * CASE_BYTES
     return FAULT_NONE if total == size else FAULT_BOUNDS
+
+
+cdef inline bint identifiers_exclude(
+    const uint8_t* at, uint32_t count, uint16_t namespace, const char* value, size_t size
+) noexcept nogil:
+    """Whether `count` identifiers as stored hold one of a single namespace, but not this one: it is another person's."""
+    cdef uint16_t number, length
+    cdef bint another = False
+    for _ in range(count):
+        memcpy(&number, at, 2)
+        memcpy(&length, at + 2, 2)
+        if number == namespace:
+            if length == size and memcmp(at + 4, value, size) == 0:
+                return False
+            another = True
+        at += 4 + <size_t>length
+    return another
 
 
 cdef inline bint record_names(const RecordView* view, uint16_t namespace, const char* value, size_t size) noexcept nogil:

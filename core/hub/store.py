@@ -29,7 +29,7 @@ from core.hub.checking import Checked, check
 from core.hub.committer import Committer
 from core.hub.customer_profile import Case, Household, OverdueCase, Profile, Provenance
 from core.hub.environment import Environment, Reader, open_environment
-from core.hub.identifiers import check_holder, normalised
+from core.hub.identifiers import check_holder, meant, normalised
 from core.hub.journal import Journal, recover
 from core.hub.membership import named
 from core.hub.merges import Merge
@@ -391,7 +391,7 @@ class Store:
         return self._customer(reader, identifiers, self._catalog_of(reader).names_household(identifiers))
 
     def _customer(self, reader: Reader, identifiers: Sequence[Identifier], of_household: bool = False) -> int | None:
-        best: tuple[int, int, int, bytes] | None = None
+        found: list[tuple[int, bytes, int, bytes, int]] = []
         catalog = self._catalog_of(reader)
         for position, identifier in enumerate(identifiers):
             try:
@@ -400,17 +400,20 @@ class Store:
                 value = normalised(entry.normaliser, identifier.value, entry.name)
             except (UnknownName, BadValue, TooLarge) as error:
                 raise error.under(f"identifiers[{position}]") from None
-            customer = reader.customer(entry.number, value)
-            if customer is not None and (best is None or entry.trust > best[0]):
-                best = (entry.trust, customer, entry.number, value)
-        if best is None:
+            found.append((entry.trust, b"", entry.number, value, reader.customer(entry.number, value) or 0))
+
+        def held(owner: int) -> Sequence[tuple[int, bytes]]:
+            data = reader.get_customer("households" if of_household else "profiles", owner)
+            return () if data is None else Record(data, f"The record of {named(owner)}").identifiers
+
+        row = meant(found, [entry.number for entry in catalog.namespaces.values() if entry.single], held)
+        if row is None:
             return None
-        _, found, number, value = best
-        data = reader.get_customer("households" if of_household else "profiles", found)
-        if data is None or (number, value) not in Record(data, f"The record of {named(found)}").identifiers:
+        _, _, number, value, owner = row
+        if (number, value) not in held(owner):
             # Damage that no checksum tells; it must not show one person what is another's.
-            raise StoreCorrupt("An identifier", f"it leads to {named(found)}, who does not have it")
-        return found
+            raise StoreCorrupt("An identifier", f"it leads to {named(owner)}, who does not have it")
+        return owner
 
 
 _Kept = TypeVar("_Kept")

@@ -211,9 +211,9 @@ cdef _read_identities(Asked asked, Plan plan, identifiers):
             raise UnknownName(
                 "identifier namespace", identifier.namespace, plan.namespace_numbers, field=f"identifiers[{i}].namespace"
             )
-        number, rule, trust = namespace
+        number, rule, trust, single = namespace
         try:
-            found.append((-trust, number, normalised(rule, identifier.value, identifier.namespace)))
+            found.append((-trust, number, single, normalised(rule, identifier.value, identifier.namespace)))
         except (BadValue, TooLarge) as error:
             raise error.under(f"identifiers[{i}]") from None
     if len(found) > 1:
@@ -222,9 +222,10 @@ cdef _read_identities(Asked asked, Plan plan, identifiers):
     asked.identities = <Identity*> PyMem_Malloc((len(found) + 1) * sizeof(Identity))
     if asked.identities == NULL:
         raise MemoryError("a request")
-    for i, (_, number, text) in enumerate(found):
+    for i, (_, number, single, text) in enumerate(found):
         asked.keep.append(text)
         asked.identities[i].namespace = number
+        asked.identities[i].single = single
         asked.identities[i].text = PyBytes_AS_STRING(text)
         asked.identities[i].length = <uint32_t> PyBytes_GET_SIZE(text)
     asked.request.identities = asked.identities

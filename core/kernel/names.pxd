@@ -31,6 +31,7 @@ cdef struct ChannelName:
 cdef struct NamespaceName:
     uint16_t number  # catalog number
     uint8_t rule  # core.hub.identifiers.Rule
+    uint8_t single  # a person has one
     int32_t trust  # the highest known one names the customer
 
 cdef struct FactName:

@@ -177,10 +177,11 @@ cdef class NamesHolder:
     def _enter_namespaces(self, dict namespaces):
         cdef NamespaceName* found = <NamespaceName*> self._block(len(namespaces), sizeof(NamespaceName))
         cdef int32_t i
-        for i, (name, (number, rule, trust)) in enumerate(namespaces.items()):
+        for i, (name, (number, rule, trust, single)) in enumerate(namespaces.items()):
             found[i].number = number
             found[i].rule = RULES[rule]
             found[i].trust = trust
+            found[i].single = single
             self._enter(SCOPE_NAMESPACES, name, i)
         self.names.namespaces = found
 

@@ -410,7 +410,7 @@ cdef class Plan:
     cdef readonly tuple model_names  # by model table
     cdef readonly dict channel_numbers  # name -> (program index, catalog number)
     cdef readonly dict placement_rows  # "<channel>.<placement>" -> row
-    cdef readonly dict namespace_numbers  # name -> (catalog number, normaliser, trust)
+    cdef readonly dict namespace_numbers  # name -> (catalog number, normaliser, trust, single)
     cdef readonly dict fact_slots  # name -> (slot or -1, Field)
     cdef readonly dict event_types  # name -> EventType
     cdef readonly list field_names  # of content

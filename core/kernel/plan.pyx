@@ -206,7 +206,7 @@ cdef class Plan:
         }
         # Those of households are left out: a decision is for a customer, whose membership says the rest.
         self.namespace_numbers = {
-            name: (catalog.namespace(name), namespace.normaliser, namespace.trust)
+            name: (catalog.namespace(name), namespace.normaliser, namespace.trust, namespace.single)
             for name, namespace in program.schema.namespaces.items()
             if not namespace.household
         }

@@ -239,6 +239,7 @@ cdef bint _identifier(Desk* desk, Reader* reader) noexcept nogil:
         place -= 1
     desk.trusts[place] = named.trust
     desk.identities[place].namespace = named.number
+    desk.identities[place].single = named.single
     desk.identities[place].text = normal
     desk.identities[place].length = <uint32_t> size
     desk.request.identity_count += 1

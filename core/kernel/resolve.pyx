@@ -1,8 +1,10 @@
 """Resolve: who the customer is, and the frame of everything the plan reads of them.
 
 The most trusted known identifier wins: identities arrive by falling trust and the first that the store knows is
-taken. The record is read where it lies in the map: a cell becomes a `Value`, a text a pointer into the record.
-Aggregates are computed from the customer's event list by `core.kernel.aggregating`.
+taken, unless its customer has another identifier of a single namespace than one that is trusted more: then it is somebody
+else who calls, on a shared device (`core.hub.identifiers.meant`). The record is read where it lies in the map: a cell becomes
+a `Value`, a text a pointer into the record. Aggregates are computed from the customer's event list by
+`core.kernel.aggregating`.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
@@ -13,7 +15,8 @@ from core.hub.contacts cimport contacts_open
 from core.hub.events cimport events_open
 from core.hub.lmdb cimport MDB_NOTFOUND
 from core.hub.record cimport (
-    CaseEntry, FAULT_NONE, RecordView, case_is_open, case_product, record_case, record_consented, record_names, record_open,
+    CaseEntry, FAULT_NONE, RecordView, case_is_open, case_product, identifiers_exclude, record_case, record_consented,
+    record_names, record_open,
 )
 from core.kernel.aggregating cimport fill_aggregates
 from core.kernel.attributes cimport read_attribute
@@ -21,7 +24,7 @@ from core.kernel.household cimport fill_household, find_household
 from core.kernel.machine cimport evaluate
 from core.kernel.plan cimport BoundBand, BoundCase, SLOT_CHANNEL, SLOT_KNOWN, SLOT_NOW, Tables
 from core.kernel.values cimport PRESENT, Value
-from core.kernel.workspace cimport Request, Work
+from core.kernel.workspace cimport Identity, Request, Work
 
 cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
     """Finds the customer and borrows their record, contacts and events from the snapshot.
@@ -29,30 +32,42 @@ cdef int find_customer(Work* work, Snapshot* snapshot) noexcept nogil:
     Returns 0, or an LMDB code when the store cannot be read. ``damaged`` is set where bytes fail their checks.
     """
     cdef const Request* request = work.request
+    cdef const Identity* identity
     cdef uint32_t i
     cdef int code
     memset(&work.customer, 0, sizeof(work.customer))
     for i in range(request.identity_count):
-        code = snapshot_customer(
-            snapshot, request.identities[i].namespace, request.identities[i].text, request.identities[i].length,
-            &work.customer.id
-        )
+        identity = &request.identities[i]
+        code = snapshot_customer(snapshot, identity.namespace, identity.text, identity.length, &work.customer.id)
+        if code == MDB_NOTFOUND:
+            continue
         if code == 0:
-            break
-        if code != MDB_NOTFOUND:
+            code = read_customer(work, snapshot)
+        # A record that fails its checks has no identifiers to look through.
+        if code or work.customer.damaged:
             return code
-    if work.customer.id == 0:
-        return 0
-    code = read_customer(work, snapshot)
-    # An identifier that leads to somebody who does not have it is damage that no checksum tells; it must not show one person
-    # what is another's. A record that fails its checks has no identifiers to look through.
-    if code == 0 and not work.customer.damaged and (
-        not work.customer.has_record
-        or not record_names(
-            &work.customer.record, request.identities[i].namespace, request.identities[i].text, request.identities[i].length)
-    ):
-        work.customer.damaged = 1
-    return code
+        if not work.customer.has_record or not record_names(
+            &work.customer.record, identity.namespace, identity.text, identity.length
+        ):
+            # It leads to somebody who does not have it: damage that no checksum tells; it must not show one person what is
+            # another's.
+            work.customer.damaged = 1
+            return 0
+        if not _is_another(&work.customer.record, request.identities, i):
+            return 0
+        memset(&work.customer, 0, sizeof(work.customer))
+    return 0
+
+
+cdef inline bint _is_another(const RecordView* record, const Identity* above, uint32_t count) noexcept nogil:
+    """Whether one of the identities that are trusted more cannot be the customer's, who has another of its namespace."""
+    cdef uint32_t i
+    for i in range(count):
+        if above[i].single and identifiers_exclude(
+            record.identifiers, record.identifier_count, above[i].namespace, above[i].text, above[i].length
+        ):
+            return True
+    return False
 
 
 cdef int read_customer(Work* work, Snapshot* snapshot) noexcept nogil:

@@ -17,6 +17,7 @@ from core.kernel.values cimport Value
 
 cdef struct Identity:
     uint16_t namespace  # catalog number
+    uint8_t single  # a person has one of the namespace
     const char* text  # normalised bytes, borrowed from the request
     uint32_t length  # bytes
 

@@ -25,7 +25,7 @@ caps:
 _SCHEMA: Final = """\
 # What is known of a customer, of a request, and of what happened.
 namespaces:
-  crm: {trust: 100}
+  crm: {trust: 100, single: true}  # a person has one; who signs in with another is somebody else
   email: {normaliser: lower, trust: 50}
   cookie: {trust: 10}
   account: {trust: 90, of: household}  # names households, not customers

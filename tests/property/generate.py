@@ -349,7 +349,9 @@ class _Writer:
                 field["currency"] = "EUR"
             return field
 
-        spaces: Document = {name: {"normaliser": rule, "trust": trust} for name, (rule, trust) in NAMESPACES.items()}
+        spaces: Document = {
+            name: {"normaliser": rule, "trust": trust, "single": self.chance(0.4)} for name, (rule, trust) in NAMESPACES.items()
+        }
         return {
             "attributes": {name: declared(name, ATTRIBUTES[name]) for name in self.attributes},
             "household": {
