@@ -33,8 +33,9 @@ from core.hub.mutations import IngestBatch, IngestBatches, IngestResult, Mutatio
 RETRY_AFTER_MS = 50  # a full queue of small mutations drains in about a second; a caller may come back much sooner
 
 
-# Rows of the background in one commit beside online writes: a millisecond of work, of the two that a single write may take.
-BESIDE_ROWS: Final = 128
+# Rows of the background in one commit beside online writes: less than a millisecond of work, of the two that a single write may
+# take, and one batch of a feed.
+BESIDE_ROWS: Final = limits.INGEST_BATCH
 # The same while nothing was written online for QUIET_SECONDS, reckoned from the end of its commit: two pages or so each, which
 # are held until they are written.
 ALONE_ROWS: Final = 8192
