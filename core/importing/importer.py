@@ -97,7 +97,8 @@ class ImportReport:
     applied: int = 0  # rows that are in the store now, by this import or before
     rejected: int = 0  # rows that are not, for the reasons in `reasons`
     skipped: int = 0  # rows without an identifier which the mapping skips
-    created: int = 0  # customers made
+    created: int = 0  # customers made, or households
+    made: str = "customer"  # which of the two
     changed: int = 0  # profiles changed beside those made; for events: events added
     unchanged: int = 0  # rows that the store had already
     contested: int = 0  # identifiers that another customer has, and keeps
@@ -395,6 +396,8 @@ class _Run:
             )
         elif mapping.row is Row.PROFILE:
             shared = any(catalog.namespace_entry(each.namespace).household for each in mapping.identifiers)
+            if shared:
+                self.report.made = "household"
             entry_of = catalog.shared if shared else catalog.attribute
             fields = {each.field.name: entry_of(each.field.name) for each in mapping.targets}
         else:

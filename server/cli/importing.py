@@ -265,7 +265,7 @@ def _say(report: ImportReport, warnings: Sequence[str]) -> None:
     if report.dry:
         show.out.print(
             f"{report.file} (dry run, nothing was written): {report.rows} rows, {report.applied} would be applied "
-            f"({report.created} new customers, {report.changed} rows of known ones), {report.skipped} skipped, "
+            f"({_made(report)}, {report.changed} rows of known ones), {report.skipped} skipped, "
             f"{report.rejected} rejected, {report.seconds:.1f} s",
             markup=False,
             soft_wrap=True,
@@ -285,9 +285,13 @@ def _say(report: ImportReport, warnings: Sequence[str]) -> None:
         show.err.print(f"  {warning}", markup=False, soft_wrap=True)
 
 
+def _made(report: ImportReport) -> str:
+    return f"{report.created} new {report.made}{'' if report.created == 1 else 's'}"
+
+
 def _say_done(report: ImportReport) -> None:
     show.out.print(
-        f"{report.file}: {report.rows} rows, {report.applied} applied ({report.created} new customers, {report.changed} changed, "
+        f"{report.file}: {report.rows} rows, {report.applied} applied ({_made(report)}, {report.changed} changed, "
         f"{report.unchanged} known before), {report.skipped} skipped, {report.rejected} rejected, {report.seconds:.1f} s",
         markup=False,
         soft_wrap=True,

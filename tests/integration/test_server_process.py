@@ -809,7 +809,7 @@ def test_an_import_beside_a_server_is_refused_and_alone_it_works(
     assert (code, told["created"], told["changed"], told["customers"]) == (0, 1, 1, 2)
     assert (told["dry_run"], told["format"], told["packing"]) == (True, "csv", "gzip")
     code, out, err = rapport("import", "packed", "-m", "mapping.yaml", "--rows-per-second", "1000000")
-    assert (code, "2 applied (1 new customers, 1 changed" in out) == (0, True), out + err
+    assert (code, "2 applied (1 new customer, 1 changed" in out) == (0, True), out + err
     # Without a store a dry run makes none.
     code, out, err = rapport("import", "packed", "-m", "mapping.yaml", "--dry-run", "--store", "nowhere")
     assert (code, "2 new customers" in out, (tmp_path / "nowhere").exists()) == (0, True, False), out + err
