@@ -184,7 +184,7 @@ class OracleHub:
                 identifiers = plain if any(self.find([one]) == number for one in plain) else []
         for one in identifiers:
             key = (one.namespace, normalise(self.program.schema.namespaces[one.namespace], one.value))
-            if key not in self._index and self._has_another(number, key):
+            if self._index.get(key) != number and self._has_another(number, key):
                 if not claimed:
                     raise IdentityConflict(one.namespace)
                 continue

@@ -686,12 +686,25 @@ cdef class Applier:
             keys.append(key)
         return keys
 
+    def check_one(self, uint64_t customer, found) -> None:
+        """Raise IdentityConflict where an identifier of a single namespace is another's than his who is in the builder, who has
+        one himself: whoever sends both means two persons, and only one of them would get what is said."""
+        cdef bytes value
+        cdef uint16_t number
+        for _, _, number, value, owner in found:
+            if owner and owner != customer and number in self.singles and identifiers_exclude(
+                self.builder.identifiers.data, self.builder.identifier_count, number, <const char*>value, len(value)
+            ):
+                raise IdentityConflict(self.singles[number])
+
     def opened(self, given, at_us, bint claimed=False, bint of_household=False, str field="identifiers"):
         """(customer, created): the customer of these identifiers, or the household, in the builder, made when unknown."""
         cdef uint64_t customer
         best, found = self.resolve(given, of_household, field)
         customer = best if best else self.new_household() if of_household else self.new_customer()
         self.begin_record(customer)
+        if not claimed:
+            self.check_one(customer, found)
         self.adopt(customer, found, claimed)
         self.touched.setdefault(customer, None)
         builder_touch(&self.builder, at_us)

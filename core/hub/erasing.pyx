@@ -18,7 +18,7 @@ import struct
 
 import msgspec
 
-from core.errors import BadValue, NotFound, StoreCorrupt, TooLarge
+from core.errors import BadValue, IdentityConflict, NotFound, StoreCorrupt, TooLarge
 from core.hub.apply cimport Applier
 from core.hub import catalog as catalogs
 from core.hub import merges, mutations
@@ -53,6 +53,8 @@ def _erase(Applier applier, mutation):
     of_household = any([
         applier.catalog.namespace_entry(each.namespace).household for each in mutation.identifiers[:1]])
     customer, found = applier.resolve(mutation.identifiers, of_household)
+    if not customer and any([owner for _, _, _, _, owner in found]):
+        raise IdentityConflict(next(applier.singles[number] for _, _, number, _, _ in found if number in applier.singles))
     if not customer:
         raise NotFound("Customer", ", ".join([each.namespace for each in mutation.identifiers]),
                        "None of the identifiers is known: there is nothing to erase.")

@@ -20,7 +20,7 @@ import msgspec
 import core.hub.handlers  # noqa: F401 - for what they register
 from core import limits
 from core.decision import Identifier
-from core.errors import BadValue, NotFound, StoreCorrupt, StoreError, StoreReadOnly, TooLarge, UnknownName
+from core.errors import BadValue, IdentityConflict, NotFound, StoreCorrupt, StoreError, StoreReadOnly, TooLarge, UnknownName
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
 from core.hub import merges, saved
@@ -198,7 +198,7 @@ class Store:
         Raises UnknownName for a namespace nobody declared, BadValue for an identifier that cannot be one or is a household's.
         """
         with self.environment.reader() as reader:
-            customer = self._customer(reader, identifiers)
+            customer = self._one(reader, identifiers)
             return None if customer is None else profiles.read(reader, self._catalog_of(reader), customer)
 
     def provenance(
@@ -247,7 +247,7 @@ class Store:
     def merges(self, identifiers: Sequence[Identifier]) -> tuple[Merge, ...] | None:
         """The joins into a customer that are kept for an undo, the newest first; None when none is known."""
         with self.environment.reader() as reader:
-            survivor = self._customer(reader, identifiers)
+            survivor = self._one(reader, identifiers)
             if survivor is None:
                 return None
             found: dict[int, Merge] = {}
@@ -388,7 +388,20 @@ class Store:
 
     def _either(self, reader: Reader, identifiers: Sequence[Identifier]) -> int | None:
         """The id of the customer, or of the household when the first identifier is one of a household."""
-        return self._customer(reader, identifiers, self._catalog_of(reader).names_household(identifiers))
+        return self._one(reader, identifiers, self._catalog_of(reader).names_household(identifiers))
+
+    def _one(self, reader: Reader, identifiers: Sequence[Identifier], of_household: bool = False) -> int | None:
+        """The customer, or household, that somebody asks for by name; IdentityConflict where that may be one of two persons.
+
+        To a decision such identifiers are a stranger's. Whoever asks what is kept must not be told that nobody is known.
+        """
+        found = self._customer(reader, identifiers, of_household)
+        if found is None and len(identifiers) > 1:
+            known = [each for each in identifiers if self._customer(reader, [each], of_household) is not None]
+            if known:
+                singles = [each.namespace for each in identifiers if self._catalog_of(reader).namespaces[each.namespace].single]
+                raise IdentityConflict(singles[0])
+        return found
 
     def _customer(self, reader: Reader, identifiers: Sequence[Identifier], of_household: bool = False) -> int | None:
         found: list[tuple[int, bytes, int, bytes, int]] = []

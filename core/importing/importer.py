@@ -216,6 +216,10 @@ class Pace:
         self._free = due + rows / self.rows_per_second
 
 
+_REJECTS_COLUMNS: Final = ("line", "column", "value", "reason")
+_REJECTS_HEAD: Final = (",".join(_REJECTS_COLUMNS) + "\r\n").encode()
+
+
 class _Rejects:
     """The rejects file: opened for the first reject, absent without one. Without a path it is none at all."""
 
@@ -224,11 +228,18 @@ class _Rejects:
         self._file: IO[str] | None = None
         if path is None:
             return
-        if path == source:
-            raise ImportRefused(
-                str(path), "the rejects file would replace the file to be imported", "Name another: --rejects FILE.")
         try:
-            path.unlink(missing_ok=True)
+            if path.exists():
+                if path.samefile(source):
+                    raise ImportRefused(
+                        str(path), "the rejects file would replace the file to be imported", "Name another: --rejects FILE.")
+                if not self._ours(path):
+                    raise ImportRefused(
+                        str(path), "there is something else than rejects in it, which would be lost",
+                        "Name another: --rejects FILE.")
+                path.unlink()
+            elif not path.parent.is_dir():
+                raise FileNotFoundError(2, f"there is no folder {path.parent}")
             if not os.access(path.parent, os.W_OK):
                 raise PermissionError(13, "no permission to write there")
         except OSError as error:
@@ -236,13 +247,22 @@ class _Rejects:
                 str(path), f"the rejects file cannot be written: {error.strerror}", "Name another place for it."
             ) from error
 
+    @staticmethod
+    def _ours(path: Path) -> bool:
+        """Whether a file is the rejects of an import before, which this one's replace, or empty."""
+        if not path.is_file() or path.is_symlink():
+            return False
+        with open(path, "rb") as file:
+            head = file.read(len(_REJECTS_HEAD))
+        return head in (b"", _REJECTS_HEAD)
+
     def write(self, rows: Sequence[tuple[int, str, str, str]]) -> None:
         if not rows or self.path is None:
             return
         if self._file is None:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="")
-            csv.writer(self._file).writerow(("line", "column", "value", "reason"))
+            csv.writer(self._file).writerow(_REJECTS_COLUMNS)
         csv.writer(self._file).writerows(rows)
 
     def close(self) -> Path | None:

@@ -11,7 +11,7 @@ from core import limits
 from core.decision import Identifier
 from core.errors import BadValue, NotFound, TooLarge, moment
 from core.hub.customer_profile import Case, Household, OverdueCase, Profile, Provenance
-from core.hub.membership import number_of, of_household
+from core.hub.membership import named, number_of, of_household
 from core.hub.merges import Merge
 from core.hub.mutations import (
     AssignCase,
@@ -186,7 +186,7 @@ class ProfileService:
         self, message: profile_pb2.SetConsentRequest, context: calls.Context
     ) -> profile_pb2.SetConsentResponse:
         """Grant or withdraw."""
-        self._store.apply(
+        result = self._store.apply(
             SetConsent(
                 identifiers=_who(message.identifiers),
                 purpose=message.purpose,
@@ -196,7 +196,7 @@ class ProfileService:
                 at_us=_at(message),
             )
         )
-        return profile_pb2.SetConsentResponse()
+        return profile_pb2.SetConsentResponse(warning=_newcomer(result))
 
     def open_case(
         self, message: profile_pb2.OpenCaseRequest, context: calls.Context
@@ -204,9 +204,10 @@ class ProfileService:
         """Open a case."""
         at_us, due_us = _at(message), _due(message)
         _not_before("due", due_us, at_us)
-        self._store.apply(
+        identifiers = _who(message.identifiers)
+        result = self._store.apply(
             OpenCase(
-                identifiers=_who(message.identifiers),
+                identifiers=identifiers,
                 kind=message.kind,
                 key=_key(message.key),
                 at_us=at_us,
@@ -216,7 +217,18 @@ class ProfileService:
                 due_us=due_us,
             )
         )
-        return profile_pb2.OpenCaseResponse(warning=unknown_product(message.product, self._products()))
+        warnings = (
+            unknown_product(message.product, self._products()), _newcomer(result),
+            self._closed(identifiers, message.kind, message.key),
+        )
+        return profile_pb2.OpenCaseResponse(warning=" ".join(each for each in warnings if each))
+
+    def _closed(self, identifiers: Sequence[Identifier], kind: str, key: str) -> str:
+        """That a case is closed, which a late or repeated message does not change; '' while it is open."""
+        for case in self._store.cases(identifiers) or ():
+            if (case.kind, case.key) == (kind, key) and case.closed_us is not None:
+                return f"The case was closed at {moment(case.closed_us)} and stays closed: open another under a key of its own."
+        return ""
 
     def close_case(
         self, message: profile_pb2.CloseCaseRequest, context: calls.Context
@@ -518,3 +530,10 @@ def _shown(profile: Profile, contacts: int, events: int) -> profile_pb2.GetProfi
             type=event.type, at=convert.instant(event.at_us), fields=convert.values_to(event.fields)
         )
     return message
+
+
+def _newcomer(result: CustomerResult) -> str:
+    """That somebody was made for identifiers that nobody had; '' where they were known."""
+    if not result.created:
+        return ""
+    return f"Nobody had these identifiers: {named(result.customer)} was made. If they are mistyped, it is not whom you mean."

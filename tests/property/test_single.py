@@ -3,7 +3,8 @@ at random, against the rule in its plainest words.
 
 The rule: of the identifiers sent, the known one of highest trust says who is meant, unless its owner has another identifier of
 a single namespace than one trusted more. He gets those that nobody has; one that would be his second of a single namespace is
-left out of a claim (events, outcomes) and refuses everything else, with nothing changed.
+left out of a claim (events, outcomes) and refuses everything else, with nothing changed. A unary write that is no claim is also
+refused where that one is known as another's.
 
 RAPPORT_CASES sets how many worlds (default 30), RAPPORT_SEED the first seed.
 """
@@ -65,11 +66,13 @@ class Rule:
                 return owner
         return None
 
-    def tell(self, keys: Sequence[Key], claimed: bool) -> bool:
-        """False when it is refused, and nothing has changed."""
+    def tell(self, keys: Sequence[Key], claimed: bool, *, two: bool = True) -> bool:
+        """False when it is refused, and nothing has changed; ``two`` says whether another's known identifier stays where it is."""
         before, owner = dict(self.owners), self.meant(keys)
         if owner is None:
             owner = self.next
+        if not two and any(self.owners.get(key, owner) != owner and self.excluded(owner, key) for key in keys):
+            return False
         for key in keys:
             if key not in self.owners and self.excluded(owner, key):
                 if claimed:
@@ -137,7 +140,7 @@ def step(store: Store, rule: Rule, chance: random.Random) -> str:
             mutation = (
                 Upsert(identifiers=who, attributes={"age": 4}, at_us=5) if kind == "upsert"
                 else SetConsent(identifiers=who, purpose="ads", granted=True, at_us=5))
-            if rule.tell(keys, claimed=False):
+            if rule.tell(keys, claimed=False, two=False):
                 store.apply(mutation)
             else:
                 with pytest.raises(IdentityConflict):

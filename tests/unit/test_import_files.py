@@ -6,6 +6,7 @@ import bz2
 import csv
 import gzip
 import lzma
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -470,6 +471,19 @@ def test_the_rejects_file_of_an_earlier_run_does_not_stay(store: Store, tmp_path
     assert not rejects.exists()
     with pytest.raises(ImportRefused, match="would replace the file"):
         run(store, PEOPLE, path, b"id,age,balance,name\n", rejects=path)
+    # By another spelling, too; nor anything else that is not the rejects of an import before: notes, a mapping, a store, a device.
+    spelled = path.parent / ".." / path.parent.name / path.name
+    notes = tmp_path / "notes.txt"
+    notes.write_text("line by line\n")
+    device = tmp_path / "pipe"
+    os.mkfifo(device)
+    for place, problem in ((spelled, "would replace the file"), (notes, "something else"), (device, "something else")):
+        with pytest.raises(ImportRefused, match=problem):
+            run(store, PEOPLE, path, b"id,age,balance,name\nc1,1,1,x\n", rejects=place)
+        assert place.exists()
+    assert notes.read_text() == "line by line\n"
+    with pytest.raises(ImportRefused, match="there is no folder"):
+        run(store, PEOPLE, path, b"id,age,balance,name\nc1,1,1,x\n", rejects=tmp_path / "nowhere" / "bad.csv")
     with pytest.raises(ImportRefused, match="the file cannot be read"):
         Importer(store, mapping.parse(PEOPLE.encode(), "m.yaml", SCHEMA)).run(tmp_path / "none.csv")
 

@@ -11,7 +11,7 @@ import pytest
 from core.decision import Identifier
 from core.errors import BadValue, IdentityConflict, ProgramError, SourceNotAllowed, StoreCorrupt
 from core.hub import sources
-from core.hub.mutations import Join, Outcome, RecordedEvent, RecordEvents, RecordOutcomes, Upsert
+from core.hub.mutations import Erase, Join, Outcome, RecordedEvent, RecordEvents, RecordOutcomes, Upsert
 from core.hub.store import Store
 from core.programs.source import check, read
 from core.schema import EventType, Field, Money, Namespace, Normaliser, Schema, SourceRule, ValueType
@@ -119,6 +119,29 @@ def test_two_persons_with_an_identifier_that_is_single_are_never_one(store: Stor
     with store.environment.reader() as reader:
         assert list(reader.items("profiles")) == before
     store.apply(Join(identifiers=(ANA, Identifier("cookie", "k2")), at_us=2))
+
+
+def test_who_names_two_persons_is_refused_whatever_is_known_of_them(store: Store) -> None:
+    """An agent typed two numbers, or one that nobody has beside an address: the first person got what was meant for the other, and
+    a request for erasure was told that nobody is known, while the address was somebody's."""
+    store.apply(Upsert(identifiers=(ANA, MAIL), attributes={"age": 3}, at_us=1))
+    store.apply(Upsert(identifiers=(BOB,), attributes={"age": 4}, at_us=1))
+    typo = Identifier("crm", "anna")
+    for who in ((ANA, BOB), (ANA, typo)):
+        with pytest.raises(IdentityConflict, match="'crm'"):
+            store.apply(Upsert(identifiers=who, attributes={"age": 9}, at_us=2))
+    for ask in (store.profile, store.merges, store.cases, store.household):
+        with pytest.raises(IdentityConflict, match="'crm'"):
+            ask([typo, MAIL])
+        assert ask([typo]) is None
+    with pytest.raises(IdentityConflict, match="'crm'"):
+        store.apply(Erase(identifiers=(typo, MAIL), at_us=2))
+    for one, age in ((ANA, 3), (BOB, 4)):
+        profile = store.profile([one])
+        assert profile is not None
+        assert profile.attributes["age"] == age
+    # A decision has to go on: to it these are a stranger's.
+    assert store.customer([typo, MAIL]) is None
 
 
 def test_a_damaged_entry_is_told_and_never_read(store: Store) -> None:
