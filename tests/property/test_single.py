@@ -67,7 +67,7 @@ class Rule:
         return None
 
     def tell(self, keys: Sequence[Key], claimed: bool, *, two: bool = True) -> bool:
-        """False when it is refused, and nothing has changed; ``two`` says whether another's known identifier stays where it is."""
+        """False when it is refused, and nothing has changed; ``two``: another's known identifier just stays where it is."""
         before, owner = dict(self.owners), self.meant(keys)
         if owner is None:
             owner = self.next

@@ -471,7 +471,7 @@ def test_the_rejects_file_of_an_earlier_run_does_not_stay(store: Store, tmp_path
     assert not rejects.exists()
     with pytest.raises(ImportRefused, match="would replace the file"):
         run(store, PEOPLE, path, b"id,age,balance,name\n", rejects=path)
-    # By another spelling, too; nor anything else that is not the rejects of an import before: notes, a mapping, a store, a device.
+    # By another spelling, too; nor anything else that is not the rejects of an import before: notes, a store, a device.
     spelled = path.parent / ".." / path.parent.name / path.name
     notes = tmp_path / "notes.txt"
     notes.write_text("line by line\n")

@@ -122,8 +122,8 @@ def test_two_persons_with_an_identifier_that_is_single_are_never_one(store: Stor
 
 
 def test_who_names_two_persons_is_refused_whatever_is_known_of_them(store: Store) -> None:
-    """An agent typed two numbers, or one that nobody has beside an address: the first person got what was meant for the other, and
-    a request for erasure was told that nobody is known, while the address was somebody's."""
+    """An agent typed two numbers, or one that nobody has beside an address: the first person got what was meant for the other,
+    and a request for erasure was told that nobody is known, while the address was somebody's."""
     store.apply(Upsert(identifiers=(ANA, MAIL), attributes={"age": 3}, at_us=1))
     store.apply(Upsert(identifiers=(BOB,), attributes={"age": 4}, at_us=1))
     typo = Identifier("crm", "anna")
