@@ -134,6 +134,7 @@ cdef class Rows:
     cdef readonly uint64_t next_customer  # the id that the next new customer gets
     cdef readonly object whose  # array of u64 [row]: the row's customer, or household; 0 while it is not applied, or refused
     cdef uint64_t* owner_of  # its memory, which is of one row at least
+    cdef uint64_t met  # identifiers of the row at hand that another customer has
     cdef Tally tally  # what was done
     cdef int code  # LMDB's, with STOP_STORE
     cdef uint64_t damaged  # customer id, with STOP_DAMAGED
@@ -328,6 +329,7 @@ cdef class Rows:
         cdef int stopped
         cdef bint another = False
         customer[0] = 0
+        self.met = 0
         for i in range(self.identifier_count):
             self.owners[i] = 0
             column = &self.identifiers[i]
@@ -351,7 +353,7 @@ cdef class Rows:
                     customer[0] = self.owners[i]
                     continue
             if customer[0] != self.owners[i]:
-                self.tally.contested += 1
+                self.met += 1
         return STOP_NONE
 
     cdef int excludes(self, uint32_t row, uint32_t above, uint64_t owner, bint* another) noexcept nogil:
@@ -466,6 +468,7 @@ cdef class Rows:
                     return stopped
                 continue
             self.owner_of[row] = customer
+            self.tally.contested += self.met
             # Only the checksum and `updated` (bytes 4 to 8 and 16 to 24) may differ in a record that says the same.
             if known and size == found.mv_size \
                     and memcmp(bytes + 24, <const uint8_t*>found.mv_data + 24, size - 24) == 0:
@@ -562,6 +565,7 @@ cdef class Rows:
                 start = self.identifiers[i].ends[row - 1] if row else 0
                 news = news or (self.owners[i] == 0 and self.identifiers[i].ends[row] > start)
             if not news:
+                self.tally.contested += self.met
                 continue
             found.mv_data = NULL
             found.mv_size = 0
@@ -597,6 +601,7 @@ cdef class Rows:
             if stopped:
                 return stopped
             customers[row] = customer
+            self.tally.contested += self.met
             if not known:
                 self.tally.created += 1
                 self.next_customer += 1

@@ -1,24 +1,27 @@
 """What an import would do: takes its mutations in place of a store, looks at what is stored, and writes nothing.
 
-It tells customers who would be made from those who are known by whether any of a row's identifiers is known, in the
-store or by a row before. So that memory stays bounded, new identifiers are remembered up to a number; past it a new
-customer who occurs again is counted again, and `exact` says so.
+It tells customers who would be made from those who are known by the store's own rule (`core.hub.identifiers.meant`), with
+what rows before would have added. So that memory stays bounded, new identifiers are remembered up to a number; past it a
+new customer who occurs again is counted again, and `exact` says so.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Final
 
 from core.hub.catalog import Catalog
+from core.hub.causes import CAUSE_NUMBERS
 from core.hub.environment import Reader
-from core.hub.identifiers import normalised
+from core.hub.identifiers import excluded, meant, normalised
 from core.hub.imports import ImportColumns, ImportResult
+from core.hub.membership import named, of_household
 from core.hub.mutations import ImportCases
+from core.hub.record import Record
 
-# New identifiers remembered: some 200 MB at most.
+# New identifiers remembered: some 400 MB at most.
 REMEMBERED: Final = 2_000_000
 
 
@@ -31,7 +34,11 @@ class Rehearsal:
     def __init__(self, catalog: Catalog, reader: Reader | None) -> None:
         self._catalog = catalog
         self._reader = reader
-        self._new: set[tuple[int, bytes]] = set()
+        self._entries = {entry.number: entry for entry in catalog.namespaces.values()}
+        self._singles = {number for number, entry in self._entries.items() if entry.single}
+        self._new: dict[tuple[int, bytes], int] = {}  # identifiers that rows would add -> whose
+        self._added: dict[int, list[tuple[int, bytes]]] = {}  # the same by owner, of single namespaces
+        self._made = 0  # customers; they have numbers below 0 here
         self.exact = True  # whether `created` counts each customer once
 
     @property
@@ -41,16 +48,31 @@ class Rehearsal:
 
     def submit(self, mutation: ImportColumns | ImportCases) -> Future[ImportResult]:
         """What the mutation would make; rows of known customers count as ``changed``, whether or not they say anything new."""
-        rows = list(self._rows(mutation))
-        created = 0
-        for named in rows:
-            created += not any(self._known(each) for each in named)
+        created = changed = contested = 0
+        refused: list[tuple[int, int]] = []
+        for row, identifiers in enumerate(self._rows(mutation)):
+            found = [
+                (self._entries[number].trust, b"", number, value, self._owner((number, value))) for number, value in identifiers]
+            known = meant(found, self._singles, self._held)
+            owner = known[-1] if known is not None else -(self._made + 1)
+            new = [(number, value) for _, _, number, value, of in found if not of]
+            held = self._held(owner) if any(number in self._singles for number, _ in new) else []
+            if any(number in self._singles and excluded(held, number, value) for number, value in new):
+                refused.append((row, CAUSE_NUMBERS["IDENTITY_CONFLICT"]))
+                continue
+            contested += sum(of not in (0, owner) for *_, of in found)
+            changed += known is not None
+            created += known is None
+            self._made += known is None
             if len(self._new) < REMEMBERED:
-                self._new.update(named)
-            else:
+                for each in new:
+                    self._new[each] = owner
+                    if each[0] in self._singles:
+                        self._added.setdefault(owner, []).append(each)
+            elif new:
                 self.exact = False
         done: Future[ImportResult] = Future()
-        done.set_result(ImportResult(created, len(rows) - created, 0, 0))
+        done.set_result(ImportResult(created, changed, 0, contested, tuple(refused)))
         return done
 
     def _rows(self, mutation: ImportColumns | ImportCases) -> Iterator[list[tuple[int, bytes]]]:
@@ -68,7 +90,14 @@ class Rehearsal:
             texts = ((namespace, texts[ends[row - 1] if row else 0 : ends[row]]) for namespace, ends, texts in columns)
             yield [(namespace, text) for namespace, text in texts if text]
 
-    def _known(self, identifier: tuple[int, bytes]) -> bool:
-        if identifier in self._new:
-            return True
-        return self._reader is not None and self._reader.customer(*identifier) is not None
+    def _owner(self, identifier: tuple[int, bytes]) -> int:
+        """Whose an identifier is, or would be by now; 0: nobody's."""
+        return self._new.get(identifier) or (self._reader is not None and self._reader.customer(*identifier)) or 0
+
+    def _held(self, owner: int) -> list[tuple[int, bytes]]:
+        """The identifiers of single namespaces that somebody has, or would have by now."""
+        stored: Sequence[tuple[int, bytes]] = ()
+        if owner > 0 and self._reader is not None:
+            data = self._reader.get_customer("households" if of_household(owner) else "profiles", owner)
+            stored = () if data is None else Record(data, f"The record of {named(owner)}").identifiers
+        return [*stored, *self._added.get(owner, ())]

@@ -26,6 +26,7 @@ from core.hub.imports import IdentifierColumn, ImportColumns, ImportResult, Valu
 from core.hub.ingest import ItemReader
 from core.hub.mutations import ImportCases, ImportedCase, IngestBatch, Join, RecordedEvent, RecordEvents, SetConsent, Upsert
 from core.hub.store import Store
+from core.importing.rehearsal import Rehearsal
 from core.schema import EventType, Field, Namespace, Schema, ValueType
 from protos.rapport.v1 import ingest_pb2
 
@@ -170,13 +171,17 @@ def step(store: Store, rule: Rule, chance: random.Random) -> str:
         case _:
             rows = [one_each(some(chance)) for _ in range(3)]
             expected = [place for place, row in enumerate(rows) if not rule.tell(row, claimed=False)]
+            imported: ImportCases | ImportColumns
             if kind == "cases":
                 imported = ImportCases(rows=tuple(
                     ImportedCase(identifiers=identifiers(row), kind="fault", key="1", at_us=5) for row in rows))
-                result = store.apply(imported)
             else:
-                result = store.apply(columns(rows, sourced=kind == "sourced", event=kind == "rows"))
+                imported = columns(rows, sourced=kind == "sourced", event=kind == "rows")
+            with store.environment.reader() as reader:
+                foretold = Rehearsal(store.catalog, reader).submit(imported).result()
+            result = store.apply(imported)
             assert isinstance(result, ImportResult)
+            assert (foretold.created, foretold.contested, foretold.refused) == (result.created, result.contested, result.refused)
             assert result.refused == tuple((place, REFUSED) for place in expected), rows
     return kind
 
