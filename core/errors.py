@@ -375,7 +375,7 @@ class StoreFull(StoreError):
     reason = "STORE_FULL"
 
     def __init__(self, what: str, hint: str) -> None:
-        super().__init__(f"The {what} is full; nothing was written.", hint=hint, what=what)
+        super().__init__(f"The {what} is full; this change was not written.", hint=hint, what=what)
 
 
 class StoreReadOnly(StoreError):

@@ -15,6 +15,7 @@ importing the same file again changes nothing, so an import that was interrupted
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import os
 import time
@@ -30,7 +31,7 @@ import msgspec
 
 from core import limits
 from core.decision import Identifier as Named
-from core.errors import ImportRefused, Overloaded, nearest
+from core.errors import ImportRefused, Overloaded, StoreError, nearest
 from core.hub.catalog import AttributeEntry, Catalog, EventField, name_of
 from core.hub.causes import CAUSE_NUMBERS, CAUSES
 from core.hub.identifiers import RULES
@@ -330,6 +331,15 @@ class _Run:
                 while self.waiting:
                     self._settle()
                 raise self._broken_off(error) from error
+            except StoreError as error:
+                while self.waiting:
+                    with contextlib.suppress(StoreError):
+                        self._settle()
+                if self.report.applied and not self.report.dry:
+                    error.hint = (
+                        f"{error.hint} {self.report.applied} rows of {self.path.name} are in the store; once that is mended, the "
+                        "same command adds the rest.").lstrip()
+                raise
             finally:
                 self.report.rejects = self.rejects.close()
             self.report.bytes = self.file.size

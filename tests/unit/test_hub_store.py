@@ -485,7 +485,8 @@ def test_a_full_disk_refuses_writes_until_there_is_room_and_reads_go_on(tmp_path
     told, *rest = done.stdout.splitlines()
     # Whichever of the two files found it full.
     assert told.replace("/store/journal;", "/store;") == (
-        f"The disk is full; nothing was written. Free space on the disk that holds {disk}/store; writes are taken again then, "
+        "The disk is full; this change was not written. "
+        f"Free space on the disk that holds {disk}/store; writes are taken again then, "
         "reads go on meanwhile."
     )
     assert rest == ["True False True True", "100", "1000 True", "True"]
@@ -500,7 +501,8 @@ def test_a_limit_on_the_size_of_files_is_told_as_such_and_not_as_a_failing_disk(
         tmp_path / "s",
     )
     told, read, resumed = out.splitlines()
-    assert told.startswith("The store's file is full; nothing was written. This process may write files of 600000 bytes at most")
+    assert told.startswith(
+        "The store's file is full; this change was not written. This process may write files of 600000 bytes at most")
     assert (read, resumed) == ("True False True True", "True")
 
 

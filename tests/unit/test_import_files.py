@@ -545,3 +545,13 @@ def test_a_full_store_ends_the_import_and_keeps_what_was_applied(
         assert 0 < held < 20_000
         assert held % 256 == 0  # whole mutations
         assert attributes(store, "c00000") is not None
+
+
+def test_an_import_that_the_store_has_no_room_for_says_what_is_there(tmp_path: Path) -> None:
+    """It said 'nothing was written', and 86,016 rows were there."""
+    data = b"id,age,balance,name\n" + b"".join(b"c%d,1,1.00,%s\n" % (number, b"x" * 100) for number in range(60_000))
+    with Store.open(tmp_path / "small", map_bytes=8 << 20) as small:
+        small.declare(SCHEMA)
+        with pytest.raises(StoreFull, match=r"this change was not written.* [1-9]\d* rows of people.csv are in the store"):
+            run(small, PEOPLE, tmp_path / "people.csv", data)
+        assert 0 < small.customer_count() < 60_000
