@@ -22,6 +22,7 @@ from server.transport.linux cimport (
     EAGAIN,
     EINTR,
     EPOLL_CTL_ADD,
+    EPOLL_CTL_DEL,
     EPOLL_CTL_MOD,
     EPOLLERR,
     EPOLLHUP,
@@ -115,6 +116,7 @@ from server.transport.openssl cimport (
     ERR_clear_error,
     SSL_do_handshake,
     SSL_free,
+    SSL_get0_alpn_selected,
     SSL_get_error,
     SSL_new,
     SSL_read,
@@ -130,7 +132,9 @@ from server.transport.state cimport (
     CALL_READING,
     CALL_READY,
     KIND_DECIDE,
+    READ_BYTES,
     REFUSED_COMPRESSED,
+    REFUSED_FLAG,
     REFUSED_FRAMING,
     REFUSED_MEMORY,
     REFUSED_MESSAGE,
@@ -139,6 +143,7 @@ from server.transport.state cimport (
     REFUSED_NOT,
     REFUSED_OVERLOAD,
     REFUSED_TIMEOUT,
+    WRITE_BYTES,
     Call,
     Connection,
     Limits,
@@ -149,8 +154,7 @@ from server.transport.state cimport (
 from server.transport.words cimport TIMEOUT_BAD, is_grpc, timeout_ns
 
 cdef enum:
-    READ_BYTES = 65_536  # of Loop.buffer: one read; a TLS record is at most 16 KiB
-    WRITE_BYTES = 262_144  # of Loop.out: what one write gives
+    LEAVE_NS = 100_000_000  # between the first GOAWAY, which reaches the peer meanwhile, and the last
     READS_A_ROUND = 4  # of TLS, whose records are a quarter of a read: one busy connection does not keep the others waiting
     LINGER_NS = 1_000_000_000  # for the peer to read to the end and to close: many round trips
     FRAME_HEAD = 9  # bytes before a frame's payload
@@ -360,8 +364,8 @@ cdef uint8_t _framing(const Call* call) noexcept nogil:
     cdef uint32_t length
     if call.body_size < 5:
         return REFUSED_FRAMING
-    if call.body[0] == 1 and call.encoded:
-        return REFUSED_COMPRESSED
+    if call.body[0] == 1:
+        return REFUSED_COMPRESSED if call.encoded else REFUSED_FLAG
     length = <uint32_t> call.body[1] << 24 | <uint32_t> call.body[2] << 16 | <uint32_t> call.body[3] << 8 | call.body[4]
     if call.body[0] != 0 or length != call.body_size - 5:
         return REFUSED_FRAMING
@@ -391,6 +395,10 @@ cdef int _on_frame(nghttp2_session* session, const nghttp2_frame* frame, void* u
     if call.where != CALL_READING:
         return 0
     if frame.hd.type == NGHTTP2_HEADERS and frame.headers.cat == NGHTTP2_HCAT_REQUEST:
+        if call.refused == REFUSED_METADATA:
+            # What came after the limit was not looked at, the content type perhaps among it.
+            answer_refusal(call, call.refused)
+            return 0
         if not call.posted:
             _answer_http(call, &_STATUS_405)
             return 0
@@ -660,9 +668,17 @@ cdef void _watch(Connection* connection, uint32_t events) noexcept nogil:
 cdef void _shake(Connection* connection) noexcept nogil:
     """Goes on with the TLS handshake. Closes the connection when it fails."""
     cdef int result, error
+    cdef const unsigned char* protocol = NULL
+    cdef unsigned int size = 0
     ERR_clear_error()
     result = SSL_do_handshake(connection.ssl)
     if result == 1:
+        # Who offers protocols without h2 was refused meanwhile; who offers none was not asked.
+        SSL_get0_alpn_selected(connection.ssl, &protocol, &size)
+        if size == 0:
+            connection.loop.counters.handshakes_failed += 1
+            connection_close(connection)
+            return
         connection.secure = 1
         _watch(connection, EPOLLIN)
         return
@@ -900,6 +916,8 @@ cdef void connection_tick(Connection* connection, bint refill) noexcept nogil:
         if now - connection.opened_ns > limits.handshake_ns:
             loop.counters.handshakes_failed += 1
             connection_close(connection)
+        elif connection.leaving == 1 and now - connection.left_ns > LEAVE_NS:
+            connection_leave(connection, True)
         return
     if refill:
         connection.control_credit = min(connection.control_credit + limits.control_refill, limits.control_credit)
@@ -917,7 +935,7 @@ cdef void connection_tick(Connection* connection, bint refill) noexcept nogil:
         connection_leave(connection, False)
     elif connection.leaving == 0 and limits.idle_ns and connection.calls == 0 and now - connection.idle_ns > limits.idle_ns:
         connection_leave(connection, True)
-    elif connection.leaving == 1 and now - connection.left_ns > 100_000_000:
+    elif connection.leaving == 1 and now - connection.left_ns > LEAVE_NS:
         # The first GOAWAY has reached the peer by now; calls it began before it knew are still served.
         connection_leave(connection, True)
     if limits.silence_ns and now - connection.heard_ns > limits.silence_ns:
@@ -937,7 +955,12 @@ cdef void connection_leave(Connection* connection, bint last) noexcept nogil:
     if connection.dead:
         return
     if not connection.greeted:
-        connection_close(connection)
+        # Its first calls may be on their way with the greeting: it has as long as others have after the first GOAWAY.
+        if last:
+            connection_close(connection)
+        elif connection.leaving == 0:
+            connection.leaving = 1
+            connection.left_ns = connection.loop.now_ns
         return
     if not last and connection.leaving == 0:
         connection.leaving = 1
@@ -971,6 +994,8 @@ cdef void connection_close(Connection* connection) noexcept nogil:
             ERR_clear_error()
         SSL_free(connection.ssl)
         connection.ssl = NULL
+    # Closing is not enough to leave epoll while a child that a deployed model is tried in still holds a copy of the descriptor.
+    epoll_ctl(loop.ep, EPOLL_CTL_DEL, connection.fd, NULL)
     close(connection.fd)
     if connection.session != NULL:
         nghttp2_session_del(connection.session)

@@ -83,11 +83,13 @@ from server.transport.state cimport (
     CALL_READING,
     KIND_DECIDE,
     KIND_HEALTH,
+    READ_BYTES,
     REFUSED_EXPIRED,
     REFUSED_FRAMING,
     REFUSED_MEMORY,
     REFUSED_OVERLOAD,
     REFUSED_SERVICE,
+    WRITE_BYTES,
     Call,
     Connection,
     Loop,
@@ -98,8 +100,6 @@ cdef enum:
     EVENTS_A_ROUND = 256
     ACCEPTS_A_ROUND = 64
     CALLS_A_ROUND = 64  # about a millisecond's work; answers leave and arrivals are stamped at least so often
-    READ_BYTES = 65_536  # as connection.pyx reads
-    WRITE_BYTES = 262_144  # as connection.pyx writes, and room for the frame that passes half of it
     TICK_NS = 100_000_000
     REFILL_TICKS = 10
     TICKS_A_ROUND = 512  # connections and calls looked at: 50 us when none of them is in the cache

@@ -47,6 +47,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
         SSL* ssl, const unsigned char** out, unsigned char* out_size, const unsigned char* offered,
         unsigned int offered_size, void* argument) noexcept nogil
     void SSL_CTX_set_alpn_select_cb(SSL_CTX* context, alpn_select call, void* argument)
+    void SSL_get0_alpn_selected(const SSL* ssl, const unsigned char** protocol, unsigned int* size)
     SSL* SSL_new(SSL_CTX* context)
     void SSL_free(SSL* ssl)
     int SSL_set_fd(SSL* ssl, int fd)

@@ -70,6 +70,7 @@ HEALTH = KIND_HEALTH
 # The refusals whose words the plane must be given, in the order of state.pxd from 1.
 REFUSED = (
     "method", "metadata", "message", "framing", "compressed", "timeout", "expired", "overload", "memory", "service", "fault",
+    "flag",
 )
 assert len(REFUSED) + 1 == REFUSALS
 

@@ -37,6 +37,11 @@ def table(message_bytes: int) -> dict[str, tuple[int, str, bytes]]:
     )
     fault.details.add().Pack(error_details_pb2.ErrorInfo(reason=errors.EngineFault.reason, domain=status.DOMAIN))
     words["fault"] = _packed(fault)
+    # A broken client's, not a caller's: gRPC's doc/compression.md, test case 6, wants INTERNAL and the flag named.
+    flag = status.describe(errors.BadValue(
+        "request", "has its Compressed-Flag set, and grpc-encoding names no compression", "Send it uncompressed, with the flag 0."))
+    flag.code = status.number(status.CODES[errors.EngineFault])
+    words["flag"] = _packed(flag)
     return words
 
 

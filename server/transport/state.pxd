@@ -28,6 +28,10 @@ cdef enum Kind:
     KIND_HEALTH = 3  # grpc.health.v1.Health/Check, answered from the plane's table
 
 cdef enum:
+    READ_BYTES = 65_536  # of Loop.buffer: what one read takes at most; a TLS record is at most 16 KiB
+    WRITE_BYTES = 262_144  # of Loop.out: what one write gives, and room for the frame that passes half of it
+
+cdef enum:
     # Refusals whose words are prepared: why a call is answered without being worked on. In the order of plane.pyx.
     REFUSED_NOT = 0
     REFUSED_METHOD = 1  # no such method
@@ -41,7 +45,8 @@ cdef enum:
     REFUSED_MEMORY = 9  # no memory for it
     REFUSED_SERVICE = 10  # health: nobody knows that service
     REFUSED_FAULT = 11  # whoever took it failed to answer
-    REFUSALS = 12
+    REFUSED_FLAG = 12  # its Compressed-Flag is set, and its grpc-encoding names no compression
+    REFUSALS = 13
 
 cdef enum:
     METHODS_MOST = 16
