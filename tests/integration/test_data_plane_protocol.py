@@ -270,6 +270,17 @@ def test_what_is_not_one_whole_message(client: Client, pieces: list[bytes]) -> N
     served(client)
 
 
+def test_metadata_past_the_limit_is_said_wherever_the_content_type_stands(client: Client) -> None:
+    """Fields after the limit are not looked at: one before the content type made it HTTP 415, which a gRPC client calls UNKNOWN."""
+    fields = h2.request_fields(token="x" * 9_000)
+    fields.insert(4, fields.pop())  # behind the pseudo fields
+    number = client.stream()
+    client.send(frame(h2.HEADERS, h2.END_HEADERS, number, h2.block(fields)))
+    answer = client.wait(number)
+    assert (answer.status, answer.reason) == (RESOURCE_EXHAUSTED, "TOO_LARGE")
+    served(client)
+
+
 def test_a_compressed_flag_without_a_compression_is_the_clients_fault(client: Client) -> None:
     """gRPC's doc/compression.md, test case 6. It was said to be no whole message, which it was."""
     number = client.stream()
