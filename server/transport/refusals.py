@@ -39,7 +39,7 @@ def table(message_bytes: int) -> dict[str, tuple[int, str, bytes]]:
     words["fault"] = _packed(fault)
     # A broken client's, not a caller's: gRPC's doc/compression.md, test case 6, wants INTERNAL and the flag named.
     flag = status.describe(errors.BadValue(
-        "request", "has its Compressed-Flag set, and grpc-encoding names no compression", "Send it uncompressed, with the flag 0.",
+        "request", "has its Compressed-Flag set, and grpc-encoding names none", "Send it uncompressed, with the flag 0.",
     ))
     flag.code = status.number(status.CODES[errors.EngineFault])
     words["flag"] = _packed(flag)
