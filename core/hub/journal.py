@@ -196,6 +196,9 @@ class Journal:
             lineage = lineage_of(reader)
         folder = Path(environment.path, FOLDER)
         journal = cls(folder, lineage, keep_seconds, keep_bytes)
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise StoreUnavailable(
+                environment.path, f"{folder} is not a folder", "Move it away: the journal of changes is a folder of that name.")
         try:
             if not folder.is_dir():
                 folder.mkdir(mode=0o700)
