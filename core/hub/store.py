@@ -185,6 +185,11 @@ class Store:
         return "" if self._journal is None else self._journal.gap
 
     @property
+    def journal_gone(self) -> bool:
+        """Whether the journal's file was removed while it is written to: what is written to it nobody will find."""
+        return self._journal is not None and self._journal.gone
+
+    @property
     def applied(self) -> int:
         """Sequence number of the last mutation that is durable."""
         with self.environment.reader() as reader:
