@@ -226,19 +226,23 @@ def _restoring(part: Path, target: Path) -> Iterator[None]:
     Its file `RESTORING` is held with flock: one that nobody holds was left by a restore that was killed.
     """
     running = RestoreRefused(str(target), "another restore into it is running", "Wait for it, or name another folder.")
-    with contextlib.suppress(FileExistsError):
-        part.mkdir(mode=0o700)
-    if not os.path.lexists(part):
-        raise running  # it has moved its folder into place this moment
-    strange = _strange(part)
-    if strange is None and any(part.iterdir()) and not (part / RESTORING).exists():
-        strange = "it holds a store's files, which no restore left there"
-    if strange is not None:
-        raise RestoreRefused(str(target), f"{part} is in the way: {strange}", "Move it away, or restore into another folder.")
+
+    def in_the_way(why: str) -> RestoreRefused:
+        return RestoreRefused(str(target), f"{part} is in the way: {why}", "Move it away, or restore into another folder.")
+
     try:
+        with contextlib.suppress(FileExistsError):
+            part.mkdir(mode=0o700)
+        if part.is_symlink():
+            raise in_the_way("it is a link")
+        # Asked twice: another restore may have moved it into place between the first two questions.
+        if any(part.iterdir()) and not (part / RESTORING).exists() and any(part.iterdir()):
+            raise in_the_way(_strange(part) or "it holds a store's files, which no restore left there")
         descriptor = os.open(part / RESTORING, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except NotADirectoryError:
+        raise in_the_way("it is not a folder") from None
     except FileNotFoundError:
-        raise running from None
+        raise running from None  # it has moved its folder into place this moment
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -246,6 +250,10 @@ def _restoring(part: Path, target: Path) -> Iterator[None]:
                 raise running
         except (BlockingIOError, FileNotFoundError):
             raise running from None
+        # Only now: while another is at it, its files come and go.
+        strange = _strange(part)
+        if strange is not None:
+            raise in_the_way(strange)
         with _removing(part):
             for left in part.iterdir():
                 if left.name != RESTORING:

@@ -395,6 +395,13 @@ def test_nothing_of_the_users_is_removed_for_a_backup_or_a_restore(tmp_path: Pat
     with pytest.raises(RestoreRefused, match="which no restore left there"):
         keeping.restore(str(saved), str(tmp_path / "q"))
     assert (tmp_path / "q.part" / "data.mdb").exists()
+    (tmp_path / "f.part").write_text("mine")
+    (tmp_path / "l.part").symlink_to(tmp_path / "empty")
+    (tmp_path / "empty").mkdir()
+    for name, told in (("f", "not a folder"), ("l", "a link")):
+        with pytest.raises(RestoreRefused, match=f"{name}.part is in the way: it is {told}"):
+            keeping.restore(str(saved), str(tmp_path / name))
+    assert ((tmp_path / "f.part").read_text(), list((tmp_path / "empty").iterdir())) == ("mine", [])
     # What a restore left that was killed is no obstacle.
     (tmp_path / "k.part").mkdir()
     for name in (keeping.RESTORING, "data.mdb"):
