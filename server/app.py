@@ -209,6 +209,7 @@ def _watch(config: Config, store: Store, server: Process) -> Watch:
 
     watch = Watch(
         store.environment, config.store_thresholds, seconds=config.store_watch_seconds, begun=begun, ended=ended,
+        journal_gone=lambda: store.journal_gone,
     )
     return watch
 

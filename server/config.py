@@ -419,7 +419,7 @@ class Config:
 
         return Thresholds(
             self.store_alarm_percent, self.store_alarm_free_bytes, self.store_alarm_reader_seconds,
-            self.store_alarm_backup_seconds,
+            self.store_alarm_backup_seconds, self.store_journal_bytes > 0,
         )
 
     @property

@@ -28,7 +28,7 @@ from core.hub import case_details, contacts, journal, merges, mutations, saved
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
 from core.hub.catalog import Catalog
-from core.hub.environment import Environment, Reader, open_environment
+from core.hub.environment import DATABASES, Environment, Reader, open_environment
 from core.hub.erasing import JOINED
 from core.hub.membership import HOUSEHOLD_FIRST, of_household, unpack_members, unpack_membership
 from core.hub.membership import named as named_
@@ -79,13 +79,15 @@ class _Check:
 
     def run(self) -> None:
         try:
-            self.entries = self._environment.verify()
+            self._environment.verify()
         except StoreCorrupt as error:
             # Pages that cannot be followed cannot be cross-checked either.
             self._fault(error)
             return
         try:
             with self._environment.reader() as reader:
+                # As a backup counts: LMDB's own list of free pages has none.
+                self.entries = sum(reader.count(database) for database in DATABASES)
                 self._all(reader)
                 lineage = journal.lineage_of(reader)
             folder = Path(self._environment.path, journal.FOLDER)

@@ -179,6 +179,7 @@ class Journal:
         self._keep_bytes = keep_bytes
         self._file = -1
         self._path = folder
+        self._written: tuple[Path, os.stat_result] | None = None  # the file written to, as it was opened; replaced, never altered
         self._made_us = 0
         self._end = self._filled = 0  # bytes in use, and bytes written as frames or zeros
         self._frames = 0  # in the file written to
@@ -196,6 +197,9 @@ class Journal:
             lineage = lineage_of(reader)
         folder = Path(environment.path, FOLDER)
         journal = cls(folder, lineage, keep_seconds, keep_bytes)
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise StoreUnavailable(
+                environment.path, f"{folder} is not a folder", "Move it away: the journal of changes is a folder of that name.")
         try:
             if not folder.is_dir():
                 folder.mkdir(mode=0o700)
@@ -218,6 +222,7 @@ class Journal:
         if end is not None and segment is not None and end.last == applied and segment.names == DATABASES:
             self._file = os.open(segment.path, os.O_RDWR | os.O_CLOEXEC)
             self._path, self._made_us = segment.path, segment.made_us
+            self._written = segment.path, os.fstat(self._file)
             self._end = self._filled = end.at
             self._frames, self._last, self._last_us = end.frames, end.last, end.last_us
             self._clean()
@@ -265,8 +270,20 @@ class Journal:
                 os.ftruncate(self._file, self._end)
             os.close(self._file)
         self._file, self._path, self._made_us = descriptor, path, made_us
+        self._written = path, os.fstat(descriptor)
         self._end = self._filled = len(written)
         self._frames = 0
+
+    @property
+    def gone(self) -> bool:
+        """Whether the file written to is no longer where it was made: nobody will find what is written. From any thread."""
+        if self._written is None:
+            return False
+        path, was = self._written
+        try:
+            return not os.path.samestat(was, path.stat())
+        except OSError:
+            return True
 
     def append(self, txn: Transaction) -> None:
         """Write what the transaction noted, and sync it. Raises StoreFull, after which the next may be taken; StoreReadOnly."""

@@ -19,9 +19,11 @@ which begins with it, and none of the old one's numbers are taken for its own (`
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import time
@@ -33,7 +35,7 @@ import msgspec
 
 from core import limits
 from core.durable import sync_folder, write_file
-from core.errors import RestoreRefused, StoreUnavailable
+from core.errors import RestoreRefused, StoreFull, StoreUnavailable
 from core.hub import journal, replaying
 from core.hub.copying import copy
 from core.hub.environment import FORMAT_VERSION, OLDEST_FORMAT, Environment, open_environment
@@ -43,6 +45,11 @@ MANIFEST = "backup.json"
 TAKEN = "backups.json"
 TAKEN_KEPT = 100
 PART = ".part"
+# In the folder a restore writes into, held while it runs: what is left with it by one that was killed may be removed.
+RESTORING = "restoring"
+# What a backup that was cut off leaves, and nothing else may be removed: the folder is the user's.
+_LEFT = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9]+" + re.escape(PART))
+_OURS = frozenset({"data.mdb", "lock.mdb", "rapport.lock", MANIFEST, RESTORING})
 _CHUNK = 1 << 20
 
 Progress = Callable[[int], object]
@@ -99,8 +106,10 @@ def backup(store: str, into: str, *, now_us: int, progress: Progress | None = No
     """Copy the store folder ``store`` as of now into a new folder under ``into``, which is made where its parent exists.
 
     Works beside a server that serves it. Returns the backup's folder and its manifest, once all of it is durable and was
-    read back. Leftovers of backups that were cut off are removed. Raises StoreUnavailable, StoreCorrupt, StoreFull.
+    read back. Leftovers of backups that were cut off are removed, and one that fails leaves none. Raises StoreUnavailable,
+    StoreCorrupt, StoreFull.
     """
+    require(store)
     target = Path(into)
     source = Path(store).resolve()
     if target.resolve() == source or source in target.resolve().parents:
@@ -116,7 +125,8 @@ def backup(store: str, into: str, *, now_us: int, progress: Progress | None = No
             sync_folder(target.absolute().parent)
     with _alone(target):
         for left in target.glob(f"*{PART}"):
-            shutil.rmtree(left, ignore_errors=True)
+            if _LEFT.fullmatch(left.name) and _strange(left) is None:
+                shutil.rmtree(left, ignore_errors=True)
         environment = open_environment(store, read_only=True)
         try:
             # A backup that was killed left its slot, for which the server would keep every page freed since.
@@ -128,11 +138,14 @@ def backup(store: str, into: str, *, now_us: int, progress: Progress | None = No
                 part = target / (name + PART)
                 if (target / name).exists():
                     raise StoreUnavailable(str(target / name), "this state was saved a moment ago", "Use that backup.")
-                with _failing(into):
+                if os.path.lexists(part):
+                    raise StoreUnavailable(str(part), "it is in the way, and not what a backup leaves", "Move it away.")
+                # Whatever ends it, a copy that nobody can use would keep the disk full.
+                with _failing(into), _removing(part):
                     entries = copy(reader, str(part), progress)
         finally:
             environment.close()
-        with _failing(into):
+        with _failing(into), _removing(part):
             _prove(part)
             file = part / "data.mdb"
             manifest = Backup(
@@ -151,8 +164,11 @@ def _note(store: Path, new: Taken) -> None:
     """Note a backup beside its store. The backup counts without: where the folder cannot be written, only the watch misses it."""
     part = store / (TAKEN + PART)
     with contextlib.suppress(OSError):
-        write_file(part, msgspec.json.format(msgspec.json.encode([*taken(str(store)), new][-TAKEN_KEPT:])) + b"\n")
-        part.rename(store / TAKEN)
+        try:
+            write_file(part, msgspec.json.format(msgspec.json.encode([*taken(str(store)), new][-TAKEN_KEPT:])) + b"\n")
+            part.rename(store / TAKEN)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def restore(
@@ -176,28 +192,112 @@ def restore(
     """
     source, target = Path(saved), Path(into)
     manifest = _manifest(source)
-    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
-        raise RestoreRefused(into, "there is something in it already",
-                             "Name a new folder; point store.path at it, or move the old folder away first.")
+    _free(target)
     if not target.absolute().parent.is_dir():
         raise RestoreRefused(into, f"the folder {target.absolute().parent} does not exist", "Create it first.")
     part = target.absolute().with_name(target.name + PART)
-    with _failing(into):
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(mode=0o700)
-        try:
-            digest = _copied(source / "data.mdb", part / "data.mdb")
-            if digest != manifest.sha256:
-                raise RestoreRefused(saved, "data.mdb is not what was saved: its SHA-256 differs from backup.json's",
-                                     "Use another backup; this one was changed or damaged.")
-            reached = _forward(part, manifest, journal_folder, until_seq, until_us, accept_cut, erasures, progress)
-            _prove(part)
-            sync_folder(part)
-            part.rename(target)
-            sync_folder(target.absolute().parent)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+    with _failing(into), _restoring(part, target):
+        digest = _copied(source / "data.mdb", part / "data.mdb")
+        if digest != manifest.sha256:
+            raise RestoreRefused(saved, "data.mdb is not what was saved: its SHA-256 differs from backup.json's",
+                                 "Use another backup; this one was changed or damaged.")
+        reached = _forward(part, manifest, journal_folder, until_seq, until_us, accept_cut, erasures, progress)
+        _prove(part)
+        sync_folder(part)
+        part.rename(target)
+        (target / RESTORING).unlink()
+        sync_folder(target)
+        sync_folder(target.absolute().parent)
     return manifest, reached
+
+
+def _free(target: Path) -> None:
+    """Raise unless a restore may make its folder there."""
+    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+        raise RestoreRefused(
+            str(target), "there is something in it already",
+            "Name a new folder; point store.path at it, or move the old folder away first, with the server stopped.")
+
+
+@contextlib.contextmanager
+def _restoring(part: Path, target: Path) -> Iterator[None]:
+    """Have the folder that a restore writes into, empty and alone; it is gone again whatever ends the restore.
+
+    Its file `RESTORING` is held with flock: one that nobody holds was left by a restore that was killed.
+    """
+    running = RestoreRefused(str(target), "another restore into it is running", "Wait for it, or name another folder.")
+
+    def in_the_way(why: str) -> RestoreRefused:
+        return RestoreRefused(str(target), f"{part} is in the way: {why}", "Move it away, or restore into another folder.")
+
+    try:
+        with contextlib.suppress(FileExistsError):
+            part.mkdir(mode=0o700)
+        if part.is_symlink():
+            raise in_the_way("it is a link")
+        # Asked twice: another restore may have moved it into place between the first two questions.
+        if any(part.iterdir()) and not (part / RESTORING).exists() and any(part.iterdir()):
+            raise in_the_way(_strange(part) or "it holds a store's files, which no restore left there")
+        descriptor = os.open(part / RESTORING, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except NotADirectoryError:
+        raise in_the_way("it is not a folder") from None
+    except FileNotFoundError:
+        raise running from None  # it has moved its folder into place this moment
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(descriptor), (part / RESTORING).stat()):
+                raise running
+        except (BlockingIOError, FileNotFoundError):
+            raise running from None
+        # Only now: while another is at it, its files come and go.
+        strange = _strange(part)
+        if strange is not None:
+            raise in_the_way(strange)
+        with _removing(part):
+            for left in part.iterdir():
+                if left.name != RESTORING:
+                    left.unlink()
+            _free(target)
+            yield
+    finally:
+        os.close(descriptor)
+
+
+def _strange(part: Path) -> str | None:
+    """What of a folder is not what a backup or restore that was cut off leaves; None when nothing is."""
+    if part.is_symlink() or not part.is_dir():
+        return "it is not a folder"
+    for each in sorted(part.iterdir()):
+        if each.name not in _OURS or each.is_symlink() or not each.is_file():
+            return f"it holds '{each.name}'"
+    return None
+
+
+@contextlib.contextmanager
+def _removing(part: Path) -> Iterator[None]:
+    """Remove a folder that is not finished, whatever ends its making."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def require(store: str) -> None:
+    """Raise StoreUnavailable unless a store's folder is there that may be worked on: a writing open would make one."""
+    if not Path(store).exists():
+        raise StoreUnavailable(store, "there is no such folder", "Check store.path.")
+    if Path(store).is_dir() and not Path(store, "data.mdb").exists():
+        raise StoreUnavailable(store, "there is no store in it", "Check store.path, or start the server once.")
+
+
+def refuse_backup(store: str) -> None:
+    """Raise StoreUnavailable for the folder of a backup: written to, it would be what was saved no more."""
+    if Path(store, MANIFEST).is_file():
+        raise StoreUnavailable(
+            store, f"it is a backup (it holds {MANIFEST}), and writing to it would spoil it",
+            f"Make a store of it: rapport store restore {store} --into NEW.")
 
 
 def _forward(
@@ -243,6 +343,8 @@ def compact(store: str, *, map_bytes: int = limits.MAP_BYTES, progress: Progress
     empty. Needs the store to itself (stop the server) and room for a second copy. Raises StoreUnavailable while a server has it
     open, StoreCorrupt where a record is damaged (nothing is changed then), StoreFull.
     """
+    require(store)
+    refuse_backup(store)
     environment = open_environment(store, map_bytes=map_bytes)
     making = Path(store, "making")
     file = Path(store, "data.mdb")
@@ -274,6 +376,11 @@ def _failing(path: str) -> Iterator[None]:
     except OSError as error:
         from core.hub.lmdb import error_of
 
+        if error.errno == errno.EFBIG:
+            raise StoreFull(
+                "store's file",
+                f"This process may not write {error.filename or path} so large: raise the limit (ulimit -f).",
+            ) from error
         raise error_of(error.errno or 5, str(error.filename or path), False) from error
 
 

@@ -25,7 +25,7 @@ from core.errors import RestoreRefused
 from core.hub import catalog as catalogs
 from core.hub import erasing, journal, merges, redo, saved
 from core.hub.environment import Environment
-from core.hub.journal import Frame, Reading, Segment
+from core.hub.journal import Damage, Frame, Reading, Segment
 from core.hub.membership import of_household, unpack_membership
 
 # Changes done again in one transaction: its pages stay in memory until it commits.
@@ -100,12 +100,19 @@ def replay(
                 later += [ids for seq, ids, _ in redo.erasures(data, frame.at) if seq > wanted]
             if progress is not None and number % TOLD_EVERY == TOLD_EVERY - 1:
                 progress(reached)
+        if reading.damage is None and reading.last < applied:
+            problem = (f"the journal ends with change {reading.last}, before the backup's {applied}: nothing that came since is "
+                       "in it, so who was erased since the backup is in it again")
+            reading.damage = Damage(folder, reading.last, problem, tail=True)
         _check(reading, reached, passed or reached == until_seq, until_seq)
         if reading.damage is not None and until_us is not None and not (passed or accept_cut):
+            whole = f"Give --accept-cut for what is whole: change {reached}, of {told(at_us)}."
+            if reading.damage.after < applied:
+                raise _refused(reading.damage.path, reading.damage.problem,
+                               f"Name a copy of the journal that was made after the backup. {whole}")
             raise _refused(
                 reading.damage.path, f"{reading.damage.problem}, and may have come before {told(until_us)}",
-                "A server that was killed leaves such an end, which was never acknowledged. "
-                f"Give --accept-cut for what is whole: change {reached}, of {told(at_us)}.")
+                f"A server that was killed leaves such an end, which was never acknowledged. {whole}")
         txn.commit()
     except BaseException:
         txn.abort()

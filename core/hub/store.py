@@ -31,6 +31,7 @@ from core.hub.customer_profile import Case, Household, OverdueCase, Profile, Pro
 from core.hub.environment import Environment, Reader, open_environment
 from core.hub.identifiers import check_holder, meant, normalised
 from core.hub.journal import Journal, recover
+from core.hub.keeping import refuse_backup
 from core.hub.membership import named
 from core.hub.merges import Merge
 from core.hub.mutations import DeclareSchema, Mutation
@@ -72,6 +73,8 @@ class Store:
         Several processes may read a store that one process writes. Raises StoreUnavailable or StoreCorrupt, with what to do.
         """
         meta = {b"signing_key": msgspec.msgpack.encode(secrets.token_bytes(SIGNING_KEY_BYTES))}
+        if not read_only:
+            refuse_backup(os.fspath(path))
         environment = open_environment(os.fspath(path), map_bytes=map_bytes, read_only=read_only, meta=meta)
         journal = None
         try:
@@ -180,6 +183,11 @@ class Store:
     def journal_gap(self) -> str:
         """Why the journal that was there does not lead up to this store, '' when it does: only a backup from now on does."""
         return "" if self._journal is None else self._journal.gap
+
+    @property
+    def journal_gone(self) -> bool:
+        """Whether the journal's file was removed while it is written to: what is written to it nobody will find."""
+        return self._journal is not None and self._journal.gone
 
     @property
     def applied(self) -> int:

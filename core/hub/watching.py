@@ -8,6 +8,9 @@ Damage is told to the watch by whoever meets it: a call that read it, or the loo
 
 A snapshot that is held keeps every page freed since from being reused, so the file grows by what is written. How long one
 has been behind is known by watching, or from when the commit after it was made, which the journal has.
+
+Files that are moved or removed under the process that has them open are written on, and found by nobody: the watch compares
+what lies at the path with what was opened.
 """
 
 from __future__ import annotations
@@ -32,12 +35,13 @@ SLACK: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Where alarms begin. A number of 0 turns that alarm off."""
+    """Where alarms begin. A number of 0 turns that alarm off. ``journal`` says whether one is kept, and so to be missed."""
 
     map_percent: float = 85
     free_bytes: int = 1 << 30
     reader_seconds: float = 600
     backup_seconds: float = 7 * 86_400
+    journal: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,8 @@ class Look:
     ``journal_last`` is the journal's last change; to the watch, which reads no frames, that before its newest file.
     ``backup_seconds`` counts from the newest backup that is known and there, or from the journal's beginning (``backed`` is then
     False); None where neither is. ``journal_gap`` is how many changes lie between that backup and where the journal begins: no
-    moment in them, nor any after them, can be restored until there is a later backup.
+    moment in them, nor any after them, can be restored until there is a later backup. ``journal_missing`` is how many of the
+    newest changes are neither in that backup nor in the journal, as of one whose files were removed; 0 to the watch.
     """
 
     map_bytes: int
@@ -68,6 +73,7 @@ class Look:
     backed: bool
     backup_seconds: float | None
     journal_gap: int
+    journal_missing: int
 
     @property
     def live_percent(self) -> float:
@@ -105,15 +111,21 @@ def look(environment: Environment, map_bytes: int, now_us: int, since: Since | N
             at_us = journal.committed_us(folder, behind)
             seconds = max(now_us - at_us, 0) / 1e6 if at_us else 0.0
     space = os.statvfs(environment.path)
+    with environment.reader() as reader:
+        applied = journal.applied_of(reader)
+    # After that: a change is in the journal before it is in the store.
     reach = journal.extent(folder, to_end=since is None)
     taken = keeping.taken(environment.path)
     newest = taken[-1].at_us if taken else reach.from_us if reach is not None else None
     gap = 0
     if taken and folder.is_dir():
         # A journal that compaction began anew has no file until the next change.
-        with environment.reader() as reader:
-            begins = reach.first if reach is not None else journal.applied_of(reader) + 1
+        begins = reach.first if reach is not None else applied + 1
         gap = max(begins - 1 - taken[-1].seq, 0)
+    missing = 0
+    # A store that was restored has neither, and no rapport.lock, until it is opened for writing: then its journal begins.
+    if since is None and (taken or reach is not None or Path(environment.path, "rapport.lock").exists()):
+        missing = max(applied - max(taken[-1].seq if taken else 0, reach.last if reach is not None else 0), 0)
     restorable = keeping.restorable(environment.path)
     return Look(
         map_bytes=map_bytes, used_bytes=found["used_bytes"], live_bytes=found["used_bytes"] - free * found["page_bytes"],
@@ -123,6 +135,7 @@ def look(environment: Environment, map_bytes: int, now_us: int, since: Since | N
         journal_bytes=reach.bytes if reach is not None else 0, journal_first=reach.first if reach is not None else 0,
         journal_last=reach.last if reach is not None else 0, restorable_from=restorable.at if restorable is not None else "",
         backed=bool(taken), backup_seconds=None if newest is None else max(now_us - newest, 0) / 1e6, journal_gap=gap,
+        journal_missing=missing,
     )
 
 
@@ -157,6 +170,11 @@ def alarms(look: Look, thresholds: Thresholds, standing: frozenset[str] = frozen
         found.append(Alarm(
             "journal", f"the journal does not lead on from the newest backup: {look.journal_gap:,} changes lie between them",
             "Run rapport store backup FOLDER now: until then the newest state to be had from backups is that backup's."))
+    elif look.journal_missing and thresholds.journal:
+        found.append(Alarm(
+            "journal",
+            f"the newest {look.journal_missing:,} changes are in no journal and no backup: files were removed, or none kept",
+            "Start the server again if it runs, so that a journal begins, then run rapport store backup FOLDER."))
     return tuple(found)
 
 
@@ -175,6 +193,7 @@ class Watch:
         begun: Callable[[Alarm], None],
         ended: Callable[[Alarm], None],
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        journal_gone: Callable[[], bool] = lambda: False,
     ) -> None:
         self._environment = environment
         self._thresholds = thresholds
@@ -182,6 +201,9 @@ class Watch:
         self._begun = begun
         self._ended = ended
         self._clock_us = clock_us
+        self._journal_gone = journal_gone
+        self._file = Path(environment.path, "data.mdb")
+        self._opened = self._file.stat()
         self._first_seen: dict[tuple[int, int], int] = {}  # (transaction, process) -> when it was first seen behind
         self._standing: dict[str, Alarm] = {}
         self._damage: Alarm | None = None  # replaced, never altered
@@ -216,8 +238,20 @@ class Watch:
         """One look: tells of alarms that begin and end, and returns those that stand."""
         now_us = self._clock_us()
         try:
-            seen = look(self._environment, self._environment.map_bytes, now_us, self._since)
-            found = alarms(seen, self._thresholds, frozenset(self._standing))
+            if self._moved():
+                # What lies at the path now is not what this process writes: nothing that is seen there ends an alarm.
+                found = (*(alarm for alarm in self._standing.values() if alarm.name not in ("moved", "damage")), Alarm(
+                    "moved",
+                    f"{self._file} is not the file that this process has open: the store's folder was moved or exchanged, "
+                    "and changes go on into the one that was moved",
+                    "Move the folder back, or stop the server first; it still writes into the folder that was moved."))
+            else:
+                seen = look(self._environment, self._environment.map_bytes, now_us, self._since)
+                found = alarms(seen, self._thresholds, frozenset(self._standing))
+                if self._journal_gone():
+                    found = (*(alarm for alarm in found if alarm.name != "journal"), Alarm(
+                        "journal", "the journal's newest file was removed while it is written to: no restore has what is written",
+                        "Start the server again, so that a journal begins, then run rapport store backup FOLDER."))
         except (RapportError, OSError) as error:
             found = (Alarm("watch", f"the store cannot be looked at: {error}", "Look for disk errors in the system's log."),)
         if self._damage is not None:
@@ -230,6 +264,13 @@ class Watch:
             if name not in self._standing:
                 self._ended(alarm)
         return found
+
+    def _moved(self) -> bool:
+        """Whether another file, or none, lies where the store was opened."""
+        try:
+            return not os.path.samestat(self._opened, self._file.stat())
+        except FileNotFoundError:
+            return True
 
     def _since(self, behind: list[tuple[int, int]]) -> float:
         """For how long the first of these was seen behind; what is gone is forgotten."""

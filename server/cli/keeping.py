@@ -184,6 +184,7 @@ def compact(store: Folder = None, config: File = None, json: Json = False) -> No
 
     path = _path(store, config)
     settings = Config.load(config)
+    keeping.require(path)
     with Store.open(path, **settings.store_bounds) as opened:
         dropped = retention.sweep_all(opened, time.time_ns() // 1_000)
     before, after, anew = keeping.compact(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from core.decision import Identifier
-from core.errors import BadValue, NotFound, RestoreRefused, StoreError, StoreUnavailable
+from core.errors import BadValue, NotFound, RestoreRefused, StoreError, StoreFull, StoreUnavailable
 from core.hub import keeping
 from core.hub.checking import Checked, check
 from core.hub.environment import DATABASES, open_environment
@@ -355,6 +358,163 @@ def test_a_store_that_is_not_there_is_told(tmp_path: Path) -> None:
     for act in (keeping.compact, lambda path: keeping.backup(path, str(tmp_path / "b"), now_us=NOW)):
         with pytest.raises(StoreError):
             act(str(tmp_path / "none" / "s"))
+
+
+def test_a_misspelt_store_is_refused_and_nothing_is_made(tmp_path: Path) -> None:
+    """A compaction of one made an empty store and said that it was done; a backup of one made the backups' folder."""
+    (tmp_path / "empty").mkdir()
+    for act in (keeping.compact, lambda path: keeping.backup(path, str(tmp_path / "b"), now_us=NOW)):
+        with pytest.raises(StoreUnavailable, match="there is no such folder"):
+            act(str(tmp_path / "typo"))
+        with pytest.raises(StoreUnavailable, match="there is no store in it"):
+            act(str(tmp_path / "empty"))
+    done = subprocess.run(
+        [sys.executable, "-m", "server.cli.main", "store", "compact", "--store", "typo"], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "there is no such folder" in " ".join(done.stderr.split())) == (69, True), done.stderr
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["empty"]
+
+
+def test_nothing_of_the_users_is_removed_for_a_backup_or_a_restore(tmp_path: Path) -> None:
+    """A backup removed every folder *.part beside the others, and a restore whatever was called as its own folder."""
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 1)
+    mine = tmp_path / "b" / "holiday.part" / "mine.txt"
+    named_alike = tmp_path / "b" / "20200101T000000Z-7.part" / "mine.txt"
+    left = tmp_path / "b" / "20200101T000000Z-8.part" / "data.mdb"
+    for file in (mine, named_alike, left, tmp_path / "r.part" / "mine.txt"):
+        file.parent.mkdir(parents=True)
+        file.write_text("mine")
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    assert (mine.exists(), named_alike.exists(), left.parent.exists()) == (True, True, False)
+    with pytest.raises(RestoreRefused, match=r"r\.part is in the way: it holds 'mine\.txt'"):
+        keeping.restore(str(saved), str(tmp_path / "r"))
+    assert (tmp_path / "r.part" / "mine.txt").read_text() == "mine"
+    # A whole store of that name, without a journal, looks much like what a restore leaves.
+    Store.open(tmp_path / "q.part", journal_bytes=0).close()
+    with pytest.raises(RestoreRefused, match="which no restore left there"):
+        keeping.restore(str(saved), str(tmp_path / "q"))
+    assert (tmp_path / "q.part" / "data.mdb").exists()
+    (tmp_path / "f.part").write_text("mine")
+    (tmp_path / "l.part").symlink_to(tmp_path / "empty")
+    (tmp_path / "empty").mkdir()
+    for name, told in (("f", "not a folder"), ("l", "a link")):
+        with pytest.raises(RestoreRefused, match=f"{name}.part is in the way: it is {told}"):
+            keeping.restore(str(saved), str(tmp_path / name))
+    assert ((tmp_path / "f.part").read_text(), list((tmp_path / "empty").iterdir())) == ("mine", [])
+    # What a restore left that was killed is no obstacle.
+    (tmp_path / "k.part").mkdir()
+    for name in (keeping.RESTORING, "data.mdb"):
+        (tmp_path / "k.part" / name).write_bytes(b"")
+    keeping.restore(str(saved), str(tmp_path / "k"))
+    assert not (tmp_path / "k.part").exists()
+    assert [path.name for path in (tmp_path / "k").iterdir()] == ["data.mdb"]
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_backup_that_ends_early_leaves_no_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: BaseException | type[BaseException]
+) -> None:
+    """It kept the disk full, so that a server's writes were refused until somebody removed it by hand."""
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 1)
+
+    def fail(_: Path) -> str:
+        raise ending
+
+    monkeypatch.setattr(keeping, "_digest", fail)
+    with pytest.raises((KeyboardInterrupt, StoreFull)):
+        keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    assert list((tmp_path / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize("act", ["backup", "restore"])
+def test_a_limit_on_files_is_a_full_disk_to_backup_and_restore(tmp_path: Path, act: str) -> None:
+    """A restore said "Cannot open the store: File too large (27), while asked by a tool. See the cause"."""
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 30)
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    code = (
+        "import resource, sys; from core.errors import StoreFull; from core.hub import keeping\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
+        "try:\n    keeping.restore(sys.argv[2], sys.argv[3]) if sys.argv[1] == 'restore' else "
+        "keeping.backup(sys.argv[2], sys.argv[3], now_us=5)\n"
+        "except StoreFull as error:\n    print(error.hint)"
+    )
+    source = saved if act == "restore" else tmp_path / "s"
+    done = subprocess.run([sys.executable, "-c", code, act, str(source), str(tmp_path / "n")], cwd=ROOT, capture_output=True,
+                          text=True, timeout=60, check=False)
+    assert "raise the limit (ulimit -f)" in done.stdout, done.stderr
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_backup_opened_for_writing_is_refused_and_stays_one(tmp_path: Path) -> None:
+    """An import or a server with a backup's folder for its store spoilt it: "data.mdb is not what was saved"."""
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 1)
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    for act in (Store.open, lambda path: keeping.compact(str(path))):
+        with pytest.raises(StoreUnavailable, match="it is a backup") as refused:
+            act(saved)
+        assert "rapport store restore" in refused.value.hint
+    Store.open(saved, read_only=True).close()
+    keeping.restore(str(saved), str(tmp_path / "r"))
+
+
+def test_a_journal_that_ends_before_the_backup_is_told(tmp_path: Path) -> None:
+    """A restore with a copy of the journal made before the backup said "as of ..., change N" as if that were all."""
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 1)
+        early = store.applied
+        shutil.copytree(tmp_path / "s" / "journal", tmp_path / "early")
+        store.apply(Upsert(identifiers=who(0), attributes={"age": 8}, at_us=9))
+    now_us = time.time_ns() // 1000
+    saved, manifest = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=now_us)
+    told = f"the journal ends with change {early}, before the backup's {manifest.seq}.*erased since the backup is in it again"
+    journal = str(tmp_path / "early")
+    later = now_us + 3_600_000_000
+    with pytest.raises(RestoreRefused, match=f"{told}.*a copy of the journal that was made after the backup.*--accept-cut"):
+        keeping.restore(str(saved), str(tmp_path / "r"), journal_folder=journal, until_us=later)
+    assert not (tmp_path / "r").exists()
+    _, reached = keeping.restore(str(saved), str(tmp_path / "r"), journal_folder=journal, until_us=later, accept_cut=True)
+    assert (reached.seq, re.search(told, reached.note) is not None) == (manifest.seq, True)
+    _, reached = keeping.restore(str(saved), str(tmp_path / "q"), journal_folder=journal)
+    assert re.search(told, reached.note), "the command ends with 1 for it"
+    _, reached = keeping.restore(str(saved), str(tmp_path / "o"), journal_folder=str(tmp_path / "s" / "journal"), until_us=later)
+    assert reached.note == ""
+
+
+def test_a_second_restore_into_a_folder_is_told_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It removed the first one's files, and one of them ended with "No such file", or STORE_CORRUPT."""
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 1)
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    proving = keeping._prove
+
+    def second(folder: Path) -> None:
+        monkeypatch.setattr(keeping, "_prove", proving)
+        with pytest.raises(RestoreRefused, match="another restore into it is running"):
+            keeping.restore(str(saved), str(tmp_path / "r"))
+        proving(folder)
+
+    monkeypatch.setattr(keeping, "_prove", second)
+    keeping.restore(str(saved), str(tmp_path / "r"))
+    assert checked(tmp_path / "r").faults == ()
+
+
+def test_a_backup_and_the_check_count_the_same(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 30)
+    _, manifest = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    assert checked(tmp_path / "s").entries == manifest.entries
+
+
+def test_a_file_where_the_journal_belongs_is_named(tmp_path: Path) -> None:
+    """It was "File exists (17), while asked by a tool", and to look for disk errors."""
+    Store.open(tmp_path / "s", journal_bytes=0).close()
+    (tmp_path / "s" / "journal").write_bytes(b"")
+    with pytest.raises(StoreUnavailable, match=r"s/journal is not a folder\. Move it away"):
+        Store.open(tmp_path / "s")
 
 
 def test_sources_and_joins_that_can_be_undone_are_in_a_backup(tmp_path: Path) -> None:

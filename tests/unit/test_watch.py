@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -15,6 +17,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from core.decision import Identifier
 from core.errors import StoreFull
+from core.hub import keeping
+from core.hub.environment import open_environment
 from core.hub.mutations import Erase, Upsert
 from core.hub.store import Store
 from core.hub.watching import Alarm, Thresholds, Watch, alarms, look
@@ -51,6 +55,7 @@ class Told:
         self.watch = Watch(
             store.environment, thresholds, seconds=1, begun=lambda alarm: self.lines.append(f"begun {alarm.name}"),
             ended=lambda alarm: self.lines.append(f"ended {alarm.name}"), clock_us=lambda: self.now_us,
+            journal_gone=lambda: store.journal_gone,
         )
 
     def turn(self, seconds: float = 0) -> list[str]:
@@ -167,6 +172,76 @@ def test_a_store_without_a_recent_backup_is_told(tmp_path: Path) -> None:
         told.turn()
         assert look(store.environment, 1 << 30, told.now_us).restorable_from == ""
         assert told.lines == ["begun backup", "ended backup", "begun backup"]
+
+
+def test_a_journal_that_was_removed_is_told_by_the_server_and_by_the_command(tmp_path: Path) -> None:
+    """The server wrote on into a file that nobody could find, and the command said that nothing was missing."""
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        told = Told(store, QUIET)
+        put(store, 1)
+        assert told.turn() == []
+
+        def seen() -> tuple[int, list[str]]:
+            found = look(store.environment, 1 << 30, told.now_us)
+            return found.journal_missing, [alarm.name for alarm in alarms(found, QUIET)]
+
+        assert seen() == (0, [])
+        shutil.rmtree(tmp_path / "s" / "journal")
+        put(store, 2)
+        assert seen() == (store.applied, ["journal"])
+        assert told.turn() == ["journal"]
+        [alarm] = told.watch.alarms
+        assert "removed while it is written to" in alarm.problem
+        # Where none is to be kept, none is missed.
+        assert alarms(look(store.environment, 1 << 30, told.now_us), replace(QUIET, journal=False)) == ()
+    with Store.open(tmp_path / "s") as store:
+        put(store, 3)
+        told = Told(store, QUIET)
+        assert told.turn() == []
+
+
+def test_changes_after_the_backup_that_no_journal_has_are_told(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        put(store, 1)
+    saved, manifest = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=1_790_000_000 * SECOND)
+    with Store.open(tmp_path / "s") as store:
+        for number in range(3):
+            put(store, number)
+        applied = store.applied
+
+    def found(folder: str) -> list[str]:
+        environment = open_environment(str(tmp_path / folder), read_only=True)
+        try:
+            return [alarm.problem for alarm in alarms(look(environment, 1 << 30, 1_790_000_000 * SECOND), QUIET)]
+        finally:
+            environment.close()
+
+    assert found("s") == []
+    shutil.rmtree(tmp_path / "s" / "journal")
+    [problem] = found("s")
+    assert f"the newest {applied - manifest.seq} changes are in no journal and no backup" in problem
+    keeping.restore(str(saved), str(tmp_path / "r"))
+    assert found("r") == [], "its journal begins when it is opened for writing"
+
+
+def test_a_folder_that_was_moved_under_the_server_is_told_until_it_is_back(tmp_path: Path) -> None:
+    """The alarm of a folder that was gone ended when another store lay there, and what was acknowledged went elsewhere."""
+    Store.open(tmp_path / "other").close()
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        told = Told(store, QUIET)
+        assert told.turn() == []
+        (tmp_path / "s").rename(tmp_path / "s-moved")
+        assert told.turn() == ["moved"]
+        assert "stop the server first" in told.watch.alarms[0].hint
+        (tmp_path / "other").rename(tmp_path / "s")
+        assert told.turn() == ["moved"]
+        (tmp_path / "s").rename(tmp_path / "other")
+        (tmp_path / "s-moved").rename(tmp_path / "s")
+        assert told.turn() == []
+        assert told.lines == ["begun moved", "ended moved"]
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
