@@ -121,5 +121,6 @@ def events(texts: Iterable[str]) -> list[values_pb2.Event]:
         try:
             found.append(json_format.Parse(text, values_pb2.Event()))
         except json_format.ParseError as error:
-            raise typer.BadParameter(f"is not an event in JSON: {error}", param_hint="--event") from None
+            raise typer.BadParameter(f"is not an event in JSON: {error}. Fields are written with their types: "
+                '"fields": {"page": {"string_value": "/home"}}.', param_hint="--event") from None
     return found

@@ -125,6 +125,7 @@ _BY_CODE: Final[dict[grpc.StatusCode, Exit]] = {
 
 _BY_REASON: Final[dict[str, Exit]] = {
     errors.TooLarge.reason: Exit.DATA,
+    errors.IdentityConflict.reason: Exit.DATA,
     errors.NoProgram.reason: Exit.MISSING,
     errors.EventsLost.reason: Exit.DATA,
     errors.StoreFull.reason: Exit.STORE,

@@ -181,7 +181,7 @@ def load(
         warnings = [each for name in sorted(report.products) if (each := unknown_product(name, products))]
         _json(report, customers, warnings) if json else _say(report, warnings)
     if not json:
-        show.out.print(f"{customers} customers in {folder if live is None else live.path}", markup=False)
+        show.out.print(f"{customers} customers in {folder.absolute() if live is None else live.path}", markup=False)
         if rehearsal is not None and not rehearsal.exact:
             show.err.print("  so many new customers that one who occurs twice may be counted twice", markup=False)
     if any(report.rejected for report in reports):
@@ -279,6 +279,8 @@ def _say(report: ImportReport, warnings: Sequence[str]) -> None:
     elif report.dry:
         for line, column, value, reason in report.examples:
             show.out.print(f"  line {line}, {column or 'the row'}: '{value}': {reason}", markup=False, soft_wrap=True)
+    if report.contested:
+        show.err.print(f"  {report.contested} identifiers belong to others and stayed with them", markup=False, soft_wrap=True)
     for name in report.unseen:
         show.err.print(f"  no row has '{name}', which the mapping names", markup=False, soft_wrap=True)
     for warning in warnings:

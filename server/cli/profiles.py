@@ -117,7 +117,9 @@ def consent(
         request = profile_pb2.SetConsentRequest(
             identifiers=who, purpose=purpose, channel=channel, granted=granted, source=source
         )
-        stub.SetConsent(request, timeout=client.QUICK_SECONDS)
+        recorded = stub.SetConsent(request, timeout=client.QUICK_SECONDS)
+    if recorded.warning:
+        show.err.print(recorded.warning, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -166,7 +168,7 @@ def erase(
     until you delete them.
     """
     if not yes:
-        typer.confirm(f"Erase the customer of {', '.join(each.partition('=')[0] for each in identifier)} for good?", abort=True)
+        typer.confirm(f"Erase the customer of {', '.join(identifier)} for good?", abort=True)
     asked = profile_pb2.EraseProfileRequest(identifiers=arguments.identifiers(identifier), request=request)
     with client.connected(client.address(server, control=True)) as link:
         profile_pb2_grpc.ProfileServiceStub(link).EraseProfile(asked, timeout=client.QUICK_SECONDS)
@@ -185,7 +187,7 @@ def merges(identifier: Identifiers, server: Server = None, json: Json = False) -
 @app.command()
 def unmerge(
     identifier: Identifiers,
-    merge: Annotated[int, typer.Option("--merge", min=0, help="Its number. Default: the newest.")] = 0,
+    merge: Annotated[int, typer.Option("--merge", min=0, max=2**64 - 1, help="Its number. Default: the newest.")] = 0,
     server: Server = None,
     json: Json = False,
 ) -> None:
