@@ -26,7 +26,7 @@ def deploy(
             show_default=False,
         ),
     ] = None,
-    version: Annotated[int, typer.Option("--version", min=0, help="Its number. 0: the next.")] = 0,
+    version: Annotated[int, typer.Option("--version", min=0, max=2**32 - 1, help="Its number. 0: the next.")] = 0,
     server: Server = None,
     json: Json = False,
 ) -> None:
@@ -59,7 +59,7 @@ def list_(
 def rollback(
     name: Name,
     version: Annotated[
-        int, typer.Option("--version", min=0, help="Its number. 0: the one that was live before.")
+        int, typer.Option("--version", min=0, max=2**32 - 1, help="Its number. 0: the one that was live before.")
     ] = 0,
     server: Server = None,
     json: Json = False,
