@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # Seconds between two lines of progress where nobody looks at a terminal.
 LINE_SECONDS = 10.0
+# How long a server on this machine may take to say whose store it has: an import waits for it before it starts.
+ASK_SECONDS = 1.0
 
 
 def load(
@@ -140,6 +142,8 @@ def load(
                             f"{error.hint} If a server has it, name its listen.control: --server HOST:PORT.".strip()
                         )
                     raise
+        if opened is not None and not dry_run:
+            _elsewhere(folder, settings)
         known = opened.catalog if opened is not None else live.catalog if live is not None else Catalog()
         if declared is not None:
             offers = [offer.name for offer in declared.offers]
@@ -184,7 +188,7 @@ def load(
     if not json:
         # The whole path: "store" alone would be read as the word.
         place = live.path if live is not None else folder.resolve()
-        show.out.print(f"{customers} customers in {place}", markup=False, soft_wrap=True)
+        show.out.print(f"{customers} customer{'' if customers == 1 else 's'} in {place}", markup=False, soft_wrap=True)
         if rehearsal is not None and not rehearsal.exact:
             show.err.print("  so many new customers that one who occurs twice may be counted twice", markup=False)
     if any(report.rejected for report in reports):
@@ -212,6 +216,23 @@ def _owner(stack: ExitStack, folder: Path, settings: Config) -> LiveStore | None
     except (RemoteError, ConfigError):
         pass
     return None
+
+
+def _elsewhere(folder: Path, settings: Config) -> None:
+    """Say it when the server that ``settings`` name has another store: whoever imports looks for the rows there."""
+    from protos.rapport.v1 import ingest_pb2
+    from protos.rapport.v1.ingest_pb2_grpc import IngestServiceStub
+
+    try:
+        target = client.address(None, control=True, settings=settings)
+        with client.connected(target) as link:
+            described = IngestServiceStub(link).DescribeStore(ingest_pb2.DescribeStoreRequest(), timeout=ASK_SECONDS)
+    except (RemoteError, ConfigError):
+        return
+    if described.path != str(folder.resolve()):
+        show.err.print(
+            f"The server at {target} serves {described.path}; this goes into {folder.resolve()}.", markup=False, soft_wrap=True
+        )
 
 
 @contextmanager

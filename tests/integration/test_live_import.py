@@ -156,6 +156,9 @@ def test_without_a_server_named_the_one_that_has_the_store_is_found(tmp_path: Pa
         process = rapport(tmp_path, "import", "visits.csv", "-m", "visits.yaml", "--store", "other")
         out, told = process.communicate(timeout=BOUND_SECONDS)
         assert process.returncode == 0, out + told
+        # Whoever imports looks for the rows in the server, and did not find them.
+        folder = tmp_path.resolve()
+        assert f"The server at {at} serves {folder / 'store'}; this goes into {folder / 'other'}.\n" in told
     with Store.open(tmp_path / "other", read_only=True) as other:
         assert other.customer_count() == 100
 
