@@ -41,7 +41,8 @@ def speak_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> No
         raise ConfigError(missing, "is not given, and its partner is", hint="A client certificate wants its key.")
     if ca is not None:
         trusted, ours, private = _read("--ca", ca), _read("--certificate", certificate), _read("--key", key)
-        if certificate is not None and key is not None:
+        # A pipe, as shells make of <(command), is read once.
+        if certificate is not None and key is not None and certificate.is_file() and key.is_file():
             _pair(certificate, key)
         _credentials = grpc.ssl_channel_credentials(trusted, private, ours)
 
@@ -59,7 +60,8 @@ def _pair(certificate: Path, key: Path) -> None:
         # Without a passphrase: OpenSSL would ask for it at the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
-        problem = (error.reason or str(error)).lower().replace("_", " ")
+        # OpenSSL gives no reason for what it cannot read.
+        problem = (error.reason or "").lower().replace("_", " ") or "one is no PEM, or the key has a passphrase"
         raise ConfigError(
             "--certificate", f"{certificate} and {key} do not make a pair ({problem})",
             hint="Name a certificate and its own key, both PEM, the key without a passphrase.",

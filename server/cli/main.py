@@ -16,8 +16,8 @@ from typing import Final, TextIO
 
 from core.errors import RapportError
 
-# What writing to standard output, or to a file by a name known no more, fails with.
-_UNWRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+# What only writing fails with, to standard output or a file that is open. EIO may be a disk that cannot be read.
+_UNWRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF})
 # A usage error's code, as `server.cli.exits` has it, which takes longer to load than a server to start.
 _USAGE: Final = 2
 # What holds without an option, of those that people look for when its value went missing in a script.
