@@ -6,6 +6,7 @@ make text of anything ("42"). The server refuses a value whose kind is not the d
 
 from __future__ import annotations
 
+import json as json_text
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -20,8 +21,13 @@ from protos.rapport.v1 import decision_pb2, values_pb2
 from server import convert
 
 _MONEY: Final = re.compile(r"([+-]?\d+(?:\.\d+)?) ([A-Z]{3})")
+_DIGITS: Final = 40
 _INT: Final = re.compile(r"[+-]?\d+")
 _DOUBLE: Final = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?")
+# How JSON's values are said in an event; bool first, which is an int to Python.
+_KINDS: Final[tuple[tuple[type, str], ...]] = (
+    (bool, "bool_value"), (int, "int_value"), (float, "double_value"), (str, "string_value"), (list, "set_value"),
+)
 _INSTANT: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\S+")
 
 
@@ -49,8 +55,9 @@ def value(text: str, option: str) -> values_pb2.Value:
     if text in ("true", "false"):
         return values_pb2.Value(bool_value=text == "true")
     if _INT.fullmatch(text):
-        if not -(2**63) <= int(text) < 2**63:
-            raise typer.BadParameter(f"{text} does not fit 64 bits; quote it to send text.", param_hint=option)
+        # Of some thousand digits Python makes no number.
+        if len(text) > _DIGITS or not -(2**63) <= int(text) < 2**63:
+            raise typer.BadParameter(f"{text[:40]} does not fit 64 bits; quote it to send text.", param_hint=option)
         return values_pb2.Value(int_value=int(text))
     if _DOUBLE.fullmatch(text):
         return values_pb2.Value(double_value=float(text))
@@ -93,7 +100,7 @@ def placements(texts: Iterable[str]) -> list[decision_pb2.PlacementRequest]:
     found = []
     for text in texts:
         name, colon, slots = text.partition(":")
-        if colon and (not slots.isascii() or not slots.isdecimal() or not 1 <= int(slots) <= 0xFFFF):
+        if colon and (not slots.isascii() or not slots.isdecimal() or len(slots) > _DIGITS or not 1 <= int(slots) <= 0xFFFF):
             raise typer.BadParameter(f"'{text}': slots must be a number from 1.", param_hint="--placement")
         found.append(decision_pb2.PlacementRequest(name=name, slots=int(slots) if colon else 0))
     return found
@@ -114,13 +121,26 @@ def instant(text: str, option: str) -> timestamp_pb2.Timestamp:
     return made
 
 
+def _typed(document: object) -> None:
+    """A usage error for an event whose fields are values as JSON has them: they say their kind, which declares them."""
+    fields = document.get("fields") if isinstance(document, dict) else None
+    for name, given in fields.items() if isinstance(fields, dict) else ():
+        for kind, field in _KINDS:
+            if isinstance(given, kind):
+                typed = {name: {field: {"members": given} if field == "set_value" else given}}
+                raise typer.BadParameter(
+                    f"the field '{name}' does not say its kind: write {json_text.dumps(typed, ensure_ascii=False)}.",
+                    param_hint="--event",
+                )
+
+
 def events(texts: Iterable[str]) -> list[values_pb2.Event]:
     """Events as JSON: {"type": "view", "key": "1", "fields": {"product": {"stringValue": "p1"}}}."""
     found = []
     for text in texts:
         try:
+            _typed(json_text.loads(text))
             found.append(json_format.Parse(text, values_pb2.Event()))
-        except json_format.ParseError as error:
-            raise typer.BadParameter(f"is not an event in JSON: {error}. Fields are written with their types: "
-                '"fields": {"page": {"string_value": "/home"}}.', param_hint="--event") from None
+        except (json_format.ParseError, ValueError, RecursionError) as error:
+            raise typer.BadParameter(f"is not an event in JSON: {error}", param_hint="--event") from None
     return found

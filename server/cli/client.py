@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -29,7 +30,7 @@ _credentials: grpc.ChannelCredentials | None = None
 def speak_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> None:
     """Trust servers that ``ca`` signed (PEM), and show them ``certificate`` when they ask; without ``ca``: plaintext.
 
-    Raises ConfigError for a file that cannot be read, and for a certificate without its key or without ``ca``.
+    Raises ConfigError for a file that cannot be read, and for a certificate without its key, with another's, or without ``ca``.
     """
     global _credentials  # noqa: PLW0603 - one command line, one way to speak
     _credentials = None
@@ -40,6 +41,9 @@ def speak_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> No
         raise ConfigError(missing, "is not given, and its partner is", hint="A client certificate wants its key.")
     if ca is not None:
         trusted, ours, private = _read("--ca", ca), _read("--certificate", certificate), _read("--key", key)
+        # A pipe, as shells make of <(command), is read once.
+        if certificate is not None and key is not None and certificate.is_file() and key.is_file():
+            _pair(certificate, key)
         _credentials = grpc.ssl_channel_credentials(trusted, private, ours)
 
 
@@ -48,6 +52,20 @@ def _read(option: str, file: Path | None) -> bytes | None:
         return file.read_bytes() if file else None
     except OSError as error:
         raise ConfigError(option, f"{file} cannot be read: {error.strerror}") from error
+
+
+def _pair(certificate: Path, key: Path) -> None:
+    """Raises ConfigError when both do not fit. gRPC would say no more than that nobody answers."""
+    try:
+        # Without a passphrase: OpenSSL would ask for it at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        # OpenSSL gives no reason for what it cannot read.
+        problem = (error.reason or "").lower().replace("_", " ") or "one is no PEM, or the key has a passphrase"
+        raise ConfigError(
+            "--certificate", f"{certificate} and {key} do not make a pair ({problem})",
+            hint="Name a certificate and its own key, both PEM, the key without a passphrase.",
+        ) from None
 
 
 def _target(server: str) -> str:
@@ -76,15 +94,15 @@ def _target(server: str) -> str:
     return server
 
 
-def address(server: str | None, *, control: bool) -> str:
-    """The address to call: as given, else as the configuration in the working directory says."""
+def address(server: str | None, *, control: bool, settings: Config | None = None) -> str:
+    """The address to call: as given, else as ``settings`` say, or the configuration in the working directory."""
     if server:
         return _target(server)
     if _credentials is not None:
         raise ConfigError(
             "--ca", "goes with --server", hint="Without it commands use this machine's listen.control, which speaks no TLS."
         )
-    config = Config.load()
+    config = settings or Config.load()
     # Where decisions are asked for over TLS, the other address serves them too, to this machine.
     control = control or bool(config.tls_certificate)
     key = "listen.control" if control and not config.shared else "listen.decisions"

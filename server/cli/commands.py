@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from typing import Annotated
 
 import typer
@@ -95,6 +96,8 @@ def _request(
     if as_of:
         request.as_of.CopyFrom(arguments.instant(as_of, "--as-of"))
     if budget_ms is not None:
+        if math.isnan(budget_ms):
+            raise typer.BadParameter("is not a number.", param_hint="--budget-ms")
         request.time_budget.CopyFrom(
             duration_pb2.Duration(nanos=int(budget_ms * 1e6) % 10**9, seconds=int(budget_ms // 1000))
         )
@@ -117,7 +120,7 @@ def decide(
     ] = False,
     budget_ms: Annotated[
         float | None,
-        typer.Option("--budget-ms", min=0.001, show_default=False, help="How long the decision may take."),
+        typer.Option("--budget-ms", min=0.001, max=86_400_000, show_default=False, help="How long the decision may take."),
     ] = None,
     server: Server = None,
     json: Json = False,

@@ -10,7 +10,7 @@
 | 69 | UNAVAILABLE | no server answers, or the address or the store is taken |
 | 70 | FAULT | a mistake of ours |
 | 73 | EXISTS | something that would be overwritten is already there |
-| 74 | STORE | the store is full, damaged, or takes no writes |
+| 74 | STORE | the store is full, damaged, or takes no writes; or the output could not be written |
 | 75 | LATER | overloaded, draining or late: the same again may succeed |
 | 78 | CONFIG | a setting is wrong |
 """
@@ -49,6 +49,18 @@ class Unusable(errors.RapportError):
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path}: {problem}.", hint="Look at the path and at its permissions.", path=path, problem=problem)
+
+
+class Unwritten(errors.RapportError):
+    """Standard output, or a file that is being written, takes no more."""
+
+    reason = "OUTPUT_UNWRITTEN"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"The output could not be written: {problem}; what was done stands.", hint="Look at where it was sent to.",
+            problem=problem,
+        )
 
 
 class AlreadyThere(errors.RapportError):
@@ -109,6 +121,7 @@ _BY_CLASS: Final[dict[type[errors.RapportError], Exit]] = {
     AddressUnavailable: Exit.UNAVAILABLE,
     AlreadyThere: Exit.EXISTS,
     Unusable: Exit.EXISTS,
+    Unwritten: Exit.STORE,
     InputMissing: Exit.MISSING,
 }
 
@@ -131,6 +144,7 @@ _BY_REASON: Final[dict[str, Exit]] = {
     errors.StoreFull.reason: Exit.STORE,
     errors.SchemaConflict.reason: Exit.DATA,
     errors.CustomerFull.reason: Exit.DATA,
+    errors.IdentityConflict.reason: Exit.DATA,
     errors.Draining.reason: Exit.LATER,
 }
 

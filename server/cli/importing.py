@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # Seconds between two lines of progress where nobody looks at a terminal.
 LINE_SECONDS = 10.0
+# How long a server on this machine may take to say whose store it has: an import waits for it before it starts.
+ASK_SECONDS = 1.0
 
 
 def load(
@@ -133,13 +135,15 @@ def load(
                     Store.open(folder, read_only=dry_run, **settings.store_bounds)
                 )
             except StoreUnavailable as error:
-                live = None if dry_run else _owner(stack, folder)
+                live = None if dry_run else _owner(stack, folder, settings)
                 if live is None:
                     if not dry_run:
                         error.hint = (
                             f"{error.hint} If a server has it, name its listen.control: --server HOST:PORT.".strip()
                         )
                     raise
+        if opened is not None and not dry_run:
+            _elsewhere(folder, settings)
         known = opened.catalog if opened is not None else live.catalog if live is not None else Catalog()
         if declared is not None:
             offers = [offer.name for offer in declared.offers]
@@ -171,17 +175,20 @@ def load(
             importer = Importer(rehearsal, read_mapping)
         else:
             importer = Importer(opened, read_mapping)
-        with _telling(quiet=json) as tell:
-            for file in files:
-                bring = importer.rehearse if dry_run else importer.run
-                reports.append(bring(file, rejects=rejects, progress=tell(file), pace=pace))
-        customers = opened.customer_count() if opened is not None else live.customer_count() if live is not None else 0
-    products = products_of(declared) if declared is not None and any(report.products for report in reports) else frozenset()
-    for report in reports:
-        warnings = [each for name in sorted(report.products) if (each := unknown_product(name, products))]
-        _json(report, customers, warnings) if json else _say(report, warnings)
+        bring = importer.rehearse if dry_run else importer.run
+        for file in files:
+            with _telling(quiet=json) as tell:
+                report = bring(file, rejects=rejects, progress=tell(file), pace=pace)
+            customers = opened.customer_count() if opened is not None else live.customer_count() if live is not None else 0
+            products = products_of(declared) if declared is not None and report.products else frozenset()
+            warnings = [each for name in sorted(report.products) if (each := unknown_product(name, products))]
+            # At once: the next file may be refused, and this one is in the store.
+            _json(report, customers, warnings) if json else _say(report, warnings)
+            reports.append(report)
     if not json:
-        show.out.print(f"{customers} customers in {folder.absolute() if live is None else live.path}", markup=False)
+        # The whole path: "store" alone would be read as the word.
+        place = live.path if live is not None else folder.resolve()
+        show.out.print(f"{customers} customer{'' if customers == 1 else 's'} in {place}", markup=False, soft_wrap=True)
         if rehearsal is not None and not rehearsal.exact:
             show.err.print("  so many new customers that one who occurs twice may be counted twice", markup=False)
     if any(report.rejected for report in reports):
@@ -195,20 +202,37 @@ def _live(stack: ExitStack, target: str) -> LiveStore:
     return stack.enter_context(LiveStore(stack.enter_context(client.connected(target)), target))
 
 
-def _owner(stack: ExitStack, folder: Path) -> LiveStore | None:
-    """The store in ``folder`` through the server that has it, if that is the one this machine's configuration names."""
+def _owner(stack: ExitStack, folder: Path, settings: Config) -> LiveStore | None:
+    """The store in ``folder`` through the server that has it, if that is the one that ``settings`` name."""
     from server.cli.live_import import serves
 
     try:
         # Around the block: a call that fails is told as RemoteError where its connection ends.
         with ExitStack() as tried:
-            live = _live(tried, client.address(None, control=True))
+            live = _live(tried, client.address(None, control=True, settings=settings))
             if serves(live, folder):
                 stack.enter_context(tried.pop_all())
                 return live
     except (RemoteError, ConfigError):
         pass
     return None
+
+
+def _elsewhere(folder: Path, settings: Config) -> None:
+    """Say it when the server that ``settings`` name has another store: whoever imports looks for the rows there."""
+    from protos.rapport.v1 import ingest_pb2
+    from protos.rapport.v1.ingest_pb2_grpc import IngestServiceStub
+
+    try:
+        target = client.address(None, control=True, settings=settings)
+        with client.connected(target) as link:
+            described = IngestServiceStub(link).DescribeStore(ingest_pb2.DescribeStoreRequest(), timeout=ASK_SECONDS)
+    except (RemoteError, ConfigError):
+        return
+    if described.path != str(folder.resolve()):
+        show.err.print(
+            f"The server at {target} serves {described.path}; this goes into {folder.resolve()}.", markup=False, soft_wrap=True
+        )
 
 
 @contextmanager

@@ -6,23 +6,34 @@ straight to the server: the command line's packages take longer to load than the
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Final, TextIO
 
 from core.errors import RapportError
 
-# Options that mean a moment: an empty one is a variable that was not set, and would be taken for the newest state, or for now.
-_MOMENTS = ("--until", "--at", "--due")
+# What only writing fails with, to standard output or a file that is open. EIO may be a disk that cannot be read.
+_UNWRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF})
+# A usage error's code, as `server.cli.exits` has it, which takes longer to load than a server to start.
+_USAGE: Final = 2
+# What holds without an option, of those that people look for when its value went missing in a script.
+_WITHOUT: Final = {
+    "--until": "the newest state", "--at": "now", "--as-of": "now", "--due": "what the kind says",
+    "--server": "the configuration's address",
+}
+_OPTION: Final = re.compile(r"--[a-z][a-z-]*")
 
 
 def main() -> None:
     """Entry point of the ``rapport`` script."""
-    if sys.stdout is None:  # closed by whoever started us
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
-    if problem := _unfit(sys.argv[1:]):
+    _open_streams()
+    if problem := _misread(sys.argv[1:]):
         print(f"Error: {problem}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(_USAGE)
     try:
         plainly, config = _plain_serve(sys.argv[1:])
         if plainly:
@@ -33,46 +44,71 @@ def main() -> None:
         else:
             from server.cli.application import app as commands
 
-            try:
-                commands(prog_name="rapport")
-            finally:
-                # Here, where what goes wrong can still be said.
-                sys.stdout.flush()
+            commands(prog_name="rapport")
     except (RapportError, OSError) as raised:
         from server.cli import show
-        from server.cli.exits import Unusable, code_of
+        from server.cli.exits import Unusable, Unwritten, code_of
 
         if isinstance(raised, RapportError):
             error: RapportError = raised
-        elif raised.filename is None:
-            # Nothing else is written without a name. What Python still holds of it goes nowhere.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            if isinstance(raised, BrokenPipeError):
-                sys.exit(1)
-            error = Unusable("the output", f"it could not be written ({raised.strerror or raised}); what was done stands")
-        else:
+        elif raised.filename is not None:
             error = Unusable(str(raised.filename), raised.strerror or str(raised))
-        if "--json" in sys.argv:
-            show.error_json(error)
+        elif raised.errno in _UNWRITTEN:
+            error = Unwritten(raised.strerror or str(raised))
+            _give_up(sys.stdout)
         else:
-            show.error(error)
+            raise
+        try:
+            if "--json" in sys.argv:
+                show.error_json(error)
+            else:
+                show.error(error)
+        except OSError:
+            # Standard error is full too: the exit code alone is left.
+            _give_up(sys.stderr)
         sys.exit(code_of(error))
     except KeyboardInterrupt:
         # Before the server takes signals itself; as shells count it.
         sys.exit(130)
 
 
-def _unfit(arguments: list[str]) -> str:
-    """What is wrong with arguments that no option could take; '' where nothing is."""
-    for place, argument in enumerate(arguments):
-        name, _, value = argument.partition("=")
-        if name in _MOMENTS and not value and (argument != name or arguments[place + 1 : place + 2] == [""]):
-            return f"{name} is empty. Leave it out where no moment is meant."
+def _open_streams() -> None:
+    """Standard streams that were closed (``>&-``) lead nowhere.
+
+    Their numbers would be given to the files opened next, the store's too, and whoever writes to 1 or 2 would write there.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # The lowest number that is free, which is this one.
+            opened = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(opened, True)
+            setattr(sys, name, open(opened, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _give_up(stream: TextIO) -> None:
+    """Lead a stream that takes no more nowhere: what it holds would be tried again, and told, when Python ends."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _misread(arguments: list[str]) -> str:
+    """What is wrong with an argument whatever the command: it is no text, or an option's value is empty. "": nothing."""
+    before = ""
+    for number, argument in enumerate(arguments, 1):
         try:
             argument.encode()
         except UnicodeEncodeError:
-            shown = argument.encode(errors="backslashreplace").decode()
-            return f"The argument '{shown}' is not UTF-8. Write it as UTF-8; a terminal in another encoding has to be told so."
+            return (
+                f"argument {number}, {repr(os.fsencode(argument)[:80])[1:]}, is not UTF-8. Write it where text is UTF-8; a file "
+                "of such a name wants another one."
+            )
+        option, equals, value = argument.partition("=")
+        if not argument or (equals and not value and _OPTION.fullmatch(option)):
+            empty = option or (before if before.startswith("-") else f"argument {number}")
+            return f"{empty} is empty: give it a value, or leave it out for {_WITHOUT.get(empty, 'what holds without it')}."
+        before = argument
     return ""
 
 

@@ -91,7 +91,8 @@ def consent(
         typer.Argument(help="A purpose that the program declares. Default: show what is recorded of all.", show_default=False),
     ] = None,
     granted: Annotated[
-        bool | None, typer.Option("--grant/--refuse", help="Which of both to record.", show_default=False)
+        bool | None,
+        typer.Option("--grant/--refuse", " /--withdraw", help="Which to record; --withdraw is --refuse.", show_default=False),
     ] = None,
     channel: Annotated[
         str, typer.Option("--channel", "-c", help="Only in this channel. Default: in every one.")
@@ -168,7 +169,9 @@ def erase(
     until you delete them.
     """
     if not yes:
-        typer.confirm(f"Erase the customer of {', '.join(identifier)} for good?", abort=True)
+        # What is asked at a terminal is kept by nobody; anywhere else it may be a log, which must not name whoever is erased.
+        named = identifier if show.out.is_terminal else [each.partition("=")[0] for each in identifier]
+        typer.confirm(f"Erase the customer of {', '.join(map(show.seen, named))} for good?", abort=True)
     asked = profile_pb2.EraseProfileRequest(identifiers=arguments.identifiers(identifier), request=request)
     with client.connected(client.address(server, control=True)) as link:
         profile_pb2_grpc.ProfileServiceStub(link).EraseProfile(asked, timeout=client.QUICK_SECONDS)

@@ -44,7 +44,7 @@ def count(
 @app.command("list")
 def list_(
     name: Name,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=0, max=2**63 - 1, help="At most so many. 0: all.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, max=2**64 - 1, help="At most so many. 0: all.")] = 0,
     identifier: Namespace = "",
     server: Server = None,
     json: Json = False,

@@ -34,11 +34,16 @@ _WIDTH = None if sys.stdout.isatty() else int(_WISHED[0]) if _WISHED else 1000
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
+def seen(text: str) -> str:
+    """A text with its control characters shown."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 class _Console(Console):
     """Shows control characters in place of sending them: names, keys and owners come from whoever calls the server."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text), **options)
+        return super().render_str(seen(text), **options)
 
 
 out = _Console(highlight=False, width=_WIDTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -147,12 +148,31 @@ def test_without_a_server_named_the_one_that_has_the_store_is_found(tmp_path: Pa
         at = target(server)
         (tmp_path / "rapport.yaml").write_text(f"listen: {{control: '{at}'}}\nprograms: {{path: program}}\n")
         assert imported(tmp_path, "visits.csv", "-m", "visits.yaml")["applied"] == 100
+        # As the environment names a configuration, --config does.
+        (tmp_path / "rapport.yaml").rename(tmp_path / "full.yaml")
+        assert imported(tmp_path, "visits.csv", "-m", "visits.yaml", "--config", "full.yaml")["unchanged"] == 100
+        (tmp_path / "full.yaml").rename(tmp_path / "rapport.yaml")
         # Another folder's store is none of this server's.
         process = rapport(tmp_path, "import", "visits.csv", "-m", "visits.yaml", "--store", "other")
         out, told = process.communicate(timeout=BOUND_SECONDS)
         assert process.returncode == 0, out + told
+        # Whoever imports looks for the rows in the server, and did not find them.
+        folder = tmp_path.resolve()
+        assert f"The server at {at} serves {folder / 'store'}; this goes into {folder / 'other'}.\n" in told
     with Store.open(tmp_path / "other", read_only=True) as other:
         assert other.customer_count() == 100
+
+
+def test_what_became_of_a_file_is_told_before_the_next_is_refused(tmp_path: Path) -> None:
+    """The first was in the store, and nothing said so."""
+    write(tmp_path, 100)
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress((tmp_path / "visits.csv").read_bytes())[:-20])
+    for more in ((), ("--json",)):
+        process = rapport(tmp_path, "import", "visits.csv", "cut.csv.gz", "-m", "visits.yaml", *more)
+        out, told = process.communicate(timeout=BOUND_SECONDS)
+        assert process.returncode == 65, out + told
+        (line,) = out.splitlines()
+        assert (json.loads(line)["unchanged"] == 100) if more else line.startswith("visits.csv: 100 rows, 100 applied"), line
 
 
 @pytest.mark.parametrize("killed", ["import", "server"])

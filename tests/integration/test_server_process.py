@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gzip
+import io
 import json
 import re
 import signal
@@ -349,7 +350,9 @@ def test_a_decision_on_the_command_line_and_what_came_of_it(rapport: Callable[..
     assert json.loads(out)["placements"][0]["status"] == "SLOT_STATUS_OK"
 
 
-def test_households_on_the_command_line(rapport: Callable[..., tuple[int, str, str]]) -> None:
+def test_households_on_the_command_line(
+    rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     who, home = ("-i", "crm=holds-a-contract"), ("-i", "account=A [17]")
     code, out, _ = rapport("profile", "household", "set", *who, "--role", "owner", "account=A [17]")
     assert (code, re.fullmatch(r"customer \d+ \(new\) is a member of household 1 \(new\)\n", out) is not None) == (0, True), out
@@ -372,6 +375,13 @@ def test_households_on_the_command_line(rapport: Callable[..., tuple[int, str, s
     assert rapport("profile", "household", "leave", *who)[1] == "was in no household\n"
     code, _, err = rapport("profile", "household", "show", *who)
     assert (code, "rapport profile household set" in err or "SetMembership" in err) == (66, True), (code, err)
+    with monkeypatch.context() as patched:
+        # What is typed is repeated at a terminal alone: anything else may be a log.
+        for terminal, told in ((False, "account"), (True, home[1])):
+            patched.setattr(sys, "stdin", io.StringIO("n\n"))
+            patched.setattr(show.out, "_force_terminal", terminal)
+            code, out, err = rapport("profile", "erase", *home)
+            assert (code, f"Erase the customer of {told} for good?" in out) == (1, True), out + err
     assert rapport("profile", "erase", *home, "--yes")[0] == 0
     assert rapport("profile", "household", "show", *home)[0] == 66
 
@@ -402,6 +412,8 @@ def test_cases_and_consents_on_the_command_line(rapport: Callable[..., tuple[int
     assert (code, "--owner or --due" in err) == (2, True), err
     assert rapport("profile", "consent", *who)[1] == "Nobody asked this customer for a consent yet.\n"
     assert rapport("profile", "consent", *who, "marketing", "--refuse", "-c", "web", "--source", "call_centre")[0] == 0
+    assert rapport("profile", "consent", *who, "marketing", "--withdraw")[0] == 0
+    assert [line.split()[2] for line in rapport("profile", "consent", *who)[1].splitlines()[1:]] == ["refused", "refused"]
     assert rapport("profile", "consent", *who, "marketing", "--grant")[0] == 0
     rows = [line.split() for line in rapport("profile", "consent", *who)[1].splitlines()]
     assert [(row[0], row[1], row[2], row[-1]) for row in rows[1:]] == [
@@ -418,11 +430,33 @@ def test_cases_and_consents_on_the_command_line(rapport: Callable[..., tuple[int
         (["decide", "-c", "web", "-p", "home_hero", "-i", "crm"], 2, "NAME=VALUE"),
         (["decide", "-c", "web", "-p", "home_hero:0"], 2, "slots"),
         (["decide", "-c", "wab", "-p", "home_hero"], 65, "Did you mean 'web'?"),
-        (["decide", "-c", "", "-p", "home_hero"], 65, "Declared: web."),
+        (["decide", "-c", "", "-p", "home_hero"], 2, "-c is empty"),
         # These two left with a traceback.
         (["decide", "-c", "web", "-p", "home_hero", "-f", "cart=99999999999999999999.99 EUR"], 2, "64 bits"),
         (["decide", "-c", "web", "-p", "home_hero", "--as-of", "0001-01-01T00:00:00+14:00"], 2, "not a time"),
         (["decide", "-c", "web", "-p", "home_hero", "--server", "127.0.0.1:1"], 69, "rapport serve"),
+        # So did numbers that no message holds.
+        (["profile", "unmerge", "-i", "crm=1", "--merge", str(2**64)], 2, "--merge"),
+        (["segment", "list", "regular", "-n", "9" * 23], 2, "--limit"),
+        (["model", "deploy", "m", ".", "--version", str(2**32)], 2, "--version"),
+        (["model", "rollback", "m", "--version", str(2**32)], 2, "--version"),
+        (["tell", "-i", "crm=1", "-a", f"age={'9' * 5000}"], 2, "64 bits"),
+        (["decide", "-c", "web", "-p", f"home_hero:{'9' * 5000}"], 2, "slots"),
+        (["decide", "-c", "web", "-p", "home_hero", "--budget-ms", "nan"], 2, "--budget-ms"),
+        (["decide", "-c", "web", "-p", "home_hero", "--budget-ms", "1e30"], 2, "--budget-ms"),
+        (["tell", "-i", "crm=1", "--event", "[" * 100_000], 2, "not an event in JSON"),
+        # An empty variable of a script: the newest state was restored, and every segment counted.
+        (["store", "restore", "backup", "--into", "new", "--until", ""], 2, "--until is empty: give it a value, or leave it out"),
+        (["store", "restore", "backup", "--into", "new", "--until="], 2, "for the newest state"),
+        (["case", "close", "-i", "crm=1", "--kind", "fault", "--key", "1", "--at", ""], 2, "--at is empty"),
+        (["case", "assign", "-i", "crm=1", "--kind", "fault", "--key", "1", "--due", ""], 2, "--due is empty"),
+        (["profile", "consent", "-i", "crm=1", "marketing", "--grant", "-c", ""], 2, "-c is empty"),
+        (["segment", "count", ""], 2, "argument 3 is empty"),
+        # It was told of no field "/" at Event.fields[page].
+        (["tell", "-i", "crm=1", "--event", '{"type": "visit", "key": "v1", "fields": {"page": "/konto"}}'], 2,
+         '{"page": {"string_value": "/konto"}}'),
+        (["tell", "-i", "crm=1", "--event", '{"type": "visit", "fields": {"tags": ["a"]}}'], 2,
+         '{"tags": {"set_value": {"members": ["a"]}}}'),
         # gRPC tried port 443, or what was left of a number beyond 65535, and that no server answers there misled.
         (["decide", "-c", "web", "-p", "home_hero", "--server", "localhost"], 2, "has no port"),
         (["decide", "-c", "web", "-p", "home_hero", "--server", ":7400"], 2, "has no host"),
@@ -797,6 +831,8 @@ def test_an_import_beside_a_server_is_refused_and_alone_it_works(
     code, out, err = rapport("import", "people.csv", "-m", "mapping.yaml", "--dry-run")
     assert (code, "3 rows, 2 would be applied (2 new customers, 0 rows of known ones)" in out) == (1, True), out + err
     assert "line 3, age: 'old': not a number" in out
+    # "store" alone was read as the word.
+    assert f"0 customers in {tmp_path.resolve() / 'store'}\n" in out
     assert not (tmp_path / "people.csv.rejects.csv").exists()
     assert server.end() == 0
     code, out, err = rapport("import", "people.csv", "-m", "mapping.yaml")

@@ -108,6 +108,8 @@ def test_commands_from_elsewhere_speak_tls_with_the_authority_that_they_are_give
         ((*trusting, *DECIDE), "--server"),
         ((*trusting, *shown[:2], *DECIDE, *there), "--key"),
         ((*shown, *DECIDE, *there), "--ca"),
+        # It was told that no server answers.
+        ((*trusting, *shown[:3], str(authority.sign("another").key), *DECIDE, *there), "do not make a pair"),
         (("--ca", str(tmp_path / "none.crt"), *DECIDE, *there), "none.crt"),
     ):
         code, _, err = rapport(*wrong)

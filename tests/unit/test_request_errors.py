@@ -10,19 +10,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.rpc import error_details_pb2
 
 from core import limits
 from core.decision import DecideRequest, Event, Identifier, PlacementRequest
-from core.errors import BadValue, CustomerFull, ProgramError, RapportError, SchemaConflict, TooLarge, UnknownName
+from core.errors import (
+    BadValue,
+    CustomerFull,
+    IdentityConflict,
+    ProgramError,
+    RapportError,
+    SchemaConflict,
+    TooLarge,
+    UnknownName,
+)
 from core.hub import mutations
 from core.hub.mutations import Cell, Upsert
 from core.hub.store import Store
 from core.schema import Field, Money, Namespace, Schema, ValueType
 from protos.rapport.v1 import profile_pb2, values_pb2
 from server import status
-from server.cli.exits import Exit, code_of
+from server.cli.exits import Exit, RemoteError, code_of
 from server.services.profiles import ProfileService
 from tests.engine_subject import EngineSubject
 
@@ -244,6 +254,12 @@ def test_a_customer_who_is_full_is_told_as_such_and_known_identifiers_go_on(subj
     assert status.code(refused.value).name == "FAILED_PRECONDITION"
     assert code_of(refused.value) is Exit.DATA
     assert subject.engine.tell((ours[0],), events(), {"age": 1}, "", None).applied == 1
+
+
+def test_identifiers_of_two_people_are_wrong_input_to_a_script_too() -> None:
+    """The exit code was the one of a store that is full or damaged: somebody was called for nothing."""
+    told_by_server = RemoteError(grpc.StatusCode.FAILED_PRECONDITION, IdentityConflict.reason, "Two.", "", {})
+    assert code_of(told_by_server) is Exit.DATA
 
 
 def test_free_names_of_sources_leave_the_numbers_that_programs_need(subject: EngineSubject) -> None:

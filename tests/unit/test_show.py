@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from core.reasons import Reason
 from protos.rapport.v1 import decision_pb2, profile_pb2
 from server.cli import show
+from tests.running import ROOT
 
 OWNER = "\x1b]0;title\x07\x1b[31mann\x9b2J\r\x7f"
 SHOWN = r"\u001b]0;title\u0007\u001b[31mann\u009b2J\u000d\u007f"
@@ -63,3 +65,38 @@ def test_a_pipe_is_as_wide_as_asked_for(columns: str, width: int) -> None:
         text=True, timeout=60,
     )  # fmt: skip
     assert int(done.stdout) == width
+
+
+def _run(redirection: str, *arguments: bytes, into: Path) -> tuple[int, str]:
+    """``rapport`` in a shell that redirects its output: exit code and standard error."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -m server.cli.main "$@" {redirection}', sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=into, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        timeout=60,
+    )  # fmt: skip
+    return done.returncode, done.stderr.decode()
+
+
+def test_an_output_that_takes_no_more_is_told(tmp_path: Path) -> None:
+    """On a full disk it was a traceback and exit 1, which is "done in part"."""
+    code, err = _run("> /dev/full", b"config", into=tmp_path)
+    assert (code, err.splitlines()[0]) == (
+        74, "OUTPUT_UNWRITTEN The output could not be written: No space left on device; what was done stands.")
+    code, err = _run("> /dev/full", b"config", b"--json", into=tmp_path)
+    assert (code, json.loads(err)["reason"]) == (74, "OUTPUT_UNWRITTEN")
+    assert _run("> /dev/full", b"--help", into=tmp_path)[0] == 74
+    # Nobody is left to be told.
+    assert _run("> /dev/full 2> /dev/full", b"config", into=tmp_path) == (74, "")
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_lead_nowhere(closed: str, tmp_path: Path) -> None:
+    """It was a traceback; and a store's file that is given number 2 would have had the log written into it."""
+    code, err = _run(closed, b"config", into=tmp_path)
+    assert (code, err) == (0, "")
+
+
+def test_bytes_that_are_no_text_are_a_usage_error(tmp_path: Path) -> None:
+    """They were a traceback of whichever message they were put in."""
+    code, err = _run("", b"profile", b"set", b"-i", b"crm=\xff", b"age=3", into=tmp_path)
+    assert (code, "argument 4, 'crm=\\xff', is not UTF-8" in err) == (2, True), err
