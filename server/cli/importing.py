@@ -176,6 +176,7 @@ def load(
         else:
             importer = Importer(opened, read_mapping)
         bring = importer.rehearse if dry_run else importer.run
+        customers = 0
         for file in files:
             with _telling(quiet=json) as tell:
                 report = bring(file, rejects=rejects, progress=tell(file), pace=pace)
