@@ -129,7 +129,7 @@ cdef class Applier:
         self.catalog = catalog
         self.layout = catalog.layout()
         self.household_layout = catalog.household_layout()
-        self.singles = {entry.number: entry.name for entry in catalog.namespaces.values() if entry.single}
+        self.singles = catalog.singles
         self.households = any([entry.household for entry in catalog.namespaces.values()])
         self.setters, self.household_setters = [
             {
@@ -673,9 +673,7 @@ cdef class Applier:
         for _, key, number, value, owner in found:
             if owner:
                 continue
-            if number in self.singles and identifiers_exclude(
-                self.builder.identifiers.data, self.builder.identifier_count, number, <const char*>value, len(value)
-            ):
+            if self.another(number, value):
                 if not claimed:
                     raise IdentityConflict(self.singles[number])
                 self.unnamed[key] = None
@@ -686,15 +684,16 @@ cdef class Applier:
             keys.append(key)
         return keys
 
+    def another(self, uint16_t number, bytes value not None):
+        """Whether the customer in the builder has another identifier of this namespace, which is single."""
+        return number in self.singles and identifiers_exclude(
+            self.builder.identifiers.data, self.builder.identifier_count, number, <const char*>value, len(value))
+
     def check_one(self, uint64_t customer, found) -> None:
         """Raise IdentityConflict where an identifier of a single namespace is another's than his who is in the builder, who has
         one himself: whoever sends both means two persons, and only one of them would get what is said."""
-        cdef bytes value
-        cdef uint16_t number
         for _, _, number, value, owner in found:
-            if owner and owner != customer and number in self.singles and identifiers_exclude(
-                self.builder.identifiers.data, self.builder.identifier_count, number, <const char*>value, len(value)
-            ):
+            if owner and owner != customer and self.another(number, value):
                 raise IdentityConflict(self.singles[number])
 
     def opened(self, given, at_us, bint claimed=False, bint of_household=False, str field="identifiers"):

@@ -223,6 +223,11 @@ class Catalog(msgspec.Struct, frozen=True):
         )
         return self if _same(self, grown) else msgspec.structs.replace(grown, version=self.version + 1)
 
+    @property
+    def singles(self) -> dict[int, str]:
+        """The number of each namespace of which a person has one, and its name."""
+        return {entry.number: entry.name for entry in self.namespaces.values() if entry.single}
+
     def with_source(self, name: str) -> Catalog:
         """This catalog with a source that may be new; '' is no source.
 

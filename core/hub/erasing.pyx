@@ -18,7 +18,7 @@ import struct
 
 import msgspec
 
-from core.errors import BadValue, IdentityConflict, NotFound, StoreCorrupt, TooLarge
+from core.errors import BadValue, NotFound, StoreCorrupt, TooLarge
 from core.hub.apply cimport Applier
 from core.hub import catalog as catalogs
 from core.hub import merges, mutations
@@ -30,7 +30,7 @@ from core.hub.membership cimport is_household, record_name
 from core.hub.values cimport check_time
 from core.hub.lmdb cimport MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE, MDB_cursor, MDB_dbi, MDB_val, api
 from core.hub.seal cimport unseal
-from core.hub.identifiers import normalised
+from core.hub.identifiers import normalised, refuse_two
 from core.hub.imports import ImportColumns
 from core.hub.ingest import named_in
 from core.hub.mutations import Erase, ImportCases, IngestBatch, RecordOutcomes
@@ -53,9 +53,8 @@ def _erase(Applier applier, mutation):
     of_household = any([
         applier.catalog.namespace_entry(each.namespace).household for each in mutation.identifiers[:1]])
     customer, found = applier.resolve(mutation.identifiers, of_household)
-    if not customer and any([owner for _, _, _, _, owner in found]):
-        raise IdentityConflict(next(applier.singles[number] for _, _, number, _, _ in found if number in applier.singles))
     if not customer:
+        refuse_two(found, applier.singles)
         raise NotFound("Customer", ", ".join([each.namespace for each in mutation.identifiers]),
                        "None of the identifiers is known: there is nothing to erase.")
     known = {owner for _, _, _, _, owner in found if owner}

@@ -24,6 +24,12 @@ def meant(
     account on a shared device is not the device's last user. ``held`` gives an owner's (namespace number, value) pairs.
     """
 
+def refuse_two(found: Sequence[tuple[int, bytes, int, bytes, int]], singles: Mapping[int, str]) -> None:
+    """Raise IdentityConflict where nobody is `meant`, and yet somebody is known: of whom was asked cannot be told.
+
+    To a decision such identifiers are a stranger's; whoever asks what is kept must not hear that nobody is known.
+    """
+
 def excluded(held: Iterable[tuple[int, bytes]], number: int, value: bytes) -> bool:
     """Whether identifiers hold one of a single namespace, but not this one: it is another person's."""
 

@@ -6,7 +6,7 @@ nobody here knows which country is meant, and guessing would join strangers.
 """
 
 from core import limits
-from core.errors import BadValue, EngineFault, TooLarge
+from core.errors import BadValue, EngineFault, IdentityConflict, TooLarge
 from core.schema import Normaliser
 
 RULES = {Normaliser.NONE: RULE_NONE, Normaliser.LOWER: RULE_LOWER, Normaliser.E164: RULE_E164}
@@ -154,6 +154,15 @@ def meant(found, singles, held):
         if number in singles:
             above.append((number, value))
     return None
+
+
+def refuse_two(found, singles):
+    """Raise IdentityConflict where nobody is `meant`, and yet somebody is known: of whom was asked cannot be told.
+
+    To a decision such identifiers are a stranger's; whoever asks what is kept must not hear that nobody is known.
+    """
+    if any([owner for *_, owner in found]):
+        raise IdentityConflict(next(singles[number] for _, _, number, _, _ in found if number in singles))
 
 
 def excluded(held, number, value):

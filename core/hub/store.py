@@ -20,7 +20,7 @@ import msgspec
 import core.hub.handlers  # noqa: F401 - for what they register
 from core import limits
 from core.decision import Identifier
-from core.errors import BadValue, IdentityConflict, NotFound, StoreCorrupt, StoreError, StoreReadOnly, TooLarge, UnknownName
+from core.errors import BadValue, NotFound, StoreCorrupt, StoreError, StoreReadOnly, TooLarge, UnknownName
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
 from core.hub import merges, saved
@@ -29,7 +29,7 @@ from core.hub.checking import Checked, check
 from core.hub.committer import Committer
 from core.hub.customer_profile import Case, Household, OverdueCase, Profile, Provenance
 from core.hub.environment import Environment, Reader, open_environment
-from core.hub.identifiers import check_holder, meant, normalised
+from core.hub.identifiers import check_holder, meant, normalised, refuse_two
 from core.hub.journal import Journal, recover
 from core.hub.keeping import refuse_backup
 from core.hub.membership import named
@@ -206,7 +206,7 @@ class Store:
         Raises UnknownName for a namespace nobody declared, BadValue for an identifier that cannot be one or is a household's.
         """
         with self.environment.reader() as reader:
-            customer = self._one(reader, identifiers)
+            customer = self._customer(reader, identifiers, asked=True)
             return None if customer is None else profiles.read(reader, self._catalog_of(reader), customer)
 
     def provenance(
@@ -255,7 +255,7 @@ class Store:
     def merges(self, identifiers: Sequence[Identifier]) -> tuple[Merge, ...] | None:
         """The joins into a customer that are kept for an undo, the newest first; None when none is known."""
         with self.environment.reader() as reader:
-            survivor = self._one(reader, identifiers)
+            survivor = self._customer(reader, identifiers, asked=True)
             if survivor is None:
                 return None
             found: dict[int, Merge] = {}
@@ -396,22 +396,13 @@ class Store:
 
     def _either(self, reader: Reader, identifiers: Sequence[Identifier]) -> int | None:
         """The id of the customer, or of the household when the first identifier is one of a household."""
-        return self._one(reader, identifiers, self._catalog_of(reader).names_household(identifiers))
+        return self._customer(reader, identifiers, self._catalog_of(reader).names_household(identifiers), asked=True)
 
-    def _one(self, reader: Reader, identifiers: Sequence[Identifier], of_household: bool = False) -> int | None:
-        """The customer, or household, that somebody asks for by name; IdentityConflict where that may be one of two persons.
-
-        To a decision such identifiers are a stranger's. Whoever asks what is kept must not be told that nobody is known.
-        """
-        found = self._customer(reader, identifiers, of_household)
-        if found is None and len(identifiers) > 1:
-            known = [each for each in identifiers if self._customer(reader, [each], of_household) is not None]
-            if known:
-                singles = [each.namespace for each in identifiers if self._catalog_of(reader).namespaces[each.namespace].single]
-                raise IdentityConflict(singles[0])
-        return found
-
-    def _customer(self, reader: Reader, identifiers: Sequence[Identifier], of_household: bool = False) -> int | None:
+    def _customer(
+        self, reader: Reader, identifiers: Sequence[Identifier], of_household: bool = False, *, asked: bool = False
+    ) -> int | None:
+        """Whom, or which household, identifiers mean; ``asked`` by somebody who wants to see it, it is IdentityConflict where
+        they may be two persons'."""
         found: list[tuple[int, bytes, int, bytes, int]] = []
         catalog = self._catalog_of(reader)
         for position, identifier in enumerate(identifiers):
@@ -427,8 +418,10 @@ class Store:
             data = reader.get_customer("households" if of_household else "profiles", owner)
             return () if data is None else Record(data, f"The record of {named(owner)}").identifiers
 
-        row = meant(found, [entry.number for entry in catalog.namespaces.values() if entry.single], held)
+        row = meant(found, catalog.singles, held)
         if row is None:
+            if asked:
+                refuse_two(found, catalog.singles)
             return None
         _, _, number, value, owner = row
         if (number, value) not in held(owner):

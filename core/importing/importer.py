@@ -230,8 +230,8 @@ class _Rejects:
         if path is None:
             return
         try:
-            if path.exists():
-                if path.samefile(source):
+            if os.path.lexists(path):
+                if path.exists() and path.samefile(source):
                     raise ImportRefused(
                         str(path), "the rejects file would replace the file to be imported", "Name another: --rejects FILE.")
                 if not self._ours(path):

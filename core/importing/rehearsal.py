@@ -35,7 +35,7 @@ class Rehearsal:
         self._catalog = catalog
         self._reader = reader
         self._entries = {entry.number: entry for entry in catalog.namespaces.values()}
-        self._singles = {number for number, entry in self._entries.items() if entry.single}
+        self._singles = catalog.singles
         self._new: dict[tuple[int, bytes], int] = {}  # identifiers that rows would add -> whose
         self._added: dict[int, list[tuple[int, bytes]]] = {}  # the same by owner, of single namespaces
         self._made = 0  # customers; they have numbers below 0 here

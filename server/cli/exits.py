@@ -144,7 +144,6 @@ _BY_REASON: Final[dict[str, Exit]] = {
     errors.StoreFull.reason: Exit.STORE,
     errors.SchemaConflict.reason: Exit.DATA,
     errors.CustomerFull.reason: Exit.DATA,
-    errors.IdentityConflict.reason: Exit.DATA,
     errors.Draining.reason: Exit.LATER,
 }
 

@@ -305,7 +305,9 @@ def _say(report: ImportReport, warnings: Sequence[str]) -> None:
         for line, column, value, reason in report.examples:
             show.out.print(f"  line {line}, {column or 'the row'}: '{value}': {reason}", markup=False, soft_wrap=True)
     if report.contested:
-        show.err.print(f"  {report.contested} identifiers belong to others and stayed with them", markup=False, soft_wrap=True)
+        stayed = "1 identifier belongs to another and stayed there" if report.contested == 1 else (
+            f"{report.contested} identifiers belong to others and stayed with them")
+        show.err.print(f"  {stayed}", markup=False, soft_wrap=True)
     for name in report.unseen:
         show.err.print(f"  no row has '{name}', which the mapping names", markup=False, soft_wrap=True)
     for warning in warnings:

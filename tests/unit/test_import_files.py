@@ -477,10 +477,15 @@ def test_the_rejects_file_of_an_earlier_run_does_not_stay(store: Store, tmp_path
     notes.write_text("line by line\n")
     device = tmp_path / "pipe"
     os.mkfifo(device)
-    for place, problem in ((spelled, "would replace the file"), (notes, "something else"), (device, "something else")):
+    astray = tmp_path / "astray"
+    astray.symlink_to(tmp_path / "nothing")
+    for place, problem in (
+        (spelled, "would replace the file"), (notes, "something else"), (device, "something else"), (astray, "something else"),
+    ):
         with pytest.raises(ImportRefused, match=problem):
-            run(store, PEOPLE, path, b"id,age,balance,name\nc1,1,1,x\n", rejects=place)
-        assert place.exists()
+            run(store, PEOPLE, path, b"id,age,balance,name\n,1,1,x\n", rejects=place)
+        assert os.path.lexists(place)
+    assert store.customer_count() == 1
     assert notes.read_text() == "line by line\n"
     with pytest.raises(ImportRefused, match="there is no folder"):
         run(store, PEOPLE, path, b"id,age,balance,name\nc1,1,1,x\n", rejects=tmp_path / "nowhere" / "bad.csv")
