@@ -183,7 +183,7 @@ STREAMS_PER_CONNECTION: Final = 256
 CONNECTIONS_PER_LOOP: Final = 20_000
 # Calls that wait for Python, over all loops: bounds memory; how long they wait is bounded below.
 CALLS_HANDED: Final = 8192
-# Requests and answers that one loop holds: 256 MiB is 250,000 ordinary calls.
+# Requests and answers that one loop holds, and what sockets have not taken of them: 256 MiB is 250,000 ordinary calls.
 HELD_BYTES: Final = 256 << 20
 # Calls open at once in one loop: each takes about a kilobyte beside its bytes.
 CALLS_PER_LOOP: Final = 131_072
@@ -207,8 +207,8 @@ STALL_MS: Final = 20_000
 CALL_MS: Final = 60_000
 # Nothing is heard from a connection: it is asked for a sign of life. gRPC's own default is two hours.
 SILENCE_MS: Final = 7_200_000
-# Frames that cost work and carry no call (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, DATA of a few bytes, what we must reset): a
-# burst, and a second. An answer earns four more, and two for each large frame of it, for libraries send window
+# Frames that cost work and carry no call (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, DATA of a few bytes, what we must reset, key
+# updates of TLS): a burst, and a second. An answer earns four more, and two for each large frame of it, for libraries send window
 # updates and a ping for bandwidth with every few answers.
 CONTROL_FRAMES: Final = 2000
 CONTROL_FRAMES_PER_SECOND: Final = 100

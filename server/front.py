@@ -4,7 +4,8 @@ One listening socket a loop, all on one port by SO_REUSEPORT, so that the kernel
 process serves must fail, not silently share its calls, so it is bound once without that option first.
 
 TLS certificates are looked at every few seconds and replaced for new connections when their files changed; files that
-cannot be used are logged, and the ones before serve on.
+cannot be used are logged, and the ones before serve on. What the loops refused is logged once a minute, in counts, for nothing
+is logged for a call.
 """
 
 from __future__ import annotations
@@ -40,6 +41,16 @@ _BACKLOG: Final = 4096
 # Descriptors beside the connections: the store, models, logs, grpcio's own.
 _OTHER_DESCRIPTORS: Final = 512
 CERTIFICATE_SECONDS: Final = 5.0
+# Between two lines that tell what was refused: often enough to find the cause by, and 1,440 lines on the worst day.
+REFUSALS_SECONDS: Final = 60.0
+# Counters that are told when they grew. The first are trouble of this server's own or an attack; the others are clients' faults.
+_TROUBLES: Final = (
+    "refused_overload", "refused_memory", "refused_fault", "connections_refused", "accepts_failed", "connections_abused",
+)
+_FAULTS: Final = (
+    "refused_expired", "refused_method", "refused_metadata", "refused_message", "refused_framing", "refused_compressed",
+    "refused_flag", "refused_timeout", "refused_service", "handshakes_failed", "overdue",
+)
 # What Python has at least to settle calls in when the time to drain is over: a commit takes milliseconds.
 SETTLE_SECONDS: Final = 1.0
 
@@ -82,15 +93,15 @@ class Front:
             tls=tls,
         )
         self._handoff = Handoff(self._plane, by_path, config.threads_handlers)
-        self._watcher = threading.Thread(target=self._watch, name="certificates", daemon=True) if tls else None
+        self._told = self._plane.counters()
+        self._watcher = threading.Thread(target=self._watch, name="front", daemon=True)
 
     def start(self) -> None:
         """Begin to answer. Raises OSError when no threads are to be had."""
         self._plane.start()
         self._handoff.start()
         self._engine.follow(self._follow)
-        if self._watcher is not None:
-            self._watcher.start()
+        self._watcher.start()
 
     def serving(self, service: str, serves: bool) -> None:
         """What health says of a service from now on."""
@@ -117,6 +128,9 @@ class Front:
                 self._plane.drained(seconds)
                 self._plane.end()
                 settled = self._handoff.join(max(until - time.monotonic(), SETTLE_SECONDS))
+                if self._watcher.is_alive():
+                    self._watcher.join()
+                self._tell_refusals()
                 if settled:
                     self._plane.close()
                 if self.address.startswith("unix:"):
@@ -136,19 +150,36 @@ class Front:
             logs.get("front").error("no desk for the new plan; Python decides", exc_info=error)
 
     def _watch(self) -> None:
+        telling = time.monotonic() + REFUSALS_SECONDS
         while not self._stopped.wait(CERTIFICATE_SECONDS):
-            stamps = _stamps(self._config)
-            if stamps == self._files:
-                continue
-            self._files = stamps
-            try:
-                context = _context(self._config)
-            except ConfigError as error:
-                logs.get("front").error("the new certificates cannot be used; those before serve on", problem=str(error))
-                continue
-            if context is not None:
-                self._plane.certificates(context)
-                logs.get("front").info("certificates replaced", certificate=self._config.tls_certificate)
+            self._look_at_certificates()
+            if time.monotonic() >= telling:
+                telling += REFUSALS_SECONDS
+                self._tell_refusals()
+
+    def _look_at_certificates(self) -> None:
+        stamps = _stamps(self._config)
+        if stamps == self._files:
+            return
+        self._files = stamps
+        try:
+            context = _context(self._config)
+        except ConfigError as error:
+            logs.get("front").error("the new certificates cannot be used; those before serve on", problem=str(error))
+            return
+        if context is not None:
+            self._plane.certificates(context)
+            logs.get("front").info("certificates replaced", certificate=self._config.tls_certificate)
+
+    def _tell_refusals(self) -> None:
+        """One line in the log of what was refused since the last one; none when nothing was."""
+        before, self._told = self._told, self._plane.counters()
+        grown = {name: self._told[name] - before[name] for name in (*_TROUBLES, *_FAULTS)}
+        found = {name: count for name, count in grown.items() if count}
+        if found:
+            troubled = not found.keys().isdisjoint(_TROUBLES)
+            say = logs.get("front").warning if troubled else logs.get("front").info
+            say("calls and connections refused", decided=self._told["decided"] - before["decided"], **found)
 
 
 def _try_realtime() -> None:

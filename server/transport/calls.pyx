@@ -1,7 +1,8 @@
 """Keeps calls: their memory, which the loop's next calls use again, and the queues between threads.
 
 A call's buffers stay with it when it is free, unless they grew beyond what most calls need; so a loop that is warm
-allocates nothing for a decision. `held_bytes` of the loop counts what requests and answers hold now, and bounds it.
+allocates nothing for a decision. `held_bytes` of the loop counts what requests, answers and what sockets have not taken hold
+now, and bounds it.
 """
 
 from libc.stdint cimport int64_t, uint64_t

@@ -5,9 +5,9 @@ submitted to the session and leave with the connection's next flush, so that all
 
 What a peer can make grow is bounded here: fields and message of a call, streams, bytes held and unsent, the time from accept
 to the client's settings, the time a call takes to arrive and its answer to be taken, and, by budgets that fill again with
-time and with answers sent, control frames and resets. Whoever spends a budget is told ENHANCE_YOUR_CALM and closed; other
-connections never notice. A connection that takes no answers is not read: what nghttp2 queues in reply to frames is
-bounded by that alone.
+time and with answers sent, control frames, key updates of TLS, and resets. Whoever spends a budget is told
+ENHANCE_YOUR_CALM and closed; other connections never notice. A connection that takes no answers is not read: what nghttp2
+queues in reply to frames is bounded by that alone.
 
 A response is HEADERS, DATA, and trailers with grpc-status; an error is one HEADERS frame with the status in it
 ("trailers-only"), followed by RST_STREAM with NO_ERROR where the client is still sending.
@@ -111,6 +111,9 @@ from server.transport.nghttp2 cimport (
     nghttp2_submit_trailer,
 )
 from server.transport.openssl cimport (
+    SSL,
+    SSL3_RT_ALERT,
+    SSL3_RT_HANDSHAKE,
     SSL_ERROR_WANT_READ,
     SSL_ERROR_WANT_WRITE,
     ERR_clear_error,
@@ -122,6 +125,8 @@ from server.transport.openssl cimport (
     SSL_read,
     SSL_set_accept_state,
     SSL_set_fd,
+    SSL_set_msg_callback,
+    SSL_set_msg_callback_arg,
     SSL_shutdown,
     SSL_write,
 )
@@ -665,6 +670,19 @@ cdef void _watch(Connection* connection, uint32_t events) noexcept nogil:
     epoll_ctl(connection.loop.ep, EPOLL_CTL_MOD, connection.fd, &event)
 
 
+cdef void _on_tls_message(
+    int written, int version, int kind, const void* bytes, size_t size, SSL* ssl, void* user
+) noexcept nogil:
+    """Counts what TLS says beside data once the handshake is over: key updates, and the refusals of new handshakes.
+
+    Each costs the derivation of keys, or an answer, and carries no call. OpenSSL bounds neither. It is told within a read or a
+    write, which must go on; `connection_event` acts on the spent budget.
+    """
+    cdef Connection* connection = <Connection*> user
+    if kind == SSL3_RT_HANDSHAKE or kind == SSL3_RT_ALERT:
+        connection.control_credit -= 1
+
+
 cdef void _shake(Connection* connection) noexcept nogil:
     """Goes on with the TLS handshake. Closes the connection when it fails."""
     cdef int result, error
@@ -680,6 +698,8 @@ cdef void _shake(Connection* connection) noexcept nogil:
             connection_close(connection)
             return
         connection.secure = 1
+        SSL_set_msg_callback(connection.ssl, _on_tls_message)
+        SSL_set_msg_callback_arg(connection.ssl, connection)
         _watch(connection, EPOLLIN)
         return
     error = SSL_get_error(connection.ssl, result)
@@ -768,6 +788,13 @@ cdef void connection_event(Connection* connection, unsigned int events) noexcept
         return
     for _ in range(READS_A_ROUND):
         got = _receive(connection, loop.buffer, READ_BYTES)
+        if connection.control_credit < 0 and not connection.abused:
+            # Of what TLS says beside data: see `_on_tls_message`.
+            if connection.session == NULL:
+                loop.counters.connections_abused += 1
+                connection_close(connection)
+                return
+            _calm(connection)
         if got == -1:
             return
         if got <= 0:
@@ -797,6 +824,25 @@ cdef void connection_event(Connection* connection, unsigned int events) noexcept
             return
 
 
+cdef bint _keep_rest(Connection* connection, const uint8_t* bytes, size_t size) noexcept nogil:
+    """Keeps what the socket did not take; False without memory. The loop's memory counts it: the calls may be over."""
+    connection.rest = <uint8_t*> malloc(size)
+    if connection.rest == NULL:
+        return False
+    memcpy(connection.rest, bytes, size)
+    connection.rest_start = 0
+    connection.rest_end = size
+    connection.loop.counters.held_bytes += size
+    return True
+
+
+cdef void _drop_rest(Connection* connection) noexcept nogil:
+    if connection.rest != NULL:
+        connection.loop.counters.held_bytes -= connection.rest_end
+        free(connection.rest)
+        connection.rest = NULL
+
+
 cdef void connection_flush(Connection* connection) noexcept nogil:
     """Sends what the session has to say until the socket takes no more; closes the connection when both are done."""
     cdef Loop* loop = connection.loop
@@ -821,8 +867,7 @@ cdef void connection_flush(Connection* connection) noexcept nogil:
             connection.rest_start += <size_t> sent
             if connection.rest_start < connection.rest_end:
                 continue
-            free(connection.rest)
-            connection.rest = NULL
+            _drop_rest(connection)
         filled = 0
         while filled < WRITE_BYTES // 2:
             size = nghttp2_session_mem_send(connection.session, &piece)
@@ -844,14 +889,9 @@ cdef void connection_flush(Connection* connection) noexcept nogil:
             loop.counters.bytes_out += <uint64_t> sent
         else:
             sent = 0
-        if <size_t> sent < filled:
-            connection.rest = <uint8_t*> malloc(filled - <size_t> sent)
-            if connection.rest == NULL:
-                connection_close(connection)
-                return
-            memcpy(connection.rest, loop.out + sent, filled - <size_t> sent)
-            connection.rest_start = 0
-            connection.rest_end = filled - <size_t> sent
+        if <size_t> sent < filled and not _keep_rest(connection, loop.out + sent, filled - <size_t> sent):
+            connection_close(connection)
+            return
     _watch(connection, EPOLLIN)
     if connection.doomed or (
         not nghttp2_session_want_read(connection.session) and not nghttp2_session_want_write(connection.session)
@@ -1000,8 +1040,7 @@ cdef void connection_close(Connection* connection) noexcept nogil:
     if connection.session != NULL:
         nghttp2_session_del(connection.session)
         connection.session = NULL
-    free(connection.rest)
-    connection.rest = NULL
+    _drop_rest(connection)
     if loop.ticking == connection:
         loop.ticking = connection.next
     if connection.previous != NULL:

@@ -26,6 +26,8 @@ cdef extern from "<openssl/ssl.h>" nogil:
         SSL_OP_NO_COMPRESSION
         SSL_TLSEXT_ERR_OK
         SSL_TLSEXT_ERR_ALERT_FATAL
+        SSL3_RT_ALERT
+        SSL3_RT_HANDSHAKE
     const SSL_METHOD* TLS_server_method()
     SSL_CTX* SSL_CTX_new(const SSL_METHOD* method)
     void SSL_CTX_free(SSL_CTX* context)
@@ -53,6 +55,10 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_set_fd(SSL* ssl, int fd)
     void SSL_set_accept_state(SSL* ssl)
     int SSL_do_handshake(SSL* ssl)
+    ctypedef void (*message)(
+        int written, int version, int kind, const void* bytes, size_t size, SSL* ssl, void* argument) noexcept nogil
+    void SSL_set_msg_callback(SSL* ssl, message call)
+    void SSL_set_msg_callback_arg(SSL* ssl, void* argument)
     int SSL_read(SSL* ssl, void* into, int size)
     int SSL_write(SSL* ssl, const void* bytes, int size)
     int SSL_shutdown(SSL* ssl)

@@ -79,7 +79,7 @@ cdef struct Limits:
     uint32_t connections  # of one loop
     uint32_t handed  # calls that wait for Python, over all loops
     uint32_t calls  # open at once in one loop
-    uint64_t held_bytes  # of requests and answers of one loop's calls
+    uint64_t held_bytes  # of requests and answers of one loop's calls, and of what sockets do not take
     uint64_t requested_bytes  # of the requests of one connection's calls
     uint64_t unsent_bytes  # of answers that one connection does not take
     int64_t poll_ns  # after its last event a loop asks for more so long before it sleeps; 0: it sleeps at once
@@ -117,7 +117,7 @@ cdef struct Counters:
     uint64_t bytes_out
     uint64_t open_connections  # now
     uint64_t open_calls  # now
-    uint64_t held_bytes  # of requests and answers, now
+    uint64_t held_bytes  # of requests, answers and what sockets have not taken, now
 
 cdef struct Call:
     Connection* connection  # NULL once the stream or its connection is gone
@@ -181,7 +181,7 @@ cdef struct Connection:
     uint64_t unsent  # bytes of answers given to the session and not sent
     uint64_t requested  # bytes of its calls' requests
     int64_t strange  # bytes read that no frame of a known kind accounts for; less than 0 within a frame
-    int32_t control_credit  # control frames it may still send
+    int32_t control_credit  # control frames, and key updates of TLS, that it may still send
     int32_t reset_credit  # streams it may still reset
     int64_t opened_ns  # accepted
     int64_t heard_ns  # last byte read

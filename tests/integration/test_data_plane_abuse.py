@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pytest
 
+from core import limits
 from tests import raw_http2 as h2
 from tests.front_subject import FrontProcess, decide, decide_much
 from tests.raw_http2 import Client, frame, message
@@ -484,6 +485,57 @@ def test_tls_handshakes_that_never_end_or_never_cease(tmp_path: Path) -> None:
         for client in idle:
             client.until_closed_bytes()
         assert server.counters()["handshakes_failed"] >= 20
+
+
+def test_key_updates_of_tls_without_end(tmp_path: Path) -> None:
+    """OpenSSL derives new keys as often as a peer wants, and answers each time; nothing of it was counted."""
+    settings = {"threads_loops": 1, **certificate(tmp_path)}
+    context = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    context.set_alpn_protocols(["h2"])
+    # No client that means well asks for new keys; openssl's does for a line that begins with K, and one packet is one line.
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with FrontProcess(tmp_path, settings=settings) as server, ours:
+        attacker = subprocess.Popen(
+            ["openssl", "s_client", "-connect", server.address, "-tls1_3", "-alpn", "h2", "-CAfile", str(tmp_path / "cert.pem")],
+            stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        theirs.close()
+        ours.settimeout(h2.SECONDS)
+        try:
+            half = frame(h2.HEADERS, h2.END_HEADERS, 1, REQUEST) + frame(h2.DATA, 0, 1, length=16_384)
+            ours.send(h2.MAGIC + h2.settings() + half)
+            updates = 0
+            with Client(server.address, tls=context).greet() as client:
+                while server.counters()["connections_abused"] == 0:
+                    assert updates < 10 * limits.CONTROL_FRAMES, "keys are made anew for ever"
+                    with suppress(ConnectionError):
+                        for _ in range(100):
+                            ours.send(b"K")  # the new key goes out before the next byte, of a message that is never whole
+                            ours.send(b"\0")
+                    updates += 100
+                    assert client.call(decide()).status in {0, 8}
+            print(f"\nkey updates: thrown out after {updates}")
+            assert attacker.wait(h2.SECONDS) is not None
+        finally:
+            attacker.kill()
+            attacker.wait()
+
+
+def test_what_a_socket_does_not_take_counts_as_held(tmp_path: Path) -> None:
+    """The bytes of answered calls that a socket had not taken were nobody's: 144 KiB a connection, of 20,000 connections."""
+    with FrontProcess(tmp_path, settings={"threads_loops": 1}) as server:
+        with Client(server.address, polite=False, receive_bytes=4096) as client:
+            client.send(h2.MAGIC, h2.settings())
+            client.send(h2.window_update(0, 1 << 30))
+            held, found = 0, (0, -1)
+            # It reads no further once the socket is full, so that what is seen twice stays.
+            while found != (0, held) or held == 0:
+                client.ask(decide())
+                before, counters = server.counters(), server.counters()
+                held, found = before["held_bytes"], (counters["open_calls"], counters["held_bytes"])
+            print(f"\n{held} bytes wait in no call")
+            assert held < 1 << 18
+        eventually(lambda: quiet(server))
 
 
 def test_ten_thousand_idle_connections(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+import structlog
 
 from core import limits
 from core.decision import DecideAnswer, DecideRequest, ExplainLevel
@@ -29,7 +30,7 @@ from tests.raw_http2 import Client
 EXPLAIN = "/rapport.v1.DecisionService/Explain"
 MANY = "/rapport.v1.DecisionService/DecideMany"
 TELL = "/rapport.v1.DecisionService/Tell"
-INTERNAL, RESOURCE_EXHAUSTED = 13, 8
+DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 4, 8, 12, 13
 
 
 def test_threads_that_answer_outlive_what_goes_wrong_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +150,49 @@ def test_a_drain_ends_in_time_and_says_what_is_left(tmp_path: Path) -> None:
         assert subject.front.stop(h2.SECONDS).result(h2.SECONDS) is True
 
 
+def test_a_drain_waits_for_first_words_that_are_under_way_and_not_for_silence(tmp_path: Path) -> None:
+    """Whoever had connected and not yet spoken when a drain began was closed at once, with his first call on its way."""
+    for attempt in range(20):
+        with FrontSubject(tmp_path / str(attempt)) as subject, socket.create_connection(_place(subject.address)) as silent:
+            with Client(subject.address) as client:
+                while subject.front.counters()["open_connections"] < 2:
+                    pass
+                subject.stopped = True
+                stopped = subject.front.stop(h2.SECONDS)
+                try:
+                    served = client.greet().call(decide()).status == 0
+                except (h2.Ended, ConnectionError):
+                    served = False  # the machine was slower than a tenth of a second
+            silent.settimeout(h2.SECONDS)
+            assert silent.recv(1) == b""
+            assert stopped.result(h2.SECONDS) is True
+        if served:
+            return
+    pytest.fail("none of twenty was served")
+
+
+def test_what_the_loops_refuse_is_told_in_counts(tmp_path: Path) -> None:
+    """Nothing is logged for a call, and so nothing said that calls were refused at all."""
+    with structlog.testing.capture_logs() as lines:
+        with FrontSubject(tmp_path) as subject:
+            with Client(subject.address).greet() as client:
+                assert client.call(decide()).status == 0
+                assert [client.call(b"", "/no/such").status for _ in range(2)] == [UNIMPLEMENTED] * 2
+            subject.front._tell_refusals()
+            subject.front._tell_refusals()  # says nothing: nothing came since
+            with Client(subject.address).greet() as client:
+                assert client.call(decide(), grpc_timeout="0n").status == DEADLINE_EXCEEDED
+        told = [line for line in lines if line["event"] == "calls and connections refused"]
+    assert [(line["log_level"], line["decided"]) for line in told] == [("info", 1), ("info", 0)]
+    assert (told[0]["refused_method"], told[1]["refused_expired"]) == (2, 1)
+    assert told[0].keys().isdisjoint({"refused_expired", "refused_overload"})
+
+
+def _place(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
 def test_an_address_that_cannot_be_had_leaves_the_other_free(tmp_path: Path) -> None:
     """listen.decisions stayed bound, and nobody answered there, when listen.control was in use."""
     with EngineSubject(tmp_path) as inner, socket.create_server(("127.0.0.1", 0)) as taken:
@@ -156,13 +200,12 @@ def test_an_address_that_cannot_be_had_leaves_the_other_free(tmp_path: Path) -> 
             listen_decisions="127.0.0.1:0", listen_control=f"127.0.0.1:{taken.getsockname()[1]}", threads_loops=2
         )
         front = Front(config, {}, inner.engine)
-        host, _, port = front.address.rpartition(":")
         with pytest.raises(AddressUnavailable) as refused:
             Process(config, [], [], front)
         assert isinstance(refused.value, RapportError)
         assert "listen.control" in str(refused.value)
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((host, int(port)), timeout=h2.SECONDS)
+            socket.create_connection(_place(front.address), timeout=h2.SECONDS)
 
 
 def test_the_last_words_reach_a_client_that_is_still_sending(tmp_path: Path) -> None:

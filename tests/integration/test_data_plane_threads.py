@@ -90,9 +90,9 @@ def test_connections_leave_no_descriptor_however_they_end(secure: bool, tmp_path
         eventually(lambda: len(list(held.iterdir())) == before)
 
 
-def watched(listener: socket.socket) -> int:
-    """How many epolls of this process watch a socket, under whatever descriptor."""
-    found = 0
+def in_epolls() -> list[str]:
+    """The inodes, in hexadecimal, of what the epolls of this process watch, under whatever descriptor."""
+    found = []
     for name in os.listdir("/proc/self/fd"):
         try:
             if os.readlink(f"/proc/self/fd/{name}") != "anon_inode:[eventpoll]":
@@ -101,9 +101,36 @@ def watched(listener: socket.socket) -> int:
         except FileNotFoundError:
             continue
         # tfd: 6 events: 19 data: 5591 pos:0 ino:1a2b sdev:9
-        inodes = [line.rpartition("ino:")[2].split()[0] for line in entries if line.startswith("tfd:")]
-        found += inodes.count(f"{os.fstat(listener.fileno()).st_ino:x}")
+        found += [line.rpartition("ino:")[2].split()[0] for line in entries if line.startswith("tfd:")]
     return found
+
+
+def watched(listener: socket.socket) -> int:
+    """How many epolls of this process watch a socket."""
+    return in_epolls().count(f"{os.fstat(listener.fileno()).st_ino:x}")
+
+
+def test_a_closed_connection_leaves_epoll_while_a_child_holds_its_descriptor(tmp_path: Path) -> None:
+    """A model is tried in a child, which holds a copy of every socket until it executes something else. A socket closed
+    meanwhile stayed in epoll, which told of it in every round, under an address that was free by then."""
+    with FrontSubject(tmp_path, settings={"threads_loops": 1}) as subject:
+        before = len(in_epolls())
+        with Client(subject.address).greet() as client:
+            assert len(in_epolls()) == before + 1
+            reading, writing = os.pipe()
+            child = os.fork()
+            if child == 0:
+                os.close(writing)
+                os.read(reading, 1)  # until the parent is done, or dead
+                os._exit(0)
+            client.socket.shutdown(socket.SHUT_RDWR)  # the child has a copy of this one, too
+        try:
+            eventually(lambda: subject.front.counters()["open_connections"] == 0)
+            assert len(in_epolls()) == before
+        finally:
+            os.close(writing)
+            os.close(reading)
+            os.waitpid(child, 0)
 
 
 def test_a_loop_that_drains_forgets_its_unix_socket(tmp_path: Path) -> None:
