@@ -126,13 +126,14 @@ class Normaliser(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A kind of identifier. ``trust`` orders them: a request's known identifier of highest trust wins.
+    """A kind of identifier. ``trust`` orders them: a request's known identifier of highest trust wins, and among equals the one
+    whose namespace the store has known longer, then the smaller value (`core.hub.identifiers.ranked`).
 
     ``single`` says that a person has one, so customers with different ones are never joined, none gets a second, and who sends
-    one that a less trusted identifier's customer does not have is somebody else (`core.hub.identifiers.meant`); ``verified`` that
-    only a profile, an import or a join gives one to a customer who has another identifier, not news or a report, and that
-    those give nothing to a customer who is known by such a one alone. ``household`` says that it names households, not
-    customers.
+    one that the customer of an identifier after it does not have is somebody else (`core.hub.identifiers.meant`);
+    ``verified`` that only a profile, an import or a join gives one to a customer who has another identifier, not news or a
+    report, and that those give nothing to a customer who is known by such a one alone. ``household`` says that it names
+    households, not customers.
     """
 
     name: str

@@ -123,14 +123,22 @@ class OracleHub:
 
         Nobody is meant who has another identifier of a single namespace than one that is trusted more.
         """
-        spaces = self.program.schema.namespaces
-        keys = [(one.namespace, normalise(spaces[one.namespace], one.value)) for one in identifiers]
-        keys.sort(key=lambda key: -spaces[key[0]].trust)
+        keys = [self._key(one) for one in self._ranked(identifiers)]
         for place, key in enumerate(keys):
             number = self._index.get(key, 0)
             if number and not any(self._has_another(number, better) for better in keys[:place]):
                 return number
         return 0
+
+    def _key(self, one: Identifier) -> tuple[str, str]:
+        """What it is stored as."""
+        return one.namespace, normalise(self.program.schema.namespaces[one.namespace], one.value)
+
+    def _ranked(self, identifiers: Iterable[Identifier]) -> list[Identifier]:
+        """The most believed first: by trust, the order of declaration, and the value."""
+        spaces = self.program.schema.namespaces
+        return sorted(identifiers, key=lambda one: (
+            -spaces[one.namespace].trust, list(spaces).index(one.namespace), self._key(one)[1]))
 
     def _has_another(self, number: int, key: tuple[str, str]) -> bool:
         """Whether a customer has an identifier of a single namespace, but not this one."""
@@ -154,9 +162,8 @@ class OracleHub:
 
     def _home(self, identifiers: Sequence[Identifier]) -> int:
         """The household meant, made when none is known."""
-        keys = [(one.namespace, normalise(self.program.schema.namespaces[one.namespace], one.value)) for one in identifiers]
+        keys = [self._key(one) for one in self._ranked(identifiers)]
         known = [key for key in keys if key in self._homes_index]
-        known.sort(key=lambda key: -self.program.schema.namespaces[key[0]].trust)
         home = self._homes_index[known[0]] if known else len(self._homes) + 1
         for key in keys:
             self._homes_index.setdefault(key, home)
@@ -175,6 +182,7 @@ class OracleHub:
         only such a claim says who he is.
         """
         number = self.find(identifiers) or len(self._people) + 1
+        identifiers = self._ranked(identifiers)
         if claimed:
             spaces = self.program.schema.namespaces
             plain = [one for one in identifiers if not spaces[one.namespace].verified]
@@ -183,7 +191,7 @@ class OracleHub:
             elif any(spaces[one.namespace].verified for one in identifiers):
                 identifiers = plain if any(self.find([one]) == number for one in plain) else []
         for one in identifiers:
-            key = (one.namespace, normalise(self.program.schema.namespaces[one.namespace], one.value))
+            key = self._key(one)
             if self._index.get(key) != number and self._has_another(number, key):
                 if not claimed:
                     raise IdentityConflict(one.namespace)
@@ -350,7 +358,7 @@ class OracleHub:
     def join(self, identifiers: Sequence[Identifier]) -> None:
         """Make one of all customers that these identifiers name: the most trusted one's survives."""
         survivor = self.find(identifiers)
-        named = {(one.namespace, normalise(self.program.schema.namespaces[one.namespace], one.value)) for one in identifiers}
+        named = {self._key(one) for one in identifiers}
         theirs = {self.find([one]) for one in identifiers} - {0}
         named |= {key for key, number in self._index.items() if number in theirs}
         for space in self.program.schema.namespaces.values():
@@ -359,10 +367,8 @@ class OracleHub:
         self._joins.append((deepcopy(self._people), dict(self._index), len(self._since)))
         self._ensure(identifiers)
         others = {self.find([one]) for one in identifiers} - {survivor}
-        spaces = self.program.schema.namespaces
-        # The household is that of the survivor, or of the best trusted who is in one.
-        ranked = sorted(identifiers, key=lambda one: -spaces[one.namespace].trust)
-        for other in dict.fromkeys(self.find([one]) for one in ranked):
+        # The household is that of the survivor, or of the most believed who is in one.
+        for other in dict.fromkeys(self.find([one]) for one in self._ranked(identifiers)):
             kept, gone = self._people[survivor], self._people[other]
             if other == survivor or gone.member is None:
                 continue

@@ -36,7 +36,7 @@ class Applier:
     def resolve(
         self, given: Sequence[Identifier], of_household: bool = False, field: str = "identifiers"
     ) -> tuple[int, list[tuple[int, bytes, int, bytes, int]]]:
-        """(customer or 0, [(trust, key, namespace number, value, customer or 0)]); the most trusted known one wins.
+        """(customer or 0, [(trust, key, namespace number, value, customer or 0)], ranked); the first known one wins.
 
         With ``of_household`` they name a household instead; ``field`` is where the request has them, for errors.
         """

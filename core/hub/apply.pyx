@@ -26,7 +26,7 @@ from core.errors import BadValue, EngineFault, IdentityConflict, SourceNotAllowe
 from core.hub import catalog as catalogs
 from core.hub import merges, mutations, sources
 from core.hub.catalog import name_of
-from core.hub.identifiers import check_holder, meant, normalised
+from core.hub.identifiers import check_holder, meant, normalised, ranked
 from core.hub.membership import HOUSEHOLD_FIRST, unpack_members
 from core.hub.mutations import Join, Upsert
 from core.hub.record import KINDS, Record
@@ -571,7 +571,7 @@ cdef class Applier:
         return struct.pack(">H", entry.number) + normalised(entry.normaliser, identifier.value, entry.name)
 
     def resolve(self, given, bint of_household=False, str field="identifiers"):
-        """(customer or 0, [(trust, key, namespace number, value bytes, customer or 0)]) of a request's identifiers.
+        """(customer or 0, [(trust, key, namespace number, value bytes, customer or 0)], `ranked`) of a request's identifiers.
 
         Who is meant is told by `meant`. They name a customer, or a household when `of_household`; `field` is where the request
         has them.
@@ -594,6 +594,7 @@ cdef class Applier:
             number = entry.number
             key = struct.pack(">H", number) + value
             found.append((entry.trust, key, number, value, self.lookup(key)))
+        found = ranked(found)
         return self.meant(found), found
 
     def meant(self, found):

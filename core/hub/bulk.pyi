@@ -16,7 +16,7 @@ WIDTHS: dict[str, int]
 class Rows:
     """The columns of one mutation, checked, and the means to apply them to one transaction.
 
-    ``identifiers`` are (namespace number, whether it is single, ends, texts), most trusted namespace first; ``columns`` are
+    ``identifiers`` are (namespace number, whether it is single, ends, texts), by the rank of their namespaces; ``columns`` are
     (place, shape, values, texts, labels), where place is an attribute's offset or an event field's index.
     """
 

@@ -108,7 +108,7 @@ cdef enum Stop:
 cdef class Rows:
     """The columns of one mutation, checked, and the means to apply them to one transaction.
 
-    ``identifiers`` are (namespace number, whether it is single, ends, texts), most trusted namespace first; ``columns`` are
+    ``identifiers`` are (namespace number, whether it is single, ends, texts) by the rank of their namespaces; ``columns`` are
     (place, shape, values, texts, labels).
     """
 
@@ -784,7 +784,7 @@ def apply_columns(Applier applier not None, mutation):
     if catalog is not applier.catalog:
         applier.set_catalog(catalog)
     identifiers = []
-    for column in mutation.identifiers:
+    for column in _ranked(mutation, catalog):
         number = catalog.namespace(column.namespace)
         identifiers.append((number, number in applier.singles, column.ends, column.texts))
     columns = []
@@ -896,6 +896,12 @@ def one_row(mutation, catalog, uint32_t row):
     )
 
 
+def _ranked(mutation, catalog):
+    """The columns of identifiers in the order in which they are believed: `core.hub.identifiers.ranked` of every row, for a row
+    has one of a namespace at most."""
+    return sorted(mutation.identifiers, key=lambda column: catalog.namespace_entry(column.namespace).rank)
+
+
 def apply_again(Applier applier not None, mutation):
     """Apply rows that were remembered, inside another mutation: through its tables of changes, not beside them."""
     cdef uint16_t number
@@ -905,7 +911,7 @@ def apply_again(Applier applier not None, mutation):
     if not mutation.event:
         upsert_one_by_one(applier, mutation, catalog, True)
         return
-    texts = [(catalog.namespace(each.namespace), each.texts) for each in mutation.identifiers]
+    texts = [(catalog.namespace(each.namespace), each.texts) for each in _ranked(mutation, catalog)]
     found = []
     for number, value in texts:
         if value:
@@ -962,7 +968,7 @@ def upsert_one_by_one(Applier applier, mutation, catalog, bint inside=False):
             check_ends(mutation.rows, column.values, column.texts)
         columns.append((setter, cells_of(shape, column.values, column.texts)))
     identifiers = []
-    for column in mutation.identifiers:
+    for column in _ranked(mutation, catalog):
         check_ends(mutation.rows, column.ends, column.texts)
         identifiers.append((catalog.namespace(column.namespace), cells_of("t", column.ends, column.texts, False)))
     consents = []

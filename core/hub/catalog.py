@@ -77,6 +77,11 @@ class NamespaceEntry(msgspec.Struct, frozen=True, array_like=True):
     verified: bool = False
     household: bool = False  # names households, which have ids and records of their own
 
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Orders namespaces: more trusted ones before others, equally trusted ones by how long the store has known them."""
+        return (-self.trust, self.number)
+
 
 class GrantorsEntry(msgspec.Struct, frozen=True, array_like=True):
     """The sources that may grant a purpose, by their numbers."""

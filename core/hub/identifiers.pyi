@@ -12,6 +12,13 @@ def normalised(rule: Normaliser, value: str, namespace: str) -> bytes:
     TooLarge when it is over ``limits.IDENTIFIER_BYTES``.
     """
 
+def ranked(found: list[tuple[int, bytes, int, bytes, int]]) -> list[tuple[int, bytes, int, bytes, int]]:
+    """Rows of (trust, key, namespace number, value, owner or 0) in the order in which they are believed.
+
+    By falling trust; of equally trusted namespaces the one that the store has known longer, and of one namespace the smaller
+    value comes first, so that it does not matter in which order somebody sends them.
+    """
+
 def meant(
     found: Sequence[tuple[int, bytes, int, bytes, int]],
     singles: Container[int],
@@ -19,9 +26,9 @@ def meant(
 ) -> tuple[int, bytes, int, bytes, int] | None:
     """The row of the identifier that says who is meant, or None: nobody who is known.
 
-    ``found`` are (trust, key, namespace number, value, owner or 0). The most trusted known one says it, and among equals the
-    first, but for one whose owner has another identifier of a namespace of ``singles`` than one that is trusted more: a new
-    account on a shared device is not the device's last user. ``held`` gives an owner's (namespace number, value) pairs.
+    ``found`` are (trust, key, namespace number, value, owner or 0), `ranked`. The first known one says it, but for one whose
+    owner has another identifier of a namespace of ``singles`` than one before it: a new account on a shared device is not the
+    device's last user. ``held`` gives an owner's (namespace number, value) pairs.
     """
 
 def refuse_two(found: Sequence[tuple[int, bytes, int, bytes, int]], singles: Mapping[int, str]) -> None:

@@ -137,15 +137,24 @@ def normalised(rule, str value not None, str namespace not None) -> bytes:
     return normal[:size]
 
 
+def ranked(found):
+    """Rows that begin with (trust, key, namespace number, value) in the order in which they are believed.
+
+    By falling trust; of equally trusted namespaces the one that the store has known longer, and of one namespace the smaller
+    value comes first, so that it does not matter in which order somebody sends them.
+    """
+    return sorted(found, key=lambda row: (-row[0], row[2], row[3])) if len(found) > 1 else found
+
+
 def meant(found, singles, held):
     """The row of the identifier that says who is meant, or None: nobody who is known.
 
-    ``found`` are (trust, key, namespace number, value, owner or 0). The most trusted known one says it, and among equals the
-    first, but for one whose owner has another identifier of a namespace of ``singles`` than one that is trusted more: a new
-    account on a shared device is not the device's last user. ``held`` gives an owner's (namespace number, value) pairs.
+    ``found`` are (trust, key, namespace number, value, owner or 0), `ranked`. The first known one says it, but for one whose
+    owner has another identifier of a namespace of ``singles`` than one before it: a new account on a shared device is not the
+    device's last user. ``held`` gives an owner's (namespace number, value) pairs.
     """
     above = []
-    for row in sorted(found, key=lambda row: -row[0]) if len(found) > 1 else found:
+    for row in found:
         _, _, number, value, owner = row
         if owner:
             has = held(owner) if above else ()

@@ -41,7 +41,7 @@ from core.instants cimport FIRST_SECOND, LAST_SECOND
 from core import limits
 from core.errors import BadValue, EngineFault, HistoryFull, RapportError, TooLarge
 from core.hub.apply import register
-from core.hub.identifiers import RULES
+from core.hub.identifiers import RULES, ranked
 from core.hub.mutations import IngestBatch, IngestBatches, IngestResult
 from core.hub.record import KINDS
 from core.hub.retention import since
@@ -607,6 +607,7 @@ def _run(Applier applier, bytes items, int64_t received_us, Py_ssize_t begins=0,
     cdef EventHeader header
     cdef RecordView view
     cdef bytes key, record
+    cdef bytes named_by = b""
     cdef int fault, trust, best
     trusts = {entry.number: entry.trust for entry in applier.catalog.namespaces.values()}
     kept = since(applier.catalog, received_us) if received_us else None
@@ -637,9 +638,11 @@ def _run(Applier applier, bytes items, int64_t received_us, Py_ssize_t begins=0,
                 customer = owner
             else:
                 trust = trusts[<uint16_t>key[0] << 8 | <uint16_t>key[1]]
-                if trust > best:
+                # As `core.hub.identifiers.ranked`: a key is its namespace's number and the value.
+                if trust > best or (trust == best and key < named_by):
                     customer = owner
                     best = trust
+                    named_by = key
         if news:
             found = _named(applier, trusts, items[named:at])
             if applier.singles:
@@ -690,7 +693,7 @@ def _run(Applier applier, bytes items, int64_t received_us, Py_ssize_t begins=0,
 
 
 cdef list _named(Applier applier, dict trusts, bytes identifiers):
-    """Packed identifiers as `Applier.adopt` takes them: (trust, key, namespace number, value, owner or 0)."""
+    """Packed identifiers as `Applier.adopt` takes them: (trust, key, namespace number, value, owner or 0), `ranked`."""
     cdef Py_ssize_t at = 0
     cdef uint16_t length
     cdef bytes key
@@ -701,7 +704,7 @@ cdef list _named(Applier applier, dict trusts, bytes identifiers):
         at += 2 + length
         number = <uint16_t>key[0] << 8 | <uint16_t>key[1]
         found.append((trusts[number], key, number, key[2:], applier.lookup(key)))
-    return found
+    return ranked(found)
 
 
 cdef int _touch(Applier applier, uint64_t customer, bytes record, int64_t at) except -1:

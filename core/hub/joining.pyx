@@ -39,8 +39,8 @@ def _join(Applier applier, mutation):
     images = [applier.image(customer)] if best else []
     said = sources.decode(applier.origin_list(customer), customer)
     details = case_details.decode(applier.case_list(customer), customer)
-    # Better trusted customers fill first; equally trusted ones in the order given.
-    for _, _, _, _, owner in sorted(found, key=lambda row: -row[0]):
+    # Whose identifiers are believed first fill first.
+    for _, _, _, _, owner in found:
         if not owner or owner == customer or owner in merged:
             continue
         merged.append(owner)

@@ -29,7 +29,7 @@ from core.hub.checking import Checked, check
 from core.hub.committer import Committer
 from core.hub.customer_profile import Case, Household, OverdueCase, Profile, Provenance
 from core.hub.environment import Environment, Reader, open_environment
-from core.hub.identifiers import check_holder, meant, normalised, refuse_two
+from core.hub.identifiers import check_holder, meant, normalised, ranked, refuse_two
 from core.hub.journal import Journal, recover
 from core.hub.keeping import refuse_backup
 from core.hub.membership import named
@@ -418,7 +418,7 @@ class Store:
             data = reader.get_customer("households" if of_household else "profiles", owner)
             return () if data is None else Record(data, f"The record of {named(owner)}").identifiers
 
-        row = meant(found, catalog.singles, held)
+        row = meant(ranked(found), catalog.singles, held)
         if row is None:
             if asked:
                 refuse_two(found, catalog.singles)

@@ -401,8 +401,8 @@ class _Run:
     def _build(self) -> None:
         mapping, catalog = self.mapping, self.catalog
         source = mapping.source
-        # The most trusted first: the first that is known says who the customer is.
-        ordered = sorted(mapping.identifiers, key=lambda each: -catalog.namespace_entry(each.namespace).trust)
+        # The first that is known says who the customer is.
+        ordered = sorted(mapping.identifiers, key=lambda each: catalog.namespace_entry(each.namespace).rank)
         self.identifiers = [(each.namespace, self._identifier(each)) for each in ordered]
         made = dict(self.identifiers)
         self.preferred = [(made[each.unless], made[each.namespace]) for each in ordered if each.unless]

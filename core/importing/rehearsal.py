@@ -15,7 +15,7 @@ from typing import Final
 from core.hub.catalog import Catalog
 from core.hub.causes import CAUSE_NUMBERS
 from core.hub.environment import Reader
-from core.hub.identifiers import excluded, meant, normalised
+from core.hub.identifiers import excluded, meant, normalised, ranked
 from core.hub.imports import ImportColumns, ImportResult
 from core.hub.membership import named, of_household
 from core.hub.mutations import ImportCases
@@ -53,7 +53,7 @@ class Rehearsal:
         for row, identifiers in enumerate(self._rows(mutation)):
             found = [
                 (self._entries[number].trust, b"", number, value, self._owner((number, value))) for number, value in identifiers]
-            known = meant(found, self._singles, self._held)
+            known = meant(ranked(found), self._singles, self._held)
             owner = known[-1] if known is not None else -(self._made + 1)
             new = [(number, value) for _, _, number, value, of in found if not of]
             held = self._held(owner) if any(number in self._singles for number, _ in new) else []

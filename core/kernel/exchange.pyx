@@ -213,16 +213,15 @@ cdef _read_identities(Asked asked, Plan plan, identifiers):
             )
         number, rule, trust, single = namespace
         try:
-            found.append((-trust, number, single, normalised(rule, identifier.value, identifier.namespace)))
+            found.append((-trust, number, normalised(rule, identifier.value, identifier.namespace), single))
         except (BadValue, TooLarge) as error:
             raise error.under(f"identifiers[{i}]") from None
-    if len(found) > 1:
-        # The sort is stable: of two namespaces with the same trust the one sent first wins.
-        found.sort(key=_trust)
+    # As `core.hub.identifiers.ranked`: whatever the order in which they are sent.
+    found.sort()
     asked.identities = <Identity*> PyMem_Malloc((len(found) + 1) * sizeof(Identity))
     if asked.identities == NULL:
         raise MemoryError("a request")
-    for i, (_, number, single, text) in enumerate(found):
+    for i, (_, number, text, single) in enumerate(found):
         asked.keep.append(text)
         asked.identities[i].namespace = number
         asked.identities[i].single = single
@@ -230,10 +229,6 @@ cdef _read_identities(Asked asked, Plan plan, identifiers):
         asked.identities[i].length = <uint32_t> PyBytes_GET_SIZE(text)
     asked.request.identities = asked.identities
     asked.request.identity_count = <uint32_t> len(found)
-
-
-def _trust(entry):
-    return entry[0]
 
 
 cdef _read_facts(Asked asked, Plan plan, facts):

@@ -35,7 +35,7 @@ from core.kernel.wire cimport (
     WANTED_LAST, ENTRY_KEY, ENTRY_VALUE, REQUEST_IDENTIFIERS, REQUEST_CHANNEL, REQUEST_PLACEMENTS, REQUEST_FACTS,
     REQUEST_EXPLAIN, REQUEST_TIME_BUDGET, REQUEST_AS_OF, REQUEST_SEED, REQUEST_DEFERRED, REQUEST_LAST,
 )
-from core.kernel.workspace cimport Fact, Request
+from core.kernel.workspace cimport Fact, Identity, Request
 
 assert IDENTIFIERS_PER_REQUEST == limits.IDENTIFIERS_PER_REQUEST
 assert IDENTIFIER_BYTES == limits.IDENTIFIER_BYTES
@@ -232,8 +232,7 @@ cdef bint _identifier(Desk* desk, Reader* reader) noexcept nogil:
     if normalise(named.rule, value.text, value.length, normal, &size) != IDENTIFIER_FINE:
         return False
     desk.scratch_used += size
-    # By falling trust; of two with the same trust the one sent first comes first.
-    while place and desk.trusts[place - 1] < named.trust:
+    while place and _ranks_before(named, normal, size, desk.trusts[place - 1], &desk.identities[place - 1]):
         desk.trusts[place] = desk.trusts[place - 1]
         desk.identities[place] = desk.identities[place - 1]
         place -= 1
@@ -244,6 +243,19 @@ cdef bint _identifier(Desk* desk, Reader* reader) noexcept nogil:
     desk.identities[place].length = <uint32_t> size
     desk.request.identity_count += 1
     return True
+
+
+cdef inline bint _ranks_before(
+    const NamespaceName* named, const char* text, size_t size, int32_t trust, const Identity* other
+) noexcept nogil:
+    """Whether an identifier is believed before another of `trust`: by `core.hub.identifiers.ranked`."""
+    cdef int differs
+    if named.trust != trust:
+        return named.trust > trust
+    if named.number != other.namespace:
+        return named.number < other.namespace
+    differs = memcmp(text, other.text, min(size, <size_t> other.length))
+    return differs < 0 or (differs == 0 and size < other.length)
 
 
 cdef bint _wanted(Desk* desk, Reader* reader) noexcept nogil:

@@ -1,7 +1,7 @@
 """Resolve: who the customer is, and the frame of everything the plan reads of them.
 
-The most trusted known identifier wins: identities arrive by falling trust and the first that the store knows is
-taken, unless its customer has another identifier of a single namespace than one that is trusted more: then it is somebody
+The most trusted known identifier wins: identities arrive ranked (`core.hub.identifiers.ranked`) and the first that the store
+knows is taken, unless its customer has another identifier of a single namespace than one before it: then it is somebody
 else who calls, on a shared device (`core.hub.identifiers.meant`). The record is read where it lies in the map: a cell becomes
 a `Value`, a text a pointer into the record. Aggregates are computed from the customer's event list by
 `core.kernel.aggregating`.

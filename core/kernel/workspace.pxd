@@ -30,7 +30,7 @@ cdef struct Wanted:
     uint32_t slots  # offers wanted at most
 
 cdef struct Request:
-    const Identity* identities  # by falling trust
+    const Identity* identities  # as `core.hub.identifiers.ranked`
     uint32_t identity_count
     const Fact* facts
     uint32_t fact_count

@@ -349,8 +349,10 @@ class _Writer:
                 field["currency"] = "EUR"
             return field
 
+        alike = self.chance(0.3)  # equally trusted, so that names and values rank them
         spaces: Document = {
-            name: {"normaliser": rule, "trust": trust, "single": self.chance(0.4)} for name, (rule, trust) in NAMESPACES.items()
+            name: {"normaliser": rule, "trust": 10 if alike else trust, "single": self.chance(0.4)}
+            for name, (rule, trust) in NAMESPACES.items()
         }
         return {
             "attributes": {name: declared(name, ATTRIBUTES[name]) for name in self.attributes},

@@ -97,11 +97,13 @@ class Model:
         self.next = 1
 
     def keys(self, identifiers: tuple[Identifier, ...]) -> list[tuple[str, str]]:
-        return [(i.namespace, i.value.strip().lower() if i.namespace == "email" else i.value) for i in identifiers]
+        """The most believed first."""
+        keys = [(i.namespace, i.value.strip().lower() if i.namespace == "email" else i.value) for i in identifiers]
+        return sorted(keys, key=lambda key: (-NAMESPACES[key[0]].trust, key[1]))
 
     def known(self, identifiers: tuple[Identifier, ...]) -> int | None:
         keys = [key for key in self.keys(identifiers) if key in self.owners]
-        return self.owners[max(keys, key=lambda key: NAMESPACES[key[0]].trust)] if keys else None
+        return self.owners[keys[0]] if keys else None
 
     def opened(self, identifiers: tuple[Identifier, ...]) -> Person:
         customer = self.known(identifiers)
@@ -219,7 +221,7 @@ class Model:
         keys = self.keys(mutation.identifiers)
         if customer is not None:
             mine = self.people[customer]
-            for key in sorted(keys, key=lambda key: -NAMESPACES[key[0]].trust):
+            for key in keys:
                 other = self.owners.get(key)
                 if other is None or other == customer:
                     continue

@@ -1,10 +1,10 @@
 """A person has one identifier of a single namespace, whatever tells of him: unary writes, feeds, and imports of every form,
 at random, against the rule in its plainest words.
 
-The rule: of the identifiers sent, the known one of highest trust says who is meant, unless its owner has another identifier of
-a single namespace than one trusted more. He gets those that nobody has; one that would be his second of a single namespace is
-left out of a claim (events, outcomes) and refuses everything else, with nothing changed. A unary write that is no claim is also
-refused where that one is known as another's.
+The rule: of the identifiers sent, the known one of highest trust says who is meant, and of equals the one of the namespace
+declared first, then of the smaller value, unless its owner has another identifier of a single namespace than one before it. He
+gets those that nobody has; one that would be his second of a single namespace is left out of a claim (events, outcomes) and
+refuses everything else, with nothing changed. A unary write that is no claim is refused, too, where that one is another's.
 
 RAPPORT_CASES sets how many worlds (default 30), RAPPORT_SEED the first seed.
 """
@@ -47,6 +47,11 @@ SCHEMA = Schema(
 Key = tuple[str, str]
 
 
+def ranked(keys: Sequence[Key]) -> list[Key]:
+    """The most believed first."""
+    return sorted(keys, key=lambda key: (-SCHEMA.namespaces[key[0]].trust, list(SCHEMA.namespaces).index(key[0]), key[1]))
+
+
 class Rule:
     """Who has which identifier."""
 
@@ -60,10 +65,10 @@ class Rule:
         return SCHEMA.namespaces[key[0]].single and bool(his) and key[1] not in his
 
     def meant(self, keys: Sequence[Key]) -> int | None:
-        ranked = sorted(keys, key=lambda key: -SCHEMA.namespaces[key[0]].trust)
-        for place, key in enumerate(ranked):
+        keys = ranked(keys)
+        for place, key in enumerate(keys):
             owner = self.owners.get(key)
-            if owner is not None and not any(self.excluded(owner, better) for better in ranked[:place]):
+            if owner is not None and not any(self.excluded(owner, better) for better in keys[:place]):
                 return owner
         return None
 
@@ -74,7 +79,7 @@ class Rule:
             owner = self.next
         if not two and any(self.owners.get(key, owner) != owner and self.excluded(owner, key) for key in keys):
             return False
-        for key in keys:
+        for key in ranked(keys):
             if key not in self.owners and self.excluded(owner, key):
                 if claimed:
                     continue
@@ -108,9 +113,8 @@ def some(chance: random.Random) -> list[Key]:
 
 def columns(rows: Sequence[Sequence[Key]], *, sourced: bool, event: bool) -> ImportColumns:
     """An import of rows, of which each has at most one identifier of a namespace."""
-    ordered = sorted(SCHEMA.namespaces.values(), key=lambda each: -each.trust)
     named = []
-    for space in ordered:
+    for space in SCHEMA.namespaces.values():
         texts = [next((value for of, value in row if of == space.name), "").encode() for row in rows]
         ends = np.cumsum([len(each) for each in texts], dtype=np.uint32)
         named.append(IdentifierColumn(space.name, ends.tobytes(), b"".join(texts)))
@@ -125,11 +129,11 @@ def columns(rows: Sequence[Sequence[Key]], *, sourced: bool, event: bool) -> Imp
 
 
 def one_each(keys: Sequence[Key]) -> list[Key]:
-    """The first key of every namespace, most trusted first, as an import's columns stand."""
+    """The first key of every namespace, as an import's columns hold them."""
     first: dict[str, Key] = {}
     for key in keys:
         first.setdefault(key[0], key)
-    return [first[space] for space in sorted(first, key=lambda space: list(SCHEMA.namespaces).index(space))]
+    return list(first.values())
 
 
 def step(store: Store, rule: Rule, chance: random.Random) -> str:

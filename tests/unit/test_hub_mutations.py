@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import permutations
 from pathlib import Path
 
 import msgspec
@@ -146,6 +147,20 @@ def test_the_most_trusted_known_identifier_names_the_customer(store: Store) -> N
     assert seen(store, COOKIE).attributes == {"age": 1}  # nobody is merged by a request
     assert seen(store, Identifier("email", " ANN@example.com ")).customer == 2
     assert seen(store, CRM, COOKIE).customer == seen(store, COOKIE, CRM).customer == 2
+
+
+def test_equally_trusted_identifiers_mean_the_same_in_any_order(store: Store) -> None:
+    """The one sent first won: two channels that knew the same of a customer, in another order, spoke of two persons."""
+    cookies = [Identifier("cookie", value) for value in ("b", "a", "c")]
+    emails = [Identifier("email", f"{value}@example.com") for value in ("z", "Y")]
+    for number, each in enumerate((*cookies, *emails), 1):
+        assert store.apply(upsert(each, age=number)) == CustomerResult(number, True)
+    for some in permutations(cookies):
+        assert store.customer(some) == seen(store, *some).customer == 2  # the smallest value
+    for both in permutations(emails):
+        assert store.customer(both) == store.customer([*cookies, *both]) == 5  # as they are stored: y before z
+    store.apply(Join(identifiers=(cookies[2], cookies[0], cookies[1]), at_us=1))
+    assert [seen(store, each).attributes for each in cookies] == [{"age": 2}] * 3
 
 
 def test_requests_without_an_identifier_or_with_too_many_are_refused(store: Store) -> None:
