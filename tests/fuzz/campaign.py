@@ -30,6 +30,7 @@ SANITIZERS: Final = {
     "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1", "UBSAN_OPTIONS": "print_stacktrace=1",
 }
 UNAVAILABLE: Final = 69
+INTERRUPTED: Final = 72  # libFuzzer's own, at a signal that asks it to end
 TRIED = """#include <stddef.h>
 #include <stdint.h>
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) { return !data && size; }
@@ -114,7 +115,9 @@ def report(target: str, code: int) -> None:
     edges = [line for line in lines if " cov: " in line]
     for line in [*told, *edges[-1:]]:
         say(f"{target}: {line}")
-    if code:
+    if code == INTERRUPTED:
+        say(f"{target}: ended from outside before its time; nothing was found until then.")
+    elif code:
         say(f"{target}: SOMETHING WAS FOUND; the input lies under build/fuzzed/found/{target}.")
 
 

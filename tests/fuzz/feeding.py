@@ -24,7 +24,7 @@ from core.hub.mutations import IngestBatch, RecordEvents
 from core.hub.record import KINDS, siphash
 from core.hub.values import LETTERS, checked
 from protos.rapport.v1 import ingest_pb2
-from server.services.ingest import Items
+from server.services.items import Items
 from tests.fuzz import targets
 from tests.property import test_ingest_equals_tell as feeds
 from tests.property.spoiling import damaged

@@ -27,7 +27,8 @@ from core.hub.store import Store
 from core.inference.registry import Registry
 from core.schema import EventType, Field, Namespace, Normaliser, Schema, ValueType
 from protos.rapport.v1 import ingest_pb2, values_pb2
-from server.services.ingest import Items, Message, Stream
+from server.services.items import Items
+from server.services.streams import Message, Stream
 from tests.property.spoiling import altered, damaged
 
 CASES = max(40, min(int(os.environ.get("RAPPORT_CASES", "300")), 20_000))

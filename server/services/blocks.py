@@ -14,7 +14,7 @@ from core.hub.imports import ImportResult
 from core.hub.mutations import ImportCases
 from protos.rapport.v1 import ingest_pb2
 from server.services import calls
-from server.services.ingest import Feeding, Message, Stream
+from server.services.streams import Feeding, Message, Stream
 
 
 class Blocks:
