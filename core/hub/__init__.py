@@ -2,7 +2,7 @@
 
 `store.Store` is the door for Python. A change is a message of `mutations`: `committer` drains them into one transaction,
 `apply` hands each to the handler that `handlers` bound for it, `journal` is durable before LMDB commits, and only then is
-anything acknowledged. Reads by the kernel go through `environment.Snapshot` and the readers of the layouts, all without the GIL.
+anything acknowledged. Reads by the kernel go through `snapshot` and the readers of the layouts, all without the GIL.
 
 In the order of a change:
 
@@ -11,7 +11,8 @@ its way            store, committer, apply, handlers; values, identifiers and ca
 a handler a noun   upserting and sources, outcomes, happenings and retention, matters and case_details, households,
                    joining and merges, erasing, bulk (imported rows), programs_kept
 what lies there    catalog (names to numbers), record, contacts and contact_rows, events, membership, saved
-where it lies      environment with its databases, each value's seal, pages of the file, lmdb, buffer
+where it lies      environment (opening makes it, walking visits all of it) with its databases, a transaction, a snapshot;
+                   each value's seal, pages of the file, lmdb, buffer
 and stays          journal, redo, replaying; copying, keeping (backup, restore, compaction), checking, preloading, watching
 looked at          customer_profile
 """

@@ -10,7 +10,8 @@ Handlers live in files of one noun each, which bind them by `register` (core/hub
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 
 from core.hub.buffer cimport Buffer
-from core.hub.environment cimport Environment, Transaction
+from core.hub.environment cimport Environment
+from core.hub.transaction cimport Transaction
 from core.hub.events cimport Packer
 from core.hub.lmdb cimport MDB_dbi
 from core.hub.record cimport RecordBuilder, RecordLayout

@@ -3,9 +3,10 @@ from typing import Any, Self, TypeVar, final
 
 from core.decision import Identifier
 from core.hub.catalog import Catalog
-from core.hub.environment import Environment, Transaction
+from core.hub.environment import Environment
 from core.hub.mutations import Mutation
 from core.hub.record import RecordLayout
+from core.hub.transaction import Transaction
 
 _M = TypeVar("_M", bound=Mutation)
 

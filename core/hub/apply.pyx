@@ -162,7 +162,7 @@ cdef class Applier:
         """Begin a transaction."""
         self.poisoned = False
         self.writing = False
-        self.transaction = self.environment.begin()
+        self.transaction = Transaction(self.environment)
 
     def apply(self, mutation):
         """Apply one mutation and return its result. When it raises and `poisoned` is false, nothing was changed."""

@@ -5,9 +5,9 @@ import numpy as np
 import numpy.typing as npt
 
 from core.hub.apply import Applier
-from core.hub.environment import Transaction
 from core.hub.imports import ImportColumns
 from core.hub.record import RecordLayout
+from core.hub.transaction import Transaction
 
 SHAPES: dict[str, str]
 WIDTHS: dict[str, int]

@@ -27,7 +27,8 @@ from core.hub.apply cimport Applier
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free
 from core.hub.causes cimport FULL_HOUSEHOLD, LARGE_RECORD, LONG_TEXT, MANY_IDENTIFIERS, PAST_RETENTION, SECOND_OF_SINGLE
 from core.hub.contacts cimport MERGED_COUNTED
-from core.hub.environment cimport IDENTIFIER_KEY_BYTES, Transaction, identifier_key
+from core.hub.snapshot cimport IDENTIFIER_KEY_BYTES, identifier_key
+from core.hub.transaction cimport Transaction
 from core.hub.events cimport (
     EVENT_LONG, EventBuilder, Keeping, MergeScratch, event_begin, event_clear_text, event_finish, event_set_f64,
     event_set_i64, event_set_text, events_merge_kept, events_scratch_free,

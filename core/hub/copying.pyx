@@ -14,13 +14,16 @@ import os
 from core.errors import StoreCorrupt
 from core.hub.databases import BY_CUSTOMER, DATABASES
 from core.hub.pages import examine
-from core.hub.environment cimport Handles, Reader, check_value, handle, lies_within, open_env, with_seal
+from core.hub.environment cimport Reader
+from core.hub.opening cimport handle, open_env
+from core.hub.snapshot cimport Handles, lies_within
+from core.hub.walking cimport check_value
 from core.hub.lmdb cimport (
     MDB_APPEND, MDB_CORRUPTED, MDB_CREATE,
     MDB_INTEGERKEY, MDB_NEXT, MDB_NOLOCK, MDB_NOSYNC, MDB_NOTFOUND, MDB_cursor, MDB_env, MDB_txn,
     MDB_val, api, error_for,
 )
-from core.hub.seal cimport is_bare, sealing_of
+from core.hub.seal cimport is_bare, sealing_of, with_seal
 
 # Pages of a transaction stay in memory until it commits.
 TRANSACTION_BYTES = 32 << 20

@@ -2,8 +2,6 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Never, Self, final
 
-FORMAT_VERSION: int
-OLDEST_FORMAT: int
 DATABASES: tuple[str, ...]
 BY_CUSTOMER: tuple[str, ...]
 
@@ -32,8 +30,6 @@ class Environment:
 
         Reads the whole store; for tools and tests. Raises StoreCorrupt with the first thing that is damaged.
         """
-    def begin(self) -> Transaction:
-        """The write transaction; waits for the one before it. Raises StoreReadOnly."""
     def leave_last(self, on: bool) -> None:
         """Whether the page that names the newest transaction is left to the next commit's sync: a power cut may then undo it.
 
@@ -83,27 +79,6 @@ class Reader:
         """Up to ``count`` pairs from ``start`` on, with or without it."""
     def count(self, database: str) -> int:
         """Entries of a database."""
-
-@final
-class Transaction:
-    """The write transaction, for the thread that began it."""
-
-    def __new__(cls, environment: Environment) -> Self: ...
-    def begin_group(self) -> None:
-        """Note from here on, for the journal, what is put and deleted, as one mutation's."""
-    def end_group(self, seq: int, next_customer: int) -> None:
-        """The mutation succeeded, with this sequence number; ``next_customer`` is the id for the next new one after it."""
-    def drop_group(self) -> None:
-        """The mutation was refused before it changed anything: nothing of it is noted."""
-    def frame(self, committed_us: int) -> tuple[memoryview, int, int]:
-        """All groups as the journal holds them, and the first and last sequence number (0: there is none).
-
-        The bytes are borrowed until the next transaction begins.
-        """
-    def commit(self) -> None:
-        """Make it durable. On failure nothing of it was written. Raises StoreFull, StoreReadOnly."""
-    def abort(self) -> None:
-        """Undo it; ending twice does nothing."""
 
 def open_environment(
     path: str, *, map_bytes: int = ..., read_only: bool = False, meta: Mapping[bytes, bytes] | None = None

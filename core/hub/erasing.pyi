@@ -1,7 +1,7 @@
 from collections.abc import Collection
 
 from core.hub.catalog import Catalog
-from core.hub.environment import Transaction
+from core.hub.transaction import Transaction
 
 JOINED: bytes  # how keys of joined customers' ids begin, in the database of identifiers
 

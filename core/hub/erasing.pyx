@@ -24,7 +24,8 @@ from core.hub import catalog as catalogs
 from core.hub import merges, mutations
 from core.hub.apply import register
 from core.hub.environment import BY_CUSTOMER
-from core.hub.environment cimport Transaction, handle
+from core.hub.opening cimport handle
+from core.hub.transaction cimport Transaction
 from core.hub.households cimport dissolve, leave
 from core.hub.membership cimport is_household, record_name
 from core.hub.values cimport check_time

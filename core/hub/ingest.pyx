@@ -25,7 +25,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from core.hub.apply cimport Applier, let_others
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free
 from core.hub.contacts cimport MERGED_PAST
-from core.hub.environment cimport IDENTIFIER_KEY_BYTES, identifier_key
+from core.hub.snapshot cimport IDENTIFIER_KEY_BYTES, identifier_key
 from core.hub.events cimport (
     EVENT_HEADER_BYTES, EventBuilder, EventHeader, EVENT_BUILT, event_begin, event_clear_text, event_finish, event_set_f64,
     event_set_i64, event_set_text,

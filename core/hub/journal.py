@@ -1,6 +1,6 @@
 """The journal: what each commit changed, in files beside data.mdb, durable before the commit is acknowledged.
 
-A frame a commit holds what its mutations put and deleted (core/hub/environment.pxd has the layout), so a backup and the
+A frame a commit holds what its mutations put and deleted (core/hub/transaction.pxd has the layout), so a backup and the
 frames since make the store as it was at any mutation in between: `replay`. Effects are kept and not messages, because
 a later release may understand a message otherwise, and because an effect is about one customer: an erasure can take his and
 leave everybody else's (`blank`).
@@ -37,8 +37,9 @@ import msgspec
 from core.durable import sync_folder
 from core.errors import StoreCorrupt, StoreFull, StoreUnavailable
 from core.hub import redo
-from core.hub.environment import DATABASES, Environment, Reader, Transaction
+from core.hub.environment import DATABASES, Environment, Reader
 from core.hub.lmdb import error_of
+from core.hub.transaction import Transaction
 
 FOLDER: Final = "journal"
 SUFFIX: Final = ".journal"
@@ -424,7 +425,7 @@ def recover(environment: Environment) -> _End | None:
             f"to get the rest, use rapport store restore BACKUP --journal {folder}.",
         )
     if missing:
-        txn = environment.begin()
+        txn = Transaction(environment)
         try:
             for frame in missing:
                 redo.redo(txn, data, frame.at, segment.names, applied, frame.last)

@@ -38,7 +38,8 @@ from core.durable import sync_folder, write_file
 from core.errors import RestoreRefused, StoreFull, StoreUnavailable
 from core.hub import journal, replaying
 from core.hub.copying import copy
-from core.hub.environment import FORMAT_VERSION, OLDEST_FORMAT, Environment, open_environment
+from core.hub.environment import Environment, open_environment
+from core.hub.opening import FORMAT_VERSION, OLDEST_FORMAT
 
 MANIFEST = "backup.json"
 # In the store's folder: which backups were taken of it, for its watch and for `rapport store status`.

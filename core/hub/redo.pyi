@@ -1,6 +1,6 @@
 from collections.abc import Callable, Sequence
 
-from core.hub.environment import Transaction
+from core.hub.transaction import Transaction
 
 PUT: int  # a value
 DELETE: int  # an entry goes

@@ -1,6 +1,6 @@
 """Reads the frames of a journal and does again what they hold.
 
-The layout is told in environment.pxd, where transactions note it. A frame counts only whole: its checksum is compared
+The layout is told in transaction.pxd, where transactions note it. A frame counts only whole: its checksum is compared
 before anything in it is used, and its groups and changes are walked within its bounds all the same.
 
 Changes are done again exactly once and in order, each upon the state that the one before it left: a patch refers to the value
@@ -16,9 +16,9 @@ import msgspec
 from core.errors import StoreCorrupt
 from core.hub import erasing
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free
-from core.hub.environment cimport (
+from core.hub.opening cimport handle
+from core.hub.transaction cimport (
     CHANGE_DELETE, CHANGE_ERASE, CHANGE_PATCH, CHANGE_PUT, FRAME_MAGIC, ChangeHead, FrameHead, GroupHead, PatchHead, Transaction,
-    handle,
 )
 from core.hub.lmdb cimport MDB_NOTFOUND, MDB_dbi
 from core.hub.record cimport rapport_crc32c
@@ -108,7 +108,7 @@ def changes(const uint8_t[::1] data not None, size_t at):
 
 
 def erasure(bytes value not None):
-    """(customers, keys of their identifiers) of a change that erases; see environment.pxd. No keys: they were blanked."""
+    """(customers, keys of their identifiers) of a change that erases; see transaction.pxd. No keys: they were blanked."""
     customers = int.from_bytes(value[:4], "little")
     count = int.from_bytes(value[4:8], "little")
     ids = [int.from_bytes(value[8 + 8 * n:16 + 8 * n], "little") for n in range(customers)]

@@ -27,6 +27,7 @@ from core.hub import erasing, journal, merges, redo, saved
 from core.hub.environment import Environment
 from core.hub.journal import Damage, Frame, Reading, Segment
 from core.hub.membership import of_household, unpack_membership
+from core.hub.transaction import Transaction
 
 # Changes done again in one transaction: its pages stay in memory until it commits.
 TRANSACTION_BYTES: Final = 32 << 20
@@ -81,7 +82,7 @@ def replay(
     reached, at_us, begun = applied, taken_us, 0
     passed = False
     later: list[list[int]] = []
-    txn = environment.begin()
+    txn = Transaction(environment)
     try:
         for number, (segment, data, frame) in enumerate(reading.frames(applied)):
             wanted = frame.last if until_seq is None else min(until_seq, frame.last)
@@ -93,7 +94,7 @@ def replay(
                 begun += frame.size
                 if begun > TRANSACTION_BYTES:
                     txn.commit()
-                    txn = environment.begin()
+                    txn = Transaction(environment)
                     begun = 0
             if wanted < frame.last:
                 passed = True
@@ -153,7 +154,7 @@ def finish(environment: Environment, erasures: list[list[int]], *, lineage: byte
     """Take the erased out of a restored store and give it a history of its own; how many erasures took somebody."""
     with environment.reader() as reader:
         applied = journal.applied_of(reader)
-    txn = environment.begin()
+    txn = Transaction(environment)
     try:
         taken = [ids for ids in erasures if erasing.erase_from(txn, ids)]
         if taken:

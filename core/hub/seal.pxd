@@ -65,3 +65,9 @@ cdef inline int unseal(int sealing, const MDB_val* key, MDB_val* value) noexcept
     value.mv_size -= SEAL_BYTES
     memcpy(&seal, <const uint8_t*>value.mv_data + value.mv_size, SEAL_BYTES)
     return 0 if seal == seal_of(sealing, key.mv_data, key.mv_size, value.mv_data, value.mv_size) else MDB_CORRUPTED
+
+
+# The value as it is stored in a sealed database.
+cdef bytes with_seal(int sealing, bytes key, bytes value)
+# What an entry is refused with whose seal does not fit.
+cdef object broken_seal(str name)

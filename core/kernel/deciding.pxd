@@ -1,6 +1,6 @@
 """One decision, stage after stage."""
 
-from core.hub.environment cimport Snapshot
+from core.hub.snapshot cimport Snapshot
 from core.kernel.workspace cimport Request, Work
 
 cdef enum:

@@ -10,7 +10,7 @@ from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
 from libc.string cimport memset
 
-from core.hub.environment cimport Snapshot, snapshot_renew, snapshot_reset
+from core.hub.snapshot cimport Snapshot, snapshot_renew, snapshot_reset
 from core.kernel.arbitration cimport arbitrate, mark_returned
 from core.kernel.arena cimport arena_reset
 from core.kernel.contact cimport filter_contacts

@@ -7,7 +7,7 @@ says who may use a desk and when.
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
-from core.hub.environment cimport Snapshot
+from core.hub.snapshot cimport Snapshot
 from core.kernel.names cimport Names
 from core.kernel.plan cimport Tables
 from core.kernel.workspace cimport Fact, Identity, Request, Wanted, Work

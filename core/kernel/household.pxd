@@ -1,6 +1,6 @@
 """The customer's household, as far as the plan reads it; see household.pyx."""
 
-from core.hub.environment cimport Snapshot
+from core.hub.snapshot cimport Snapshot
 from core.kernel.workspace cimport Work
 
 # Borrows what the plan reads of the customer's household from the snapshot; 0, or an LMDB code. ``damaged`` is set where

@@ -8,7 +8,7 @@ for record, contacts and members, as far as it names them.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from core.hub.contacts cimport ContactList, contacts_open
-from core.hub.environment cimport Snapshot, snapshot_get_customer
+from core.hub.snapshot cimport Snapshot, snapshot_get_customer
 from core.hub.lmdb cimport MDB_NOTFOUND
 from core.hub.membership cimport Members, Membership, members_open, membership_open
 from core.hub.record cimport FAULT_NONE, record_open

@@ -10,7 +10,7 @@ a `Value`, a text a pointer into the record. Aggregates are computed from the cu
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
-from core.hub.environment cimport Snapshot, snapshot_customer, snapshot_get_customer
+from core.hub.snapshot cimport Snapshot, snapshot_customer, snapshot_get_customer
 from core.hub.contacts cimport contacts_open
 from core.hub.events cimport events_open
 from core.hub.lmdb cimport MDB_NOTFOUND

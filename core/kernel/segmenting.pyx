@@ -16,7 +16,7 @@ from libc.string cimport memcpy, memset
 from core.errors import EngineFault
 
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free, buffer_reserve
-from core.hub.environment cimport snapshot_renew, snapshot_reset
+from core.hub.snapshot cimport snapshot_renew, snapshot_reset
 from core.hub.lmdb cimport MDB_NOTFOUND, MDB_NEXT, MDB_SET_RANGE, MDB_cursor, MDB_val, api, error_for
 from core.kernel.arena cimport arena_reset
 from core.kernel.machine cimport RESULT_DOUBLE, RESULT_MONEY, RESULT_STRING, evaluate, holds

@@ -8,7 +8,8 @@ entry counts only when its stamp is the decision's.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from core.hub.contacts cimport ContactList
-from core.hub.environment cimport Environment, Snapshot
+from core.hub.environment cimport Environment
+from core.hub.snapshot cimport Snapshot
 from core.hub.events cimport EventList
 from core.hub.record cimport RecordView
 from core.kernel.arena cimport Arena

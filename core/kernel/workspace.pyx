@@ -8,7 +8,7 @@ cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from core.hub.environment cimport snapshot_close, snapshot_open, snapshot_reset
+from core.hub.snapshot cimport snapshot_close, snapshot_open, snapshot_reset
 from core.hub.lmdb cimport error_for
 from core.kernel.arena cimport arena_close, arena_open
 from core.kernel.plan cimport Plan, Tables

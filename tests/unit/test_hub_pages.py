@@ -12,12 +12,13 @@ import pytest
 
 from core.decision import Identifier
 from core.errors import StoreCorrupt, StoreError, StoreUnavailable
-from core.hub import environment, keeping
+from core.hub import keeping, opening
 from core.hub.environment import open_environment
 from core.hub.mutations import Erase, Outcome, RecordOutcomes, Upsert
 from core.hub.pages import examine
 from core.hub.redo import put_meta
 from core.hub.store import Store
+from core.hub.transaction import Transaction
 from core.schema import Field, Namespace, Schema, ValueType
 from tests.stored import of_format
 
@@ -86,7 +87,7 @@ def test_a_value_that_became_shorter_where_it_was_written_keeps_its_pages(tmp_pa
     """LMDB leaves it the run of pages that it had in that transaction, which was told as damage. Found by test_journal."""
     environment_ = open_environment(str(tmp_path / "s"), meta={b"signing_key": msgspec.msgpack.encode(b"k" * 32)})
     try:
-        txn = environment_.begin()
+        txn = Transaction(environment_)
         for size in (30_000, 10_000):
             put_meta(txn, b"long", b"x" * size)
         txn.commit()
@@ -174,7 +175,7 @@ def test_a_damaged_page_is_refused_at_open_and_by_whoever_copies(
             Store.open(tmp_path / "s", read_only=read_only)
     # A file too large to be looked at when it is opened is looked at by what copies it, and by the check.
     shutil.copytree(tmp_path / "s", tmp_path / "large")
-    monkeypatch.setattr(environment, "EXAMINED_BYTES", 0)
+    monkeypatch.setattr(opening, "EXAMINED_BYTES", 0)
     with pytest.raises(StoreCorrupt, match="Page"):
         keeping.backup(str(tmp_path / "large"), str(tmp_path / "b"), now_us=1_000_000)
     with pytest.raises(StoreCorrupt, match="Page"):
