@@ -181,7 +181,7 @@ cdef list dissolve(Applier applier, uint64_t household):
 
 
 def _set_membership(Applier applier, mutation):
-    cdef uint64_t customer, household
+    cdef uint64_t customer, household, left = 0
     cdef Membership old
     cdef int role = applier.catalog.role(mutation.role) if mutation.role else 0
     check_time("at", mutation.at_us)
@@ -189,10 +189,12 @@ def _set_membership(Applier applier, mutation):
     applier.finish_record(household)
     customer, created = applier.opened(mutation.identifiers, mutation.at_us)
     applier.finish_record(customer)
-    if not (membership_of(applier, customer, &old) and old.household == household):
+    known = membership_of(applier, customer, &old)
+    if not known or old.household != household:
         check_room(len(members_of(applier, household)))
+        left = old.household if known else 0
     enter(applier, customer, household, mutation.at_us, role)
-    return MembershipResult(customer, household, created, made)
+    return MembershipResult(customer, household, created, made, left)
 
 
 def check_room(members):

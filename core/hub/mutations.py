@@ -401,12 +401,13 @@ class ActivateProgram(Mutation, frozen=True, kw_only=True, tag="activate_program
 
 
 class MembershipResult(msgspec.Struct, frozen=True):
-    """The customer and the household's id, and whether each was made."""
+    """The customer and the household's id, whether each was made, and the household that he left for it (0: none)."""
 
     customer: int
     household: int
     created: bool
     household_created: bool
+    left: int = 0
 
 
 class LeftResult(msgspec.Struct, frozen=True):

@@ -40,6 +40,7 @@ def set_(
         show.out.print(
             f"customer {response.customer}{' (new)' if response.created else ''} is a member of household "
             f"{response.household}{' (new)' if response.household_created else ''}"
+            f"{f', and of {response.left} no more' if response.left else ''}"
         )
 
 

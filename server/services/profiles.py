@@ -358,6 +358,7 @@ class ProfileService:
             household=number_of(result.household),
             created=result.created,
             household_created=result.household_created,
+            left=number_of(result.left) if result.left else 0,
         )
 
     def leave_household(

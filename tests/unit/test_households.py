@@ -89,6 +89,8 @@ def test_membership_makes_both_and_is_repeated_without_effect(store: Store) -> N
     assert enter(store, "a", role="owner") == MembershipResult(1, HOUSEHOLD_FIRST + 1, True, True)
     assert enter(store, "b", role="child", at_us=11) == MembershipResult(2, HOUSEHOLD_FIRST + 1, True, False)
     assert enter(store, "a", at_us=30) == MembershipResult(1, HOUSEHOLD_FIRST + 1, False, False)
+    assert enter(store, "b", "B") == MembershipResult(2, HOUSEHOLD_FIRST + 2, False, True, HOUSEHOLD_FIRST + 1)
+    assert enter(store, "b") == MembershipResult(2, HOUSEHOLD_FIRST + 1, False, False, HOUSEHOLD_FIRST + 2)
     found = store.household(who("a"))
     assert found is not None
     assert (found.number, found.role, found.since_us, found.members) == (1, "owner", 10, 2)

@@ -446,16 +446,18 @@ class SetMembershipRequest(_message.Message):
     def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., household: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., role: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SetMembershipResponse(_message.Message):
-    __slots__ = ("customer", "household", "created", "household_created")
+    __slots__ = ("customer", "household", "created", "household_created", "left")
     CUSTOMER_FIELD_NUMBER: _ClassVar[int]
     HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
     HOUSEHOLD_CREATED_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
     customer: int
     household: int
     created: bool
     household_created: bool
-    def __init__(self, customer: _Optional[int] = ..., household: _Optional[int] = ..., created: _Optional[bool] = ..., household_created: _Optional[bool] = ...) -> None: ...
+    left: int
+    def __init__(self, customer: _Optional[int] = ..., household: _Optional[int] = ..., created: _Optional[bool] = ..., household_created: _Optional[bool] = ..., left: _Optional[int] = ...) -> None: ...
 
 class LeaveHouseholdRequest(_message.Message):
     __slots__ = ("identifiers", "at")
