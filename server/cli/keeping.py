@@ -11,15 +11,19 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from server.cli import show
 from server.cli.commands import Json
 from server.cli.exits import Exit
 from server.cli.serving import File
 from server.config import Config
+
+if TYPE_CHECKING:
+    from core.hub.watching import Look
 
 app = typer.Typer(
     help="The store's folder: status, check, backup, restore, compact, audit.", no_args_is_help=True, rich_markup_mode=None
@@ -39,6 +43,53 @@ def _print_json(document: Mapping[str, object]) -> None:
 
 def _told(what: str, count: int) -> None:
     show.err.print(f"{count:,} {what}", markup=False)
+
+
+def _standing(seen: Look) -> list[tuple[str, str]]:
+    """What stands how with a store, in words."""
+    live = f"{_size(seen.live_bytes)} of it live: {seen.live_percent:.2g} % of what store.map_bytes allows"
+    readers = "none holds old pages back"
+    if seen.reader_behind:
+        readers = (
+            f"process {seen.reader_process} holds back what {seen.reader_behind:,} commits freed, "
+            f"for {_age(seen.reader_seconds)} now")
+    if seen.readers_cleared:
+        readers += f"; {seen.readers_cleared:,} that were killed are cleared away"
+    journal = "none"
+    if seen.journal_bytes:
+        journal = f"{_size(seen.journal_bytes)}, changes {seen.journal_first:,} to {seen.journal_last:,}"
+    backup = "none is known"
+    if seen.backed and seen.backup_seconds is not None:
+        backup = f"the newest is {_age(seen.backup_seconds)} old"
+    elif seen.backup_seconds is not None:
+        backup += f", for {_age(seen.backup_seconds)} now"
+    restore = f"to any moment since {seen.restorable_from}" if seen.restorable_from else "not to any moment: that takes a backup"
+    return [
+        ("file", f"{_size(seen.used_bytes)}, {live}"),
+        ("disk", f"{_size(seen.disk_free_bytes)} free"),
+        ("readers", readers),
+        ("journal", journal),
+        ("backups", backup),
+        ("restore", restore),
+    ]
+
+
+def _size(count: int) -> str:
+    """Bytes in the largest unit of a thousand that fits."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.4g} TB"
+
+
+def _age(seconds: float) -> str:
+    """A time in its largest whole unit."""
+    for unit, of in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * of:
+            return f"{seconds / of:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 @app.command()
@@ -221,12 +272,9 @@ def status(store: Folder = None, config: File = None, json: Json = False) -> Non
     if json:
         _print_json({**document, "alarms": [dataclasses.asdict(alarm) for alarm in alarms]})
     else:
-        for key, value in document.items():
-            if value is None or isinstance(value, bool):
-                told = {None: "unknown", False: "no", True: "yes"}[value]
-            else:
-                told = f"{value:,}" if isinstance(value, int) else str(value)
-            show.out.print(f"{key.replace('_', ' '):22} {told}", markup=False)
+        show.out.print(f"[bold]{escape(path)}[/]  {seen.customers:,} customers", soft_wrap=True)
+        for name, told in _standing(seen):
+            show.out.print(f"  {name:8} {told}", markup=False, soft_wrap=True)
         for alarm in alarms:
             show.err.print(f"{alarm.name}: {alarm.problem}. {alarm.hint}", markup=False)
     if alarms:

@@ -70,6 +70,12 @@ def test_a_customer_is_exported_saved_erased_and_gone_from_every_file(tmp_path: 
         assert (code, json.loads(out)["sound"], json.loads(out)["customers"]) == (0, True, 2), err
         code, out, err = rapport(folder, "store", "status", "--json")
         assert (code, json.loads(out)["customers"], json.loads(out)["alarms"]) == (0, 2, []), err
+        code, out, err = rapport(folder, "store", "status")
+        assert code == 0, err
+        lines = {line.split()[0]: line for line in out.splitlines()[1:]}
+        assert list(lines) == ["file", "disk", "readers", "journal", "backups", "restore"]
+        assert f"to any moment since {saved['at']}" in lines["restore"]
+        assert "the newest is" in lines["backups"]
         code, _, err = rapport(folder, "store", "compact")
         assert (code, "has it open for writing" in err) == (69, True), err
 
