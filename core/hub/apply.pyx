@@ -536,7 +536,7 @@ cdef class Applier:
             if sources.note(said, entry.number, number, at, value):
                 effective = sources.effective(entry, said[entry.number])
                 self.answer(set_value(&self.builder, offset, kind, effective), customer)
-        built = sources.encode(said)
+        built = sources.encode(said, customer)
         if built != stored:
             sourced[customer] = built
         return 0

@@ -1,8 +1,8 @@
 """What is known of a customer's cases beyond what decisions read: the texts of key, product and owner, and when due.
 
 A record's case entry is numbers only (kind, hashes of key and product, from when to when), because decisions checksum and
-walk it. The texts stand beside it in the database `cases`: the entry of a customer, or of a household, is CRC-32C
-(little-endian) and MessagePack, a list of (kind number, key hash, key, then product, owner and due, each nil or
+walk it. The texts stand beside it in the database `cases`: the entry of a customer, or of a household (core.hub.owned), is
+MessagePack, a list of (kind number, key hash, key, then product, owner and due, each nil or
 (microseconds when it was told, value)), ascending. A case that was opened under format 2 has none, until somebody tells of
 it again.
 
@@ -12,7 +12,6 @@ value; so do they when two customers are joined.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -21,7 +20,7 @@ import msgspec
 
 from core.errors import StoreCorrupt
 from core.hub.membership import named
-from core.hub.record import crc32c
+from core.hub.owned import opened, sealed
 
 
 @dataclass(slots=True)
@@ -47,24 +46,21 @@ def decode(data: bytes | None, owner: int) -> Details:
     if data is None:
         return {}
     what = f"The entry of {named(owner)} in cases"
-    if len(data) < 4 or struct.unpack_from("<I", data)[0] != crc32c(data[4:]):
-        raise StoreCorrupt(what, "its checksum does not match its bytes")
     try:
-        packed = _decoder.decode(data[4:])
+        packed = _decoder.decode(opened(owner, data, what))
     except msgspec.DecodeError as error:
         raise StoreCorrupt(what, str(error)) from error
     return {(kind, hashed): CaseDetails(key, product, owner, due) for kind, hashed, key, product, owner, due in packed}
 
 
-def encode(details: Details) -> bytes | None:
-    """The entry, None when there is nothing to keep: equal contents are equal bytes."""
+def encode(details: Details, owner: int) -> bytes | None:
+    """The owner's entry, None when there is nothing to keep: equal contents are equal bytes."""
     if not details:
         return None
     packed = [
         (kind, hashed, each.key, each.product, each.owner, each.due) for (kind, hashed), each in sorted(details.items())
     ]
-    data = _encoder.encode(packed)
-    return struct.pack("<I", crc32c(data)) + data
+    return sealed(owner, _encoder.encode(packed))
 
 
 def tell(

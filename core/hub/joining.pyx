@@ -80,7 +80,7 @@ def _join(Applier applier, mutation):
             if entry.sources and entry.number in said:
                 applier.answer(
                     set_value(&applier.builder, entry.offset, kind, sources.effective(entry, said[entry.number])), customer)
-        applier.origins[customer] = sources.encode(said)
+        applier.origins[customer] = sources.encode(said, customer)
     applier.adopt(customer, found)
     builder_touch(&applier.builder, mutation.at_us)
     set_products(applier, details)

@@ -63,7 +63,7 @@ cdef int keep_details(Applier applier, uint64_t customer, dict details) except -
         record = Record(applier.record(customer), f"The record of {record_name(customer)}")
         cases = {(kind, key) for kind, key, _, _, _ in record.cases}
         case_details.keep(details, cases)
-    built = case_details.encode(details)
+    built = case_details.encode(details, customer)
     if built != applier.case_list(customer):
         applier.cases[customer] = built
     return 0

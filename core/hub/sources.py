@@ -1,7 +1,7 @@
 """Who said what of an attribute, and which of it holds.
 
 An attribute that declares sources keeps, beside the value in the record, the newest value of each source with its time, in
-the database `origins`: a customer's entry is CRC-32C (little-endian) and MessagePack, a list of (attribute number, list of
+the database `origins`: a customer's entry (core.hub.owned) is MessagePack, a list of (attribute number, list of
 (source number, microseconds, value or nil)), both ascending. A value is as the record holds it (money's minor units, an
 enum's code, a set as its members in order); nil says that the source cleared it. Decisions never read this.
 
@@ -14,7 +14,6 @@ while no listed one has said anything.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from typing import Final
 
@@ -22,7 +21,7 @@ import msgspec
 
 from core.errors import BadValue, StoreCorrupt
 from core.hub.catalog import AttributeEntry
-from core.hub.record import crc32c
+from core.hub.owned import opened, sealed
 from core.schema import SourceRule
 
 # A value as the record holds it.
@@ -43,10 +42,8 @@ def decode(data: bytes | None, customer: int) -> Origins:
     if data is None:
         return {}
     what = f"Customer {customer}'s entry in origins"
-    if len(data) < 4 or struct.unpack_from("<I", data)[0] != crc32c(data[4:]):
-        raise StoreCorrupt(what, "its checksum does not match its bytes")
     try:
-        packed = _decoder.decode(data[4:])
+        packed = _decoder.decode(opened(customer, data, what))
     except msgspec.DecodeError as error:
         raise StoreCorrupt(what, str(error)) from error
     return {
@@ -57,8 +54,8 @@ def decode(data: bytes | None, customer: int) -> Origins:
     }
 
 
-def encode(origins: Origins) -> bytes:
-    """The entry: equal contents are equal bytes."""
+def encode(origins: Origins, customer: int) -> bytes:
+    """The customer's entry: equal contents are equal bytes."""
     packed = [
         (
             attribute,
@@ -69,8 +66,7 @@ def encode(origins: Origins) -> bytes:
         )
         for attribute, said in sorted(origins.items())
     ]
-    data = _encoder.encode(packed)
-    return struct.pack("<I", crc32c(data)) + data
+    return sealed(customer, _encoder.encode(packed))
 
 
 def found(origins: Origins, attribute: int, at: int, value: Stored | None) -> None:

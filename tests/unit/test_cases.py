@@ -291,9 +291,11 @@ def test_the_check_finds_details_that_do_not_fit_the_record(tmp_path: Path, chan
 def test_damaged_details_are_told_and_nothing_is_decoded_from_them() -> None:
     details: case_details.Details = {}
     case_details.tell(details, (1, 2), "T-1", 5, product="dsl", due=7)
-    whole = case_details.encode(details)
+    whole = case_details.encode(details, 1)
     assert whole is not None
     assert case_details.decode(whole, 1) == details
+    with pytest.raises(StoreCorrupt, match="The entry of customer 2 in cases"):
+        case_details.decode(whole, 2)
     for position in range(len(whole)):
         damaged = bytes([*whole[:position], whole[position] ^ 0x40, *whole[position + 1 :]])
         with pytest.raises(StoreCorrupt, match="The entry of customer 1 in cases"):

@@ -12,6 +12,7 @@ from core.decision import Identifier
 from core.errors import BadValue, IdentityConflict, ProgramError, SourceNotAllowed, StoreCorrupt
 from core.hub import sources
 from core.hub.mutations import Erase, Join, Outcome, RecordedEvent, RecordEvents, RecordOutcomes, Upsert
+from core.hub.record import crc32c
 from core.hub.store import Store
 from core.programs.source import check, read
 from core.schema import EventType, Field, Money, Namespace, Normaliser, Schema, SourceRule, ValueType
@@ -149,7 +150,11 @@ def test_a_damaged_entry_is_told_and_never_read(store: Store) -> None:
     with store.environment.reader() as reader:
         ((key, data),) = reader.items("origins")
     customer = struct.unpack("<Q", key)[0]
-    assert sources.encode(sources.decode(data, customer)) == data
+    assert sources.encode(sources.decode(data, customer), customer) == data
+    with pytest.raises(StoreCorrupt, match=r"Customer 9's entry in origins"):
+        sources.decode(data, 9)  # it lay under another's key, and its checksum held
+    before = struct.pack("<I", crc32c(data[4:])) + data[4:]  # as it was written without its owner
+    assert sources.decode(before, customer) == sources.decode(data, customer)
     for place in range(len(data)):
         spoiled = data[:place] + bytes([data[place] ^ 0x41]) + data[place + 1 :]
         with pytest.raises(StoreCorrupt, match=rf"Customer {customer}'s entry in origins"):
