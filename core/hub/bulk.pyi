@@ -50,12 +50,13 @@ class Rows:
         Raises what LMDB's codes mean, and StoreCorrupt.
         """
 
-    def result(self) -> tuple[int, int, int, int, list[tuple[int, int]]]:
-        """(created, changed, unchanged, contested, refused) where refused holds (row, cause) pairs."""
+    def result(self) -> tuple[int, int, int, list[int], list[tuple[int, int]]]:
+        """(created, changed, unchanged, contested, refused): contested holds a row for each identifier that another customer
+        has, refused (row, cause) pairs."""
 
 def apply_columns(
     applier: Applier, mutation: ImportColumns
-) -> tuple[int, int, int, int, list[tuple[int, int]]]:
+) -> tuple[int, int, int, list[int], list[tuple[int, int]]]:
     """Apply an `ImportColumns` in the applier's transaction: (created, changed, unchanged, contested, refused)."""
 
 def absent(shape: str, rows: int) -> bytes:

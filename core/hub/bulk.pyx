@@ -96,7 +96,6 @@ cdef struct Tally:
     uint64_t created  # customers made
     uint64_t changed  # known customers whose record changed; for events: rows that counted
     uint64_t unchanged  # rows that changed nothing: equal values, or known event keys
-    uint64_t contested  # identifiers left with the customer who has them
 
 # What ends a loop over rows early.
 cdef enum Stop:
@@ -130,6 +129,7 @@ cdef class Rows:
     cdef RecordBuilder record  # reused for every row
     cdef const uint8_t* fresh  # the record last finished
     cdef Buffer refused  # RefusedRow array
+    cdef Buffer contested  # u32 row for each identifier that was left with another customer, who has it
     cdef bint followed  # whether anybody wants to know who changed
     cdef Buffer concerned  # ids of those whose record or events changed, u64 each, where `followed`
     cdef readonly uint64_t next_customer  # the id that the next new customer gets
@@ -197,6 +197,7 @@ cdef class Rows:
         free(self.columns)
         builder_free(&self.record)
         buffer_free(&self.refused)
+        buffer_free(&self.contested)
         buffer_free(&self.concerned)
 
     def consenting(self, consents, uint16_t source):
@@ -275,11 +276,14 @@ cdef class Rows:
         return [ids[i] for i in range(self.concerned.size // sizeof(uint64_t))]
 
     def result(self):
-        """(created, changed, unchanged, contested, refused) where refused holds (row, cause) pairs."""
+        """(created, changed, unchanged, contested, refused): contested holds a row for each identifier that another customer
+        has, refused (row, cause) pairs."""
         cdef const uint32_t* entry = <const uint32_t*>self.refused.data
+        cdef const uint32_t* met = <const uint32_t*>self.contested.data
         cdef size_t i
         refused = [(entry[2 * i], entry[2 * i + 1]) for i in range(self.refused.size // 8)]
-        return self.tally.created, self.tally.changed, self.tally.unchanged, self.tally.contested, refused
+        contested = [met[i] for i in range(self.contested.size // 4)]
+        return self.tally.created, self.tally.changed, self.tally.unchanged, contested, refused
 
     def check(self, int stopped, str what):
         """Raise what a stopped loop stopped for."""
@@ -384,6 +388,14 @@ cdef class Rows:
                 return STOP_NONE
         return STOP_NONE
 
+    cdef int contest(self, uint32_t row) noexcept nogil:
+        """Note the row's identifiers that another customer has; a Stop."""
+        cdef uint64_t _
+        for _ in range(self.met):
+            if buffer_append(&self.contested, &row, sizeof(row)):
+                return STOP_MEMORY
+        return STOP_NONE
+
     cdef int add_identifiers(self, uint32_t row) noexcept nogil:
         """Add the row's identifiers that nobody has to the record being built; BUILT or a Refusal."""
         cdef uint32_t i, start, length
@@ -469,7 +481,8 @@ cdef class Rows:
                     return stopped
                 continue
             self.owner_of[row] = customer
-            self.tally.contested += self.met
+            if self.contest(row):
+                return STOP_MEMORY
             # Only the checksum and `updated` (bytes 4 to 8 and 16 to 24) may differ in a record that says the same.
             if known and size == found.mv_size \
                     and memcmp(bytes + 24, <const uint8_t*>found.mv_data + 24, size - 24) == 0:
@@ -566,7 +579,8 @@ cdef class Rows:
                 start = self.identifiers[i].ends[row - 1] if row else 0
                 news = news or (self.owners[i] == 0 and self.identifiers[i].ends[row] > start)
             if not news:
-                self.tally.contested += self.met
+                if self.contest(row):
+                    return STOP_MEMORY
                 continue
             found.mv_data = NULL
             found.mv_size = 0
@@ -598,11 +612,10 @@ cdef class Rows:
             self.code = self.put(profiles, &customer, sizeof(uint64_t), bytes, size, 0 if known else MDB_APPEND)
             if self.code:
                 return STOP_STORE
-            stopped = self.put_identifiers(row, customer) or self.concern(customer)
+            stopped = self.put_identifiers(row, customer) or self.concern(customer) or self.contest(row)
             if stopped:
                 return stopped
             customers[row] = customer
-            self.tally.contested += self.met
             if not known:
                 self.tally.created += 1
                 self.next_customer += 1
@@ -988,8 +1001,8 @@ def upsert_one_by_one(Applier applier, mutation, catalog, bint inside=False):
         household_number = catalog.namespace(given_to.namespace)
         households = cells_of("t", given_to.ends, given_to.texts, False)
         roles = np.frombuffer(given_to.roles, np.uint16).tolist()
-    created = changed = unchanged = contested = 0
-    refused = []
+    created = changed = unchanged = 0
+    contested, refused = [], []
     whose = [0] * mutation.rows
     for row in range(mutation.rows):
         found = []
@@ -1043,7 +1056,7 @@ def upsert_one_by_one(Applier applier, mutation, catalog, bint inside=False):
         except (BadValue, TooLarge) as error:
             refused.append((row, MANY_IDENTIFIERS if "identifiers" in str(error.metadata.get("what", "")) else LARGE_RECORD))
             continue
-        contested += len([each for each in found if each[4] not in (0, customer)])
+        contested += [row for each in found if each[4] not in (0, customer)]
         applier.origins.update(sourced)
         whose[row] = customer
         if inside:

@@ -13,7 +13,7 @@ CAUSES = {
     AFTER_QUOTE: ("TEXT_AFTER_QUOTE", "text follows a cell's closing quote"),
     NUL_BYTE: ("NUL_BYTE", "the cell holds a NUL byte"),
     NOT_UTF8: ("NOT_UTF8", "the cell is not UTF-8: is the mapping's encoding right?"),
-    NOT_A_NUMBER: ("NOT_A_NUMBER", "not a number"),
+    NOT_A_NUMBER: ("NOT_A_NUMBER", "not a number: does the mapping say its marks and what stands around it?"),
     NOT_WHOLE: ("NOT_WHOLE", "not a whole number, and the mapping does not say round: true"),
     TOO_PRECISE: ("TOO_PRECISE", "more decimals than the currency has, and the mapping does not say round: true"),
     OUT_OF_RANGE: ("OUT_OF_RANGE", "too large to be stored: whole numbers and amounts in minor units end at 64 bits"),

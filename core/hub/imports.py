@@ -73,12 +73,13 @@ class ImportColumns(Mutation, frozen=True, kw_only=True, tag="import_columns"):
 
 
 class ImportResult(msgspec.Struct, frozen=True):
-    """What one mutation did. ``refused`` holds (row, cause) pairs; causes are in `core.hub.causes.CAUSES`."""
+    """What one mutation did. ``contested`` holds a row for each identifier that another customer has, and keeps; ``refused``
+    (row, cause) pairs, with the causes of `core.hub.causes.CAUSES`."""
 
     created: int  # customers
     changed: int  # profiles changed beside those made, or events added
     unchanged: int  # rows that the store had already
-    contested: int  # identifiers that another customer has, and keeps
+    contested: tuple[int, ...] = ()
     refused: tuple[tuple[int, int], ...] = ()
 
 
@@ -86,7 +87,7 @@ def _apply(applier: Applier, mutation: ImportColumns) -> ImportResult:
     from core.hub.bulk import apply_columns  # brings numpy, and a process that imports nothing needs none of it
 
     created, changed, unchanged, contested, refused = apply_columns(applier, mutation)
-    return ImportResult(created, changed, unchanged, contested, tuple(refused))
+    return ImportResult(created, changed, unchanged, tuple(contested), tuple(refused))
 
 
 def _again(applier: Applier, mutation: ImportColumns) -> None:

@@ -205,8 +205,8 @@ def _import_cases(Applier applier, mutation):
     cdef uint64_t key
     cdef uint16_t kind
     cdef bytes existing
-    created = changed = unchanged = contested = 0
-    refused = []
+    created = changed = unchanged = 0
+    contested, refused = [], []
     for place, row in enumerate(mutation.rows):
         try:
             kind = applier.catalog.case_kind(row.kind)
@@ -238,7 +238,7 @@ def _import_cases(Applier applier, mutation):
             refused.append((place, causes[cause or "RECORD_TOO_LARGE"]))
             continue
         applier.identifiers.update([(each, customer) for each in keys])
-        contested += len([each for each in found if each[4] not in (0, customer)])
+        contested += [place for each in found if each[4] not in (0, customer)]
         if applier.touched.get(customer) is None:
             applier.touched[customer] = []
         applier.touched[customer].append(place)
@@ -252,7 +252,7 @@ def _import_cases(Applier applier, mutation):
             unchanged += 1
         else:
             changed += 1
-    return ImportResult(created, changed, unchanged, contested, tuple(refused))
+    return ImportResult(created, changed, unchanged, tuple(contested), tuple(refused))
 
 
 register(SetConsent, _set_consent)

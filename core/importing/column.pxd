@@ -26,8 +26,8 @@ cdef class Column:
     cdef int keyed_count  # of them; 0: the key is the row's number behind `prefix`
     cdef Buffer pattern  # a time's format
     cdef int32_t epoch  # power of ten from a count of time to microseconds; -1: `pattern`; -2: ISO 8601
-    cdef Buffer suffix  # removed from identifiers; the text `starts_with` looks for
-    cdef Buffer prefix  # put before identifiers and row numbers
+    cdef Buffer suffix  # removed from identifiers and numbers; the text `starts_with` looks for
+    cdef Buffer prefix  # put before identifiers and row numbers; removed from numbers
     cdef int normaliser  # of identifiers
     cdef int64_t latest  # a timestamp after it is refused; INT64_MAX: none is
     cdef readonly object zone  # LocalZone for texts that name no offset; None: UTC
@@ -46,4 +46,5 @@ cdef class Column:
     cdef int set_members(self, uint32_t row, const uint8_t* text, uint32_t length) noexcept nogil
     cdef int set_key(self, Table table, uint32_t row) noexcept nogil
     cdef int append_number(self, uint64_t number) noexcept nogil
+    cdef void lay_bare(self, const uint8_t** text, uint32_t* length) noexcept nogil
     cdef int set_identifier(self, Table table, uint32_t row, const uint8_t* text, uint32_t length) noexcept nogil

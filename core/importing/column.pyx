@@ -286,6 +286,7 @@ cdef class Column:
             if cause:
                 return cause
             return self.set_moment(row, micro)
+        self.lay_bare(&text, &length)
         if read_number(text, length, self.decimal, self.thousands, &number):
             return NOT_A_NUMBER
         if is_among(&self.absent, &number):
@@ -314,6 +315,7 @@ cdef class Column:
             trim(&factor, &factor_length)
             if factor_length == 0 or find_word(&self.missing, factor, factor_length) >= 0:
                 return REQUIRED if self.required else 0
+            self.lay_bare(&factor, &factor_length)
             if read_number(factor, factor_length, self.decimal, self.thousands, &second):
                 return NOT_A_NUMBER
             if is_among(&self.absent, &second):
@@ -436,6 +438,18 @@ cdef class Column:
             if number == 0:
                 break
         return buffer_append(&self.scratch, &digits[at], 20 - at)
+
+    cdef void lay_bare(self, const uint8_t** text, uint32_t* length) noexcept nogil:
+        """Takes off what stands before and behind a number, where it does."""
+        cdef size_t size = self.suffix.size
+        if size and length[0] >= size and memcmp(text[0] + length[0] - size, self.suffix.data, size) == 0:
+            length[0] -= <uint32_t>size
+            trim(text, length)
+        size = self.prefix.size
+        if size and length[0] >= size and memcmp(text[0], self.prefix.data, size) == 0:
+            text[0] += size
+            length[0] -= <uint32_t>size
+            trim(text, length)
 
     cdef int set_identifier(
         self, Table table, uint32_t row, const uint8_t* text, uint32_t length

@@ -103,6 +103,7 @@ class ImportReport:
     changed: int = 0  # profiles changed beside those made; for events: events added
     unchanged: int = 0  # rows that the store had already
     contested: int = 0  # identifiers that another customer has, and keeps
+    contested_lines: list[int] = field(default_factory=list)  # the first of those they stand in
     reasons: Counter[str] = field(default_factory=Counter)  # rows by the reason of their first bad cell
     unseen: tuple[str, ...] = ()  # columns of the mapping that no row had (JSON Lines)
     products: set[str] = field(default_factory=set)  # that cases are about; no more are noted from PRODUCTS on
@@ -546,7 +547,8 @@ class _Run:
             thousands=self.mapping.thousands,
             separator=_JOIN if listed else cell.separator,
             format="iso" if typed is not None and typed.timed else cell.format,
-            suffix=suffix,
+            suffix=suffix or cell.remove_suffix.encode(),
+            prefix=cell.remove_prefix.encode(),
             zone=None if cell.zone.key == "UTC" else LocalZone(cell.zone),
             latest=latest,
         )
@@ -838,7 +840,9 @@ class _Run:
         self.report.created += result.created
         self.report.changed += result.changed
         self.report.unchanged += result.unchanged
-        self.report.contested += result.contested
+        self.report.contested += len(result.contested)
+        lines = dict.fromkeys(waiting.lines[row] for row in result.contested)
+        self.report.contested_lines += list(lines)[: EXAMPLES - len(self.report.contested_lines)]
         self.report.applied += len(waiting.lines) - len(result.refused)
         self.report.rejected += len(result.refused)
         written = []

@@ -25,6 +25,7 @@ The keys (programs/real/ has whole examples)::
       age: age
       balance: {column: saldo, scale: 0.01, round: true}
       limit: {column: limit_cents, unit: cents}
+      rate: {column: rate, remove_suffix: "%", unit: percent}    12.5 % is 0.125
       weight: {column: weight, unit: lb, as: kg}
       joined: {column: since, format: "%d.%m.%Y", zone: Europe/Lisbon}
       job: {column: job, labels: {admin.: clerk, unknown: null}}
@@ -114,6 +115,8 @@ class Cell:
     labels: Mapping[str, str | None] = field(default_factory=dict)  # cell's text to label, true/false, or None
     starts_with: str | None = None  # bool: whether the cell begins with this
     separator: str = ","  # sets: between members
+    remove_prefix: str = ""  # what stands before a number in the file, and is no part of it
+    remove_suffix: str = ""  # and behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +258,8 @@ _UNFIT = {
 }
 _IDENTIFIER_KEYS = ("column", "row_number", "missing", "remove_suffix", "prefix", "unless")
 _CELL_KEYS = (
-    "column", "product", "missing", "required", "scale", "unit", "as", "round", "format", "zone", "labels",
-    "starts_with", "separator",
+    "column", "product", "missing", "required", "remove_prefix", "remove_suffix", "scale", "unit", "as", "round", "format",
+    "zone", "labels", "starts_with", "separator",
 )
 _NUMBERS = (ValueType.INT, ValueType.DOUBLE, ValueType.MONEY)
 # Units that say by themselves what a number counts. Money has `minor` beside them, by its currency, and `cents` where
@@ -280,6 +283,8 @@ _UNITS: tuple[Mapping[str, Fraction], ...] = tuple(
 # Which keys of a cell make sense for which types.
 _KEY_TYPES: Mapping[str, tuple[ValueType, ...]] = {
     "product": _NUMBERS,
+    "remove_prefix": _NUMBERS,
+    "remove_suffix": _NUMBERS,
     "scale": _NUMBERS,
     "unit": _NUMBERS,
     "as": (ValueType.INT, ValueType.DOUBLE),
@@ -749,6 +754,8 @@ class _Reader:
             labels=of("labels", lambda node, what: self.labels(node, what, target), {}),
             starts_with=of("starts_with", self.text, None) if "starts_with" in entries else None,
             separator=of("separator", self.single, ","),
+            remove_prefix=of("remove_prefix", self.text, "").strip(),
+            remove_suffix=of("remove_suffix", self.text, "").strip(),
         )
 
     def product(self, node: yaml.Node, what: str) -> tuple[Column, ...]:

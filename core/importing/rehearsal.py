@@ -48,7 +48,8 @@ class Rehearsal:
 
     def submit(self, mutation: ImportColumns | ImportCases) -> Future[ImportResult]:
         """What the mutation would make; rows of known customers count as ``changed``, whether or not they say anything new."""
-        created = changed = contested = 0
+        created = changed = 0
+        contested: list[int] = []
         refused: list[tuple[int, int]] = []
         for row, identifiers in enumerate(self._rows(mutation)):
             found = [
@@ -60,7 +61,7 @@ class Rehearsal:
             if any(number in self._singles and excluded(held, number, value) for number, value in new):
                 refused.append((row, CAUSE_NUMBERS["IDENTITY_CONFLICT"]))
                 continue
-            contested += sum(of not in (0, owner) for *_, of in found)
+            contested += [row for *_, of in found if of not in (0, owner)]
             changed += known is not None
             created += known is None
             self._made += known is None
@@ -72,7 +73,7 @@ class Rehearsal:
             elif new:
                 self.exact = False
         done: Future[ImportResult] = Future()
-        done.set_result(ImportResult(created, changed, 0, contested, tuple(refused)))
+        done.set_result(ImportResult(created, changed, 0, tuple(contested), tuple(refused)))
         return done
 
     def _rows(self, mutation: ImportColumns | ImportCases) -> Iterator[list[tuple[int, bytes]]]:

@@ -287,6 +287,8 @@ def lines(file: Path, *, clock: Callable[[], float] = time.monotonic) -> Callabl
 
 
 def _say(report: ImportReport, warnings: Sequence[str]) -> None:
+    from core.importing.importer import EXAMPLES
+
     if report.dry:
         show.out.print(
             f"{report.file} (dry run, nothing was written): {report.rows} rows, {report.applied} would be applied "
@@ -306,8 +308,10 @@ def _say(report: ImportReport, warnings: Sequence[str]) -> None:
             show.out.print(f"  line {line}, {column or 'the row'}: '{value}': {reason}", markup=False, soft_wrap=True)
     if report.contested:
         stayed = "1 identifier belongs to another and stayed there" if report.contested == 1 else (
-            f"{report.contested} identifiers belong to others and stayed with them")
-        show.err.print(f"  {stayed}", markup=False, soft_wrap=True)
+            f"{report.contested:,} identifiers belong to others and stayed with them")
+        shown = ", ".join(f"{line}" for line in report.contested_lines)
+        more = " and more" if len(report.contested_lines) == EXAMPLES else ""
+        show.err.print(f"  {stayed}: {'lines' if ',' in shown else 'line'} {shown}{more}", markup=False, soft_wrap=True)
     for name in report.unseen:
         show.err.print(f"  no row has '{name}', which the mapping names", markup=False, soft_wrap=True)
     for warning in warnings:
@@ -342,6 +346,7 @@ def _json(report: ImportReport, customers: int, warnings: Sequence[str]) -> None
         "skipped": report.skipped,
         "rejected": report.rejected,
         "contested": report.contested,
+        "contested_lines": report.contested_lines,
         "reasons": dict(report.reasons),
         "rejects": str(report.rejects) if report.rejects else "",
         "examples": [

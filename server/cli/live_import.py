@@ -87,7 +87,7 @@ class LiveStore:
                     future = self._waiting.popleft()
                 refused = tuple((each.row, each.cause) for each in answer.refused)
                 future.set_result(
-                    ImportResult(answer.created, answer.changed, answer.unchanged, answer.contested, refused)
+                    ImportResult(answer.created, answer.changed, answer.unchanged, tuple(answer.contested), refused)
                 )
         except grpc.RpcError as error:
             failure = client.told(error, self._target)

@@ -49,6 +49,6 @@ def answers(messages: list[Message]) -> Iterator[bytes]:
             created=result.created,
             changed=result.changed,
             unchanged=result.unchanged,
-            contested=result.contested,
+            contested=list(result.contested),
             refused=[ingest_pb2.ImportRefusal(row=row, cause=cause) for row, cause in result.refused],
         ).SerializeToString()

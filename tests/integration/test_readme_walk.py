@@ -112,7 +112,7 @@ def test_the_walk_does_what_the_readme_says(tmp_path: Path) -> None:
     assert sorted(told) == [1, 3, 4, 5, 6, 7, 8]
     assert "4 rows, 3 would be applied (3 new customers" in told[1]
     assert "4 rows, 3 applied (3 new customers" in told[1]
-    assert "5,age,forty,not a number" in told[1]
+    assert "5,age,forty,not a number: " in told[1]
     assert "4 rows, 4 applied (1 new customer, 0 changed, 3 known before), 0 skipped, 0 rejected" in told[1]
 
     assert "crm=1001, email=ann@example.org" in told[3]

@@ -53,6 +53,23 @@ def convert(kind: str, cells: Sequence[bytes | None], **options: Any) -> list[An
     return [causes[line] if line in causes else next(found) for line in range(1, len(cells) + 1)]
 
 
+def test_what_stands_around_a_number_is_taken_off_where_it_does() -> None:
+    """`12.5 %` and `EUR 1,000.00` were no numbers, and nothing in a mapping made them some."""
+    cells: dict[bytes | None, Any] = {
+        b"12.5 %": 1250, b"12.5%": 1250, b" 12.5 ": 1250, b"-3": -300, b"%": "NOT_A_NUMBER", b"12 %%": "NOT_A_NUMBER",
+        b"% 12": "NOT_A_NUMBER", b"": MISSING, b"12 EUR": "NOT_A_NUMBER",
+    }
+    assert dict(zip(cells, convert("money", list(cells), scale_exponent=2, suffix=b"%"), strict=True)) == cells
+    around = {
+        "€ 1,000.00": 1000.0, "€1": 1.0, "-5": -5.0, "€ -5": -5.0, "-€5": "NOT_A_NUMBER", "1 €": "NOT_A_NUMBER",
+        "€": "NOT_A_NUMBER",
+    }
+    raw = [cell.encode() for cell in around]
+    assert convert("double", raw, thousands=",", prefix="€".encode()) == list(around.values())
+    assert product("int", [(b"3 x", b"7 x"), (b"3", b"7x")], suffix=b"x") == [21, 21]
+    assert product("int", [(b"x", b"7")], suffix=b"x") == ["NOT_A_NUMBER"]
+
+
 def product(kind: str, rows: Sequence[tuple[bytes, bytes]], **options: Any) -> list[Any]:
     table = Table([], 2, CAPACITY)
     for line, cells in enumerate(rows, 1):

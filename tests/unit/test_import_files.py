@@ -18,6 +18,7 @@ import pytest
 
 from core.decision import Identifier
 from core.errors import ImportRefused, Overloaded, StoreFull
+from core.hub.causes import CAUSE_NUMBERS, CAUSES
 from core.hub.mutations import RecordedEvent, RecordEvents, Upsert, decode, encode
 from core.hub.store import Store
 from core.importing import importer, mapping
@@ -26,6 +27,7 @@ from core.schema import EventType, Field, Money, Namespace, Normaliser, Schema, 
 
 # When these imports run: 21 September 2026.
 NOW = 1_790_000_000_000_000
+NOT_A_NUMBER = CAUSES[CAUSE_NUMBERS["NOT_A_NUMBER"]][1]
 SCHEMA = Schema(
     attributes={
         "age": Field("age", ValueType.INT),
@@ -245,7 +247,7 @@ def test_identifiers_of_two_namespaces(store: Store, tmp_path: Path) -> None:
     assert attributes(store, "c1") == {"age": 50, "name": "Bob"}
     assert store.customer([Identifier("crm", "c1")]) == store.customer([Identifier("crm", "c2")])
     again = run(store, text, tmp_path / "more.csv", b"id,mail,age,name\nc1,bob@x.org,70,\n")
-    assert (again.contested, again.changed) == (1, 1)
+    assert (again.contested, again.contested_lines, again.changed) == (1, [2], 1)
     assert attributes(store, "bob@x.org", "email") == {"age": 60}
 
 
@@ -431,7 +433,7 @@ attributes:
     assert [(line, reason) for line, _, _, reason in rejected(report)] == [
         (3, "not JSON"), (4, "JSON, but not an object"), (6, "an object or array where a plain value is expected"),
         (7, "no identifier: whose row it is cannot be told"), (8, "an object or array where a plain value is expected"),
-        (8, "not a number"), (9, "the row is longer than 1048576 bytes"),
+        (8, NOT_A_NUMBER), (9, "the row is longer than 1048576 bytes"),
         (10, "the cell is not UTF-8: is the mapping's encoding right?"),
     ]
     assert attributes(store, "c1") == {

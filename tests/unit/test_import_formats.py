@@ -20,6 +20,7 @@ import pytest
 from core.decision import Identifier
 from core.errors import ImportRefused
 from core.hub.catalog import Catalog
+from core.hub.causes import CAUSE_NUMBERS, CAUSES
 from core.hub.store import Store
 from core.importing import importer, mapping
 from core.importing.files import Packing, is_parquet, packing_of
@@ -29,6 +30,7 @@ from core.schema import Money, Schema, ValueType
 from server.cli import importing
 from tests.unit.test_import_files import PEOPLE, SCHEMA, attributes, dump, rejected, run
 
+NOT_A_NUMBER = CAUSES[CAUSE_NUMBERS["NOT_A_NUMBER"]][1]
 WIDE = """
 mapping: wide
 source: files
@@ -282,7 +284,7 @@ def test_a_dry_run_tells_what_an_import_does_and_writes_nothing(store: Store, tm
     assert rehearsed.rejects is None
     assert not (tmp_path / "people.csv.rejects.csv").exists()
     assert (dump(store), store.applied) == (before, applied)
-    assert rehearsed.examples[0] == (4, "age", "old", "not a number")
+    assert rehearsed.examples[0] == (4, "age", "old", NOT_A_NUMBER)
     assert (rehearsed.created, rehearsed.changed) == (1, 2)
     report = run(store, PEOPLE, path, data)
     for name in ("rows", "applied", "rejected", "skipped", "created", "reasons", "examples"):

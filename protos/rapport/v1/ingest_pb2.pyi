@@ -127,6 +127,6 @@ class ImportResponse(_message.Message):
     created: int
     changed: int
     unchanged: int
-    contested: int
+    contested: _containers.RepeatedScalarFieldContainer[int]
     refused: _containers.RepeatedCompositeFieldContainer[ImportRefusal]
-    def __init__(self, created: _Optional[int] = ..., changed: _Optional[int] = ..., unchanged: _Optional[int] = ..., contested: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[ImportRefusal, _Mapping]]] = ...) -> None: ...
+    def __init__(self, created: _Optional[int] = ..., changed: _Optional[int] = ..., unchanged: _Optional[int] = ..., contested: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[ImportRefusal, _Mapping]]] = ...) -> None: ...
