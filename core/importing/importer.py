@@ -116,6 +116,14 @@ class ImportReport:
     seconds: float = 0.0
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of a file. ``report`` counts what is in the store."""
+
+    def __init__(self, report: ImportReport) -> None:
+        super().__init__(report.file)
+        self.report = report
+
+
 def schema_of(catalog: Catalog) -> Schema:
     """What a store's catalog declares, for checking a mapping against a store rather than a program."""
     return Schema(
@@ -332,6 +340,11 @@ class _Run:
                 while self.waiting:
                     self._settle()
                 raise self._broken_off(error) from error
+            except KeyboardInterrupt:
+                # What is on its way is durable in a moment, and then it is known how much there is.
+                while self.waiting:
+                    self._settle()
+                raise Interrupted(self.report) from None
             except StoreError as error:
                 while self.waiting:
                     with contextlib.suppress(StoreError):
@@ -835,8 +848,9 @@ class _Run:
 
     def _settle(self) -> None:
         """Wait until the oldest mutation is durable, and count what it did."""
-        waiting = self.waiting.popleft()
+        waiting = self.waiting[0]
         result = waiting.future.result()
+        self.waiting.popleft()
         self.report.created += result.created
         self.report.changed += result.changed
         self.report.unchanged += result.unchanged

@@ -33,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     epilog="Exit codes: 0 done, 1 done in part, 2 usage, 65 wrong input, 66 not there, 69 no server, 70 fault, 73 in the way, "
-    "74 store or output, 75 try later, 78 configuration.",
+    "74 store or output, 75 try later, 78 configuration, 130 interrupted.",
 )
 
 

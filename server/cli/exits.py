@@ -13,6 +13,7 @@
 | 74 | STORE | the store is full, damaged, or takes no writes; or the output could not be written |
 | 75 | LATER | overloaded, draining or late: the same again may succeed |
 | 78 | CONFIG | a setting is wrong |
+| 130 | INTERRUPTED | ended by Ctrl-C; the message says what is there |
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Exit(enum.IntEnum):
     STORE = 74
     LATER = 75
     CONFIG = 78
+    INTERRUPTED = 130
 
 
 class Unusable(errors.RapportError):

@@ -91,7 +91,7 @@ def load(
     from core.hub.catalog import Catalog
     from core.hub.store import Store
     from core.importing import mapping as mappings
-    from core.importing.importer import Importer, Pace, schema_of
+    from core.importing.importer import Importer, Interrupted, Pace, schema_of
     from core.importing.rehearsal import Rehearsal
     from core.programs.program import products_of
     from core.programs.source import check, read
@@ -178,8 +178,12 @@ def load(
         bring = importer.rehearse if dry_run else importer.run
         customers = 0
         for file in files:
-            with _telling(quiet=json) as tell:
-                report = bring(file, rejects=rejects, progress=tell(file), pace=pace)
+            try:
+                with _telling(quiet=json) as tell:
+                    report = bring(file, rejects=rejects, progress=tell(file), pace=pace)
+            except Interrupted as stopped:
+                _say_interrupted(stopped.report)
+                raise typer.Exit(Exit.INTERRUPTED) from None
             customers = opened.customer_count() if opened is not None else live.customer_count() if live is not None else 0
             products = products_of(declared) if declared is not None and report.products else frozenset()
             warnings = [each for name in sorted(report.products) if (each := unknown_product(name, products))]
@@ -316,6 +320,18 @@ def _say(report: ImportReport, warnings: Sequence[str]) -> None:
         show.err.print(f"  no row has '{name}', which the mapping names", markup=False, soft_wrap=True)
     for warning in warnings:
         show.err.print(f"  {warning}", markup=False, soft_wrap=True)
+
+
+def _say_interrupted(report: ImportReport) -> None:
+    if report.dry:
+        there = "nothing was written, for this was a dry run."
+    elif not report.applied:
+        there = "nothing of it is in the store."
+    else:
+        there = (
+            f"{report.applied:,} of its rows are in the store ({report.rejected:,} were rejected). The same command adds the "
+            "rest and changes nothing else.")
+    show.err.print(f"Interrupted in {report.file}: {there}", markup=False, soft_wrap=True)
 
 
 def _made(report: ImportReport) -> str:

@@ -6,9 +6,11 @@ import gzip
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import msgspec
 import pytest
 
 from core.decision import Identifier
-from core.errors import BadValue, UnknownName
+from core.errors import BadValue, StoreError, UnknownName
 from core.hub import mutations
 from core.hub.accepting import accept
 from core.hub.catalog import Catalog
@@ -204,6 +206,40 @@ def test_killed_it_is_resumed_by_running_it_again(tmp_path: Path, killed: str) -
             assert imported(tmp_path, *arguments[:3], "--server", target(server))["applied"] == 6000
     with Store.open(tmp_path / "store", read_only=True) as store:
         assert sum(len(profile.events) for profile in map(store.profile_of, store.customers()) if profile) == 6000
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_ctrl_c_says_how_much_is_there(tmp_path: Path, live: bool) -> None:
+    """It ended without a word, and whether half a file or none of it was in the store was anybody's guess."""
+    write(tmp_path, 6000)
+    arguments = ("visits.csv", "-m", "visits.yaml")
+    with ExitStack() as stack:
+        where: tuple[str, ...] = ()
+        if live:
+            server, _, _ = stack.enter_context(serving(tmp_path))
+            where = ("--server", target(server))
+        before = "nothing of it is in the store"
+        while before == "nothing of it is in the store":
+            process = rapport(tmp_path, "import", *arguments, "--rows-per-second", "2000", *where)
+            assert process.stderr is not None
+            # A line every few seconds would be long to wait for; that it has begun, the store tells.
+            while not _someone(tmp_path / "store"):
+                assert process.poll() is None, process.communicate()
+            process.send_signal(signal.SIGINT)
+            out, told = process.communicate(timeout=BOUND_SECONDS)
+            assert (process.returncode, out) == (130, ""), told
+            before = told.partition("Interrupted in visits.csv: ")[2].partition(" of its rows")[0].partition(".")[0]
+        report = imported(tmp_path, *arguments, *where)
+        assert (report["applied"], report["unchanged"]) == (6000, int(before.replace(",", "")))
+
+
+def _someone(store: Path) -> bool:
+    """Whether somebody is in a store that another process writes."""
+    try:
+        with Store.open(store, read_only=True) as opened:
+            return opened.customer_count() > 0
+    except StoreError:
+        return False
 
 
 SCHEMA = Schema(
