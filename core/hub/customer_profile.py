@@ -130,11 +130,16 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class OriginValue:
-    """What a source says of an attribute. ``value`` None: it was cleared. ``source`` '': set before sources were kept."""
+    """What a source says of an attribute. ``value`` None: it was cleared. ``source`` '': set before sources were kept.
+
+    ``previous`` is what it said before it said that, at ``previous_at_us``; None: it has not said anything else.
+    """
 
     source: str
     at_us: int
     value: AnyValue | None
+    previous_at_us: int | None = None
+    previous: AnyValue | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +193,19 @@ def provenance(
             rule=entry.rule,
             value=None if stored is None else _attribute(entry, stored),
             origins=tuple(
-                OriginValue(
-                    name_of(catalog.sources, number, "source") if number else "",
-                    said[number][0],
-                    None if (value := said[number][1]) is None else _attribute(entry, value),
-                )
-                for number in ranked
+                _origin(entry, name_of(catalog.sources, number, "source") if number else "", said[number]) for number in ranked
             ),
         ))
     return tuple(found)
+
+
+def _origin(entry: AttributeEntry, source: str, said: sources.Statement) -> OriginValue:
+    def shown(value: sources.Stored | None) -> AnyValue | None:
+        return None if value is None else _attribute(entry, value)
+
+    if said.before is None:
+        return OriginValue(source, said.at, shown(said.value))
+    return OriginValue(source, said.at, shown(said.value), said.before[0], shown(said.before[1]))
 
 
 def read(reader: Reader, catalog: Catalog, customer: int) -> Profile | None:

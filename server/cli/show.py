@@ -313,13 +313,16 @@ def provenance(response: profile_pb2.GetProvenanceResponse) -> None:
     if not response.attributes:
         out.print("No attribute with declared sources has a value.")
         return
-    table = _plain("", "attribute", "value", "rule, source", "at")
+    table = _plain("", "attribute", "value", "rule, source", "at", "before that")
     for each in response.attributes:
         held = text(each.value) if each.HasField("value") else "missing"
-        table.add_row(f"[bold]{escape(each.attribute)}[/]", f"[bold]{escape(held)}[/]", f"[dim]{each.rule}[/]", "")
+        table.add_row(f"[bold]{escape(each.attribute)}[/]", f"[bold]{escape(held)}[/]", f"[dim]{each.rule}[/]", "", "")
         for one in each.origins:
             said = text(one.value) if one.HasField("value") else "cleared"
-            table.add_row("", escape(said), escape(one.source or "before sources"), when(one.at))
+            before = ""
+            if one.HasField("previous_at"):
+                before = f"{text(one.previous) if one.HasField('previous') else 'cleared'}, {when(one.previous_at)}"
+            table.add_row("", escape(said), escape(one.source or "before sources"), when(one.at), escape(before))
     out.print(table)
 
 

@@ -176,6 +176,8 @@ class ProfileService:
                         source=one.source,
                         at=convert.instant(one.at_us),
                         value=None if one.value is None else convert.value_to(one.value),
+                        previous_at=None if one.previous_at_us is None else convert.instant(one.previous_at_us),
+                        previous=None if one.previous is None else convert.value_to(one.previous),
                     )
                     for one in each.origins
                 ],

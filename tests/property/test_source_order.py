@@ -1,7 +1,7 @@
 """What sources say of a customer comes to one answer, whatever order it arrives in, by whatever way, and however often.
 
 The oracle is told the same in order of time, each once. Times of one source differ, for one at the same microsecond is a
-correction and therefore does depend on what came first.
+correction and therefore does depend on what came first. What a source said before is held against all that it said.
 """
 
 from __future__ import annotations
@@ -79,6 +79,14 @@ def statements(chance: random.Random) -> list[Said]:
     ]
 
 
+def previous(said: list[Said], name: str, source: str) -> tuple[int | None, AnyValue | None]:
+    """When a source last said something else of an attribute than it says now, and what."""
+    told = [(one.at_us, one.values[name]) for one in sorted(said, key=lambda one: one.at_us)
+            if one.source == source and name in one.values]
+    other = [each for each in told if each[1] != told[-1][1]]
+    return other[-1] if other else (None, None)
+
+
 def state(store: Store, who: Identifier) -> dict[str, tuple[object, ...]]:
     found = store.provenance([who])
     assert found is not None
@@ -122,6 +130,11 @@ def test_any_order_of_the_same_statements_gives_the_same_answer(tmp_path: Path, 
                 for name in NAMES:
                     held, rule, origins = hub.provenance([who], name)
                     assert shown.get(name, (None, rule, [])) == (held, rule, origins), f"{name}, order {order}"
+                theirs = [one for one in said if join or one.who == who]
+                for each in store.provenance([who]) or ():
+                    for origin in each.origins:
+                        before = (origin.previous_at_us, origin.previous)
+                        assert before == previous(theirs, each.attribute, origin.source), each
                 profile = store.profile([who])
                 assert profile is not None
                 assert profile.attributes == {name: each[0] for name, each in shown.items() if each[0] is not None}

@@ -145,6 +145,27 @@ def test_who_names_two_persons_is_refused_whatever_is_known_of_them(store: Store
     assert store.customer([typo, MAIL]) is None
 
 
+def test_what_a_source_said_before_is_shown_with_its_time(store: Store) -> None:
+    """Of each source only the newest was kept, so that nobody could say what a change had changed."""
+
+    def told(city: str | None, at_us: int) -> tuple[object, ...]:
+        store.apply(Upsert(identifiers=(ANA,), attributes={"city": city}, source="web", at_us=at_us))
+        found = store.provenance([ANA], ["city"])
+        assert found is not None
+        (one,) = found[0].origins
+        return one.value, one.at_us, one.previous, one.previous_at_us
+
+    assert told("Porto", 10) == ("Porto", 10, None, None)
+    assert told("Porto", 20) == ("Porto", 20, None, None)  # said again: nothing has changed
+    assert told("Faro", 30) == ("Faro", 30, "Porto", 20)
+    assert told("Braga", 5) == ("Faro", 30, "Porto", 20)  # late
+    assert told("Braga", 25) == ("Faro", 30, "Braga", 25)
+    assert told(None, 40) == (None, 40, "Faro", 30)
+    assert told("Faro", 50) == ("Faro", 50, None, 40)  # it was cleared before
+    assert told("Evora", 50) == ("Evora", 50, None, 40)  # corrected
+    assert told("Evora", 10) == ("Evora", 50, None, 40)
+
+
 def test_a_damaged_entry_is_told_and_never_read(store: Store) -> None:
     store.apply(Upsert(identifiers=(ANA,), attributes={"city": "Porto"}, source="web", at_us=1))
     with store.environment.reader() as reader:

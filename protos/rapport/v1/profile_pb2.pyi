@@ -202,14 +202,18 @@ class GetProvenanceRequest(_message.Message):
     def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., attributes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class OriginValue(_message.Message):
-    __slots__ = ("source", "at", "value")
+    __slots__ = ("source", "at", "value", "previous_at", "previous")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_AT_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_FIELD_NUMBER: _ClassVar[int]
     source: str
     at: _timestamp_pb2.Timestamp
     value: _values_pb2.Value
-    def __init__(self, source: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., value: _Optional[_Union[_values_pb2.Value, _Mapping]] = ...) -> None: ...
+    previous_at: _timestamp_pb2.Timestamp
+    previous: _values_pb2.Value
+    def __init__(self, source: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., value: _Optional[_Union[_values_pb2.Value, _Mapping]] = ..., previous_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., previous: _Optional[_Union[_values_pb2.Value, _Mapping]] = ...) -> None: ...
 
 class Provenance(_message.Message):
     __slots__ = ("attribute", "rule", "value", "origins")
