@@ -126,6 +126,7 @@ class Profile:
     contacts: tuple[Contact, ...]
     events: tuple[StoredEvent, ...]
     household: Household | None = None
+    provenance: tuple[Provenance, ...] = ()  # of attributes that declare sources and have a value, or had one; where asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +209,9 @@ def _origin(entry: AttributeEntry, source: str, said: sources.Statement) -> Orig
     return OriginValue(source, said.at, shown(said.value), said.before[0], shown(said.before[1]))
 
 
-def read(reader: Reader, catalog: Catalog, customer: int) -> Profile | None:
-    """The customer's profile from one snapshot, None when there is none. Raises StoreCorrupt."""
+def read(reader: Reader, catalog: Catalog, customer: int, *, sourced: bool = False) -> Profile | None:
+    """The customer's profile from one snapshot, with its provenance if ``sourced``; None when there is none. Raises
+    StoreCorrupt."""
     data = reader.get_customer("profiles", customer)
     if data is None:
         return None
@@ -233,6 +235,7 @@ def read(reader: Reader, catalog: Catalog, customer: int) -> Profile | None:
         contacts=_contacts(reader, catalog, customer),
         events=_events(reader, catalog, customer),
         household=household_of(reader, catalog, customer),
+        provenance=(provenance(reader, catalog, customer) or ()) if sourced else (),
     )
 
 

@@ -200,14 +200,14 @@ class Store:
         with self.environment.reader() as reader:
             return self._customer(reader, identifiers)
 
-    def profile(self, identifiers: Sequence[Identifier]) -> Profile | None:
-        """Everything kept about the customer the identifiers lead to; None when none is known.
+    def profile(self, identifiers: Sequence[Identifier], *, sourced: bool = False) -> Profile | None:
+        """What is kept about the customer the identifiers lead to, with its provenance if ``sourced``; None when none is known.
 
         Raises UnknownName for a namespace nobody declared, BadValue for an identifier that cannot be one or is a household's.
         """
         with self.environment.reader() as reader:
             customer = self._customer(reader, identifiers, asked=True)
-            return None if customer is None else profiles.read(reader, self._catalog_of(reader), customer)
+            return None if customer is None else profiles.read(reader, self._catalog_of(reader), customer, sourced=sourced)
 
     def provenance(
         self, identifiers: Sequence[Identifier], attributes: Sequence[str] = ()

@@ -146,10 +146,13 @@ def export(identifier: Identifiers, server: Server = None) -> None:
         identifiers=arguments.identifiers(identifier),
         contacts=limits.CONTACTS_PER_CUSTOMER,
         events=limits.EVENTS_PER_CUSTOMER,
+        provenance=True,
     )
     with client.connected(client.address(server, control=True)) as link:
-        response = profile_pb2_grpc.ProfileServiceStub(link).GetProfile(request, timeout=client.SLOW_SECONDS)
-    show.everything(response)
+        service = profile_pb2_grpc.ProfileServiceStub(link)
+        response = service.GetProfile(request, timeout=client.SLOW_SECONDS)
+        kept = service.ListMerges(profile_pb2.ListMergesRequest(identifiers=request.identifiers), timeout=client.SLOW_SECONDS)
+    show.everything(response, kept)
 
 
 @app.command()

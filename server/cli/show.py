@@ -449,13 +449,17 @@ def when(at: timestamp_pb2.Timestamp) -> str:
     return f"{datetime.fromtimestamp(at.seconds, UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
-def everything(response: profile_pb2.GetProfileResponse) -> None:
-    """A customer as a JSON document for the customer: oldest first, times exact, amounts as text."""
+def everything(response: profile_pb2.GetProfileResponse, kept: profile_pb2.ListMergesResponse) -> None:
+    """A customer as a JSON document for the customer: oldest first, times exact, amounts as text.
+
+    ``kept`` are the joins of which an undo still keeps what everybody was.
+    """
     document: dict[str, object] = {
         "customer": response.customer,
         "updated": _exact(response.updated),
         "identifiers": [{"namespace": each.namespace, "value": each.value} for each in response.identifiers],
         "attributes": {name: _json_value(response.attributes[name]) for name in sorted(response.attributes)},
+        "sources": {each.attribute: [_said(one) for one in each.origins] for each in response.provenance},
         "household": _household(response.household) if response.HasField("household") else None,
         "consents": [
             {
@@ -488,8 +492,23 @@ def everything(response: profile_pb2.GetProfileResponse) -> None:
             }
             for each in reversed(response.events)
         ],
+        "joins": [
+            {"at": _exact(each.at), "absorbed": list(each.absorbed), "kept_until": _exact(each.until)} for each in kept.merges
+        ],
     }
     out.print(json.dumps(document, indent=2, ensure_ascii=False), markup=False, soft_wrap=True)
+
+
+def _said(one: profile_pb2.OriginValue) -> dict[str, object]:
+    """What a source says, and said before; null where it cleared it."""
+    document: dict[str, object] = {
+        "source": one.source or None, "at": _exact(one.at), "value": _json_value(one.value) if one.HasField("value") else None,
+    }
+    if one.HasField("previous_at"):
+        document["before"] = {
+            "at": _exact(one.previous_at), "value": _json_value(one.previous) if one.HasField("previous") else None,
+        }
+    return document
 
 
 def _household(found: profile_pb2.Household) -> dict[str, object]:

@@ -55,8 +55,8 @@ class Profiles(Protocol):
         """Apply a mutation; durable when it returns."""
         ...
 
-    def profile(self, identifiers: Sequence[Identifier]) -> Profile | None:
-        """What is known of a customer, None when nobody is."""
+    def profile(self, identifiers: Sequence[Identifier], *, sourced: bool = False) -> Profile | None:
+        """What is known of a customer, and from where if ``sourced``; None when nobody is."""
         ...
 
     def household(self, identifiers: Sequence[Identifier]) -> Household | None:
@@ -150,7 +150,7 @@ class ProfileService:
             raise TooLarge("contacts", message.contacts, limits.CONTACTS_PER_CUSTOMER)
         if message.events > limits.EVENTS_PER_CUSTOMER:
             raise TooLarge("events", message.events, limits.EVENTS_PER_CUSTOMER)
-        found = self._store.profile(who)
+        found = self._store.profile(who, sourced=message.provenance)
         if found is None:
             raise _unknown(who)
         return _shown(found, message.contacts or SHOWN, message.events or SHOWN)
@@ -165,24 +165,7 @@ class ProfileService:
         found = self._store.provenance(who, tuple(message.attributes))
         if found is None:
             raise _unknown(who)
-        response = profile_pb2.GetProvenanceResponse()
-        for each in found:
-            response.attributes.add(
-                attribute=each.attribute,
-                rule=each.rule.value,
-                value=None if each.value is None else convert.value_to(each.value),
-                origins=[
-                    profile_pb2.OriginValue(
-                        source=one.source,
-                        at=convert.instant(one.at_us),
-                        value=None if one.value is None else convert.value_to(one.value),
-                        previous_at=None if one.previous_at_us is None else convert.instant(one.previous_at_us),
-                        previous=None if one.previous is None else convert.value_to(one.previous),
-                    )
-                    for one in each.origins
-                ],
-            )
-        return response
+        return profile_pb2.GetProvenanceResponse(attributes=[_provenance(each) for each in found])
 
     def set_consent(
         self, message: profile_pb2.SetConsentRequest, context: calls.Context
@@ -532,7 +515,26 @@ def _shown(profile: Profile, contacts: int, events: int) -> profile_pb2.GetProfi
         message.events.add(
             type=event.type, at=convert.instant(event.at_us), fields=convert.values_to(event.fields)
         )
+    message.provenance.extend(_provenance(each) for each in profile.provenance)
     return message
+
+
+def _provenance(told: Provenance) -> profile_pb2.Provenance:
+    return profile_pb2.Provenance(
+        attribute=told.attribute,
+        rule=told.rule.value,
+        value=None if told.value is None else convert.value_to(told.value),
+        origins=[
+            profile_pb2.OriginValue(
+                source=one.source,
+                at=convert.instant(one.at_us),
+                value=None if one.value is None else convert.value_to(one.value),
+                previous_at=None if one.previous_at_us is None else convert.instant(one.previous_at_us),
+                previous=None if one.previous is None else convert.value_to(one.previous),
+            )
+            for one in told.origins
+        ],
+    )
 
 
 def _newcomer(result: CustomerResult) -> str:

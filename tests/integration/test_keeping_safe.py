@@ -39,6 +39,67 @@ def known(address: str, value: str) -> bool:
         return decision_pb2_grpc.DecisionServiceStub(channel).Decide(request, timeout=BOUND_SECONDS).known
 
 
+def test_an_export_holds_everything_that_is_kept(tmp_path: Path) -> None:
+    """What each source had said was left out, and so was that an undo still keeps what was joined."""
+    folder = write_starter(tmp_path)
+    server = Server(folder)
+    try:
+        listening: dict[str, Any] = server.until("listening")
+        server.until("ready")
+        control = listening["listen_control"]
+        ann, visitor = ("-i", "crm=Ann-1"), ("-i", "cookie=Visitor-2")
+
+        def told(*arguments: str) -> str:
+            there = listening["listen_decisions"] if arguments[0] in ("tell", "record", "decide") else control
+            code, out, err = rapport(folder, *arguments, server=there)
+            assert code == 0, err
+            return out
+
+        def visit(page: str) -> str:
+            return json.dumps({"type": "visit", "key": page, "fields": {"page": {"string_value": page}}})
+
+        told("tell", *ann, "--event", visit("/Page-3"))
+        told("tell", *visitor, "--event", visit("/Page-4"))
+        told("profile", "set", *ann, "first_name=Ann-5", "vip=true")
+        for source, city in (("crm", "City-6"), ("crm", "City-7"), ("web_form", "City-8")):
+            told("profile", "set", *ann, "--source", source, f"city={city}")
+        told("profile", "consent", *ann, "marketing", "--grant", "--channel", "web", "--source", "crm")
+        told("case", "open", *ann, "--kind", "complaint", "--key", "Case-9", "--owner", "Owner-10")
+        told("case", "close", *ann, "--kind", "complaint", "--key", "Case-9")
+        told("profile", "household", "set", *ann, "--role", "owner", "account=Account-11")
+        told("profile", "set", "-i", "account=Account-11", "plan=family")
+        decided = json.loads(told("decide", *ann, "-c", "web", "-p", "home_hero", "--json"))
+        offer = decided["placements"][0]["offers"][0]
+        told("record", offer["token"], "--outcome", "clicked")
+        told("profile", "join", *ann, *visitor)
+        document = json.loads(told("profile", "export", *ann))
+        text = json.dumps(document)
+        missing = [
+            each for each in ("Ann-1", "Visitor-2", "/Page-3", "/Page-4", "Ann-5", "City-6", "City-7", "City-8", "Case-9", "Owner-10",
+                              "Account-11", "family", "clicked", offer["offer"]) if each not in text
+        ]
+        assert missing == []
+        assert document["attributes"] == {"city": "City-7", "first_name": "Ann-5", "vip": True}
+        said = document["sources"]["city"]
+        assert [(each["source"], each["value"], each.get("before", {}).get("value")) for each in said] == [
+            ("crm", "City-7", "City-6"), ("web_form", "City-8", None)]
+        (consent,) = document["consents"]
+        assert (consent["purpose"], consent["channel"], consent["granted"], consent["source"]) == ("marketing", "web", True, "crm")
+        (case,) = document["cases"]
+        assert case["closed"] is not None
+        assert document["household"]["role"] == "owner"
+        assert [each["fields"]["page"] for each in document["events"]] == ["/Page-3", "/Page-4"]
+        assert [each["outcome"] for each in document["contacts"]] == ["clicked"]
+        (join,) = document["joins"]
+        assert len(join["absorbed"]) == 1
+        assert join["kept_until"] > join["at"]
+        assert server.end() == 0
+    finally:
+        server.process.kill()
+        server.process.wait(BOUND_SECONDS)
+        server.close()
+
+
 def test_a_customer_is_exported_saved_erased_and_gone_from_every_file(tmp_path: Path) -> None:
     """Scenario 20, with the commands that the README gives."""
     folder = write_starter(tmp_path)

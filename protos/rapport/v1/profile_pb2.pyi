@@ -63,14 +63,16 @@ class UpsertProfileResponse(_message.Message):
     def __init__(self, customer: _Optional[int] = ..., created: _Optional[bool] = ..., household: _Optional[int] = ...) -> None: ...
 
 class GetProfileRequest(_message.Message):
-    __slots__ = ("identifiers", "contacts", "events")
+    __slots__ = ("identifiers", "contacts", "events", "provenance")
     IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
     CONTACTS_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
     contacts: int
     events: int
-    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., contacts: _Optional[int] = ..., events: _Optional[int] = ...) -> None: ...
+    provenance: bool
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., contacts: _Optional[int] = ..., events: _Optional[int] = ..., provenance: _Optional[bool] = ...) -> None: ...
 
 class Consent(_message.Message):
     __slots__ = ("purpose", "channel", "granted", "source", "at")
@@ -165,7 +167,7 @@ class Household(_message.Message):
     def __init__(self, household: _Optional[int] = ..., role: _Optional[str] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., members: _Optional[int] = ..., attributes: _Optional[_Mapping[str, _values_pb2.Value]] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ...) -> None: ...
 
 class GetProfileResponse(_message.Message):
-    __slots__ = ("customer", "updated", "identifiers", "attributes", "consents", "cases", "contacts", "events", "household")
+    __slots__ = ("customer", "updated", "identifiers", "attributes", "consents", "cases", "contacts", "events", "household", "provenance")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -182,6 +184,7 @@ class GetProfileResponse(_message.Message):
     CONTACTS_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     customer: int
     updated: _timestamp_pb2.Timestamp
     identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
@@ -191,7 +194,8 @@ class GetProfileResponse(_message.Message):
     contacts: _containers.RepeatedCompositeFieldContainer[Contact]
     events: _containers.RepeatedCompositeFieldContainer[KeptEvent]
     household: Household
-    def __init__(self, customer: _Optional[int] = ..., updated: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, _values_pb2.Value]] = ..., consents: _Optional[_Iterable[_Union[Consent, _Mapping]]] = ..., cases: _Optional[_Iterable[_Union[Case, _Mapping]]] = ..., contacts: _Optional[_Iterable[_Union[Contact, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[KeptEvent, _Mapping]]] = ..., household: _Optional[_Union[Household, _Mapping]] = ...) -> None: ...
+    provenance: _containers.RepeatedCompositeFieldContainer[Provenance]
+    def __init__(self, customer: _Optional[int] = ..., updated: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, _values_pb2.Value]] = ..., consents: _Optional[_Iterable[_Union[Consent, _Mapping]]] = ..., cases: _Optional[_Iterable[_Union[Case, _Mapping]]] = ..., contacts: _Optional[_Iterable[_Union[Contact, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[KeptEvent, _Mapping]]] = ..., household: _Optional[_Union[Household, _Mapping]] = ..., provenance: _Optional[_Iterable[_Union[Provenance, _Mapping]]] = ...) -> None: ...
 
 class GetProvenanceRequest(_message.Message):
     __slots__ = ("identifiers", "attributes")
