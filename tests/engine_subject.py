@@ -15,7 +15,7 @@ from core.inference.registry import Registry
 from core.outcomes import Outcome, OutcomeStatus
 from core.schema import AnyValue, CaseScope
 from core.sweep import Bands
-from tests.scenario import Told, ToldCase
+from tests.scenario import Audited, Told, ToldCase
 
 
 class EngineSubject:
@@ -110,6 +110,12 @@ class EngineSubject:
 
     def unmerge(self, who: Sequence[Identifier], at_us: int) -> None:
         self.store.apply(mutations.Unmerge(identifiers=tuple(who), at_us=at_us))
+
+    def erase(self, who: Sequence[Identifier], request: str, at_us: int) -> None:
+        self.store.apply(mutations.Erase(identifiers=tuple(who), request=request, at_us=at_us))
+
+    def audit(self) -> list[Audited]:
+        return [(entry.action, entry.request) for entry in self.store.audit()]
 
     def refresh(self, now_us: int) -> None:
         """Make the edges of all bands anew, as the sweep does."""

@@ -53,7 +53,7 @@ from server.services.decisions import DecisionService
 from server.services.profiles import ProfileService
 from server.services.programs import ProgramService
 from tests.engine_subject import EngineSubject
-from tests.scenario import Told, ToldCase
+from tests.scenario import Audited, Told, ToldCase
 
 SECONDS = 30  # bound on every call; none should come near it
 
@@ -219,6 +219,13 @@ class GrpcSubject:
         answer = stub.Unmerge(request, timeout=SECONDS)
         assert list(answer.restored) == list(listed[0].absorbed)
         assert answer.reapplied == listed[0].since
+
+    def erase(self, who: Sequence[Identifier], request: str, at_us: int) -> None:
+        message = profile_pb2.EraseProfileRequest(identifiers=_who(who), request=request)
+        profile_pb2_grpc.ProfileServiceStub(self.channel).EraseProfile(message, timeout=SECONDS)
+
+    def audit(self) -> Sequence[Audited]:
+        return self.inner.audit()  # rapport store audit reads the folder
 
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
         self.inner.clock_us = now_us

@@ -81,6 +81,7 @@ class _Instance:
     """What a token stands for."""
 
     identifiers: tuple[Identifier, ...]
+    customer: int  # 0: nobody who was known
     offer: str
     channel: str
     decided_us: int
@@ -117,6 +118,8 @@ class OracleHub:
     _since: list[Callable[[], None]] = field(default_factory=list)  # all that was told
     _joins: list[tuple[dict[int, _Person], dict[tuple[str, str], int], int]] = field(default_factory=list)  # before each
     _instances: dict[str, _Instance] = field(default_factory=dict)
+    _erased: set[int] = field(default_factory=set)
+    audit: list[tuple[str, str]] = field(default_factory=list)  # action, and for which request
 
     def find(self, identifiers: Iterable[Identifier]) -> int:
         """The customer meant: the known identifier of the most trusted namespace wins. 0 is nobody.
@@ -398,6 +401,20 @@ class OracleHub:
             kept.events = gone.events | kept.events
             self._index = {key: survivor if number == other else number for key, number in self._index.items()}
 
+    def erase(self, identifiers: Sequence[Identifier], request: str) -> None:
+        """Forget the customer, and every join that could be undone; a household goes with its last member."""
+        (number,) = {self.find([one]) for one in identifiers} - {0}
+        gone = self._people.pop(number)
+        self._index = {key: owner for key, owner in self._index.items() if owner != number}
+        if gone.member is not None and not any(
+            one.member is not None and one.member[0] == gone.member[0] for one in self._people.values()
+        ):
+            del self._homes[gone.member[0]]
+            self._homes_index = {key: home for key, home in self._homes_index.items() if home != gone.member[0]}
+        self._joins.clear()
+        self._erased.add(number)
+        self.audit.append(("erase", request))
+
     def unmerge(self, identifiers: Sequence[Identifier]) -> None:
         """Take the newest join back: as if it had never been."""
         self._people, self._index, length = self._joins.pop()
@@ -425,14 +442,15 @@ class OracleHub:
         number = len(self._instances) + 1
         token = f"oracle-{number}"
         expires_us = now_us + self.program.instance_expiry_us
-        self._instances[token] = _Instance(request.identifiers, offer.offer, request.channel, now_us, expires_us)
+        self._instances[token] = _Instance(
+            request.identifiers, self.find(request.identifiers), offer.offer, request.channel, now_us, expires_us)
         return replace(offer, token=token, instance=number)
 
     def record(self, outcome: Outcome, now_us: int) -> OutcomeStatus:
         """One outcome of one instance: counted at its own time, once for each key."""
         instance = self._instances.get(outcome.token)
         at_us = now_us if outcome.at_us is None else outcome.at_us
-        if instance is None:
+        if instance is None or instance.customer in self._erased:
             return OutcomeStatus.UNKNOWN
         if outcome.outcome not in {*STANDARD_OUTCOMES, *self.program.schema.outcomes}:
             raise UnknownName("outcome", outcome.outcome, self.program.schema.outcomes)

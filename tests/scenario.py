@@ -42,6 +42,10 @@ Told = tuple[AnyValue | None, str, list[tuple[str, int, AnyValue | None]]]
 ToldCase = tuple[str, str, str, str, int, int | None, int | None]
 
 
+# Action, and for which request.
+Audited = tuple[str, str]
+
+
 class Subject(Protocol):
     """What a scenario is taken with. All times are microseconds; a refused program raises `ProgramError`."""
 
@@ -67,6 +71,8 @@ class Subject(Protocol):
     def leave_household(self, who: Sequence[Identifier], at_us: int) -> None: ...
     def join(self, who: Sequence[Identifier], at_us: int) -> None: ...
     def unmerge(self, who: Sequence[Identifier], at_us: int) -> None: ...
+    def erase(self, who: Sequence[Identifier], request: str, at_us: int) -> None: ...
+    def audit(self) -> Sequence[Audited]: ...
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer: ...
     def record(self, outcome: Outcome, now_us: int) -> OutcomeStatus: ...
 
@@ -251,6 +257,14 @@ class Run:
 
     def _unmerge(self, step: Mapping[str, Any], expect: None) -> None:
         self.subject.unmerge(_identifiers(step["who"]), self.now_us)
+
+    def _erase(self, step: Mapping[str, Any], expect: None) -> None:
+        self.subject.erase(_identifiers(step["who"]), step["request"], self.now_us)
+
+    def _audit(self, step: Mapping[str, Any], expect: Sequence[Sequence[str]]) -> None:
+        told = list(self.subject.audit())
+        wanted = [(action, request) for action, request in expect]
+        assert told == wanted, f"{told}, expected {wanted}"
 
     def _record(self, step: Mapping[str, Any], expect: str) -> None:
         token = step["token"] if "token" in step else self._token(step["of"], step["offer"])

@@ -18,7 +18,7 @@ from core.schema import AnyValue
 from tests.engine_subject import EngineSubject
 from tests.grpc_subject import GrpcSubject
 from tests.oracle_hub import OracleHub
-from tests.scenario import Run, Scenario, Told, ToldCase, scenarios
+from tests.scenario import Audited, Run, Scenario, Told, ToldCase, scenarios
 
 
 class OracleSubject:
@@ -83,6 +83,12 @@ class OracleSubject:
 
     def unmerge(self, who: Sequence[Identifier], at_us: int) -> None:
         self.ready.unmerge(who)
+
+    def erase(self, who: Sequence[Identifier], request: str, at_us: int) -> None:
+        self.ready.erase(who, request)
+
+    def audit(self) -> Sequence[Audited]:
+        return self.ready.audit
 
     def decide(self, request: DecideRequest, now_us: int) -> DecideAnswer:
         return self.ready.decide(request, now_us)
