@@ -140,3 +140,38 @@ def test_decisions_go_on_over_a_disk_that_fails(rule: str, code: grpc.StatusCode
             assert client.visits() == 3 + full
             assert [each.offer for each in client.decide().offers] == [each.offer for each in before.offers]
             assert client.tell("5").applied == 1
+
+
+def test_a_store_that_reaches_its_bound_takes_no_more_and_decides_on(tmp_path: Path) -> None:
+    """Map full: who writes is told what to do, and doing it, a larger store.map_bytes, is all that it takes."""
+    folder = write_starter(tmp_path)
+    small, large = 1 << 20, 64 << 20
+    with started(folder, RAPPORT_STORE_MAP_BYTES=str(small)) as (server, client):
+        assert client.tell("1").applied == 1
+        before = client.decide()
+        kept, refused = 0, None
+        while refused is None:
+            assert kept < small // 900, "it takes more than fits"
+            request = profile_pb2.UpsertProfileRequest(identifiers=[values_pb2.Identifier(namespace="crm", value=f"p{kept}")])
+            request.attributes["first_name"].string_value = "x" * 900
+            try:
+                client.profiles.UpsertProfile(request, timeout=BOUND_SECONDS)
+                kept += 1
+            except grpc.RpcError:
+                refused = client.refused(client.profiles.UpsertProfile, request)
+        assert refused[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORE_FULL")
+        assert "store.map_bytes" in refused[2]
+        assert kept > 100
+        server.until("writes are refused")
+        assert client.health("rapport.writes") == {NOT_SERVING}
+        assert client.health("") == {SERVING}
+        assert [each.offer for each in client.decide().offers] == [each.offer for each in before.offers]
+        assert client.visits() == 1
+        assert server.end(signal.SIGTERM) == 0
+    with started(folder, RAPPORT_STORE_MAP_BYTES=str(large)) as (_, client):
+        assert client.health("rapport.writes") == {SERVING}
+        assert client.tell("2").applied == 1
+        for number in range(kept):
+            asked = profile_pb2.GetProfileRequest(identifiers=[values_pb2.Identifier(namespace="crm", value=f"p{number}")])
+            found = client.profiles.GetProfile(asked, timeout=BOUND_SECONDS)
+            assert found.attributes["first_name"].string_value == "x" * 900, "acknowledged, and lost"
