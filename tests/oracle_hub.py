@@ -14,7 +14,7 @@ from typing import Any, cast
 from msgspec.structs import replace
 
 from core.decision import DecideAnswer, DecidedOffer, DecideRequest, Event, Identifier
-from core.errors import IdentityConflict, SourceNotAllowed, UnknownName
+from core.errors import IdentityConflict, NotFound, SourceNotAllowed, UnknownName
 from core.outcomes import Outcome, OutcomeStatus
 from core.programs.program import Program
 from core.schema import STANDARD_OUTCOMES, AnyValue, Field, Money, Namespace, Normaliser, SourceRule
@@ -167,7 +167,7 @@ class OracleHub:
         """The household meant, made when none is known."""
         keys = [self._key(one) for one in self._ranked(identifiers)]
         known = [key for key in keys if key in self._homes_index]
-        home = self._homes_index[known[0]] if known else len(self._homes) + 1
+        home = self._homes_index[known[0]] if known else max(self._homes, default=0) + 1
         for key in keys:
             self._homes_index.setdefault(key, home)
         self._homes.setdefault(home, _Person())
@@ -175,8 +175,8 @@ class OracleHub:
 
     def refresh(self, now_us: int) -> None:
         """Make the edges of all bands anew."""
-        people = [self._people[number].profile() for number in sorted(set(self._index.values()))]
-        self.edges = band_edges(self.program, people, now_us)
+        people = [self._people[number] for number in sorted(set(self._index.values()))]
+        self.edges = band_edges(self.program, [one.profile(self._household(one)) for one in people], now_us)
 
     def _ensure(self, identifiers: Sequence[Identifier], *, claimed: bool = False) -> _Person:
         """The customer meant, made when nobody is known; identifiers that nobody has are added.
@@ -401,20 +401,6 @@ class OracleHub:
             kept.events = gone.events | kept.events
             self._index = {key: survivor if number == other else number for key, number in self._index.items()}
 
-    def erase(self, identifiers: Sequence[Identifier], request: str) -> None:
-        """Forget the customer, and every join that could be undone; a household goes with its last member."""
-        (number,) = {self.find([one]) for one in identifiers} - {0}
-        gone = self._people.pop(number)
-        self._index = {key: owner for key, owner in self._index.items() if owner != number}
-        if gone.member is not None and not any(
-            one.member is not None and one.member[0] == gone.member[0] for one in self._people.values()
-        ):
-            del self._homes[gone.member[0]]
-            self._homes_index = {key: home for key, home in self._homes_index.items() if home != gone.member[0]}
-        self._joins.clear()
-        self._erased.add(number)
-        self.audit.append(("erase", request))
-
     def unmerge(self, identifiers: Sequence[Identifier]) -> None:
         """Take the newest join back: as if it had never been."""
         self._people, self._index, length = self._joins.pop()
@@ -422,6 +408,21 @@ class OracleHub:
         del self._since[length:]
         for tell in later:
             tell()
+
+    def erase(self, identifiers: Sequence[Identifier], request: str = "") -> None:
+        """Forget a customer, and his household with its last member. No join from before is undone any more."""
+        gone = self.find(identifiers)
+        if not gone:
+            raise NotFound("Customer", identifiers[0].namespace)
+        member, self._people[gone] = self._people[gone].member, _Person()
+        self._index = {key: number for key, number in self._index.items() if number != gone}
+        if member is not None and all(one.member is None or one.member[0] != member[0] for one in self._people.values()):
+            del self._homes[member[0]]
+            self._homes_index = {key: home for key, home in self._homes_index.items() if home != member[0]}
+        self._joins.clear()
+        self._since.clear()
+        self._erased.add(gone)
+        self.audit.append(("erase", request))
 
     # --- deciding and what comes of it ---
 
