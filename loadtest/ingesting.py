@@ -1,10 +1,10 @@
 """``python -m loadtest ingest``: what a feed does to the disk and to decisions, and what one durable write costs.
 
-The server that is started serves the starter program over an empty store. Four things are measured, in turns, so that whatever
+The server that is started serves the starter program over an empty store. Five things are measured, in turns, so that whatever
 else the machine does meets all of them: single writes, one after the other, each beside one fdatasync of the same folder's disk;
-decisions alone at a fixed rate; the same while one stream of events goes as fast as it is acknowledged; and single writes beside
-that stream, which then gives way to them. Messages of the feed are put together beforehand: the generator's processor is the
-server's neighbour.
+decisions alone at a fixed rate; the same beside `rapport import --rows-per-second` of new customers; the same while one stream
+of events goes as fast as it is acknowledged; and single writes beside that stream, which then gives way to them. Messages of the
+feed are put together beforehand: the generator's processor is the server's neighbour.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 import queue
 import random
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,12 +34,21 @@ from loadtest.servers import Serving
 from loadtest.taken import Call, Kind, Pace
 from protos.rapport.v1 import decision_pb2, ingest_pb2, values_pb2
 from protos.rapport.v1.decision_pb2_grpc import DecisionServiceStub
+from protos.rapport.v1.ingest_pb2_grpc import IngestServiceStub
 
 ITEMS = 256  # of a message
 AHEAD = 96 * ITEMS  # events sent and not acknowledged: as many as the server takes ahead of its disk
 WRITES = 200  # single ones in a round
 MOST_PER_S = 200_000  # events that a round has at hand for each of its seconds
 PAGE = bytes(4096)
+ROWS_PER_S = 10_000  # of the import: a million customers in two minutes
+MAPPING = """
+mapping: newcomers
+source: crm
+row: profile
+identifiers: {crm: id}
+attributes: {first_name: name, age: age, country: country, vip: vip}
+"""
 
 
 @dataclass(slots=True)
@@ -50,6 +60,8 @@ class Figures:
     server_us: list[float] = field(default_factory=list)  # its processor time for an event, microseconds
     decide_p99: list[float] = field(default_factory=list)  # alone
     decide_p99_fed: list[float] = field(default_factory=list)  # beside the feed
+    decide_p99_imported: list[float] = field(default_factory=list)  # beside an import
+    rows_per_s: list[float] = field(default_factory=list)  # of that import
     record: list[float] = field(default_factory=list)  # a value a write
     fdatasync: list[float] = field(default_factory=list)  # a value a write
     record_fed: list[float] = field(default_factory=list)  # a value a write, beside the feed
@@ -67,6 +79,8 @@ class Figures:
              f"{statistics.median(self.server_us):.1f} us"),
             ("Decide p99 alone / beside the feed, medians", f"{statistics.median(self.decide_p99):.2f} / "
              f"{statistics.median(self.decide_p99_fed):.2f} ms (ratio {statistics.median(ratio):.2f})"),
+            (f"Decide p99 beside an import of {statistics.median(self.rows_per_s):,.0f} rows/s "
+             f"(--rows-per-second {ROWS_PER_S}), median", f"{statistics.median(self.decide_p99_imported):.2f} ms"),
             ("one durable Record, p50 / p99", _two(self.record)),
             ("fdatasync of the same disk, between them", _two(self.fdatasync)),
             ("one durable Record beside the feed", _two(self.record_fed)),
@@ -150,6 +164,40 @@ class Feed:
         self._reader.join()
 
 
+@contextmanager
+def importing(server: Serving, folder: Path, first: int, rows: int) -> Iterator[Callable[[], int]]:
+    """An import of so many new customers, who are numbered from ``first``, while the block runs; how many the store has by now.
+
+    It has begun when the block does. OSError where it ends before that.
+    """
+    (folder / "newcomers.yaml").write_text(MAPPING)
+    lines = (f"n{number},N{number % 1000},{18 + number % 70},PT,{number % 2}\n" for number in range(first, first + rows))
+    (folder / "newcomers.csv").write_text("id,name,age,country,vip\n" + "".join(lines))
+    command = [sys.executable, "-m", "server.cli.main", "import", "newcomers.csv", "-m", "newcomers.yaml", "--program",
+               str(Path("site", "program")), "--server", server.control, "--rows-per-second", str(ROWS_PER_S)]
+    with grpc.insecure_channel(server.control) as control:
+        stub = IngestServiceStub(control)
+
+        def there() -> int:
+            return int(stub.DescribeStore(ingest_pb2.DescribeStoreRequest()).customers)
+
+        before = there()
+        environment = {**os.environ, "PYTHONPATH": str(servers.ROOT)}
+        with (
+            tempfile.TemporaryFile("w+", dir=folder) as said,
+            subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said) as process,
+        ):
+            try:
+                while there() == before:
+                    if process.poll() is not None:
+                        said.seek(0)
+                        raise OSError(f"the import has ended: {said.read().strip()}")
+                yield there
+            finally:
+                process.send_signal(signal.SIGINT)
+                process.wait()
+
+
 def writes(
     stub: DecisionServiceStub, token: str, count: int, keys: Iterator[int], beside: Path | None
 ) -> tuple[list[float], list[float]]:
@@ -211,6 +259,10 @@ def measure(rounds: int, seconds: float, rate: float, customers: int, into: Path
             recorded, synced = writes(stub, token, WRITES, keys, Path(folder) / "beside")
             # Longer than a feed gives way after an online write, unless the rounds are very short.
             alone = generator.run(pace)
+            with importing(server, Path(folder), number * 10_000_000, int(seconds * 2 + 2) * ROWS_PER_S) as customers_there:
+                began, before = time.monotonic(), customers_there()
+                imported = generator.run(pace)
+                figures.rows_per_s.append((customers_there() - before) / (time.monotonic() - began))
             # More than any stream has taken yet, for the feed must not end before the single writes beside it do.
             made = messages(customers, int(seconds * MOST_PER_S / ITEMS), last, 2 + number)
             last = made[-1][0]
@@ -240,7 +292,8 @@ def measure(rounds: int, seconds: float, rate: float, customers: int, into: Path
             pouring.join()
             figures.decide_p99.append(alone.latency.percentile(99) / 1e6)
             figures.decide_p99_fed.append(fed.latency.percentile(99) / 1e6)
-            figures.failed += alone.failed + alone.unsent + fed.failed + fed.unsent
+            figures.decide_p99_imported.append(imported.latency.percentile(99) / 1e6)
+            figures.failed += sum(each.failed + each.unsent for each in (alone, imported, fed))
             figures.record += recorded
             figures.fdatasync += synced
         feed.close()
