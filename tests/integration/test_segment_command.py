@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -18,7 +22,7 @@ from protos.rapport.v1 import profile_pb2 as profiles
 from protos.rapport.v1 import program_pb2 as programs
 from protos.rapport.v1 import values_pb2 as values
 from server.cli.main import main
-from tests.running import BOUND_SECONDS, Server, write_starter
+from tests.running import BOUND_SECONDS, ROOT, Server, write_starter
 
 PROGRAM = """
 program: p
@@ -151,6 +155,56 @@ def test_the_sweep_makes_edges_and_bands_shows_them(rapport: Callable[..., tuple
     assert (code, "2.75  4.50  6.25" in out) == (0, True)
     code, out, _ = rapport("segment", "list", "top")
     assert out.splitlines() == ["crm=C7", "crm=C8"]
+
+
+@pytest.mark.parametrize("form", ["lines", "json"])
+def test_the_command_watches_until_it_is_interrupted(server: Running, form: str) -> None:
+    """+ who comes and - who leaves, a line each as it happens, by the identifier asked for; Ctrl-C is an end like any other."""
+    who = [values.Identifier(namespace="crm", value=f"watched-{form}")]
+    options = ["--json"] if form == "json" else ["--identifier", "crm"]
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "server.cli.main", "segment", "watch", "active", *options], cwd=ROOT, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RAPPORT_SERVER": server.address, "COLUMNS": "200"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    lines: Queue[str] = Queue()
+
+    def read() -> None:
+        assert watching.stdout is not None
+        for line in watching.stdout:
+            lines.put(line)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        assert watching.stderr is not None
+        assert re.fullmatch(r"\d+ in 'active'; watching\n", watching.stderr.readline())
+        with grpc.insecure_channel(server.address) as channel:
+            profile = profile_pb2_grpc.ProfileServiceStub(channel)
+            decision_pb2_grpc.DecisionServiceStub(channel).Tell(
+                decision_pb2.TellRequest(identifiers=who, events=[values.Event(type="view", key="v")]), timeout=BOUND_SECONDS)
+            came = lines.get(timeout=BOUND_SECONDS)
+            profile.EraseProfile(profiles.EraseProfileRequest(identifiers=who), timeout=BOUND_SECONDS)
+            left = lines.get(timeout=BOUND_SECONDS)
+        if form == "json":
+            entered, gone = json.loads(came), json.loads(left)
+            assert (entered["entered"], gone["entered"]) == (True, False)
+            assert entered["member"]["identifiers"] == [{"namespace": "crm", "value": who[0].value}]
+            # He has no identifier any more; his number is what he was known by.
+            assert (gone["member"]["customer"], gone["member"]["identifiers"]) == (entered["member"]["customer"], [])
+        else:
+            assert re.fullmatch(rf"\S+ \S+ \+ {who[0].value}\n", came), came
+            assert re.fullmatch(r"\S+ \S+ - customer \d+\n", left), left
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(BOUND_SECONDS) == 0
+        assert "Traceback" not in watching.stderr.read()
+    finally:
+        watching.kill()
+        watching.wait(BOUND_SECONDS)
+        reader.join(BOUND_SECONDS)
+        for pipe in (watching.stdout, watching.stderr):
+            if pipe is not None:
+                pipe.close()
+    assert lines.empty()
 
 
 def test_watch_tells_who_comes_and_leaves_and_the_bound_of_watches(server: Running) -> None:
