@@ -19,7 +19,9 @@ CAUSES = {
     OUT_OF_RANGE: ("OUT_OF_RANGE", "too large to be stored: whole numbers and amounts in minor units end at 64 bits"),
     NOT_A_BOOL: ("NOT_A_BOOL", "neither true nor false"),
     NOT_A_LABEL: ("NOT_A_LABEL", "not one of the attribute's labels"),
-    NOT_A_TIME: ("NOT_A_TIME", "does not have the format that the mapping declares"),
+    NOT_A_TIME: (
+        "NOT_A_TIME",
+        "neither a date as 2026-11-27 nor a time as 2026-11-27 09:30:00, and the mapping declares no other format: '%d.%m.%Y'"),
     NO_SUCH_DATE: ("NO_SUCH_DATE", "no such date or time of day"),
     NO_SUCH_HOUR: ("NO_SUCH_LOCAL_TIME", "a local time that the clocks of the zone skipped"),
     LONG_TEXT: ("TEXT_TOO_LONG", "{count} bytes are more than a text may have"),

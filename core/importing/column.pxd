@@ -33,7 +33,7 @@ cdef class Column:
     cdef readonly object zone  # LocalZone for texts that name no offset; None: UTC
     cdef int64_t* values  # [row] int, money, timestamp, bool, label code, bits of a double, or key hash; owned
     cdef Span* spans  # [row] texts in heap; owned
-    cdef uint8_t* local  # [row] 1: a timestamp that still lacks its zone's offset; owned
+    cdef uint8_t* local  # [row] what a timestamp still lacks of its zone (times.pxd); owned
     cdef Buffer heap  # texts and sets
     cdef Buffer scratch  # one text being made
     cdef uint32_t capacity  # rows the arrays hold

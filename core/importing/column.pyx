@@ -24,7 +24,7 @@ from core.importing.numerals cimport (
     Number, is_among, rapport_wide, rapport_wide_multiply, read_number, to_double, to_whole, without_zeros
 )
 from core.importing.table cimport Span, Table
-from core.importing.times cimport read_iso, read_pattern
+from core.importing.times cimport LOCAL_DAY, PLACED, read_iso, read_pattern
 from core.importing.words cimport find_word, free_words, make_words
 from core.instants cimport FIRST_US, LAST_US
 
@@ -214,13 +214,13 @@ cdef class Column:
             self.values[row] = missing_bits(self.kind)
             self.spans[row].start = <uint32_t>self.heap.size
             self.spans[row].length = 0
-            self.local[row] = 0
+            self.local[row] = PLACED
             cause = self.convert(table, row, cell)
             if cause:
                 if cause == NO_MEMORY:
                     return -1
                 self.values[row] = missing_bits(self.kind)
-                self.local[row] = 0
+                self.local[row] = PLACED
                 shown = cell[0]
                 if table.reject(row, self.place, cause, &shown, <int32_t>cell.length):
                     return -1
@@ -513,12 +513,13 @@ cdef class Column:
         if table.rows == 0:
             return
         values = np.asarray(<int64_t[:table.rows]>self.values)
-        rows = np.flatnonzero(np.asarray(<uint8_t[:table.rows]>self.local))
+        local = np.asarray(<uint8_t[:table.rows]>self.local)
+        rows = np.flatnonzero(local)
         if len(rows) == 0:
             return
         # A marked row's value may be INT64_MIN, which no calendar reaches.
         rows = rows[values[rows] != INT64_MIN]
-        moved, skipped = self.zone.to_utc(values[rows])
+        moved, skipped = self.zone.to_utc(values[rows], local[rows] == LOCAL_DAY)
         skipped = skipped | (moved < FIRST_US) | (moved > LAST_US)
         values[rows] = moved
         for i in np.flatnonzero(skipped):

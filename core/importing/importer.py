@@ -305,6 +305,7 @@ class _Run:
         self.catalog = store.catalog
         self.report = ImportReport(str(path), mapping.name)
         self.names: list[str] = []  # what to call each place in the rejects file
+        self.formats: dict[int, str] = {}  # of each place of times
         self.waiting: deque[_Waiting] = deque()
         self.rejects_path = rejects
         self.pace = pace
@@ -544,9 +545,12 @@ class _Run:
         sign, digits, exponent = decimal.as_tuple()
         mantissa = int("".join(map(str, digits)))
         minor = currency_exponent(field.currency) if field.type is ValueType.MONEY else 0
+        place = self._place(" x ".join(column.name for column in cell.columns))
+        if field.type is ValueType.TIMESTAMP:
+            self.formats[place] = cell.format
         return Column(
             KINDS[kind],
-            self._place(" x ".join(column.name for column in cell.columns)),
+            place,
             [self.slots[column.name] for column in cell.columns],
             self.batch_rows,
             missing=_encoded(self.mapping.missing | cell.missing),
@@ -823,14 +827,7 @@ class _Run:
             if cause == CAUSE_NUMBERS["SKIPPED_WITHOUT_IDENTIFIER"]:
                 continue
             name = self.names[place] if place >= 0 else ""
-            reason = CAUSES[cause][1].format(count=count)
-            if cause == CAUSE_NUMBERS["MISSING"] and self.when is not None and place == self.when.place:
-                reason = "missing: every event has a time"
-            if self.mapping.row is Row.CASE and cause == CAUSE_NUMBERS["MISSING"]:
-                reason = "missing: every case has a kind and a key"
-            if self.mapping.row is Row.CASE and cause == CAUSE_NUMBERS["NOT_A_LABEL"]:
-                reason = "not a kind of case, nor one of the mapping's labels for one"
-            written.append((line, name, _shortened(shown), reason))
+            written.append((line, name, _shortened(shown), self._reason(place, cause, count)))
         for cause in rows.values():
             if cause == CAUSE_NUMBERS["SKIPPED_WITHOUT_IDENTIFIER"]:
                 self.report.skipped += 1
@@ -840,6 +837,19 @@ class _Run:
         self.report.rows += len(rows)
         written.sort(key=lambda row: row[0])
         self._keep(written)
+
+    def _reason(self, place: int, cause: int, count: int) -> str:
+        """Why a cell is rejected, in the words that fit its column."""
+        match CAUSES[cause][0]:
+            case "MISSING" if self.when is not None and place == self.when.place:
+                return "missing: every event has a time"
+            case "MISSING" if self.mapping.row is Row.CASE:
+                return "missing: every case has a kind and a key"
+            case "NOT_A_LABEL" if self.mapping.row is Row.CASE:
+                return "not a kind of case, nor one of the mapping's labels for one"
+            case "NOT_A_TIME" if self.formats[place] != "iso":
+                return f"does not have the format that the mapping declares, {self.formats[place]}"
+        return CAUSES[cause][1].format(count=count)
 
     def _keep(self, written: list[tuple[int, str, str, str]]) -> None:
         """Write rejects down, and show the first of the file in the report."""

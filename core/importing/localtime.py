@@ -5,7 +5,8 @@ lie close together, so they are gathered into quarters of an hour, and a quarter
 converted with one subtraction; the rare quarter in which the offset changes goes through zoneinfo one by one.
 
 A time that the clocks pass twice (autumn) is taken as the first of the two; a time that they skip (spring) does not
-exist, and is reported.
+exist, and is reported. A day is taken as its first moment, also where the clocks skip its midnight, as in Chile or Cuba:
+only a day that a zone left out altogether, as Samoa did, does not exist.
 """
 
 from __future__ import annotations
@@ -29,10 +30,13 @@ class LocalZone:
         self.zone = zone
         self._offsets: dict[int, int | None] = {}
 
-    def to_utc(self, local: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def to_utc(
+        self, local: NDArray[np.int64], days: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """UTC for local times, both in microseconds since 1970, and which of them do not exist.
 
-        The UTC of one that does not is undefined. Offsets are east of Greenwich: UTC is the local time less the offset.
+        ``days`` says which of them are midnights that stand for a day. The UTC of one that does not exist is undefined.
+        Offsets are east of Greenwich: UTC is the local time less the offset.
         """
         quarters, of = np.unique(local // QUARTER, return_inverse=True)
         found = [self._quarter(int(quarter)) for quarter in quarters]
@@ -42,7 +46,7 @@ class LocalZone:
         if None in found:
             changing = np.array([offset is None for offset in found])[of]
             for row in np.flatnonzero(changing):
-                offset = self._offset(int(local[row]))
+                offset = self._offset(int(local[row]), day=bool(days[row]))
                 skipped[row] = offset is None
                 utc[row] = _SKIPPED if offset is None else int(local[row]) - offset
         return utc, skipped
@@ -55,8 +59,8 @@ class LocalZone:
             self._offsets[quarter] = first if first == last else None
         return self._offsets[quarter]
 
-    def _offset(self, local: int) -> int | None:
-        """The offset in microseconds at a local time, or None when the clocks skip it."""
+    def _offset(self, local: int, *, day: bool = False) -> int | None:
+        """The offset in microseconds at a local time, or None when the clocks skip it; of a ``day``, when they skip all of it."""
         naive = _EPOCH + timedelta(microseconds=local)
         aware = naive.replace(tzinfo=self.zone)
         try:
@@ -64,6 +68,8 @@ class LocalZone:
         except OverflowError:
             return None
         offset = aware.utcoffset()
-        if there_and_back != naive or offset is None:
+        # In a gap this is the offset from before it, by which midnight is the moment at which the clocks were set forward.
+        there = there_and_back.date() == naive.date() if day else there_and_back == naive
+        if not there or offset is None:
             return None
         return offset // timedelta(microseconds=1)

@@ -107,7 +107,7 @@ cdef int read_iso(const uint8_t* text, uint32_t length, int64_t* value, uint8_t*
     cdef uint32_t at = 0
     cdef int64_t year, month, day, hour = 0, minute = 0, second = 0, micro = 0, offset = 0
     cdef int failed
-    local[0] = 1
+    local[0] = LOCAL_DAY
     if not take_digits(text, length, &at, 4, 4, &year) or at >= length or text[at] != c'-':
         return NOT_A_TIME
     at += 1
@@ -120,6 +120,7 @@ cdef int read_iso(const uint8_t* text, uint32_t length, int64_t* value, uint8_t*
         if text[at] != c'T' and text[at] != c't' and text[at] != c' ':
             return NOT_A_TIME
         at += 1
+        local[0] = LOCAL_TIME
         if not take_digits(text, length, &at, 2, 2, &hour) or at >= length or text[at] != c':':
             return NOT_A_TIME
         at += 1
@@ -136,7 +137,7 @@ cdef int read_iso(const uint8_t* text, uint32_t length, int64_t* value, uint8_t*
         if at < length:
             if not take_offset(text, length, &at, &offset):
                 return NOT_A_TIME
-            local[0] = 0
+            local[0] = PLACED
     if at != length:
         return NOT_A_TIME
     failed = to_time(year, month, day, hour, minute, second, micro, value)
@@ -152,7 +153,7 @@ cdef int read_pattern(
     cdef int64_t year = 1970, month = 1, day = 1, hour = 0, minute = 0, second = 0, micro = 0, offset = 0
     cdef int read, failed
     cdef uint8_t c
-    local[0] = 1
+    local[0] = LOCAL_DAY
     while i < size:
         if pattern[i] != c'%':
             if at >= length or text[at] != pattern[i]:
@@ -182,7 +183,7 @@ cdef int read_pattern(
             read = take_fraction(text, length, &at, &micro)
         elif c == c'z':
             read = take_offset(text, length, &at, &offset)
-            local[0] = 0
+            local[0] = PLACED
         elif c == c'b':
             read = 0
             for k in range(12):
@@ -196,6 +197,8 @@ cdef int read_pattern(
             at += read
         if not read:
             return NOT_A_TIME
+        if local[0] == LOCAL_DAY and (c == c'H' or c == c'M' or c == c'S' or c == c'f'):
+            local[0] = LOCAL_TIME
     if at != length:
         return NOT_A_TIME
     failed = to_time(year, month, day, hour, minute, second, micro, value)

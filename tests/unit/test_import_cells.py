@@ -223,6 +223,30 @@ def test_local_times_are_placed_by_their_zone() -> None:
     ]
 
 
+def test_a_date_is_the_first_moment_of_its_day_in_the_zone() -> None:
+    """Where the clocks skip midnight, every birthday of that day was rejected for a time that the file does not name."""
+    paulo = LocalZone(ZoneInfo("America/Sao_Paulo"))
+    days = {
+        b"2018-11-03": datetime(2018, 11, 3, 3, tzinfo=UTC), b"2018-11-04": datetime(2018, 11, 4, 3, tzinfo=UTC),
+        b"2018-11-05": datetime(2018, 11, 5, 2, tzinfo=UTC),
+    }
+    assert convert("timestamp", list(days), zone=paulo) == [micros(day) for day in days.values()]
+    written = [b"%s.%s.%s" % tuple(reversed(day.split(b"-"))) for day in days]
+    assert convert("timestamp", written, zone=paulo, format="%d.%m.%Y") == [micros(day) for day in days.values()]
+    # A time that is named is one that was skipped.
+    assert convert("timestamp", [b"2018-11-04 00:00"], zone=paulo) == ["NO_SUCH_LOCAL_TIME"]
+    assert convert("timestamp", [b"20181104 00"], zone=paulo, format="%Y%m%d %H") == ["NO_SUCH_LOCAL_TIME"]
+    # Midnight is passed twice; the day begins with the first.
+    havana = LocalZone(ZoneInfo("America/Havana"))
+    assert convert("timestamp", [b"2018-11-04"], zone=havana) == [micros(datetime(2018, 11, 4, 4, tzinfo=UTC))]
+    # Samoa had no 30 December 2011.
+    apia = LocalZone(ZoneInfo("Pacific/Apia"))
+    assert convert("timestamp", [b"2011-12-29", b"2011-12-30", b"2011-12-31"], zone=apia) == [
+        micros(datetime(2011, 12, 29, 10, tzinfo=UTC)), "NO_SUCH_LOCAL_TIME", micros(datetime(2011, 12, 30, 10, tzinfo=UTC)),
+    ]
+    assert convert("timestamp", [b"2010-12-01"]) == [micros(datetime(2010, 12, 1, tzinfo=UTC))]
+
+
 @RELAXED
 @given(
     st.lists(st.datetimes(datetime(1800, 1, 1), datetime(2100, 1, 1)), min_size=1, max_size=20),
@@ -231,7 +255,7 @@ def test_local_times_are_placed_by_their_zone() -> None:
 def test_zones_agree_with_zoneinfo(moments: list[datetime], name: str) -> None:
     zone = ZoneInfo(name)
     local = np.array([micros(moment.replace(tzinfo=UTC)) for moment in moments], dtype=np.int64)
-    utc, skipped = LocalZone(zone).to_utc(local)
+    utc, skipped = LocalZone(zone).to_utc(local, np.zeros(len(local), np.bool_))
     for moment, found, gone in zip(moments, utc, skipped, strict=True):
         aware = moment.replace(tzinfo=zone)
         exists = aware.astimezone(UTC).astimezone(zone).replace(tzinfo=None) == moment

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +336,22 @@ def test_what_is_wrong_with_a_number_or_a_time_is_told_as_it_is(store: Store, tm
     assert {reason for *_, reason in rejected(report)} == {
         "too large to be stored: whole numbers and amounts in minor units end at 64 bits"
     }
+
+
+def test_a_date_that_is_none_is_told_with_what_to_write(store: Store, tmp_path: Path) -> None:
+    people = PEOPLE.replace("{age: age, balance: balance, name: name}", "{since: {column: since, zone: Europe/Lisbon}}")
+    path = tmp_path / "people.csv"
+    report = run(store, people, path, b"id,since\nc1,2010-07-01\nc2,01.07.2010\nc3,2010-06-31\n")
+    assert report.applied == 1
+    assert attributes(store, "c1") == {"since": datetime(2010, 6, 30, 23, tzinfo=UTC)}
+    bad, none = rejected(report)
+    assert bad[:3] == (3, "since", "01.07.2010")
+    assert bad[3].startswith("neither a date as 2026-11-27 nor a time as 2026-11-27 09:30:00, and the mapping declares no other")
+    assert none == (4, "since", "2010-06-31", "no such date or time of day")
+    written = people.replace("zone:", "format: '%d.%m.%Y', zone:")
+    report = run(store, written, path, b"id,since\nc1,2010-07-01\nc2,01.07.2010\n")
+    assert attributes(store, "c2") == attributes(store, "c1")
+    assert rejected(report) == [(2, "since", "2010-07-01", "does not have the format that the mapping declares, %d.%m.%Y")]
 
 
 def test_events_count_once_by_their_key(store: Store, tmp_path: Path) -> None:
