@@ -859,7 +859,12 @@ class _Run:
     def _settle(self) -> None:
         """Wait until the oldest mutation is durable, and count what it did."""
         waiting = self.waiting[0]
-        result = waiting.future.result()
+        try:
+            result = waiting.future.result()
+        except Exception:
+            self.waiting.popleft()
+            raise
+        # Not before: an interruption leaves it to be waited for again, and counted.
         self.waiting.popleft()
         self.report.created += result.created
         self.report.changed += result.changed
