@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.sanitizing import SANITIZED
+from tests.stored import faults
 
 SOURCE = Path(__file__).parent / "native" / "faultdisk.c"
 MEMORY = Path("/dev/shm")
@@ -84,7 +85,13 @@ def faulty_disk(base: Path) -> FaultyDisk:
 
 @contextmanager
 def quick_folder() -> Iterator[Path]:
-    """A new folder in memory where there is room: these tests sync tens of thousands of times, and no real disk has to."""
+    """A new folder in memory where there is room: these tests sync tens of thousands of times, and no real disk has to.
+
+    The stores that are left in it must be sound ones.
+    """
     room = shutil.disk_usage(MEMORY).free if MEMORY.is_dir() else 0
     with tempfile.TemporaryDirectory(prefix="rapport-", dir=MEMORY if room > ROOM else None) as folder:
-        yield Path(folder).resolve()
+        base = Path(folder).resolve()
+        yield base
+        found = list(faults(base))
+        assert not found, "\n".join(found)

@@ -80,10 +80,15 @@ class FrontSubject:
             **(settings or {}),
         }
         own = DecisionService(self.inner.engine, limits.MESSAGE_BYTES).methods()
-        self.front = Front(
-            Config(**given), {**own, **(methods or {})}, self.inner.engine, plane_limits=plane_limits
-        )
-        self.front.start()
+        try:
+            self.front = Front(
+                Config(**given), {**own, **(methods or {})}, self.inner.engine, plane_limits=plane_limits
+            )
+            self.front.start()
+        except BaseException as error:
+            # Nobody gets this subject, so nobody could close it.
+            self.inner.__exit__(type(error), error, None)
+            raise
         for service in ("", "rapport.v1.DecisionService"):
             self.front.serving(service, True)
         self.address = self.front.address

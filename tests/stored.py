@@ -1,13 +1,16 @@
-"""Entries of a store as they lie in its file, for tests that write them with LMDB's own binding, in a process of its own."""
+"""Stores as they lie on the disk: whether what tests leave fits together, and entries for tests that write them with LMDB's own
+binding, in a process of its own."""
 
 from __future__ import annotations
 
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from core.hub.record import crc32c
+from core.hub.store import Store
 
 _EARLIER = """
 import lmdb, sys
@@ -23,6 +26,14 @@ with env.begin(write=True) as txn:
         txn.drop(env.open_db(name.encode(), txn, integerkey=True))
 env.close()
 """
+
+
+def faults(folder: Path) -> Iterator[str]:
+    """What does not fit together in the stores below a folder, and which."""
+    # A journal is copied, a backup kept and a compaction made in folders of their own: each data.mdb is a store's.
+    for file in sorted(folder.rglob("data.mdb")):
+        with Store.open(file.parent, read_only=True) as store:
+            yield from (f"{file.parent}: {each.what}: {each.problem}" for each in store.check().faults)
 
 
 def sealed(key: bytes, value: bytes) -> bytes:

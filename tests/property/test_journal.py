@@ -274,6 +274,7 @@ def relabel(folder: Path, lineage: bytes) -> None:
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
+@pytest.mark.damages("bits of the journal are flipped, and its end is cut off")
 def test_a_damaged_journal_restores_what_was_or_says_where_it_is_damaged(tmp_path: Path, round_: int) -> None:
     """Bits are flipped and the end is cut off anywhere: a restore gives a state that was, or refuses and names the change before
     the damage, to which it then restores."""
@@ -366,6 +367,7 @@ def test_a_gap_is_refused_by_name_with_what_can_be_restored(tmp_path: Path) -> N
     assert AUDIT + b"00000000000000000002/restored" not in dict(of(tmp_path / "r")["meta"])
 
 
+@pytest.mark.damages("the journal's end is cut off")
 def test_a_moment_that_a_cut_journal_may_not_reach_is_refused_unless_that_is_accepted(tmp_path: Path) -> None:
     """Behind the last whole write there may have been one before the moment asked for: the restore ended with exit code 0 and a
     note, so a script took an earlier state for the one that it had asked for."""

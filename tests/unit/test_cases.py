@@ -271,6 +271,7 @@ def test_a_store_of_the_second_format_opens_and_its_cases_have_hashes_only(tmp_p
         ("e[0][1] += 1", "it is about a case that the record does not have"),
     ],
 )
+@pytest.mark.damages("an entry is written over")
 def test_the_check_finds_details_that_do_not_fit_the_record(tmp_path: Path, change: str, says: str) -> None:
     with Store.open(tmp_path / "s") as store:
         store.declare(SCHEMA)

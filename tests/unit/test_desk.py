@@ -415,6 +415,7 @@ def test_desks_of_several_threads_see_what_is_kept_at_once(subject: EngineSubjec
     assert all(answered), answered
 
 
+@pytest.mark.damages("a record is damaged")
 def test_a_damaged_record_is_not_answered_from(tmp_path: Path) -> None:
     with EngineSubject(tmp_path) as subject:
         subject.load(program(), NOW)

@@ -137,6 +137,7 @@ def test_a_backup_taken_beside_the_writer_is_the_store_and_is_restored_whole(tmp
     assert checked(tmp_path / "r").faults == ()
 
 
+@pytest.mark.damages("a bit of the backup is flipped")
 def test_a_changed_backup_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s") as store:
         fill(store, 30)
@@ -178,6 +179,7 @@ def test_a_backups_folder_that_cannot_be_made_is_told_with_what_to_do(tmp_path: 
         keeping.backup(str(tmp_path / "s"), str(tmp_path / "file"), now_us=NOW)
 
 
+@pytest.mark.damages("its journal is another store's")
 def test_the_journal_of_another_store_is_no_sound_one(tmp_path: Path) -> None:
     """The check called a store sound that no server could open, and a restore asked for a later backup."""
     for name in ("s", "other"):
@@ -312,6 +314,7 @@ def damaged(path: Path, database: str, key: bytes, value: bytes | None) -> None:
         ("meta", b"next_household", msgspec.msgpack.encode(2), "the next is household 2, so this one was never given"),
     ],
 )
+@pytest.mark.damages("an entry is written over")
 def test_the_check_names_what_does_not_fit(tmp_path: Path, database: str, key: bytes, value: bytes | None, told: str) -> None:
     with Store.open(tmp_path / "s") as store:
         fill(store, 11)

@@ -389,6 +389,7 @@ def test_what_is_no_mutation_is_refused(data: bytes) -> None:
         mutations.decode(data)
 
 
+@pytest.mark.damages("the program saved there has a digest that was made up")
 def test_the_same_log_makes_the_same_bytes(tmp_path: Path) -> None:
     """Apply knows neither clock nor chance: two stores fed the same mutations, one decoded from a log, are equal."""
     contents = []

@@ -154,6 +154,7 @@ def test_first_pages_that_do_not_fit_each_other_are_refused(tmp_path: Path, plac
     Store.open(tmp_path / "s").close()
 
 
+@pytest.mark.damages("a page is damaged")
 def test_a_damaged_page_is_refused_at_open_and_by_whoever_copies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +185,7 @@ def test_a_damaged_page_is_refused_at_open_and_by_whoever_copies(
         assert [fault.what for fault in store.check().faults] != []
 
 
+@pytest.mark.damages("a key is damaged")
 def test_an_identifier_under_a_damaged_key_is_found(tmp_path: Path) -> None:
     """Nobody finds it by what he is called, so no read can tell; its seal covers the key. One of an earlier format gets a seal
     by compaction."""
@@ -206,6 +208,7 @@ def test_an_identifier_under_a_damaged_key_is_found(tmp_path: Path) -> None:
         examine(str(tmp_path / "s"), values=True)
 
 
+@pytest.mark.damages("a name is damaged")
 def test_names_of_the_catalog_are_not_read_when_a_bit_of_them_changed(tmp_path: Path) -> None:
     """A flipped bit made 'cookie' to 'cmokie', which the check took for sound: names had no checksum."""
     fill(tmp_path / "s", people=3)
@@ -217,6 +220,7 @@ def test_names_of_the_catalog_are_not_read_when_a_bit_of_them_changed(tmp_path: 
         Store.open(tmp_path / "s", read_only=True)
 
 
+@pytest.mark.damages("a list is put under another key")
 def test_a_list_under_the_key_of_another_is_not_his(tmp_path: Path) -> None:
     """Of two customers one had no contacts. A flipped bit in the key of the other's list made it his: the list's checksum fits,
     and it did not say whose it was."""

@@ -184,6 +184,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
     assert os.listdir(tmp_path) == ["notes.txt"]
 
 
+@pytest.mark.damages("the file is not ours")
 def test_somebody_elses_lmdb_is_left_alone(tmp_path: Path) -> None:
     in_another_process(
         "import lmdb, sys; e = lmdb.open(sys.argv[1]); t = e.begin(write=True); t.put(b'k', b'v'); t.commit(); e.close()",
@@ -195,6 +196,7 @@ def test_somebody_elses_lmdb_is_left_alone(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in (tmp_path / "s").iterdir()} == before
 
 
+@pytest.mark.damages("the file is not LMDB's")
 def test_a_file_of_other_bytes_called_data_mdb_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data.mdb").write_bytes(b"not a database" * 1000)
     with pytest.raises(StoreUnavailable, match="not an LMDB file"):
@@ -217,6 +219,7 @@ def test_a_store_is_not_created_for_reading(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.damages("its format is of a later release")
 def test_another_format_is_refused_by_number(tmp_path: Path) -> None:
     Store.open(tmp_path / "s").close()
     in_another_process(
@@ -279,6 +282,7 @@ def test_a_creation_that_fails_leaves_nothing_confusing(tmp_path: Path) -> None:
     Store.open(tmp_path / "t").close()
 
 
+@pytest.mark.damages("the file is cut off")
 def test_a_file_that_was_cut_off_is_refused_not_read(tmp_path: Path) -> None:
     """Reading past the end of a mapped file kills the process with SIGBUS; the size is compared first."""
     with Store.open(tmp_path / "s") as store:
@@ -294,6 +298,7 @@ def test_a_file_that_was_cut_off_is_refused_not_read(tmp_path: Path) -> None:
 # --- damage inside ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.damages("a record is damaged")
 def test_one_damaged_record_is_refused_and_others_are_served(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s") as store:
         store.declare(SCHEMA)
@@ -316,6 +321,7 @@ def test_one_damaged_record_is_refused_and_others_are_served(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("read_only", [False, True])
 @pytest.mark.parametrize("kept", [0, 1, 4096, 5000, 8191, 8192, 12_288])
+@pytest.mark.damages("the file is cut off")
 def test_a_store_cut_off_near_its_beginning_says_what_where_and_what_to_do(
     tmp_path: Path, kept: int, read_only: bool
 ) -> None:
@@ -695,6 +701,7 @@ def test_after_a_failed_write_writes_are_refused_and_reads_go_on(tmp_path: Path,
 # --- the environment -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.damages("an environment alone has no signing key")
 def test_a_store_with_open_snapshots_cannot_be_closed(tmp_path: Path) -> None:
     environment = open_environment(str(tmp_path / "s"))
     reader = environment.reader()
@@ -720,6 +727,7 @@ def test_a_snapshot_does_not_move_until_it_is_renewed(tmp_path: Path) -> None:
                 reader.get("profiles", b"x" * 8)
 
 
+@pytest.mark.damages("an environment alone has no signing key")
 def test_a_forked_child_is_refused(tmp_path: Path) -> None:
     out = in_another_process(
         """

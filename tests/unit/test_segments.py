@@ -263,6 +263,7 @@ def test_what_only_requests_have_is_told(tmp_path: Path) -> None:
         watching.sweep.stop()
 
 
+@pytest.mark.damages("an identifier is damaged")
 def test_who_is_damaged_is_left_out_and_told(tmp_path: Path) -> None:
     """One spoilt record must not keep the others from being counted, nor bands from being made."""
     with EngineSubject(tmp_path) as subject:
