@@ -392,9 +392,10 @@ class OracleHub:
                 kept.attributes.pop(name, None)
                 if (held := self._holds(kept, self.program.schema.attributes[name])) is not None:
                     kept.attributes[name] = held
-            for where, entry in gone.consents.items():
-                if where not in kept.consents or kept.consents[where][0] < entry[0]:
-                    kept.consents[where] = entry
+            for where, (at, granted) in gone.consents.items():
+                newest, stands = kept.consents.get(where, (at, granted))
+                # Of two at one moment the refusal stands.
+                kept.consents[where] = max((newest, stands), (at, granted), key=lambda entry: (entry[0], not entry[1]))
             for which, case in gone.cases.items():
                 kept.cases.setdefault(which, case).unite(case)
             kept.contacts = gone.contacts | kept.contacts
