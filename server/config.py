@@ -366,9 +366,10 @@ class Config:
                 file = None
         written = _flatten(_read(file), str(file)) if file is not None else {}
         known = {row.key for _, row in rows()}
-        for key in written:
-            if key not in known:
-                close = nearest(key, known)
+        sections = {key.rpartition(".")[0] for key in known}
+        for key, value in written.items():
+            if key not in known and not (key in sections and value in (None, {})):
+                close = nearest(key, known | sections)
                 raise ConfigError(
                     key,
                     f"there is no such setting (in {file})",
@@ -528,7 +529,8 @@ def _flatten(document: object, file: str, prefix: str = "") -> dict[str, object]
     flat: dict[str, object] = {}
     for name, value in document.items():
         key = f"{prefix}{name}"
-        found = _flatten(value, file, f"{key}.") if isinstance(value, Mapping) else {key: value}
+        # An empty section stays, for its name may be mistyped.
+        found = _flatten(value, file, f"{key}.") if isinstance(value, Mapping) and value else {key: value}
         for each in found:
             if each in flat:
                 raise ConfigError(each, f"is set twice in {file}")
@@ -544,8 +546,9 @@ def _default(field: dataclasses.Field[Any]) -> bool | int | float | str:
 def _parse(field: dataclasses.Field[Any], row: Row, text: str) -> object:
     kind = type(_default(field))
     try:
-        return kind(text)
-    except ValueError:
+        # bool("false") is true.
+        return {"true": True, "false": False}[text.strip().lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
         raise ConfigError(row.key, f"{row.environment} must be {_NAMES[kind]}, and is '{text}'") from None
 
 
@@ -556,6 +559,8 @@ def _check(field: dataclasses.Field[Any], row: Row, value: object, origin: str) 
     if type(value) is not kind:
         raise ConfigError(row.key, f"must be {_NAMES[kind]}, and is {value!r} (from {origin})")
     assert isinstance(value, bool | int | float | str)
+    if row.path and not value and _default(field):
+        raise ConfigError(row.key, f"is empty (from {origin})", hint="Name a folder, or leave the setting out.")
     if row.choices and value not in row.choices:
         close = nearest(str(value), row.choices)
         raise ConfigError(

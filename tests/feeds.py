@@ -18,9 +18,9 @@ from tests.running import BOUND_SECONDS, Server, write_starter
 class Feed:
     """One open stream: `send`, `answer`, `half_close`."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, sent: Iterator[ingest_pb2.IngestRequest] | None = None) -> None:
         self._queue: queue.SimpleQueue[ingest_pb2.IngestRequest | None] = queue.SimpleQueue()
-        self.call: Any = IngestServiceStub(channel).Ingest(iter(self._queue.get, None), timeout=BOUND_SECONDS)
+        self.call: Any = IngestServiceStub(channel).Ingest(sent or iter(self._queue.get, None), timeout=BOUND_SECONDS)
 
     def send(self, *items: ingest_pb2.IngestItem) -> None:
         self._queue.put(ingest_pb2.IngestRequest(items=items))

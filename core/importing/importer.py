@@ -29,9 +29,8 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from core import limits
 from core.decision import Identifier as Named
-from core.errors import ImportRefused, Overloaded, StoreError, nearest
+from core.errors import ImportRefused, Overloaded, RapportError, nearest
 from core.hub.catalog import AttributeEntry, Catalog, EventField, name_of
 from core.hub.causes import CAUSE_NUMBERS, CAUSES
 from core.hub.identifiers import RULES
@@ -346,14 +345,15 @@ class _Run:
                 while self.waiting:
                     self._settle()
                 raise Interrupted(self.report) from None
-            except StoreError as error:
+            except RapportError as error:
                 while self.waiting:
-                    with contextlib.suppress(StoreError):
+                    with contextlib.suppress(RapportError):
                         self._settle()
-                if self.report.applied and not self.report.dry:
+                if not self.report.dry:
+                    # A server that is gone may have kept more than it could tell.
                     error.hint = (
-                        f"{error.hint} {self.report.applied} rows of {self.path.name} are in the store; once that is mended, the "
-                        "same command adds the rest.").lstrip()
+                        f"{error.hint} Of {self.path.name} {self.report.applied:,} rows are in the store for certain; once that "
+                        "is mended, the same command adds the rest and changes nothing else.").lstrip()
                 raise
             finally:
                 self.report.rejects = self.rejects.close()
@@ -430,7 +430,7 @@ class _Run:
             fields = {each.name: each for each in catalog.event(mapping.event.name).fields}
             # As late as a call may date an event: one from the future would count in every window until its time has passed.
             self.when = self._column(
-                Field("at", ValueType.TIMESTAMP), mapping.at, (), required=True, latest=self.at + limits.AHEAD_US
+                Field("at", ValueType.TIMESTAMP), mapping.at, (), required=True, latest=self.at
             )
             packed = self.path.suffix in PACKED_ENDINGS
             name = self.path.name.removesuffix(self.path.suffix) if packed else self.path.name
@@ -454,7 +454,7 @@ class _Run:
                 self._column(
                     each.field, each.cell, fields[each.field.name].labels if fields else each.field.labels,
                     # A case is opened and closed by now; only when it is due lies ahead.
-                    latest=self.at + limits.AHEAD_US if not fields and each.field.name != "due" else _NEVER,
+                    latest=self.at if not fields and each.field.name != "due" else _NEVER,
                 ),
             )
             for each in mapping.targets
@@ -730,7 +730,7 @@ class _Run:
         for _, granted, at in self.consents:
             granted.run(table)
             at.run(table)
-            require_date(table, granted, at, self.at + limits.AHEAD_US)
+            require_date(table, granted, at, self.at)
         for opened, end in self.ordered:
             require_order(table, opened, end)
         noted = table.taken()

@@ -18,6 +18,7 @@ from typing import Final
 
 import grpc
 
+from core.errors import Draining, RapportError
 from core.hub import catalog as catalogs
 from core.hub import mutations
 from core.hub.catalog import Catalog
@@ -45,7 +46,7 @@ class LiveStore:
         self._blocks: queue.SimpleQueue[ingest_pb2.ImportRequest | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # guards the two below
         self._waiting: deque[Future[ImportResult]] = deque()
-        self._failure: BaseException | None = None
+        self._failure: RapportError | None = None
         self._answers: threading.Thread | None = None
 
     def __enter__(self) -> LiveStore:
@@ -80,7 +81,7 @@ class LiveStore:
         return future
 
     def _receive(self, answers: Iterator[ingest_pb2.ImportResponse]) -> None:
-        failure: BaseException = ConnectionError(f"{self._target} ended the import before it was done")
+        failure: RapportError = Draining()
         try:
             for answer in answers:
                 with self._lock:

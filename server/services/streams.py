@@ -103,7 +103,7 @@ class Stream:
         self._ready = threading.Condition()  # guards all below
         self._messages: deque[Message] = deque()
         self._items = self._bytes = 0  # on their way
-        self._over = False  # nothing more is read
+        self._over = False  # everything that the client sent is read, or reading failed
         self._error: BaseException | None = None  # why
         self._gone = False  # the client
         self._draining = False
@@ -147,7 +147,8 @@ class Stream:
                     while self._full() and not (self._gone or self._draining):
                         self._ready.wait()
                     if self._gone or self._draining:
-                        break
+                        # What the client has sent since is not read, so its stream is not over: it is told to go elsewhere.
+                        return
         except Exception as raised:  # whatever it is ends the stream by the one door
             error = raised
         with self._ready:

@@ -269,6 +269,30 @@ def test_a_drained_server_acknowledges_what_it_read_and_sends_the_feed_elsewhere
         assert server.process.wait(SECONDS) == 0
 
 
+def test_a_feed_that_never_pauses_is_told_that_the_server_drains(tmp_path: Path) -> None:
+    """Its stream ended with OK when reading stopped between two messages: everything after was lost, and nobody was told."""
+    with serving(tmp_path) as (server, control, _):
+        sent, ending = 0, threading.Event()
+
+        def flood() -> Iterator[ingest_pb2.IngestRequest]:
+            nonlocal sent
+            while not ending.is_set():
+                yield ingest_pb2.IngestRequest(items=[visit(sent + one, f"{one}") for one in range(1, 201)])
+                sent += 200
+
+        feed = Feed(control, flood())
+        acked = feed.answer().acked
+        server.process.send_signal(signal.SIGTERM)
+        said, code, reason = ended(feed)
+        ending.set()
+        acked = said[-1].acked if said else acked
+        assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        assert server.process.wait(SECONDS) == 0
+    with Store.open(tmp_path / "store", read_only=True) as store:
+        kept = sum(len(profile.events) for profile in map(store.profile_of, store.customers()) if profile)
+    assert acked <= kept <= sent + 200
+
+
 def test_a_killed_server_has_what_it_acknowledged_and_counts_nothing_twice_when_the_feed_goes_on(tmp_path: Path) -> None:
     total, each = 12_000, 200
     acked = 0

@@ -31,6 +31,13 @@ def test_environment_beats_file_beats_default(tmp_path: Path) -> None:
     assert origins["log.format"] == "default"
 
 
+def test_a_switch_in_the_environment_is_off_when_it_says_false(tmp_path: Path) -> None:
+    """Every text but the empty one was true, so RAPPORT_THREADS_REALTIME=false switched it on."""
+    assert load(tmp_path, "", RAPPORT_THREADS_REALTIME="true").threads_realtime is True
+    assert load(tmp_path, "threads: {realtime: true}", RAPPORT_THREADS_REALTIME="false").threads_realtime is False
+    assert load(tmp_path, "threads: {}\nlisten:\n").threads_realtime is False
+
+
 def test_toml_and_yaml_and_dotted_keys_say_the_same(tmp_path: Path) -> None:
     a = load(tmp_path, "[listen]\ndecisions = '127.0.0.1:0'\n", "a.toml")
     b = load(tmp_path, "listen:\n  decisions: 127.0.0.1:0\n", "b.yaml")
@@ -58,6 +65,10 @@ def test_paths_are_relative_to_the_file_and_stay_as_written_in_the_environment(t
         ("log: {level: info}\nlog.level: debug", {}, "twice"),
         ("{", {}, "is not YAML"),
         ("", {"RAPPORT_THREADS_HANDLERS": "4.5"}, "RAPPORT_THREADS_HANDLERS"),
+        ("", {"RAPPORT_THREADS_REALTIME": "no"}, "RAPPORT_THREADS_REALTIME must be true or false, and is 'no'"),
+        ("lisen: {}", {}, "Did you mean 'listen'?"),
+        ("store: {path: ''}", {}, "store.path: is empty"),
+        ("", {"RAPPORT_STORE_PATH": ""}, "is empty (from RAPPORT_STORE_PATH)"),
         ("", {"RAPPORT_LISTEN_DECISION": "x"}, "RAPPORT_LISTEN_DECISIONS"),
     ],
 )
