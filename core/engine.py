@@ -167,14 +167,14 @@ class Engine:
             future = self.store.submit(
                 RecordEvents(
                     identifiers=request.identifiers,
-                    events=reports.recorded(request.events, now_us),
+                    events=reports.recorded(request.events, now_us, now_us),
                     received_us=self._clock_us(),
                 )
             )
         except (StoreError, Overloaded) as error:
             self._on_lost(error)
             return
-        times = [now_us if event.at_us is None else event.at_us for event in request.events]
+        times = [now_us if event.at_us is None else min(event.at_us, now_us) for event in request.events]
         future.add_done_callback(lambda done: self._kept(done, min(times)))
 
     def _kept(self, future: Future[Any], oldest_us: int) -> None:

@@ -118,8 +118,8 @@ EVENT_LIST_BYTES: Final = 8 << 20
 SOURCES: Final = 4096
 # As many of them may be named by calls; the others are kept for programs, which could not be loaded without.
 SOURCES_FREE: Final = 3072
-# How far a caller's clock may run ahead of ours; a later date is refused. A consent, once dated, only yields to a later
-# one, so a wrong date in the future could never be withdrawn.
+# How far a caller's clock may run ahead of ours: what it dates ahead happened now; a later date is refused. A consent, once
+# dated, only yields to a later one, so a wrong date in the future could never be withdrawn.
 AHEAD_US: Final = 5 * 60 * 1_000_000
 # How long after an instance's expiry a report of what happened before it is still taken. Partners settle by the month and
 # auditors by the year, so a year and a month; without an end, a token from an old log could rewrite a history for ever.

@@ -61,6 +61,19 @@ def record(
     return then(_keep_outcomes(store, [sent for _, sent in reports]), filled)
 
 
+def happened(at_us: int | None, now_us: int, field: str) -> int:
+    """When something happened that is told now: ``now_us`` where nothing is said.
+
+    A clock that goes ahead of ours, by limits.AHEAD_US at most, told of now: what is acknowledged counts in the next
+    decision, and a moment that has not come would keep it out. Raises BadValue, naming ``field``, beyond that.
+    """
+    if at_us is None:
+        return now_us
+    if at_us > now_us + limits.AHEAD_US:
+        raise BadValue(field, "lies in the future", "Send the time it happened, in UTC.")
+    return min(at_us, now_us)
+
+
 def report(store: Store, outcome: Outcome, currency_of: Callable[[], str], now_us: int) -> mutations.Outcome:
     """The report as the store takes it. BadToken and NotFound for an instance nobody can report on; UnknownName, BadValue,
     TooLarge for what is wrong with the report. ``currency_of`` is asked for the program's only where there is a value."""
@@ -68,12 +81,10 @@ def report(store: Store, outcome: Outcome, currency_of: Callable[[], str], now_u
     catalog = store.catalog
     if outcome.outcome not in catalog.outcomes:
         raise UnknownName("outcome", outcome.outcome, catalog.outcomes)
-    at_us = now_us if outcome.at_us is None else outcome.at_us
     key_bytes = len(outcome.key.encode())
     if key_bytes > limits.KEY_BYTES:
         raise TooLarge("outcome.key in bytes", key_bytes, limits.KEY_BYTES)
-    if at_us > now_us + limits.AHEAD_US:
-        raise BadValue("outcome.at", "lies in the future", "Send the time it happened, in UTC.")
+    at_us = happened(outcome.at_us, now_us, "outcome.at")
     # The decision's moment is its clock or its as_of, so also what was decided in advance happens then at the earliest.
     if at_us < issued.decided_us - limits.AHEAD_US:
         raise BadValue(
@@ -213,9 +224,7 @@ def tell(
 
     ``declared_of`` is asked for the declared types of events only where some were sent.
     """
-    if at_us is not None and at_us > clock_us + limits.AHEAD_US:
-        raise BadValue("at", "lies in the future", "Send the time it happened, in UTC.")
-    now_us = clock_us if at_us is None else at_us
+    now_us = happened(at_us, clock_us, "at")
     who = tuple(identifiers)
     if not who:
         raise BadValue("identifiers", "is empty", "Say whose events and attributes these are.")
@@ -227,7 +236,7 @@ def tell(
     if attributes:
         changes.append(Upsert(identifiers=who, attributes=mutations.cells(attributes), source=source, at_us=now_us))
     if events:
-        changes.append(RecordEvents(identifiers=who, events=recorded(events, now_us), received_us=clock_us))
+        changes.append(RecordEvents(identifiers=who, events=recorded(events, now_us, clock_us), received_us=clock_us))
     submitted: list[Future[Any]] = []
     failure: BaseException | None = None
     try:
@@ -266,15 +275,14 @@ def check_event(declared: Collection[str], event: Event, path: str, now_us: int)
     if len(event.key) > limits.KEY_BYTES or len(event.key.encode(errors="replace")) > limits.KEY_BYTES:
         size = len(event.key.encode(errors="replace"))
         raise TooLarge(f"{path}.key in bytes", size, limits.KEY_BYTES, field=f"{path}.key")
-    if event.at_us is not None and event.at_us > now_us + limits.AHEAD_US:
-        raise BadValue(f"{path}.at", "lies in the future", "Send the time it happened, in UTC.")
+    happened(event.at_us, now_us, f"{path}.at")
 
 
-def recorded(events: Sequence[Event], now_us: int) -> tuple[RecordedEvent, ...]:
-    """Events as mutations carry them; ``now_us`` is the time of those that have none."""
+def recorded(events: Sequence[Event], now_us: int, clock_us: int) -> tuple[RecordedEvent, ...]:
+    """Events as mutations carry them; ``now_us`` is the time of those that have none, ``clock_us`` the server's."""
     return tuple(
         RecordedEvent(
-            type=event.type, key=event.key, at_us=now_us if event.at_us is None else event.at_us,
+            type=event.type, key=event.key, at_us=now_us if event.at_us is None else min(event.at_us, clock_us),
             fields=mutations.cells(event.fields),
         )
         for event in events

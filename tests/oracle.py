@@ -96,11 +96,12 @@ class OracleHousehold:
 class OracleCustomer:
     """Everything the store knows about one customer, over all identifiers.
 
-    ``consents`` by (purpose, channel), where channel '' is any channel. ``events`` have their times filled in.
+    ``consents`` by (purpose, channel), where channel '' is every channel: when, microseconds, and what was said. ``events``
+    have their times filled in.
     """
 
     attributes: Mapping[str, AnyValue] = field(default_factory=dict)
-    consents: Mapping[tuple[str, str], bool] = field(default_factory=dict)
+    consents: Mapping[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
     cases: tuple[Case, ...] = ()
     contacts: tuple[Contact, ...] = ()
     events: tuple[Event, ...] = ()
@@ -171,7 +172,7 @@ def resolve(
         events.setdefault((event.type, event.key), event)
     for event in request.events:
         # What is stored was there first: sending it again changes nothing, not even its fields.
-        at_us = now_us if event.at_us is None else event.at_us
+        at_us = now_us if event.at_us is None else min(event.at_us, now_us)
         events.setdefault((event.type, event.key), Event(event.type, event.key, at_us, event.fields))
     ordered = tuple(sorted(events.values(), key=lambda event: event.at_us or 0))
     return Moment(program, request, person, known, now_us, ordered, edges or {})
@@ -315,9 +316,12 @@ def _number(function: AggregateFunction, numbers: Sequence[int | float], unit: f
 
 
 def consent(customer: OracleCustomer, purpose: str, channel: str) -> bool | None:
-    """Granted, refused, or never asked (None). The channel's own entry wins over the one for any channel."""
-    own = customer.consents.get((purpose, channel))
-    return own if own is not None else customer.consents.get((purpose, ""))
+    """Granted, refused, or never asked (None): what was said last of the channel or of every channel; at one moment, the no."""
+    said = [customer.consents[purpose, where] for where in {channel, ""} if (purpose, where) in customer.consents]
+    if not said:
+        return None
+    newest = max(at_us for at_us, _ in said)
+    return all(granted for at_us, granted in said if at_us == newest)
 
 
 def case_open(moment: Moment, kind: str, product: str = "") -> bool:

@@ -64,7 +64,7 @@ class _Person:
     def profile(self, household: OracleHousehold | None = None) -> OracleCustomer:
         return OracleCustomer(
             dict(self.attributes),
-            {where: granted for where, (_, granted) in self.consents.items()},
+            dict(self.consents),
             self.told_cases(),
             tuple(self.contacts.values()),
             tuple(self.events.values()),

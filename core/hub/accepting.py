@@ -6,6 +6,7 @@ column that does not fit its rows is refused where it is applied.
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from core import limits
@@ -14,7 +15,7 @@ from core.hub.catalog import AttributeEntry, Catalog, EventField
 from core.hub.identifiers import RULES
 from core.hub.imports import ImportColumns, ValueColumn
 from core.hub.ingest import well_formed
-from core.hub.mutations import ImportCases, Mutation
+from core.hub.mutations import ImportCases, ImportedCase, Mutation
 from core.hub.record import members
 from core.instants import FIRST_US, LAST_US
 from core.schema import ValueType
@@ -32,9 +33,9 @@ def accept(mutation: Mutation, catalog: Catalog, now_us: int) -> ImportColumns |
             raise _wrong("rows", f"are {len(mutation.rows)}")
         # What is told of a case only yields to what is told later, so a date ahead could never be corrected.
         for place, row in enumerate(mutation.rows):
-            if max(row.at_us, row.opened_us or 0, row.closed_us or 0) > now_us + limits.AHEAD_US:
+            if _latest(row) > now_us + limits.AHEAD_US:
                 raise _wrong(f"rows[{place}]", "lies in the future")
-        return mutation
+        return ImportCases(rows=tuple(row if _latest(row) <= now_us else _case_by(row, now_us) for row in mutation.rows))
     if not isinstance(mutation, ImportColumns):
         raise BadValue("change", "is no import", _MADE)
     rows = mutation.rows
@@ -62,7 +63,28 @@ def accept(mutation: Mutation, catalog: Catalog, now_us: int) -> ImportColumns |
         if len(consent.granted) != rows or (rows and max(consent.granted) > 2):
             raise _wrong(path, "are not one byte of 0 to 2 a row")
         _times(path, consent.at, rows, now_us, np.frombuffer(consent.granted, np.uint8) > 0)
-    return mutation
+    return msgspec.structs.replace(
+        mutation, at_us=min(mutation.at_us, now_us), times=_by(mutation.times, now_us),
+        consents=tuple(msgspec.structs.replace(each, at=_by(each.at, now_us)) for each in mutation.consents),
+    )
+
+
+def _latest(row: ImportedCase) -> int:
+    return max(row.at_us, row.opened_us or 0, row.closed_us or 0)
+
+
+def _case_by(row: ImportedCase, now_us: int) -> ImportedCase:
+    """The row with no moment after now: the clock of its machine goes ahead (core.reports.happened)."""
+    return msgspec.structs.replace(
+        row, at_us=min(row.at_us, now_us),
+        opened_us=None if row.opened_us is None else min(row.opened_us, now_us),
+        closed_us=None if row.closed_us is None else min(row.closed_us, now_us),
+    )
+
+
+def _by(at: bytes, now_us: int) -> bytes:
+    """The moments, none of them after now."""
+    return np.minimum(np.frombuffer(at, np.int64), now_us).tobytes()
 
 
 def _households(mutation: ImportColumns, catalog: Catalog) -> bool:

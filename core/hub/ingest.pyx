@@ -360,6 +360,7 @@ cdef class ItemReader:
                 at = inner
                 if not read_moment(&at, &at_us) or at_us > now_us + AHEAD_US:
                     return False
+                at_us = min(at_us, now_us)  # as core.reports.happened
         described = self.types.get(text_of(&name))
         if described is None or key.at == key.end or <size_t>(key.end - key.at) > KEY_BYTES:
             return False

@@ -259,18 +259,20 @@ cdef inline void record_case(const RecordView* view, uint32_t index, CaseEntry* 
 
 
 cdef inline int record_consented(const RecordView* view, uint16_t purpose, uint16_t channel) noexcept nogil:
-    """0 never asked, 1 refused, 2 granted; the channel's own entry wins over the one for any channel."""
+    """0 never asked, 1 refused, 2 granted. Of the channel's own entry and the one for every channel the newer decides: a
+    withdrawal in every channel takes back what a channel was granted before, and a later grant counts again. Of two of one
+    moment the refusal does."""
     cdef ConsentEntry entry
+    cdef int64_t newest = 0
     cdef uint32_t i
     cdef int found = 0
     for i in range(view.consent_count):
         record_consent(view, i, &entry)
-        if entry.purpose != purpose:
+        if entry.purpose != purpose or (entry.channel != channel and entry.channel != 0):
             continue
-        if entry.channel == channel:
-            return 2 if entry.granted else 1
-        if entry.channel == 0:
+        if found == 0 or entry.at > newest or (entry.at == newest and not entry.granted):
             found = 2 if entry.granted else 1
+            newest = entry.at
     return found
 
 

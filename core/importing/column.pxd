@@ -29,7 +29,7 @@ cdef class Column:
     cdef Buffer suffix  # removed from identifiers and numbers; the text `starts_with` looks for
     cdef Buffer prefix  # put before identifiers and row numbers; removed from numbers
     cdef int normaliser  # of identifiers
-    cdef int64_t latest  # a timestamp after it is refused; INT64_MAX: none is
+    cdef int64_t latest  # a timestamp after it is taken for it, one ahead of it by more than AHEAD_US refused; INT64_MAX: none is
     cdef readonly object zone  # LocalZone for texts that name no offset; None: UTC
     cdef int64_t* values  # [row] int, money, timestamp, bool, label code, bits of a double, or key hash; owned
     cdef Span* spans  # [row] texts in heap; owned

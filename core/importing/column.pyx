@@ -39,6 +39,8 @@ cdef enum:
     MEMBERS = 256  # limits.SET_MEMBERS
     JOINED = 0x1F  # between the texts of a key, and the members of a JSON array
 
+cdef int64_t AHEAD_US = limits.AHEAD_US
+
 if TEXT_BYTES != limits.STRING_BYTES or IDENTIFIER_BYTES != limits.IDENTIFIER_BYTES or MEMBERS != limits.SET_MEMBERS:
     raise EngineFault("core/importing/column.pyx and core/limits.py disagree on the length of texts.")
 
@@ -188,11 +190,14 @@ cdef class Column:
             self.refuse_later(table)
 
     cdef int refuse_later(self, Table table) except -1:
-        """Reject the rows whose time lies after `latest`."""
+        """Reject the rows whose time lies ahead of `latest`; a clock that goes ahead told of now, as core.reports.happened."""
         cdef uint32_t row
         cdef Span shown
         for row in range(table.rows):
             if self.values[row] <= self.latest:
+                continue
+            if self.values[row] <= self.latest + AHEAD_US:
+                self.values[row] = self.latest
                 continue
             self.values[row] = INT64_MIN
             shown = table.cells[<size_t>self.first * table.capacity + row]
@@ -602,13 +607,14 @@ def prefer(Table table not None, Column first not None, Column second not None):
 
 
 def require_date(Table table not None, Column granted not None, Column at not None, int64_t latest):
-    """Reject the rows in which ``granted`` has a value and ``at`` has none, or one after ``latest``."""
+    """Reject the rows in which ``granted`` has a value and ``at`` has none, or one ahead of ``latest``, this moment."""
     cdef uint32_t row
     cdef Span shown
     for row in range(table.rows):
         if table.bad[row] or granted.values[row] == 0:
             continue
-        if at.values[row] != INT64_MIN and at.values[row] <= latest:
+        if at.values[row] != INT64_MIN and at.values[row] <= latest + AHEAD_US:
+            at.values[row] = min(at.values[row], latest)
             continue
         shown = table.cells[<size_t>at.first * table.capacity + row]
         if table.reject(row, at.place, UNDATED if at.values[row] == INT64_MIN else DATED_AHEAD, &shown, 0):

@@ -294,12 +294,12 @@ cdef _read_wanted(Asked asked, Plan plan, channel, placements):
 
 
 cdef _read_events(Asked asked, Plan plan, events, int64_t now):
-    """Packs the events of the moment as the store would, sorted by time."""
+    """Packs the events of the moment as the store would, sorted by time. A clock that goes ahead told of now."""
     cdef bytes key
     if len(events) > limits.EVENTS_PER_REQUEST:
         raise TooLarge("events", len(events), limits.EVENTS_PER_REQUEST, field="events")
     timed = sorted(
-        ((now if event.at_us is None else event.at_us, place, event) for place, event in enumerate(events)), key=_at
+        ((now if event.at_us is None else min(event.at_us, now), place, event) for place, event in enumerate(events)), key=_at
     )
     seen = set()
     count = 0

@@ -95,7 +95,7 @@ def consent(
         typer.Option("--grant/--refuse", " /--withdraw", help="Which to record; --withdraw is --refuse.", show_default=False),
     ] = None,
     channel: Annotated[
-        str, typer.Option("--channel", "-c", help="Only in this channel. Default: in every one.")
+        str, typer.Option("--channel", "-c", help="Only in this channel. Default: in every one, whatever was said of one before.")
     ] = "",
     source: Source = "",
     server: Server = None,

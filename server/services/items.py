@@ -29,7 +29,7 @@ from core.hub.mutations import (
 )
 from core.hub.mutations import Outcome as Report
 from core.outcomes import Outcome
-from core.reports import check_event, outcome_result, recorded
+from core.reports import check_event, happened, outcome_result, recorded
 from protos.rapport.v1 import ingest_pb2
 from server import convert, status
 from server.services import calls
@@ -146,7 +146,7 @@ class Items:
         if what == "event":
             event = convert.event_from(item.event, "events[0]")
             check_event(catalog.events, event, "events[0]", now_us)
-            return RecordEvents(identifiers=who, events=recorded((event,), now_us), received_us=now_us)
+            return RecordEvents(identifiers=who, events=recorded((event,), now_us, now_us), received_us=now_us)
         if what == "attributes":
             return _attributes(who, item.attributes, now_us)
         consent = item.consent
@@ -189,10 +189,7 @@ def _attributes(who: tuple[Identifier, ...], message: ingest_pb2.IngestAttribute
 def _at(message: ingest_pb2.IngestAttributes | ingest_pb2.IngestConsent, field: str, now_us: int) -> int:
     if not message.HasField("at"):
         return now_us
-    at_us = convert.micros(message.at, f"{field}.at")
-    if at_us > now_us + limits.AHEAD_US:
-        raise BadValue(f"{field}.at", "lies in the future", "Send the time it happened, in UTC.")
-    return at_us
+    return happened(convert.micros(message.at, f"{field}.at"), now_us, f"{field}.at")
 
 
 def _not_kept(mutation: Mutation, result: Any) -> RapportError | None:

@@ -33,6 +33,7 @@ from core.hub.mutations import (
     Upsert,
     cells,
 )
+from core.reports import happened
 from core.schema import CaseScope, unknown_product
 from protos.rapport.v1 import profile_pb2, values_pb2
 from server import convert, logs
@@ -399,10 +400,7 @@ def _at(message: _Dated) -> int:
     now_us = calls.now_us()
     if not message.HasField("at"):
         return now_us
-    at_us = convert.micros(message.at, "at")
-    if at_us > now_us + limits.AHEAD_US:
-        raise BadValue("at", "lies in the future", "Send the time it happened, in UTC.")
-    return at_us
+    return happened(convert.micros(message.at, "at"), now_us, "at")
 
 
 def _who(

@@ -161,8 +161,8 @@ def fill(hub: OracleHub, person: Person) -> None:
         for case in home.cases:
             hub.open_case(who, case.kind, f"home {case.kind} {case.product}", case.opened_us, case.product, household=True)
     hub.tell(who, profile.events, BASE_US)
-    for (purpose, channel), granted in profile.consents.items():
-        hub.set_consent(who, purpose, channel, granted, LONG_AGO_US)
+    for (purpose, channel), (at_us, granted) in profile.consents.items():
+        hub.set_consent(who, purpose, channel, granted, at_us)
     for case in profile.cases:
         key = f"{case.kind} {case.product}"
         hub.open_case(who, case.kind, key, case.opened_us, case.product)
@@ -865,7 +865,7 @@ class _Writer:
         identifiers = tuple(self.random.sample(pool, self.upto(1, len(pool))))
         attributes = {name: self.typed(ATTRIBUTES[name], name) for name in self.attributes if self.chance(0.85)}
         consents = {
-            (purpose, channel): self.chance(0.7)
+            (purpose, channel): (LONG_AGO_US + self.upto(0, 2), self.chance(0.7))
             for purpose in PURPOSES
             for channel in ("", *self.channels)
             if self.chance(0.5)

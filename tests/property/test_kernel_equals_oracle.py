@@ -44,8 +44,8 @@ def enter(subject: EngineSubject, person: generate.Person) -> None:
             for one in profile.events
         )
         subject.store.apply(mutations.RecordEvents(identifiers=who, events=recorded))
-    for (purpose, channel), granted in profile.consents.items():
-        subject.consent(who, purpose, channel, granted, generate.LONG_AGO_US)
+    for (purpose, channel), (at_us, granted) in profile.consents.items():
+        subject.consent(who, purpose, channel, granted, at_us)
     for case in profile.cases:
         key = f"{case.kind} {case.product}"
         subject.open_case(who, case.kind, key, case.opened_us, case.product)

@@ -140,6 +140,20 @@ def test_a_time_in_the_future_is_refused_also_as_the_default_of_events(subject: 
     assert subject.engine.tell(WHO, [VISIT], {}, "", ahead - 1).applied == 1
 
 
+def test_what_a_clock_that_goes_ahead_tells_counts_in_the_next_decision(subject: EngineSubject) -> None:
+    """Outcomes and events of up to five minutes ahead were acknowledged, and no cap or aggregate saw them until then."""
+    ahead = NOW_US + limits.AHEAD_US
+    subject.engine.tell(WHO, [Event("visit", "v1", ahead)], {"age": 7}, "", NOW_US)
+    request = DecideRequest("web", (PlacementRequest("hero", None),), WHO, events=(Event("visit", "v2", ahead),))
+    token = subject.engine.decide(request).placements[0].offers[0].token
+    (shown,) = subject.engine.record([Outcome(token, "shown", at_us=ahead)])
+    assert shown.status is OutcomeStatus.APPLIED
+    profile = subject.store.profile(WHO)
+    assert profile is not None
+    assert {event.at_us for event in profile.events} == {NOW_US}
+    assert {contact.at_us for contact in profile.contacts} == {NOW_US}
+
+
 def test_a_key_too_long_refuses_its_own_outcome_only(subject: EngineSubject) -> None:
     """It raised out of the commit and took every other report of the call with it."""
     request = DecideRequest("web", (PlacementRequest("hero", None),), WHO)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from core import limits
 from core.decision import Identifier
 from core.errors import ImportRefused, MappingError, SourceNotAllowed
 from core.hub.mutations import Join, SetConsent, Unmerge, Upsert
@@ -83,6 +85,17 @@ def test_a_consent_without_a_date_or_of_the_future_rejects_its_row(store: Store,
     assert (report.applied, [row[:3] for row in report.examples]) == (
         1, [(2, "day", ""), (3, "day", "2099-01-01"), (4, "mail", "maybe")],
     )
+
+
+def test_a_consent_dated_ahead_by_a_clock_that_goes_ahead_can_be_withdrawn_now(store: Store, tmp_path: Path) -> None:
+    soon = datetime.fromtimestamp((NOW + limits.AHEAD_US) / 1e6, UTC)
+    bring(store, tmp_path / "people.csv", f"a,1,opt-in,,{soon:%Y-%m-%dT%H:%M:%SZ}\n")
+    store.apply(
+        SetConsent(
+            identifiers=(Identifier("crm", "a"),), purpose="marketing", channel="email", granted=False, at_us=NOW + 1
+        )
+    )
+    assert consents(store, "a") == {("marketing", "email", False)}
 
 
 def test_a_channel_that_the_store_does_not_know_refuses_the_file(store: Store, tmp_path: Path) -> None:

@@ -301,6 +301,9 @@ def test_events_from_the_future_are_rejected_as_calls_refuse_them(store: Store, 
     assert (report.applied, report.reasons) == (3, {"IN_THE_FUTURE": 3})
     assert [(line, column) for line, column, *_ in rejected(report)] == [(3, "at"), (4, "at"), (7, "at")]
     assert all("lies in the future" in reason for *_, reason in rejected(report))
+    buyer = store.profile((Identifier("crm", "c1"),))
+    assert buyer is not None
+    assert max(event.at_us for event in buyer.events) == NOW  # which a window of the next decision holds
     people = PEOPLE.replace("age: age", "since: since")
     report = run(store, people, tmp_path / "people.csv", b"id,since,balance,name\nc2,2062-01-01T00:00:00Z,,\n")
     assert (report.applied, report.rejected) == (1, 0)

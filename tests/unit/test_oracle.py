@@ -319,14 +319,20 @@ def test_schedule_channel_and_placement_come_before_rules() -> None:
     ("consents", "detail"),
     [
         ({}, Detail.VALUE_MISSING),
-        ({("ads", "call"): True}, Detail.VALUE_MISSING),
-        ({("ads", ""): False}, Detail.FALSE),
-        ({("ads", ""): True, ("ads", "web"): False}, Detail.FALSE),
-        ({("ads", ""): False, ("ads", "web"): True}, None),
-        ({("ads", ""): True}, None),
+        ({("ads", "call"): (1, True)}, Detail.VALUE_MISSING),
+        ({("ads", ""): (1, False)}, Detail.FALSE),
+        ({("ads", ""): (1, True), ("ads", "web"): (2, False)}, Detail.FALSE),
+        ({("ads", ""): (2, False), ("ads", "web"): (1, True)}, Detail.FALSE),  # a withdrawal in every channel
+        ({("ads", ""): (1, False), ("ads", "web"): (2, True)}, None),
+        ({("ads", ""): (2, True), ("ads", "web"): (1, False)}, None),
+        ({("ads", ""): (1, True), ("ads", "web"): (1, False)}, Detail.FALSE),  # of one moment: the no
+        ({("ads", ""): (1, False), ("ads", "web"): (1, True)}, Detail.FALSE),
+        ({("ads", ""): (1, True)}, None),
     ],
 )
-def test_the_channels_own_consent_wins(consents: Mapping[tuple[str, str], bool], detail: Detail | None) -> None:
+def test_of_the_channels_consent_and_that_for_every_channel_the_newer_decides(
+    consents: Mapping[tuple[str, str], tuple[int, bool]], detail: Detail | None
+) -> None:
     answer = decide(program(offer(), group=Group("cards", consent="ads")), OracleCustomer(consents=consents), ask())
     missing = "consent.ads" if detail is Detail.VALUE_MISSING else ""
     assert why(answer) == ({"card": (Reason.CONSENT, "ads", detail, missing)} if detail else {})
