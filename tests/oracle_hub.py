@@ -60,6 +60,7 @@ class _Person:
     contacts: dict[tuple[object, ...], Contact] = field(default_factory=dict)
     events: dict[tuple[str, str], Event] = field(default_factory=dict)
     member: tuple[int, str, int] | None = None  # household, role, since
+    member_told: int | None = None  # when it was said last where he is, or that he is in none
 
     def profile(self, household: OracleHousehold | None = None) -> OracleCustomer:
         return OracleCustomer(
@@ -70,6 +71,17 @@ class _Person:
             tuple(self.events.values()),
             household,
         )
+
+    def say_member(self, member: tuple[int, str, int] | None, told: int) -> None:
+        """It is said of a moment in which household he is, or that he is in none. In the same one the earliest `since` stands."""
+        old, before = self.member, self.member_told
+        newest = before is None or told >= before
+        if member is not None and old is not None and member[0] == old[0]:
+            role = (member[1] or old[1]) if newest else (old[1] or member[1])
+            self.member = (old[0], role, min(member[2], old[2]))
+        elif newest:
+            self.member = member
+        self.member_told = told if before is None or told > before else before
 
     def told_cases(self) -> tuple[Case, ...]:
         told = ((kind, case, str(case.newest("product") or "")) for (kind, _), case in self.cases.items())
@@ -348,15 +360,11 @@ class OracleHub:
         """One household at most; in it the earliest time stands, and a role until another is given."""
         self._since.append(lambda: self.set_membership(identifiers, household, role, at_us))
         person, home = self._ensure(identifiers), self._home(household)
-        if person.member is not None and person.member[0] == home:
-            _, had, since = person.member
-            person.member = (home, role or had, min(since, at_us))
-        else:
-            person.member = (home, role, at_us)
+        person.say_member((home, role, at_us), at_us)
 
-    def leave_household(self, identifiers: Sequence[Identifier]) -> None:
-        self._since.append(lambda: self.leave_household(identifiers))
-        self._people[self.find(identifiers)].member = None
+    def leave_household(self, identifiers: Sequence[Identifier], at_us: int) -> None:
+        self._since.append(lambda: self.leave_household(identifiers, at_us))
+        self._people[self.find(identifiers)].say_member(None, at_us)
 
     def join(self, identifiers: Sequence[Identifier]) -> None:
         """Make one of all customers that these identifiers name: the most trusted one's survives."""
@@ -370,16 +378,14 @@ class OracleHub:
         self._joins.append((deepcopy(self._people), dict(self._index), len(self._since)))
         self._ensure(identifiers)
         others = {self.find([one]) for one in identifiers} - {survivor}
-        # The household is that of the survivor, or of the most believed who is in one.
+        # The household is that of the survivor, or of the most believed who is in one, unless the survivor left later.
         for other in dict.fromkeys(self.find([one]) for one in self._ranked(identifiers)):
             kept, gone = self._people[survivor], self._people[other]
-            if other == survivor or gone.member is None:
+            if other == survivor or gone.member_told is None:
                 continue
-            if kept.member is None:
-                kept.member = gone.member
-            elif kept.member[0] == gone.member[0]:
-                kept.member = (*kept.member[:2], min(kept.member[2], gone.member[2]))
-            gone.member = None
+            if kept.member is None or (gone.member is not None and kept.member[0] == gone.member[0]):
+                kept.say_member(gone.member, gone.member_told)
+            gone.member = gone.member_told = None
         for other in sorted(others):
             kept, gone = self._people[survivor], self._people[other]
             kept.attributes = gone.attributes | kept.attributes

@@ -1082,7 +1082,7 @@ def upsert_one_by_one(Applier applier, mutation, catalog, bint inside=False):
             if not household:
                 household = made_household(applier, household_number, households[row], mutation.at_us)
             kept = applier.membership(customer)
-            enter(applier, customer, household, mutation.at_us, roles[row])
+            enter(applier, customer, household, mutation.at_us, roles[row], mutation.at_us)
             if same and kept != applier.membership(customer):
                 unchanged -= 1
                 changed += 1

@@ -11,9 +11,10 @@ lists of 4096 names under ``offers/<chunk>``, so that a new offer rewrites one c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import msgspec
 
@@ -236,11 +237,16 @@ class Catalog(msgspec.Struct, frozen=True):
     def with_source(self, name: str) -> Catalog:
         """This catalog with a source that may be new; '' is no source.
 
-        Raises TooLarge before free names could take the numbers that programs need for the sources they declare.
+        Raises BadValue for what is no name, for a catalog outlives every customer, and nothing that was said of one may stay
+        in it; TooLarge before free names could take the numbers that programs need for the sources they declare.
         """
         if not name or name in self.sources:
             return self
         _check_name("source", name)
+        if not SOURCE.fullmatch(name):
+            raise BadValue(
+                "source", f"'{name}' is no name", "A source names a system, such as web or call_centre: a to z, 0 to 9 and _, a "
+                "letter first.")
         if len(self.sources) >= limits.SOURCES_FREE:
             raise TooLarge(
                 "sources ever named in this store", len(self.sources) + 1, limits.SOURCES_FREE, field="source",
@@ -276,6 +282,8 @@ class Catalog(msgspec.Struct, frozen=True):
         return changed
 
 
+# As programs and mappings form names.
+SOURCE: Final = re.compile(r"[a-z][a-z0-9_]*")
 # Kinds that are stored as entries, with how each list is read; the others are lists of names.
 _ENTRIES: Mapping[str, msgspec.msgpack.Decoder[list[Any]]] = {
     "namespaces": msgspec.msgpack.Decoder(list[NamespaceEntry]),

@@ -177,7 +177,7 @@ class _Check:
                 expected: list[tuple[int, ...]] | None = []
                 for member in unpack_members(reader.get_customer("memberships", household), household):
                     data = reader.get_customer("memberships", member)
-                    belongs, since, _ = unpack_membership(data, member) if data is not None else (0, 0, 0)
+                    belongs, since, *_ = unpack_membership(data, member) if data is not None else (0, 0)
                     if belongs != household:
                         self._add(what, f"customer {member} is among its members, and his entry does not say so")
                         continue
@@ -196,8 +196,8 @@ class _Check:
             if of_household(customer):
                 continue
             try:
-                household, _, _ = unpack_membership(value, customer)
-                if customer not in unpack_members(reader.get_customer("memberships", household), household):
+                household, *_ = unpack_membership(value, customer)
+                if household and customer not in unpack_members(reader.get_customer("memberships", household), household):
                     self._add(f"Customer {customer}", f"{named_(household)} does not have him among its members")
             except StoreCorrupt as error:
                 self._fault(error)

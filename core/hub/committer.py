@@ -155,6 +155,21 @@ class Committer:
     # --- the thread
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            # A mistake of ours: no write may wait for a thread that is gone.
+            self._refuse(error)
+            with self._ready:
+                left = [*self._queue, *self._background]
+                self._queue.clear()
+                self._background.clear()
+            for _, future in left:
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(cast(StoreReadOnly, self._refusal))
+            raise
+
+    def _work(self) -> None:
         while True:
             with self._ready:
                 while not self._queue and not self._background and not self._stopping:
@@ -162,9 +177,15 @@ class Committer:
                 if not self._queue and not self._background:
                     return
                 batch, room = self._next()
-            if batch and not self._commit(batch, room):
-                for entry in batch:
-                    self._commit([entry])
+            try:
+                if batch and not self._commit(batch, room):
+                    for entry in batch:
+                        self._commit([entry])
+            except BaseException as error:
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                raise
 
     def _next(self) -> tuple[list[tuple[Mutation, Future[Any]]], int]:
         """(what is online for the next commit, or the first of the background; how many rows of that may join)."""
@@ -234,7 +255,7 @@ class Committer:
                 self._on_catalog(applier.catalog)
             changed, followers = self._take_changed()
             for told in followers:
-                told(changed)
+                _listened(told, changed)
         for future, result, problem in results:
             if problem is not None:
                 future.set_exception(problem)
@@ -325,7 +346,15 @@ class Committer:
             self._trouble = trouble
             followers = tuple(self._told_of_writes)
         for told in followers:
-            told(trouble)
+            _listened(told, trouble)
+
+
+def _listened(told: Callable[[Any], None], news: object) -> None:
+    """Tell a listener. His mistake is his: what is durable is acknowledged, and the next commit tells him again."""
+    try:
+        told(news)
+    except Exception as error:
+        threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
 
 
 def _runs(entries: Iterator[tuple[Mutation, Future[Any]]]) -> Iterator[list[tuple[Mutation, Future[Any]]]]:

@@ -257,7 +257,9 @@ def household_of(reader: Reader, catalog: Catalog, customer: int) -> Household |
         data = reader.get_customer("memberships", customer)
         if data is None:
             return None
-        household, since, role = unpack_membership(data, customer)
+        household, since, role, _ = unpack_membership(data, customer)
+        if not household:
+            return None
     data = reader.get_customer("households", household)
     if data is None:
         if household == customer:
@@ -300,8 +302,8 @@ def _cases(reader: Reader, catalog: Catalog, record: Record) -> tuple[Case, ...]
     found = _listed_cases(reader, catalog, record)
     membership = None if of_household(record.customer) else reader.get_customer("memberships", record.customer)
     if membership is not None:
-        household, _, _ = unpack_membership(membership, record.customer)
-        shared = _record(reader, household)
+        household, *_ = unpack_membership(membership, record.customer)
+        shared = _record(reader, household) if household else None
         if shared is not None:
             found += _listed_cases(reader, catalog, shared)
     return tuple(sorted(found, key=lambda case: (case.kind, case.opened_us, case.key_hash)))

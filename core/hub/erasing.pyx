@@ -70,7 +70,7 @@ def _erase(Applier applier, mutation):
     # Joins are ended in the tables of changes, so before the first write beside them.
     own = set(keys)
     gone = held
-    household = customer if of_household else leave(applier, customer)
+    household = customer if of_household else leave(applier, customer, 0)
     if household and (of_household or applier.membership(household) is None):
         # What is said of a household whose last member goes says it of him.
         own.update(dissolve(applier, household))
@@ -118,7 +118,7 @@ def erase_from(Transaction txn not None, customers):
     applier.transaction = txn
     applier.first_new = applier.first_new_household = UINT64_MAX
     for customer in sorted(held):
-        household = customer if is_household(customer) else leave(applier, customer)
+        household = customer if is_household(customer) else leave(applier, customer, 0)
         if household and (household == customer or applier.membership(household) is None):
             own.update(dissolve(applier, household))
         database = txn.environment.handles.households if is_household(customer) else txn.environment.handles.profiles

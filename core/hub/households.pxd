@@ -8,10 +8,14 @@ from core.hub.membership cimport Membership
 
 # Whether the customer is in a household, and its id, since when and his role in `membership`.
 cdef bint membership_of(Applier applier, uint64_t customer, Membership* membership) except -1
-# Make him a member; in another household he is one no more. A role of 0 keeps the one he has there.
-cdef int enter(Applier applier, uint64_t customer, uint64_t household, int64_t since, int role) except -1
-# End his membership, if any; the household's id, 0 when he was in none.
-cdef uint64_t leave(Applier applier, uint64_t customer) except? 0
+# Make him a member, as said at `told`; in another household he is one no more. A role of 0 keeps the one he has there. False,
+# and nothing is changed, where something newer was said.
+cdef bint enter(
+    Applier applier, uint64_t customer, uint64_t household, int64_t since, int role, int64_t told
+) except -1
+# End his membership, as said at `told`, unless something newer was said; the household's id, 0 when he was in none. With 0
+# nothing is kept of what was said either.
+cdef uint64_t leave(Applier applier, uint64_t customer, int64_t told) except? 0
 # Give the survivor of a join the membership that stands: his own, or the first of those joined into him.
 cdef int unite_memberships(Applier applier, uint64_t customer, list others) except -1
 # Put an undone join's customer back into the household he was in, if it is still there.

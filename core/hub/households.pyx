@@ -22,7 +22,7 @@ from core.hub.record cimport damaged, rapport_siphash
 from core.hub.values cimport check_time
 
 from core import limits
-from core.errors import NotFound, TooLarge
+from core.errors import BadValue, NotFound, TooLarge
 from core.hub import contacts as contact_lists
 from core.hub.apply import register
 from core.hub.membership import pack_members, pack_membership, unpack_members, unpack_membership
@@ -30,7 +30,8 @@ from core.hub.mutations import LeaveHousehold, LeftResult, MembershipResult, Set
 from core.hub.record import Record
 
 
-cdef bint membership_of(Applier applier, uint64_t customer, Membership* membership) except -1:
+cdef bint told_of(Applier applier, uint64_t customer, Membership* membership) except -1:
+    """Whether it was ever said where he is; in `membership` what was said last, household 0 when he left."""
     cdef bytes stored
     cdef int code
     if not applier.households:
@@ -44,6 +45,10 @@ cdef bint membership_of(Applier applier, uint64_t customer, Membership* membersh
     return True
 
 
+cdef bint membership_of(Applier applier, uint64_t customer, Membership* membership) except -1:
+    return told_of(applier, customer, membership) and membership.household != 0
+
+
 cdef list members_of(Applier applier, uint64_t household):
     return unpack_members(applier.membership(household), household)
 
@@ -53,28 +58,38 @@ cdef int set_members(Applier applier, uint64_t household, list members) except -
     return 0
 
 
-cdef int enter(Applier applier, uint64_t customer, uint64_t household, int64_t since, int role) except -1:
+cdef bint enter(
+    Applier applier, uint64_t customer, uint64_t household, int64_t since, int role, int64_t told
+) except -1:
     cdef Membership old
-    cdef bint known = membership_of(applier, customer, &old)
+    cdef bint known = told_of(applier, customer, &old)
     if known and old.household == household:
         since = min(since, old.since)
-        role = role or old.role
+        role = (role or old.role) if told >= old.told else (old.role or role)
+        told = max(told, old.told)
+    elif known and told < old.told:
+        return False
     else:
-        if known:
-            leave(applier, customer)
+        leave(applier, customer, 0)
         set_members(applier, household, [*members_of(applier, household), customer])
-    built = pack_membership(household, since, role)
+    built = pack_membership(household, since, role, told)
     if built != applier.membership(customer):
         applier.memberships[customer] = built
         recount(applier, household)
-    return 0
+    return True
 
 
-cdef uint64_t leave(Applier applier, uint64_t customer) except? 0:
+cdef uint64_t leave(Applier applier, uint64_t customer, int64_t told) except? 0:
     cdef Membership old
-    if not membership_of(applier, customer, &old):
+    cdef bint known = told_of(applier, customer, &old)
+    if told and known and told < old.told:
         return 0
-    applier.memberships[customer] = None
+    if told:
+        applier.memberships[customer] = pack_membership(0, 0, 0, told)
+    elif known:
+        applier.memberships[customer] = None
+    if not known or old.household == 0:
+        return 0
     set_members(applier, old.household, [each for each in members_of(applier, old.household) if each != customer])
     recount(applier, old.household)
     return old.household
@@ -82,27 +97,31 @@ cdef uint64_t leave(Applier applier, uint64_t customer) except? 0:
 
 cdef int unite_memberships(Applier applier, uint64_t customer, list others) except -1:
     cdef Membership mine, theirs
-    cdef bint known = membership_of(applier, customer, &mine)
     for other in others:
-        if not membership_of(applier, other, &theirs):
+        if not told_of(applier, other, &theirs):
             continue
-        leave(applier, other)
-        if not known or mine.household == theirs.household:
-            # In one household they were one member all along, from the earlier of both times.
-            enter(applier, customer, theirs.household, theirs.since, mine.role if known else theirs.role)
-            known = membership_of(applier, customer, &mine)
-    if known:
+        leave(applier, other, 0)
+        if membership_of(applier, customer, &mine) and mine.household != theirs.household:
+            continue
+        # In one household they were one member all along, from the earlier of both times. He who had left takes no older one.
+        if theirs.household:
+            enter(applier, customer, theirs.household, theirs.since, theirs.role, theirs.told)
+        else:
+            leave(applier, customer, theirs.told)
+    if membership_of(applier, customer, &mine):
         recount(applier, mine.household)
     return 0
 
 
 cdef int return_to(Applier applier, uint64_t customer, bytes membership) except -1:
-    leave(applier, customer)
+    leave(applier, customer, 0)
     if membership is None:
         return 0
-    household, since, role = unpack_membership(membership, customer)
-    if applier.record(household) is not None:
-        enter(applier, customer, household, since, role)
+    household, since, role, told = unpack_membership(membership, customer)
+    if not household:
+        applier.memberships[customer] = membership
+    elif applier.record(household) is not None:
+        enter(applier, customer, household, since, role, told)
     return 0
 
 
@@ -185,15 +204,20 @@ def _set_membership(Applier applier, mutation):
     cdef Membership old
     cdef int role = applier.catalog.role(mutation.role) if mutation.role else 0
     check_time("at", mutation.at_us)
+    homes = {owner for _, _, _, _, owner in applier.resolve(mutation.household, True, "household")[1] if owner}
+    if len(homes) > 1:
+        raise BadValue("household", f"its identifiers lead to {len(homes)} households", "Name one: a customer is in one at most.")
     household, made = applier.opened(mutation.household, mutation.at_us, False, True, "household")
     applier.finish_record(household)
     customer, created = applier.opened(mutation.identifiers, mutation.at_us)
     applier.finish_record(customer)
-    known = membership_of(applier, customer, &old)
+    known = told_of(applier, customer, &old)
+    if known and old.household != household and mutation.at_us < old.told:
+        return MembershipResult(customer, household, created, made, superseded=True)
     if not known or old.household != household:
         check_room(len(members_of(applier, household)))
         left = old.household if known else 0
-    enter(applier, customer, household, mutation.at_us, role)
+    enter(applier, customer, household, mutation.at_us, role, mutation.at_us)
     return MembershipResult(customer, household, created, made, left)
 
 
@@ -208,13 +232,16 @@ def check_room(members):
 
 def _leave_household(Applier applier, mutation):
     cdef uint64_t customer
+    cdef Membership old
     check_time("at", mutation.at_us)
     customer, _ = applier.resolve(mutation.identifiers)
     if not customer:
         raise NotFound("customer", ", ".join([each.namespace for each in mutation.identifiers]),
                        "None of the identifiers is known: compare their spelling with rapport profile show.")
     applier.touched.setdefault(customer, None)
-    return LeftResult(customer, leave(applier, customer))
+    if told_of(applier, customer, &old) and mutation.at_us < old.told:
+        return LeftResult(customer, 0, superseded=old.household != 0)
+    return LeftResult(customer, leave(applier, customer, mutation.at_us))
 
 
 register(SetMembership, _set_membership)

@@ -134,7 +134,7 @@ def _unmerge(Applier applier, mutation):
     for number, value in Record(applier.record(customer), f"Customer {customer}'s record").identifiers:
         applier.identifiers[struct.pack(">H", number) + value] = 0
     restored = []
-    leave(applier, customer)
+    leave(applier, customer, 0)
     for image in before.images:
         put_back(applier, image)
         if image.customer != customer:

@@ -42,13 +42,19 @@ def _set_consent(Applier applier, mutation):
     # A withdrawal is heard whoever brings it.
     if mutation.granted:
         applier.catalog.check_grantor(mutation.purpose, mutation.source)
-    source = <uint16_t>source_number(applier, mutation.source)
+    unsourced = ""
+    try:
+        source = <uint16_t>source_number(applier, mutation.source)
+    except (BadValue, TooLarge) as error:
+        if mutation.granted:
+            raise
+        source, unsourced = 0, error.message
     check_time("at", mutation.at_us)
     customer, created = applier.opened(mutation.identifiers, mutation.at_us)
     applier.answer(
         builder_set_consent(&applier.builder, purpose, channel, mutation.granted, source, mutation.at_us), customer)
     applier.finish_record(customer)
-    return CustomerResult(customer, created)
+    return CustomerResult(customer, created, unsourced)
 
 
 cdef int set_products(Applier applier, dict details) except -1:

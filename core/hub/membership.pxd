@@ -2,7 +2,8 @@
 
 Households have ids of their own, from HOUSEHOLD_FIRST on, so one number says whether it is a customer's or a
 household's: their records lie in databases of their own, everything else kept by id in common ones. Under a customer's
-id lies his `Membership`, under a household's the ids of its members, ascending. Both are borrowed views of bytes that the
+id lies his `Membership`, also when he has left, so that what is told late changes nothing that is newer; under a
+household's the ids of its members, ascending. Both are borrowed views of bytes that the
 snapshot or transaction keeps; the checksum covers what follows it.
 """
 
@@ -13,13 +14,15 @@ from core.hub.record cimport FAULT_BOUNDS, FAULT_CHECKSUM, FAULT_NONE, FAULT_SHO
 
 cdef enum:
     HOUSEHOLD_SHIFT = 62  # a household's id has this bit; customers count up from 1 and never reach it
-    MEMBERSHIP_BYTES = 24
+    MEMBERSHIP_BYTES = 32
+    UNTOLD_BYTES = 24  # of entries written before `told` was kept; it is then `since`
     MEMBERS_HEADER_BYTES = 8
     MEMBERS_CHECKED_FROM = 4  # both checksums cover everything from here
 
 cdef struct Membership:
-    uint64_t household  # id
+    uint64_t household  # id; 0: he is in none, for he left
     int64_t since  # microseconds: his contacts from then on count for the household
+    int64_t told  # microseconds: of the newest statement of where he is; an older one changes nothing
     uint16_t role  # catalog number; 0: none was given
 
 cdef struct Members:
@@ -32,9 +35,9 @@ cdef inline bint is_household(uint64_t id) noexcept nogil:
 
 
 cdef inline int membership_open(const uint8_t* bytes, size_t size, Membership* membership) noexcept nogil:
-    """Check and copy out a customer's entry: u32 checksum, u16 role, u16 0, u64 household, i64 since."""
+    """Check and copy out a customer's entry: u32 checksum, u16 role, u16 0, u64 household, i64 since, i64 told."""
     cdef uint32_t checksum
-    if size != MEMBERSHIP_BYTES:
+    if size != MEMBERSHIP_BYTES and size != UNTOLD_BYTES:
         return FAULT_SHORT if size < MEMBERSHIP_BYTES else FAULT_BOUNDS
     memcpy(&checksum, bytes, 4)
     if rapport_crc32c(bytes + MEMBERS_CHECKED_FROM, size - MEMBERS_CHECKED_FROM) != checksum:
@@ -42,6 +45,7 @@ cdef inline int membership_open(const uint8_t* bytes, size_t size, Membership* m
     memcpy(&membership.role, bytes + 4, 2)
     memcpy(&membership.household, bytes + 8, 8)
     memcpy(&membership.since, bytes + 16, 8)
+    memcpy(&membership.told, bytes + size - 8, 8)
     return FAULT_NONE
 
 

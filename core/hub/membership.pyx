@@ -31,20 +31,20 @@ def number_of(uint64_t household):
     return household - HOUSEHOLD_FIRST
 
 
-def pack_membership(uint64_t household, int64_t since, uint16_t role):
+def pack_membership(uint64_t household, int64_t since, uint16_t role, int64_t told):
     """A customer's entry."""
-    data = struct.pack("<HHQq", role, 0, household, since)
+    data = struct.pack("<HHQqq", role, 0, household, since, told)
     return struct.pack("<I", crc32c(data)) + data
 
 
 def unpack_membership(bytes data not None, uint64_t customer):
-    """(household, since, role) of a customer's entry; StoreCorrupt when it is damaged."""
+    """(household, since, role, told) of a customer's entry, household 0 when he left; StoreCorrupt when it is damaged."""
     cdef Membership membership
     cdef const uint8_t* start = data
     cdef int fault = membership_open(start, len(data), &membership)
     if fault:
         raise damaged(fault, f"Customer {customer}'s membership")
-    return membership.household, membership.since, membership.role
+    return membership.household, membership.since, membership.role, membership.told
 
 
 def pack_members(ids):

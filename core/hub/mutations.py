@@ -249,6 +249,7 @@ class EndUndo(Mutation, frozen=True, kw_only=True, tag="end_undo"):
 class SetConsent(Mutation, frozen=True, kw_only=True, tag="set_consent"):
     """Grants or refuses a purpose in a channel ('': any). Result: `CustomerResult`.
 
+    A withdrawal is heard whoever brings it: one whose source is no name, or one too many, counts without it.
     Again: the newest wins, and of two at one microsecond the refusal, so repeats and order change nothing.
     """
 
@@ -341,7 +342,7 @@ class SetMembership(Mutation, frozen=True, kw_only=True, tag="set_membership"):
 
     ``household`` are identifiers of namespaces that name households. A customer is in one at most: in another he is a
     member no more. His contacts from ``at_us`` on count for the household. ``role`` '' keeps the one he has in it. TooLarge
-    when the household has as many members as it may.
+    when the household has as many members as it may. Whatever was said of a later moment stands.
     Again: the earliest ``at_us`` stands, so nothing changes.
     """
 
@@ -354,7 +355,8 @@ class SetMembership(Mutation, frozen=True, kw_only=True, tag="set_membership"):
 class LeaveHousehold(Mutation, frozen=True, kw_only=True, tag="leave_household"):
     """Ends a customer's membership; his contacts count for the household no more. Result: `LeftResult`.
 
-    The household stays, also without members. NotFound when no identifier is known. Again: he is in none, so nothing changes.
+    The household stays, also without members. Whatever was said of a later moment stands. NotFound when no identifier is known.
+    Again: he is in none, so nothing changes.
     """
 
     identifiers: tuple[Identifier, ...]
@@ -401,20 +403,25 @@ class ActivateProgram(Mutation, frozen=True, kw_only=True, tag="activate_program
 
 
 class MembershipResult(msgspec.Struct, frozen=True):
-    """The customer and the household's id, whether each was made, and the household that he left for it (0: none)."""
+    """The customer and the household's id, whether each was made, and the household that he left for it (0: none).
+
+    ``superseded``: he is elsewhere, or in none, by what was said of a later moment, so nothing changed.
+    """
 
     customer: int
     household: int
     created: bool
     household_created: bool
     left: int = 0
+    superseded: bool = False
 
 
 class LeftResult(msgspec.Struct, frozen=True):
-    """The customer, and the household's id; 0 when he was in none."""
+    """The customer, and the household's id; 0 when he was in none, or is in one by what was said of a later moment."""
 
     customer: int
     household: int
+    superseded: bool = False
 
 
 class SetBands(Mutation, frozen=True, kw_only=True, tag="set_bands"):
@@ -427,10 +434,11 @@ class SetBands(Mutation, frozen=True, kw_only=True, tag="set_bands"):
 
 
 class CustomerResult(msgspec.Struct, frozen=True):
-    """The customer a mutation changed, and whether it made him."""
+    """The customer a mutation changed, and whether it made him. ``unsourced``: why the source of a withdrawal is not kept."""
 
     customer: int
     created: bool
+    unsourced: str = ""
 
 
 class EventsResult(msgspec.Struct, frozen=True):

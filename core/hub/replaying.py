@@ -226,7 +226,8 @@ def blank(environment: Environment) -> str:
                 if database == "memberships" and of_household(subject):
                     moved.setdefault(seq, set()).add(subject)
                 elif database == "memberships":
-                    if kind == redo.PUT and (unpack_membership(value, subject)[0] in ids) != (subject in ids):
+                    household = unpack_membership(value, subject)[0] if kind == redo.PUT else 0
+                    if household and (household in ids) != (subject in ids):
                         return _anew(folder, _SHARED)
                     if subject in ids:
                         left.add(seq)

@@ -68,7 +68,9 @@ def close(identifier: Identifiers, kind: Kind, key: Key, at: At = "", server: Se
         at=arguments.instant(at, "--at") if at else None,
     )
     with client.connected(client.address(server, control=True)) as link:
-        profile_pb2_grpc.ProfileServiceStub(link).CloseCase(request, timeout=client.QUICK_SECONDS)
+        response = profile_pb2_grpc.ProfileServiceStub(link).CloseCase(request, timeout=client.QUICK_SECONDS)
+    if response.warning:
+        show.err.print(response.warning, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -36,6 +36,8 @@ def set_(
         response = profile_pb2_grpc.ProfileServiceStub(link).SetMembership(request, timeout=client.QUICK_SECONDS)
     if json:
         show.as_json(response)
+    elif response.superseded:
+        show.out.print(f"customer {response.customer} stays where he is: something newer was said of it")
     else:
         show.out.print(
             f"customer {response.customer}{' (new)' if response.created else ''} is a member of household "
@@ -52,6 +54,8 @@ def leave(identifier: Identifiers, server: Server = None, json: Json = False) ->
         response = profile_pb2_grpc.ProfileServiceStub(link).LeaveHousehold(request, timeout=client.QUICK_SECONDS)
     if json:
         show.as_json(response)
+    elif response.superseded:
+        show.out.print("stays where he is: something newer was said of it")
     else:
         show.out.print(f"left household {response.household}" if response.household else "was in no household")
 

@@ -182,7 +182,8 @@ class ProfileService:
                 at_us=_at(message),
             )
         )
-        return profile_pb2.SetConsentResponse(warning=_newcomer(result))
+        unsourced = f"It is recorded without its source. {result.unsourced}" if result.unsourced else ""
+        return profile_pb2.SetConsentResponse(warning=" ".join(each for each in (_newcomer(result), unsourced) if each))
 
     def open_case(
         self, message: profile_pb2.OpenCaseRequest, context: calls.Context
@@ -223,8 +224,21 @@ class ProfileService:
         who, key, at_us = _who(message.identifiers), _key(message.key), _at(message)
         # A clock that goes ahead may have opened it.
         _not_before("at", at_us + limits.AHEAD_US, self._opened(who, message.kind, key), at_us)
+        warning = self._closed_before(who, message.kind, key)
         self._store.apply(CloseCase(identifiers=who, kind=message.kind, key=key, at_us=at_us))
-        return profile_pb2.CloseCaseResponse()
+        return profile_pb2.CloseCaseResponse(warning=warning)
+
+    def _closed_before(self, who: Sequence[Identifier], kind: str, key: str) -> str:
+        """That the case which a close means is closed, and what with this key is not; '' while it is open."""
+        found = [each for each in self._store.cases(who) or () if (each.kind, each.key) == (kind, key)]
+        # A customer's own goes before his household's.
+        found.sort(key=lambda each: each.scope is CaseScope.HOUSEHOLD)
+        if not found or found[0].closed_us is None:
+            return ""
+        told = f"The case was closed before, at {moment(found[0].closed_us)}: nothing changed."
+        if any(each.closed_us is None for each in found):
+            told += " His household has an open one with this key: close that by an identifier of the household."
+        return told
 
     def assign_case(
         self, message: profile_pb2.AssignCaseRequest, context: calls.Context
@@ -345,6 +359,7 @@ class ProfileService:
             created=result.created,
             household_created=result.household_created,
             left=number_of(result.left) if result.left else 0,
+            superseded=result.superseded,
         )
 
     def leave_household(
@@ -354,7 +369,9 @@ class ProfileService:
         result: LeftResult = self._store.apply(
             LeaveHousehold(identifiers=_who(message.identifiers), at_us=_at(message))
         )
-        return profile_pb2.LeaveHouseholdResponse(household=number_of(result.household) if result.household else 0)
+        return profile_pb2.LeaveHouseholdResponse(
+            household=number_of(result.household) if result.household else 0, superseded=result.superseded
+        )
 
     def household(
         self, message: profile_pb2.GetHouseholdRequest, context: calls.Context

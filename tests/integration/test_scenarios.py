@@ -76,7 +76,7 @@ class OracleSubject:
         self.ready.set_membership(who, household, role, at_us)
 
     def leave_household(self, who: Sequence[Identifier], at_us: int) -> None:
-        self.ready.leave_household(who)
+        self.ready.leave_household(who, at_us)
 
     def join(self, who: Sequence[Identifier], at_us: int) -> None:
         self.ready.join(who)

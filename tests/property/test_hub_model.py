@@ -64,6 +64,7 @@ class Person:
     consents: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
     cases: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     member: tuple[str, str, int] | None = None  # account, role, since
+    member_told: int = -1  # of what moment it was said last
     # (time, value) of everything told of a case, by key and what it is of.
     told: dict[tuple[str, str], set[tuple[int, str]]] = field(default_factory=dict)
     # The newest (time, points) of each source.
@@ -71,6 +72,16 @@ class Person:
 
     def says(self, source: str, at: int, points: int) -> None:
         self.said[source] = max(self.said.get(source, (-1, 0)), (at, points))
+
+    def lives(self, member: tuple[str, str, int] | None, told: int) -> None:
+        """At `told` it is said where he lives, or that he left. What was said of a later moment stands."""
+        old = self.member
+        if member is not None and old is not None and old[0] == member[0]:
+            roles = (member[1], old[1]) if told >= self.member_told else (old[1], member[1])
+            self.member = (old[0], roles[0] or roles[1], min(old[2], member[2]))
+        elif told >= self.member_told:
+            self.member = member
+        self.member_told = max(self.member_told, told)
 
     def opens(self, key: str, at: int) -> None:
         opened, closed = self.cases.get(key, (at, None))
@@ -133,15 +144,11 @@ class Model:
             case SetMembership():
                 person, home = self.opened(mutation.identifiers), mutation.household[0].value
                 self.homes.setdefault(home, {})
-                before = person.member
-                if before is not None and before[0] == home:
-                    person.member = (home, mutation.role or before[1], min(before[2], mutation.at_us))
-                else:
-                    person.member = (home, mutation.role, mutation.at_us)
+                person.lives((home, mutation.role, mutation.at_us), mutation.at_us)
             case LeaveHousehold():
                 known = self.known(mutation.identifiers)
                 assert known is not None, "the mutation is drawn for somebody known"
-                self.people[known].member = None
+                self.people[known].lives(None, mutation.at_us)
             case Erase():
                 gone = self.known(mutation.identifiers)
                 assert gone is not None, "the mutation is drawn for somebody known"
@@ -227,10 +234,8 @@ class Model:
                     continue
                 theirs = self.people.pop(other)
                 self.joined[other] = customer
-                if mine.member is None:
-                    mine.member = theirs.member
-                elif theirs.member is not None and mine.member[0] == theirs.member[0]:
-                    mine.member = (*mine.member[:2], min(mine.member[2], theirs.member[2]))
+                if mine.member is None or (theirs.member is not None and mine.member[0] == theirs.member[0]):
+                    mine.lives(theirs.member, theirs.member_told)
                 mine.attributes = {**theirs.attributes, **mine.attributes}
                 mine.contacts = {**theirs.contacts, **mine.contacts}
                 mine.events = {**theirs.events, **mine.events}

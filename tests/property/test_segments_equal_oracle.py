@@ -123,7 +123,7 @@ class Both:
                 hub.set_membership(who, home.identifiers[:1], role, self.now_us)
             case "leave":
                 subject.leave_household(who, self.now_us)
-                hub.leave_household(who)
+                hub.leave_household(who, self.now_us)
         return kind
 
     def join(self, one: Who, other: Who) -> str:

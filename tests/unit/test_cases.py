@@ -154,6 +154,22 @@ def test_a_case_is_due_and_closed_after_it_was_opened(store: Store, service: Pro
     assert (only(store).opened_us, only(store).closed_us) == (10 * DAY - 299_000_000, 10 * DAY - 299_000_000)
 
 
+def test_a_close_that_closes_nothing_says_so(store: Store, service: ProfileService) -> None:
+    """A customer's case and his household's may have one key. The second close changed nothing, and said nothing."""
+    store.apply(SetMembership(identifiers=ANA, household=HOME, at_us=1))
+    store.apply(opening(kind="leak"))
+    store.apply(opening(kind="leak", identifiers=HOME, scope=CaseScope.HOUSEHOLD))
+    close = profile_pb2.CloseCaseRequest(**asked(11, kind="leak"))  # type: ignore[arg-type]
+    assert service.close_case(close, None).warning == ""  # type: ignore[arg-type]
+    told = service.close_case(close, None).warning  # type: ignore[arg-type]
+    assert "was closed before, at 1970-01-12T00:00:00Z: nothing changed. His household has an open one" in told
+    home = [values_pb2.Identifier(namespace="account", value="A-1")]
+    close = profile_pb2.CloseCaseRequest(**asked(11, kind="leak", identifiers=home))  # type: ignore[arg-type]
+    assert service.close_case(close, None).warning == ""  # type: ignore[arg-type]
+    assert service.close_case(close, None).warning.endswith("nothing changed.")  # type: ignore[arg-type]
+    assert [each.closed_us for each in store.cases(ANA) or ()] == [11 * DAY, 11 * DAY]
+
+
 def test_a_product_that_no_offer_names_is_taken_with_a_warning(store: Store, service: ProfileService) -> None:
     """A case about 'dls' was taken in silence and did not pause what it was to pause: offers of 'dsl'."""
     said = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from core.hub.mutations import (
     Unmerge,
     Upsert,
 )
+from core.hub.record import crc32c
 from core.hub.store import Store
 from core.schema import Field, Namespace, Schema, SourceRule, ValueType
 
@@ -89,8 +91,8 @@ def test_membership_makes_both_and_is_repeated_without_effect(store: Store) -> N
     assert enter(store, "a", role="owner") == MembershipResult(1, HOUSEHOLD_FIRST + 1, True, True)
     assert enter(store, "b", role="child", at_us=11) == MembershipResult(2, HOUSEHOLD_FIRST + 1, True, False)
     assert enter(store, "a", at_us=30) == MembershipResult(1, HOUSEHOLD_FIRST + 1, False, False)
-    assert enter(store, "b", "B") == MembershipResult(2, HOUSEHOLD_FIRST + 2, False, True, HOUSEHOLD_FIRST + 1)
-    assert enter(store, "b") == MembershipResult(2, HOUSEHOLD_FIRST + 1, False, False, HOUSEHOLD_FIRST + 2)
+    assert enter(store, "b", "B", at_us=31) == MembershipResult(2, HOUSEHOLD_FIRST + 2, False, True, HOUSEHOLD_FIRST + 1)
+    assert enter(store, "b", at_us=32) == MembershipResult(2, HOUSEHOLD_FIRST + 1, False, False, HOUSEHOLD_FIRST + 2)
     found = store.household(who("a"))
     assert found is not None
     assert (found.number, found.role, found.since_us, found.members) == (1, "owner", 10, 2)
@@ -163,6 +165,39 @@ def test_what_was_shown_to_members_counts_for_all_from_when_each_joined(store: S
     assert counted(store) == [9, 13]
     enter(store, "b", "B", at_us=13)
     assert (counted(store), counted(store, "B"), members(store), members(store, "B")) == ([], [13], 0, 1)
+
+
+def test_what_is_told_late_of_a_household_changes_nothing_that_is_newer(store: Store) -> None:
+    """A feed sent again, or late, moved a customer back into the household that he had left."""
+    enter(store, "a", "A", at_us=10)
+    enter(store, "a", "B", at_us=20)
+    again = enter(store, "a", "A", at_us=10)
+    assert (again.superseded, again.left, members(store, "A"), members(store, "B")) == (True, 0, 0, 1)
+    assert store.apply(LeaveHousehold(identifiers=who("a"), at_us=19)) == LeftResult(1, 0, superseded=True)
+    assert members(store, "B") == 1
+    assert store.apply(LeaveHousehold(identifiers=who("a"), at_us=30)) == LeftResult(1, HOUSEHOLD_FIRST + 2)
+    assert enter(store, "a", "B", at_us=20).superseded
+    assert enter(store, "a", "A", at_us=29).superseded
+    assert (store.household(who("a")), members(store, "A"), members(store, "B")) == (None, 0, 0)
+    found = store.profile(who("a"))
+    assert found is not None
+    assert found.household is None
+    assert not enter(store, "a", "A", at_us=30).superseded
+    assert members(store, "A") == 1
+
+
+def test_a_customer_is_not_moved_by_a_call_that_names_two_households(store: Store) -> None:
+    enter(store, "a", "A", at_us=10)
+    enter(store, "b", "B", at_us=10)
+    both = (*who("A", "account"), *who("B", "account"))
+    with pytest.raises(BadValue, match="household: its identifiers lead to 2 households"):
+        store.apply(SetMembership(identifiers=who("a"), household=both, at_us=11))
+    assert (members(store, "A"), members(store, "B")) == (1, 1)
+
+
+def test_an_entry_from_before_the_time_of_telling_was_kept_is_told_when_it_began(store: Store) -> None:
+    data = struct.pack("<HHQq", 3, 0, HOUSEHOLD_FIRST + 1, 77)
+    assert unpack_membership(struct.pack("<I", crc32c(data)) + data, 1) == (HOUSEHOLD_FIRST + 1, 77, 3, 77)
 
 
 def test_a_household_has_a_bounded_number_of_members(store: Store) -> None:

@@ -43,6 +43,7 @@ SCHEMA = Schema(
     events={"visit": EventType("visit")},
 )
 ROOT = Path(__file__).parents[2]
+SECONDS = 60
 
 
 def who(number: int) -> tuple[Identifier, ...]:
@@ -590,6 +591,39 @@ def test_who_waits_is_told_when_the_disk_fails_and_cannot_be_read_again_either(
             store.submit(upsert(1)).result(30)
         with pytest.raises(StoreReadOnly, match="reads fail until then"):
             store.submit(upsert(5))
+
+
+def test_a_listener_that_fails_costs_nobody_his_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended the committer's thread in silence: what was durable was never acknowledged, and every later write hung."""
+    failed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: failed.append(args.exc_value))
+
+    def fails(changed: set[int]) -> None:
+        raise LookupError(changed)
+
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        store.follow(fails)
+        assert store.submit(upsert(1, age=1)).result(SECONDS).created
+        assert store.submit(upsert(2, age=2)).result(SECONDS).created
+        store.unfollow(fails)
+    assert [str(error) for error in failed] == ["{1}", "{2}"]
+
+
+def test_no_write_waits_for_a_thread_that_a_mistake_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        store.apply(upsert(1, age=1))
+        monkeypatch.setattr("core.hub.committer._runs", lambda entries: 1 / 0)
+        monkeypatch.setattr("core.hub.committer.Committer._is_final", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            store.submit(upsert(2, age=2)).result(SECONDS)
+        with pytest.raises(StoreReadOnly):
+            store.submit(upsert(3, age=3)).result(SECONDS)
+        found = store.profile(who(1))
+        assert found is not None
+        assert found.attributes["age"] == 1
 
 
 def test_a_schema_conflict_in_a_batch_leaves_the_catalog_as_it_was(tmp_path: Path) -> None:

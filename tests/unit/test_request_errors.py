@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 from google.rpc import error_details_pb2
 
@@ -262,6 +263,19 @@ def test_identifiers_of_two_people_are_wrong_input_to_a_script_too() -> None:
     assert code_of(told_by_server) is Exit.DATA
 
 
+def test_a_source_is_a_system_and_says_nothing_of_a_person(subject: EngineSubject) -> None:
+    """Free text stayed in the catalog for ever, whoever was erased."""
+    made = mutations.SetConsent(
+        identifiers=(WHO,), purpose="marketing", granted=True, source="call of Ana Silva", at_us=NOW)
+    with pytest.raises(BadValue, match="'call of Ana Silva' is no name"):
+        subject.store.apply(made)
+    result = subject.store.apply(msgspec.structs.replace(made, granted=False))
+    assert "is no name" in result.unsourced
+    assert "call of Ana Silva" not in subject.store.catalog.sources
+    (kept,) = subject.store.profile([WHO]).consents  # type: ignore[union-attr]
+    assert (kept.granted, kept.source) == (False, "")
+
+
 def test_free_names_of_sources_leave_the_numbers_that_programs_need(subject: EngineSubject) -> None:
     """Whoever sent a new source with each consent took all 4,096 numbers: then no consent with a new source was kept, and no
     program could be loaded that declared one."""
@@ -272,16 +286,18 @@ def test_free_names_of_sources_leave_the_numbers_that_programs_need(subject: Eng
         return result
 
     for each in [subject.store.submit(
-        mutations.SetConsent(identifiers=(WHO,), purpose="marketing", granted=True, source=f"session-{number}", at_us=NOW)
+        mutations.SetConsent(identifiers=(WHO,), purpose="marketing", granted=True, source=f"session_{number}", at_us=NOW)
     ) for number in range(limits.SOURCES_FREE)]:
         each.result()
     with pytest.raises(TooLarge) as refused:
-        consent("one-more")
+        consent("one_more")
     field, hint = told(refused.value)
     assert (field, "or none" in hint) == ("source", True)
     # Withdrawn all the same, and a program's own sources are still numbered.
-    consent("session-1", granted=False)
+    consent("session_1", granted=False)
     consent("", granted=False)
+    # It was refused for its source.
+    assert consent("one_more", granted=False).unsourced.startswith("sources ever named in this store")
     declared = PROGRAM.replace("age: int", "age: {type: int, sources: [billing, shop]}")
     subject.engine.load_program({"program.yaml": declared.encode()}, NOW)
     consent("billing")

@@ -298,8 +298,10 @@ class CloseCaseRequest(_message.Message):
     def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., kind: _Optional[str] = ..., key: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class CloseCaseResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("warning",)
+    WARNING_FIELD_NUMBER: _ClassVar[int]
+    warning: str
+    def __init__(self, warning: _Optional[str] = ...) -> None: ...
 
 class AssignCaseRequest(_message.Message):
     __slots__ = ("identifiers", "kind", "key", "owner", "due", "at")
@@ -454,18 +456,20 @@ class SetMembershipRequest(_message.Message):
     def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., household: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., role: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SetMembershipResponse(_message.Message):
-    __slots__ = ("customer", "household", "created", "household_created", "left")
+    __slots__ = ("customer", "household", "created", "household_created", "left", "superseded")
     CUSTOMER_FIELD_NUMBER: _ClassVar[int]
     HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
     HOUSEHOLD_CREATED_FIELD_NUMBER: _ClassVar[int]
     LEFT_FIELD_NUMBER: _ClassVar[int]
+    SUPERSEDED_FIELD_NUMBER: _ClassVar[int]
     customer: int
     household: int
     created: bool
     household_created: bool
     left: int
-    def __init__(self, customer: _Optional[int] = ..., household: _Optional[int] = ..., created: _Optional[bool] = ..., household_created: _Optional[bool] = ..., left: _Optional[int] = ...) -> None: ...
+    superseded: bool
+    def __init__(self, customer: _Optional[int] = ..., household: _Optional[int] = ..., created: _Optional[bool] = ..., household_created: _Optional[bool] = ..., left: _Optional[int] = ..., superseded: _Optional[bool] = ...) -> None: ...
 
 class LeaveHouseholdRequest(_message.Message):
     __slots__ = ("identifiers", "at")
@@ -476,10 +480,12 @@ class LeaveHouseholdRequest(_message.Message):
     def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class LeaveHouseholdResponse(_message.Message):
-    __slots__ = ("household",)
+    __slots__ = ("household", "superseded")
     HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
+    SUPERSEDED_FIELD_NUMBER: _ClassVar[int]
     household: int
-    def __init__(self, household: _Optional[int] = ...) -> None: ...
+    superseded: bool
+    def __init__(self, household: _Optional[int] = ..., superseded: _Optional[bool] = ...) -> None: ...
 
 class GetHouseholdRequest(_message.Message):
     __slots__ = ("identifiers",)
