@@ -86,6 +86,8 @@ cdef class Applier:
     cdef bytes record(self, uint64_t customer)
     cdef bytes contact_list(self, uint64_t customer)
     cdef bytes event_list(self, uint64_t customer)
+    # The same without a copy: borrowed until the next write, or until the change at hand is replaced. False when there is none.
+    cdef bint find_events(self, uint64_t customer, const uint8_t** start, size_t* size) except -1
     cdef int set_stack(self, uint64_t customer, object stack) except -1
     # Keeps the message for each undoable survivor whom it concerned, and forgets whom it concerned. Of its identifiers those
     # that named nobody are left out: whoever has one by the time of an undo is not whom the message was about.

@@ -484,9 +484,18 @@ cdef class Applier:
         cdef size_t size
         if customer in self.events:
             return self.events[customer]
-        if self.transaction.get(self.environment.handles.events, &customer, 8, &data, &size) == MDB_NOTFOUND:
-            return None
-        return data[:size]
+        return data[:size] if self.find_events(customer, &data, &size) else None
+
+    cdef bint find_events(self, uint64_t customer, const uint8_t** start, size_t* size) except -1:
+        cdef bytes changed
+        if customer in self.events:
+            changed = self.events[customer]
+            if changed is None:
+                return False
+            start[0] = <const uint8_t*><const char*>changed
+            size[0] = len(changed)
+            return True
+        return self.transaction.get(self.environment.handles.events, &customer, 8, start, size) != MDB_NOTFOUND
 
     cdef bytes origin_list(self, uint64_t customer):
         """What sources say of a customer, or None."""

@@ -33,6 +33,7 @@ from core.hub.events cimport (
     EVENT_LONG, EventBuilder, Keeping, MergeScratch, event_begin, event_clear_text, event_finish, event_set_f64,
     event_set_i64, event_set_text, events_merge_kept, events_scratch_free,
 )
+from core.hub.happenings cimport add_packed
 from core.hub.households cimport enter, membership_of
 from core.hub.membership cimport Membership, record_name
 from core.hub.lmdb cimport MDB_APPEND, MDB_NOTFOUND, MDB_dbi, MDB_val, api, error_for
@@ -50,7 +51,6 @@ import msgspec
 import numpy as np
 
 from core.errors import BadValue, EngineFault, IdentityConflict, StoreCorrupt, TooLarge, UnknownName
-from core.hub import events as event_lists
 from core.hub.households import check_room
 from core.hub.membership import unpack_members
 from core.hub.record import members
@@ -947,11 +947,7 @@ def apply_again(Applier applier not None, mutation):
     at = int.from_bytes(mutation.times, "little", signed=True)
     applier.packer.clear()
     applier.packer.pack(event.number, at, int.from_bytes(mutation.keys, "little"), cells)
-    stored = applier.event_list(customer)
-    merged, became = applier.packer.merge(
-        stored, f"Customer {customer}'s event list", since(applier.catalog, mutation.at_us))
-    if event_lists.count(merged) and merged != stored:
-        applier.events[customer] = merged
+    became = add_packed(applier, customer, since(applier.catalog, mutation.at_us))
     if became[0] == MERGED_COUNTED or not all([row[4] for row in found]):
         builder_touch(&applier.builder, at)
     applier.finish_record(customer)

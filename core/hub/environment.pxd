@@ -22,7 +22,6 @@ cdef class Environment:
     cdef uint8_t places[64]  # [LMDB's number of a database] its place in DATABASES
     cdef uint8_t by_customer[64]  # [LMDB's number of a database] whether its keys are customers' ids
     cdef uint8_t sealing[64]  # [LMDB's number of a database] how its entries are sealed
-    cdef Buffer sealed  # the value being put, with its seal; kept from one to the next
 
     cdef int check_usable(self) except -1
 

@@ -130,11 +130,9 @@ cdef class Environment:
         self.table = -1
         self.closed = True
         memset(&self.noted, 0, sizeof(Buffer))
-        memset(&self.sealed, 0, sizeof(Buffer))
 
     def __dealloc__(self):
         buffer_free(&self.noted)
-        buffer_free(&self.sealed)
 
     def __init__(self):
         raise TypeError("open an Environment with open_environment()")

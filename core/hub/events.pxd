@@ -156,3 +156,6 @@ cdef class Packer:
     cdef Buffer output  # the last merged list
     cdef Buffer flags  # which packed entries counted
     cdef uint32_t count  # packed entries
+
+    # As `merge`, of a borrowed list, NULL where there is none. None for the new list where it is the old one.
+    cdef tuple merged(self, const uint8_t* start, size_t size, str what, bytes since)

@@ -6,7 +6,7 @@ sorted by time, then type, then key, so the order of arrival leaves no trace.
 """
 
 from libc.stdlib cimport qsort
-from libc.string cimport memset
+from libc.string cimport memcmp, memset
 
 from core.hub.buffer cimport buffer_append, buffer_free, buffer_reserve
 from core.hub.contacts cimport MERGED_COUNTED, MERGED_DUPLICATE, MERGED_PAST
@@ -131,18 +131,19 @@ cdef int events_merge_kept(
     uint8_t* applied, Buffer* output, MergeScratch* scratch, const Keeping* keeping
 ) noexcept nogil:
     cdef EventList known, news
-    cdef EventHeader header
+    cdef EventHeader header, last
     cdef Place* places
     cdef Place place
     cdef uint32_t* table
     cdef uint32_t* cell
     cdef uint8_t* fresh
     cdef uint32_t i, mask, kept, kept_known, total, checksum
-    cdef uint32_t next_known, next_added
+    cdef uint32_t next_added, next_known
     cdef uint32_t slots = 8
     cdef uint16_t magic = EVENTS_MAGIC
-    cdef size_t position
+    cdef size_t position, run, end
     cdef size_t bytes_left = 0
+    cdef bint next_is_known, all_kept = True
     cdef int fault
     memset(&known, 0, sizeof(EventList))
     if existing != NULL:
@@ -159,7 +160,7 @@ cdef int events_merge_kept(
     scratch.table.size = 0
     scratch.flags.size = 0
     if (
-        buffer_reserve(&scratch.places, (<size_t>known.count + count) * sizeof(Place))
+        buffer_reserve(&scratch.places, (<size_t>count + 1) * sizeof(Place))
         or buffer_reserve(&scratch.table, <size_t>slots * sizeof(uint32_t))
         or buffer_reserve(&scratch.flags, <size_t>count + 1)
     ):
@@ -168,7 +169,6 @@ cdef int events_merge_kept(
     table = <uint32_t*>scratch.table.data
     fresh = scratch.flags.data
     memset(table, 0, <size_t>slots * sizeof(uint32_t))
-    # What is added goes first in `places`, so that the table can refer to it; the stored list follows.
     position = 0
     for i in range(count):
         if not event_read(&news, position, &header):
@@ -189,13 +189,14 @@ cdef int events_merge_kept(
         cell = find(table, mask, places, header.type, header.key)
         if cell[0]:
             fresh[cell[0] - 1] = 0
-        if not past(keeping, &header):
-            places[count + kept_known].entry = known.entries + position
-            places[count + kept_known].header = header
-            places[count + kept_known].added = 0
+        if past(keeping, &header):
+            all_kept = False
+        else:
             kept_known += 1
             bytes_left += header.size
+            last = header
         position += header.size
+    end = position
     kept = 0
     for i in range(count):
         if applied != NULL:
@@ -218,24 +219,49 @@ cdef int events_merge_kept(
         return -1
     memset(output.data, 0, LIST_HEADER_BYTES)
     output.size = LIST_HEADER_BYTES
-    next_added = 0
-    next_known = 0
-    while next_added < kept or next_known < kept_known:
-        if next_known < kept_known and (
-            next_added == kept or compare_places(&places[count + next_known], &places[next_added]) <= 0
-        ):
-            place = places[count + next_known]
+    # The stored list is copied in runs: up to where something goes, or comes between.
+    position = run = 0
+    next_added = next_known = 0
+    while next_added < kept or next_known < known.count:
+        if all_kept and next_added == 0 and total <= EVENTS and bytes_left <= EVENT_LIST_BYTES and next_known < known.count:
+            place.header = last
+            if kept == 0 or compare_places(&place, &places[0]) <= 0:
+                # Nothing of what is left of it goes, and all that comes is newer: mostly at once.
+                position = end
+                next_known = known.count
+                continue
+        next_is_known = False
+        if next_known < known.count:
+            event_read(&known, position, &place.header)
+            if past(keeping, &place.header):
+                buffer_append(output, known.entries + run, position - run)
+                position += place.header.size
+                run = position
+                next_known += 1
+                continue
+            next_is_known = next_added == kept or compare_places(&place, &places[next_added]) <= 0
+        if next_is_known:
             next_known += 1
+            place.added = 0
         else:
+            buffer_append(output, known.entries + run, position - run)
+            run = position
             place = places[next_added]
             next_added += 1
         if total > EVENTS or bytes_left > EVENT_LIST_BYTES:
             total -= 1
             bytes_left -= place.header.size
-            if applied != NULL and place.added:
+            if next_is_known:
+                # What goes is the oldest, so nothing waits to be copied before it.
+                position += place.header.size
+                run = position
+            elif applied != NULL:
                 applied[place.added - 1] = MERGED_PAST
-            continue
-        buffer_append(output, place.entry, place.header.size)
+        elif next_is_known:
+            position += place.header.size
+        else:
+            buffer_append(output, place.entry, place.header.size)
+    buffer_append(output, known.entries + run, position - run)
     memcpy(output.data, &magic, 2)
     output.data[2] = LIST_VERSION
     memcpy(output.data + 8, &total, 4)
@@ -387,15 +413,19 @@ cdef class Packer:
 
     def merge(self, existing, str what="An event list", bytes since=None):
         """(the new list, what became of each packed event: a Merged) from `existing` (bytes or None) and what was packed."""
-        cdef Keeping keeping
         cdef const uint8_t* start = NULL
         cdef size_t size = 0
-        cdef int code
         if existing is not None:
             if not isinstance(existing, bytes):
                 raise EngineFault("an event list must be bytes")
             start = <const uint8_t*><const char*>existing
             size = len(existing)
+        merged, became = self.merged(start, size, what, since)
+        return existing if merged is None else merged, became
+
+    cdef tuple merged(self, const uint8_t* start, size_t size, str what, bytes since):
+        cdef Keeping keeping
+        cdef int code
         self.flags.size = 0
         if buffer_reserve(&self.flags, self.count + 1):
             raise MemoryError
@@ -410,7 +440,10 @@ cdef class Packer:
             raise MemoryError
         if code:
             raise damaged(code, what)
-        return self.output.data[:self.output.size], [self.flags.data[i] for i in range(self.count)]
+        became = [self.flags.data[i] for i in range(self.count)]
+        if self.output.size == size and memcmp(self.output.data, start, size) == 0:
+            return None, became
+        return self.output.data[:self.output.size], became
 
     def unite(self, bytes existing not None, bytes other not None, str what="An event list"):
         """The list of both lists' events, each (type, key) once."""

@@ -1,6 +1,6 @@
 """Events of customers: `RecordEvents`."""
 
-from libc.stdint cimport INT64_MIN, uint64_t
+from libc.stdint cimport INT64_MIN, uint8_t, uint64_t
 
 from core.hub.apply cimport Applier
 from core.hub.contacts cimport LIST_HEADER_BYTES, MERGED_COUNTED, MERGED_PAST
@@ -40,12 +40,13 @@ cdef int _pack_event(Applier applier, event) except -1:
 
 
 cdef list add_packed(Applier applier, uint64_t customer, object kept):
-    stored = applier.event_list(customer)
-    merged, counted = applier.packer.merge(stored, f"Customer {customer}'s event list", kept)
-    if len(merged) > LIST_HEADER_BYTES:
-        if merged != stored:
-            applier.events[customer] = merged
-    elif stored is not None:
+    cdef const uint8_t* start = NULL
+    cdef size_t size = 0
+    applier.find_events(customer, &start, &size)
+    merged, counted = applier.packer.merged(start, size, f"Customer {customer}'s event list", kept)
+    if merged is not None and len(merged) > LIST_HEADER_BYTES:
+        applier.events[customer] = merged
+    elif merged is not None and size:
         applier.events[customer] = None
     return counted
 

@@ -6,6 +6,7 @@ PUT: int  # a value
 DELETE: int  # an entry goes
 PATCH: int  # a value, told by the one before it
 ERASE: int  # customers go; `erasure` reads its value
+SHED: int  # as PATCH, of a list that lost its oldest entries
 
 def frame(data: bytes, at: int) -> tuple[int, int, int, int] | None:
     """(size, first, last, committed_us) of the whole frame that begins at ``at``, or None."""

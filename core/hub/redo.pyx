@@ -18,13 +18,13 @@ from core.hub import erasing
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free
 from core.hub.opening cimport handle
 from core.hub.transaction cimport (
-    CHANGE_DELETE, CHANGE_ERASE, CHANGE_PATCH, CHANGE_PUT, FRAME_MAGIC, ChangeHead, FrameHead, GroupHead, PatchHead, Transaction,
+    CHANGE_DELETE, CHANGE_ERASE, CHANGE_PATCH, CHANGE_PUT, CHANGE_SHED, FRAME_MAGIC, ChangeHead, FrameHead, GroupHead, PatchHead, Transaction,
 )
 from core.hub.lmdb cimport MDB_NOTFOUND, MDB_dbi
 from core.hub.record cimport rapport_crc32c
 
 
-PUT, DELETE, PATCH, ERASE = CHANGE_PUT, CHANGE_DELETE, CHANGE_PATCH, CHANGE_ERASE
+PUT, DELETE, PATCH, ERASE, SHED = CHANGE_PUT, CHANGE_DELETE, CHANGE_PATCH, CHANGE_ERASE, CHANGE_SHED
 
 
 cdef int read_frame(const uint8_t* data, size_t size, size_t at, FrameHead* head) except -1:
@@ -178,7 +178,7 @@ def redo(Transaction txn not None, const uint8_t[::1] data not None, size_t at, 
                         txn.put(database, key, head.key_bytes, key + head.key_bytes, head.value_bytes, 0)
                     elif head.kind == CHANGE_DELETE:
                         txn.delete(database, key, head.key_bytes)
-                    elif head.kind == CHANGE_PATCH:
+                    elif head.kind == CHANGE_PATCH or head.kind == CHANGE_SHED:
                         patch(txn, database, key, &head, &whole, group.seq)
                     elif head.kind == CHANGE_ERASE:
                         erasing.erase_from(txn, erasure(key[:head.value_bytes])[0])
@@ -204,23 +204,26 @@ cdef int patch(
     cdef PatchHead given
     cdef const uint8_t* stored
     cdef const uint8_t* fresh = key + head.key_bytes
+    cdef uint64_t shed = 0
     cdef size_t size, middle
-    if head.value_bytes < sizeof(PatchHead):
+    cdef size_t told = sizeof(PatchHead) + (sizeof(shed) if head.kind == CHANGE_SHED else 0)
+    if head.value_bytes < told:
         raise bad(seq, "a patch ends in the middle")
     memcpy(&given, fresh, sizeof(PatchHead))
-    fresh += sizeof(PatchHead)
-    if head.value_bytes - sizeof(PatchHead) < given.head:
+    memcpy(&shed, fresh + sizeof(PatchHead), told - sizeof(PatchHead))
+    fresh += told
+    if head.value_bytes - told < given.head:
         raise bad(seq, "a patch ends in the middle")
-    middle = head.value_bytes - sizeof(PatchHead) - given.head
+    middle = head.value_bytes - told - given.head
     if (
         txn.get(database, key, head.key_bytes, &stored, &size) == MDB_NOTFOUND or size != given.before
-        or <size_t>given.head + given.front + given.back > size
+        or shed > size or <size_t>given.head + given.front + given.back > size - shed
     ):
         raise bad(seq, "it changes a value that is not as it was")
     whole.size = 0
     # Copied before the put: LMDB's pointer ends with it.
     if (
-        buffer_append(whole, fresh, given.head) or buffer_append(whole, stored + given.head, given.front)
+        buffer_append(whole, fresh, given.head) or buffer_append(whole, stored + given.head + shed, given.front)
         or buffer_append(whole, fresh + given.head, middle) or buffer_append(whole, stored + size - given.back, given.back)
     ):
         raise MemoryError("no memory for a value")

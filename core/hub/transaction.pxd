@@ -12,6 +12,7 @@ cdef enum ChangeKind:
     CHANGE_PUT = 1  # the value
     CHANGE_DELETE = 2  # nothing
     CHANGE_PATCH = 3  # a PatchHead, the new beginning, the new middle: the value, told by the one before it
+    CHANGE_SHED = 5  # a PatchHead, u64 bytes that the old value lost behind its beginning, the new beginning, the new middle
     CHANGE_ERASE = 4  # no key; u32 customers, u32 keys, the customers' ids, (u16 size, bytes) of each of their identifiers' keys
 
 cdef enum:
@@ -40,7 +41,7 @@ cdef struct ChangeHead:
 cdef struct PatchHead:
     uint32_t before  # bytes of the value it begins from
     uint32_t head  # bytes given for its beginning
-    uint32_t front  # bytes behind those that are as before
+    uint32_t front  # bytes behind those, and behind what was shed, that are as before
     uint32_t back  # bytes at the end that are as before
 
 
@@ -55,7 +56,7 @@ cdef class Transaction:
     cdef uint64_t first  # sequence number of the first group; 0 before it
     cdef uint64_t last  # and of the last one finished
 
-    # Values are copied by LMDB on put; a pointer from get is valid until the next put or delete.
+    # Values are copied on put, and must not lie in the map; a pointer from get is valid until the next put or delete.
     cdef int get(self, MDB_dbi database, const void* key, size_t length, const uint8_t** bytes, size_t* size) except? -1
     cdef int put(self, MDB_dbi database, const void* key, size_t length, const void* bytes, size_t size,
                  unsigned int flags) except -1
@@ -63,11 +64,12 @@ cdef class Transaction:
     # The same as `put` for loops without the GIL: LMDB's code.
     cdef int put_raw(self, MDB_dbi database, const void* key, size_t length, const void* bytes, size_t size,
                      unsigned int flags) noexcept nogil
-    cdef int seal(self, int sealing, const MDB_val* key, MDB_val* value) noexcept nogil
     cdef int note(self, int kind, MDB_dbi database, uint64_t subject, const void* key, size_t length, const void* bytes,
                   size_t size) noexcept nogil
     cdef int note_put(self, MDB_dbi database, const void* key, size_t length, const void* bytes, size_t size,
                       bint appended) noexcept nogil
-    cdef int fill_patch(self, size_t length, PatchHead* patch, const uint8_t* fresh, size_t middle) noexcept nogil
+    cdef int note_patch(
+        self, MDB_dbi database, uint64_t subject, const void* key, size_t length, const PatchHead* patch, uint64_t shed,
+        const uint8_t* fresh, size_t middle) noexcept nogil
     # Notes that customers are erased, before their entries are deleted; `keys` are those of their identifiers.
     cdef int note_erasure(self, object customers, object keys) except -1

@@ -8,7 +8,7 @@ to the next commit's sync.
 from cpython.buffer cimport PyBUF_READ
 from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 import struct
 
@@ -16,7 +16,7 @@ from core.errors import EngineFault, StoreReadOnly
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free, buffer_reserve
 from core.hub.databases import DATABASES
 from core.hub.environment cimport Environment
-from core.hub.lmdb cimport MDB_APPEND, MDB_NOTFOUND, MDB_dbi, MDB_txn, MDB_val, api, error_for
+from core.hub.lmdb cimport MDB_APPEND, MDB_NOTFOUND, MDB_RESERVE, MDB_dbi, MDB_txn, MDB_val, api, error_for
 from core.hub.record cimport rapport_crc32c
 from core.hub.seal cimport SEAL_BYTES, SEAL_NONE, broken_seal, seal_of, unseal
 
@@ -27,6 +27,10 @@ cdef enum:
     # A value of fewer bytes is noted whole; of larger ones the beginning is given anew, for it holds counts and a checksum.
     PATCH_FROM = 256
     PATCH_HEAD = 64
+    # How far behind its beginning a list is searched for where it goes on as before: an entry or a few, of the largest size.
+    SHED_MOST = 65_536
+    # So much must be equal there before more is compared.
+    SHED_LIKE = 32
     # What is kept allocated for notes between transactions; an import's take more.
     NOTED_KEPT = 16 << 20
 
@@ -59,6 +63,23 @@ cdef size_t as_before_backwards(const uint8_t* one, const uint8_t* other, size_t
     while place < most and (one - place - 1)[0] == (other - place - 1)[0]:
         place += 1
     return place
+
+
+cdef size_t shed_before(const uint8_t* fresh, size_t size, const uint8_t* stored, size_t before, size_t* common) noexcept nogil:
+    """How many bytes the stored value lost behind its beginning, and how many from there on are equal: lists lose their
+    oldest entries, whose sizes are multiples of 8. 0 where nothing long is found."""
+    cdef size_t shed = 8
+    fresh += PATCH_HEAD
+    stored += PATCH_HEAD
+    size -= PATCH_HEAD
+    before -= PATCH_HEAD
+    while shed <= SHED_MOST and shed + SHED_LIKE <= before and size >= SHED_LIKE:
+        if memcmp(fresh, stored + shed, SHED_LIKE) == 0:
+            common[0] = as_before(fresh, stored + shed, min(size, before - shed))
+            if common[0] >= size // 2:
+                return shed
+        shed += 8
+    return 0
 
 
 cdef class Transaction:
@@ -166,7 +187,7 @@ cdef class Transaction:
         cdef MDB_val name, found
         cdef PatchHead patch
         cdef uint64_t subject = 0
-        cdef size_t common, most, middle
+        cdef size_t common, most, middle, shed = 0
         cdef int code
         if database == self.environment.handles.identifiers and size >= sizeof(uint64_t):
             memcpy(&subject, bytes, sizeof(uint64_t))
@@ -189,22 +210,33 @@ cdef class Transaction:
                     patch.front = <uint32_t>common
                     patch.back = <uint32_t>as_before_backwards(fresh + size, stored + found.mv_size, most - common)
                     middle = size - PATCH_HEAD - patch.front - patch.back
+                    if middle > size // 4:
+                        shed = shed_before(fresh, size, stored, found.mv_size, &common)
+                        if shed:
+                            patch.front = <uint32_t>common
+                            most = min(size - PATCH_HEAD, found.mv_size - PATCH_HEAD - shed) - common
+                            patch.back = <uint32_t>as_before_backwards(fresh + size, stored + found.mv_size, most)
+                            middle = size - PATCH_HEAD - patch.front - patch.back
                     if middle + sizeof(PatchHead) + PATCH_HEAD < size - size // 4:
-                        code = self.note(
-                            CHANGE_PATCH, database, subject, key, length, NULL, sizeof(PatchHead) + PATCH_HEAD + middle)
-                        if code:
-                            return code
-                        return self.fill_patch(length, &patch, fresh, middle)
+                        return self.note_patch(database, subject, key, length, &patch, shed, fresh, middle)
         return self.note(CHANGE_PUT, database, subject, key, length, bytes, size)
 
-    cdef int fill_patch(self, size_t length, PatchHead* patch, const uint8_t* fresh, size_t middle) noexcept nogil:
-        """Put the patch before the padding that `note` has just appended without a value."""
+    cdef int note_patch(
+        self, MDB_dbi database, uint64_t subject, const void* key, size_t length, const PatchHead* patch, uint64_t shed,
+        const uint8_t* fresh, size_t middle
+    ) noexcept nogil:
+        """Note how a value differs from the one that is there; 0, or ENOMEM."""
         cdef Buffer* noted = &self.environment.noted
-        cdef size_t padding = -(length + sizeof(PatchHead) + PATCH_HEAD + middle) % 8
+        cdef size_t size = sizeof(PatchHead) + (sizeof(shed) if shed else 0) + PATCH_HEAD + middle
+        cdef size_t padding = -(length + size) % 8
         cdef uint64_t nothing = 0
+        if self.note(CHANGE_SHED if shed else CHANGE_PATCH, database, subject, key, length, NULL, size):
+            return ENOMEM
+        # Before the padding, which `note` has appended without a value.
         noted.size -= padding
         if (
-            buffer_append(noted, patch, sizeof(PatchHead)) or buffer_append(noted, fresh, PATCH_HEAD)
+            buffer_append(noted, patch, sizeof(PatchHead)) or (shed != 0 and buffer_append(noted, &shed, sizeof(shed)))
+            or buffer_append(noted, fresh, PATCH_HEAD)
             or buffer_append(noted, fresh + PATCH_HEAD + patch.front, middle) or buffer_append(noted, &nothing, padding)
         ):
             return ENOMEM
@@ -254,6 +286,8 @@ cdef class Transaction:
         self, MDB_dbi database, const void* key, size_t length, const void* bytes, size_t size, unsigned int flags
     ) noexcept nogil:
         cdef MDB_val name, value
+        cdef int sealing = self.environment.sealing[database]
+        cdef uint32_t seal
         cdef int code
         if self.group:
             code = self.note_put(database, key, length, bytes, size, flags & MDB_APPEND)
@@ -263,22 +297,16 @@ cdef class Transaction:
         name.mv_size = length
         value.mv_data = <void*>bytes
         value.mv_size = size
-        if self.environment.sealing[database] != SEAL_NONE:
-            code = self.seal(self.environment.sealing[database], &name, &value)
-            if code:
-                return code
-        return api.put(self.txn, database, &name, &value, flags)
-
-    cdef int seal(self, int sealing, const MDB_val* key, MDB_val* value) noexcept nogil:
-        """Exchange a value for its sealed copy, which is good until the next; 0, or ENOMEM."""
-        cdef Buffer* sealed = &self.environment.sealed
-        cdef uint32_t seal = seal_of(sealing, key.mv_data, key.mv_size, value.mv_data, value.mv_size)
-        sealed.size = 0
-        if buffer_append(sealed, value.mv_data, value.mv_size) or buffer_append(sealed, &seal, SEAL_BYTES):
-            return ENOMEM
-        value.mv_data = sealed.data
-        value.mv_size = sealed.size
-        return 0
+        if sealing == SEAL_NONE:
+            return api.put(self.txn, database, &name, &value, flags)
+        # LMDB makes room, and value and seal are copied there: a list may have megabytes.
+        seal = seal_of(sealing, key, length, bytes, size)
+        value.mv_size = size + SEAL_BYTES
+        code = api.put(self.txn, database, &name, &value, flags | MDB_RESERVE)
+        if code == 0:
+            memcpy(value.mv_data, bytes, size)
+            memcpy(<uint8_t*>value.mv_data + size, &seal, SEAL_BYTES)
+        return code
 
     cdef int delete(self, MDB_dbi database, const void* key, size_t length) except -1:
         cdef MDB_val name, found

@@ -42,7 +42,7 @@ from core.hub.replaying import told
 from core.hub.saved import AUDIT, ERASED
 from core.hub.store import Store
 from core.hub.watching import Thresholds, alarms, look
-from core.schema import Field, Schema, ValueType
+from core.schema import EventType, Field, Schema, ValueType
 from tests.property.test_unmerge import EVERYBODY, SCHEMA, message
 from tests.running import ROOT
 
@@ -140,6 +140,39 @@ def lived(folder: Path, chance: random.Random, erasing: bool) -> tuple[Path, dic
         assert entries(store) == entries(twin)
         assert list(states) == list(range(twin.applied + 1))
     return saved, states
+
+
+def test_a_list_that_loses_its_oldest_events_is_noted_by_what_differs(tmp_path: Path) -> None:
+    """Once a list was full, or retention let go of its oldest, every event put the whole of it into the journal: 2 MB each."""
+    keeping.restore(str(made(tmp_path)), str(tmp_path / "store"))
+    saved, _ = keeping.backup(str(tmp_path / "store"), str(tmp_path / "saved"), now_us=NOW + 1_000_000)
+    hour, kept = 3_600_000_000, 200
+    schema = Schema(
+        namespaces=SCHEMA.namespaces,
+        events={"tick": EventType("tick", (Field("text", ValueType.STRING),), retention_us=kept * hour)},
+    )
+    states: dict[int, State] = {}
+    with Store.open(tmp_path / "store") as store:
+        store.declare(schema)
+        for number in range(kept + 20):
+            # Sizes differ, and some moments have two, so that one goes, or two, or none.
+            at = NOW + (number // 3 * 3) * hour
+            tick = RecordedEvent(type="tick", key=f"t{number}", at_us=at, fields={"text": "x" * (number * 7 % 90)})
+            store.apply(RecordEvents(identifiers=EVERYBODY[:1], events=(tick,), received_us=at))
+            if number >= kept:
+                states[store.applied] = entries(store)
+    noted = [
+        (kind, len(value)) for path in journal.files(tmp_path / "store" / "journal") for frame in journal.read(path)[2]
+        for seq, kind, place, _, _, value in redo.changes(journal.read(path)[1], frame.at)
+        if seq in states and journal.read(path)[0].names[place] == "events"  # type: ignore[union-attr]
+    ]
+    assert len(noted) == 20
+    assert redo.SHED in {kind for kind, _ in noted}
+    assert max(size for _, size in noted) < 500, "of a list of 15 kB"
+    for seq, state in states.items():
+        into = tmp_path / f"r{seq}"
+        keeping.restore(str(saved), str(into), journal_folder=str(tmp_path / "store" / "journal"), until_seq=seq)
+        assert of(into) == state, f"at change {seq}"
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
