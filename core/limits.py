@@ -86,6 +86,10 @@ JOURNAL_BYTES: Final = 16 << 30
 UNDO_US: Final = 30 * 86_400_000_000
 MERGE_MESSAGES: Final = 4096
 MERGE_BYTES: Final = 8 << 20
+# Messages that an undo applies between two copies of what it has changed: one that is refused costs those since the last.
+UNDO_PASSED: Final = 64
+# Survivors whose joins one message of the sweep makes final: each may have 4,096 messages, whose removal takes a few ms.
+UNDO_ENDED: Final = 64
 # Reader slots; the default 126 runs out with many handler threads and tools, 1024 cost one sparse page.
 READERS: Final = 1024
 # A customer's record: profile, identifiers, consents, cases. Offsets in it are 16 bit for the heap.
@@ -154,8 +158,8 @@ IMPORT_BYTES: Final = 64 << 20
 # Items of one message of a feed; 1 MiB ends it sooner.
 INGEST_ITEMS: Final = 4096
 # Events that become one mutation, of which commits beside online writes take one: each may rewrite a list of its own, which for
-# an ordinary one takes 40 us with its part of the syncs. Two of 64 made a report beside a feed wait 12.7 ms (median) instead of 2.6, and gave the feed
-# 24,000 events/s instead of 19,000; a feed alone is as fast.
+# an ordinary one takes 40 us with its part of the syncs. Two of 64 made a report beside a feed wait 12.7 ms (median) instead of
+# 2.6, and gave the feed 24,000 events/s instead of 19,000; a feed alone is as fast.
 INGEST_BATCH: Final = 16
 # What a feed may have sent that is not durable yet: three of the largest commits, so that the disk never waits for the network.
 INGEST_ITEMS_ON_THEIR_WAY: Final = 24_576

@@ -223,11 +223,12 @@ class Joins:
         return self._next_us
 
     def step(self, most: int, now_us: int) -> int:
-        """Makes joins final, all that are past at once; visits nobody."""
-        self._next_us = now_us + limits.SWEEP_MOVED_US
+        """Makes joins final, some of those that are past, and says of how many customers."""
+        ended = 0
         if not self._store.read_only and self._store.undoable():
-            self._store.apply(EndUndo(at_us=now_us), background=True)
-        return 0
+            ended = self._store.apply(EndUndo(at_us=now_us), background=True)
+        self._next_us = now_us if ended == limits.UNDO_ENDED else now_us + limits.SWEEP_MOVED_US
+        return ended
 
     def close(self) -> None:
         """Holds nothing."""

@@ -215,7 +215,7 @@ class GrpcSubject:
     def unmerge(self, who: Sequence[Identifier], at_us: int) -> None:
         stub = profile_pb2_grpc.ProfileServiceStub(self.channel)
         listed = stub.ListMerges(profile_pb2.ListMergesRequest(identifiers=_who(who)), timeout=SECONDS).merges
-        request = profile_pb2.UnmergeRequest(identifiers=_who(who), merge=listed[0].merge, at=_instant(at_us))
+        request = profile_pb2.UnmergeRequest(identifiers=_who(who), merge=listed[0].merge)
         answer = stub.Unmerge(request, timeout=SECONDS)
         assert list(answer.restored) == list(listed[0].absorbed)
         assert answer.reapplied == listed[0].since

@@ -60,6 +60,7 @@ cdef class Applier:
     cdef dict programs  # key -> bytes
     cdef dict metas  # key -> bytes, None deletes: what `core.hub.merges` keeps
     cdef readonly dict undoable  # survivor -> `merges.Stack`, in the transaction
+    cdef public object naming  # `core.hub.naming.Naming` of what is kept for undo; None until an erasure needs it
     cdef dict changed_stacks  # what `undoable` held before the mutation at hand, None for nothing
     cdef dict uncommitted_stacks  # the same before the transaction
     cdef dict touched  # customers whom the mutation at hand concerns -> positions of what concerns him in it, None: all

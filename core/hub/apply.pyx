@@ -96,6 +96,7 @@ cdef class Applier:
         self.programs = {}
         self.metas = {}
         self.undoable = {}
+        self.naming = None
         self.changed_stacks = {}
         self.uncommitted_stacks = {}
         self.touched = {}
@@ -337,14 +338,18 @@ cdef class Applier:
         return found
 
     def tables(self):
-        """Copies of all changes collected by now, behind the ids that the next customer and household get."""
-        return (self.next_customer, self.next_household), [dict(table) for table in self.all_tables()]
+        """Copies of all changes collected by now, behind the ids that the next customer and household get, and of the stacks."""
+        stacks = dict(self.changed_stacks), {customer: self.undoable.get(customer) for customer in self.changed_stacks}
+        return (self.next_customer, self.next_household), stacks, [dict(table) for table in self.all_tables()]
 
     def put_back_tables(self, kept=None) -> None:
         """Forget what was collected, and who was made, since `tables` made `kept`, or (None) in all of the mutation at hand."""
         ids, copies = (self.first_new, self.first_new_household), None
         if kept is not None:
-            ids, copies = kept
+            ids, (changed, stood), copies = kept
+            self.restore_stacks(self.changed_stacks)
+            self.changed_stacks.update(changed)
+            self.restore_stacks(dict(stood))
         self.next_customer, self.next_household = ids
         for place, table in enumerate(self.all_tables()):
             table.clear()
@@ -398,6 +403,10 @@ cdef class Applier:
             self.finalise(customer)
             return
         number = stack.messages + 1
+        if self.naming is not None:
+            from core.hub.erasing import named_in_message  # which needs this module
+
+            self.naming.add(customer, *named_in_message(self.catalog, message))
         self.metas[merges.key(customer, stack.joins[len(stack.joins) - 1][0], number)] = mutations.encode(message)
         self.set_stack(customer, merges.Stack(stack.joins, number))
 

@@ -919,7 +919,7 @@ def _ranked(mutation, catalog):
 def apply_again(Applier applier not None, mutation):
     """Apply rows that were remembered, inside another mutation: through its tables of changes, not beside them."""
     cdef uint16_t number
-    cdef bytes value, key, stored
+    cdef bytes value, key
     cdef uint64_t customer
     catalog = applier.catalog
     if not mutation.event:

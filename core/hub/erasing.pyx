@@ -12,7 +12,7 @@ of those erased stay in `meta`, so that a backup restored without a journal can 
 """
 
 from libc.stdint cimport UINT64_MAX, uint8_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 import struct
 
@@ -29,11 +29,12 @@ from core.hub.transaction cimport Transaction
 from core.hub.households cimport dissolve, leave
 from core.hub.membership cimport is_household, record_name
 from core.hub.values cimport check_time
-from core.hub.lmdb cimport MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE, MDB_cursor, MDB_dbi, MDB_val, api
+from core.hub.lmdb cimport MDB_CORRUPTED, MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE, MDB_cursor, MDB_dbi, MDB_val, api
 from core.hub.seal cimport unseal
 from core.hub.identifiers import normalised, refuse_two
 from core.hub.imports import ImportColumns
 from core.hub.ingest import named_in
+from core.hub.naming import Naming
 from core.hub.mutations import Erase, ImportCases, IngestBatch, RecordOutcomes
 from core.hub.record import Record
 from core.hub.saved import AUDIT, AuditEntry, erased_key
@@ -41,6 +42,10 @@ from core import limits
 
 # Keys that begin so are ids of joined customers; see apply.pyx.
 JOINED = b"\x00\x00"
+
+
+# Characters of an identifier from which on it is told in a text, rather than found there by chance.
+NAMING = 5
 
 
 def _erase(Applier applier, mutation):
@@ -64,7 +69,15 @@ def _erase(Applier applier, mutation):
     data = applier.record(customer)
     if data is None:
         raise StoreCorrupt(f"{record_name(customer).capitalize()}, to whom an identifier leads,", "there is no record")
-    keys = [struct.pack(">H", number) + value for number, value in Record(data, f"Customer {customer}'s record").identifiers]
+    named = Record(data, f"Customer {customer}'s record").identifiers
+    request = mutation.request.lower()
+    for _, value in named:
+        text = value.decode(errors="replace").lower()
+        # Shorter ones may stand in any number.
+        if len(text) >= NAMING and text in request:
+            raise BadValue("request", "it holds one of the customer's identifiers, and stays when he is gone",
+                           "Give the number by which the request for erasure is filed.")
+    keys = [struct.pack(">H", number) + value for number, value in named]
     joined = _joined_into(txn, customer)
     held = {customer, *[struct.unpack(">Q", key[2:])[0] for key in joined]}
     # Joins are ended in the tables of changes, so before the first write beside them.
@@ -75,8 +88,11 @@ def _erase(Applier applier, mutation):
         # What is said of a household whose last member goes says it of him.
         own.update(dissolve(applier, household))
         gone = held | {household}
-    for survivor, stack in list(applier.undoable.items()):
-        if survivor in held or _holds(applier, survivor, stack, own, held):
+    if applier.naming is None:
+        applier.naming = _naming(applier)
+    for survivor in sorted(applier.naming.survivors(held, own) | held):
+        stack = applier.undoable.get(survivor)
+        if stack is not None and (survivor in held or _holds(applier, survivor, stack, own, held)):
             applier.finalise(survivor)
     keys += joined
     entry = msgspec.msgpack.encode(AuditEntry("erase", mutation.at_us, mutation.request))
@@ -155,16 +171,39 @@ def erase_from(Transaction txn not None, customers):
 
 def holds(catalog, bytes key not None, bytes value not None, own, held):
     """Whether an entry of what is kept of joins is about one of these ids, or names one of these keys of identifiers."""
+    ids, keys = named_by(catalog, key, value)
+    return any([each in held for each in ids]) or any([each in own for each in keys])
+
+
+def named_by(catalog, bytes key not None, bytes value not None):
+    """(ids, keys of identifiers) that an entry of what is kept of joins names: its survivor's, and those in it."""
     survivor, _, number = merges.parts(key)
-    if survivor in held:
-        return True
     if number:
-        return _names(catalog, mutations.decode(value), own, held)
-    for image in msgspec.msgpack.decode(value, type=merges.Before).images:
-        named = Record(image.record, f"Customer {image.customer}'s record").identifiers
-        if image.customer in held or any([struct.pack(">H", number) + text in own for number, text in named]):
-            return True
-    return False
+        ids, keys = named_in_message(catalog, mutations.decode(value))
+        return [survivor, *ids], keys
+    return named_in_images(msgspec.msgpack.decode(value, type=merges.Before).images)
+
+
+def named_in_images(images):
+    """(ids, keys of identifiers) of the customers that these show."""
+    keys = []
+    for image in images:
+        keys += [
+            struct.pack(">H", number) + text
+            for number, text in Record(image.record, f"Customer {image.customer}'s record").identifiers]
+    return [image.customer for image in images], keys
+
+
+cdef object _naming(Applier applier):
+    """Everybody whom what is kept for undo names."""
+    found = Naming()
+    for survivor, stack in applier.undoable.items():
+        for merge, _ in stack.joins:
+            number = 0
+            while (data := applier.kept(merges.key(survivor, merge, number))) is not None:
+                found.add(survivor, *named_by(applier.catalog, merges.key(survivor, merge, number), data))
+                number += 1
+    return found
 
 
 def entries(Transaction txn not None, str database not None, bytes start not None):
@@ -210,43 +249,71 @@ def _holds(Applier applier, survivor, stack, keys, held):
     return False
 
 
-def _names(catalog, message, keys, held):
-    """Whether a kept message names one of these identifiers or ids."""
+def named_in_message(catalog, message):
+    """(ids, keys of identifiers) that a kept message names."""
+    ids = []
     if isinstance(message, ImportColumns):
         # One row, whose identifiers are normalised already.
         columns = message.identifiers if message.household is None else (*message.identifiers, message.household)
-        return any([
-            struct.pack(">H", catalog.namespace(each.namespace)) + each.texts in keys for each in columns])
+        return ids, [struct.pack(">H", catalog.namespace(each.namespace)) + each.texts for each in columns]
     if isinstance(message, IngestBatch):
-        return any([key in keys for key in named_in(message.items)])
+        return ids, named_in(message.items)
     if isinstance(message, RecordOutcomes):
-        if any([each.customer in held for each in message.outcomes]):
-            return True
+        ids = [each.customer for each in message.outcomes if each.customer]
         given = [identifier for each in message.outcomes for identifier in each.identifiers]
     elif isinstance(message, ImportCases):
         given = [identifier for each in message.rows for identifier in each.identifiers]
     else:
         given = (*message.identifiers, *getattr(message, "household", ()))
+    keys = []
     for identifier in given:
         entry = catalog.namespace_entry(identifier.namespace)
-        if struct.pack(">H", entry.number) + normalised(entry.normaliser, identifier.value, entry.name) in keys:
-            return True
-    return False
+        keys.append(struct.pack(">H", entry.number) + normalised(entry.normaliser, identifier.value, entry.name))
+    return ids, keys
 
 
 cdef list _joined_into(Transaction txn, uint64_t customer):
     """Keys of the ids that lead to the customer through joins, over whatever stations."""
-    following = {}
-    for name, value in entries(txn, "identifiers", JOINED):
-        following.setdefault(int.from_bytes(value[:8], "little"), []).append(name)
     keys = []
-    waiting = [customer]
+    waiting = {customer}
     while waiting:
-        # Popped, so that a circle, which would be damage, ends.
-        for name in following.pop(waiting.pop(), ()):
-            keys.append(name)
-            waiting.append(struct.unpack(">Q", name[2:])[0])
+        found = [name for name in _leading_to(txn, waiting) if name not in keys]
+        keys += found
+        waiting = {struct.unpack(">Q", name[2:])[0] for name in found}
     return keys
+
+
+cdef list _leading_to(Transaction txn, set customers):
+    """Keys of the joined ids whose entry names one of these. It looks at all that were ever joined, 50 ns each."""
+    cdef MDB_cursor* cursor
+    cdef MDB_val key, value
+    cdef MDB_dbi number = txn.environment.handles.identifiers
+    cdef bytes prefix = JOINED
+    cdef const char* start = prefix
+    cdef uint64_t owner, one = next(iter(customers))
+    cdef bint several = len(customers) > 1
+    cdef int code = api.cursor_open(txn.txn, number, &cursor)
+    if code:
+        raise StoreCorrupt("The database identifiers", f"it cannot be read ({code})")
+    found = []
+    try:
+        key.mv_data = <void*>start
+        key.mv_size = len(JOINED)
+        code = api.cursor_get(cursor, &key, &value, MDB_SET_RANGE)
+        while code == 0 and key.mv_size >= 2 and memcmp(key.mv_data, start, 2) == 0:
+            code = unseal(txn.environment.sealing[number], &key, &value)
+            if code or value.mv_size < sizeof(uint64_t):
+                code = code or MDB_CORRUPTED
+                break
+            memcpy(&owner, value.mv_data, sizeof(uint64_t))
+            if (owner in customers) if several else owner == one:
+                found.append((<const char*>key.mv_data)[:key.mv_size])
+            code = api.cursor_get(cursor, &key, &value, MDB_NEXT)
+        if code and code != MDB_NOTFOUND:
+            raise StoreCorrupt("The database identifiers", f"it cannot be read ({code})")
+    finally:
+        api.cursor_close(cursor)
+    return found
 
 
 register(Erase, _erase)

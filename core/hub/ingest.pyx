@@ -498,13 +498,17 @@ def well_formed(int rule, uint32_t rows, bytes ends not None, bytes texts not No
 
 def _apply(Applier applier, mutation):
     """All together, or where one is refused each by itself."""
-    try:
-        created, late = _run(applier, mutation.items, mutation.received_us)
-        return IngestResult(len(created), _too_old(late))
-    except RapportError as error:
-        applier.put_back_tables()
-        if mutation.rows == 1:
-            return IngestResult(0, ((0, error),))
+    inside = any(applier.all_tables())  # of an undo, whose changes must not be put back with ours
+    if not inside or mutation.rows == 1:
+        try:
+            created, late = _run(applier, mutation.items, mutation.received_us)
+            return IngestResult(len(created), _too_old(late))
+        except RapportError as error:
+            if inside:
+                raise
+            applier.put_back_tables()
+            if mutation.rows == 1:
+                return IngestResult(0, ((0, error),))
     created = 0
     failures = []
     for place, item in enumerate(items_of(mutation.items)):

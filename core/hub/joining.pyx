@@ -10,6 +10,7 @@ import msgspec
 from core.hub.apply cimport Applier, joined_key
 from core.hub.buffer cimport buffer_append
 from core.hub.contacts cimport CONTACT_BYTES, ContactEntry, ContactList, contacts_merge, contacts_open
+from core.hub.happenings cimport add_packed
 from core.hub.households cimport leave, return_to, unite_memberships
 from core.hub.matters cimport keep_details, set_products
 from core.hub.record cimport RecordView, builder_fill_from, builder_touch, damaged, record_open, set_value
@@ -19,8 +20,10 @@ from core import limits
 from core.errors import IdentityConflict, NotFound, NotUndoable, RapportError
 from core.hub import case_details, merges, mutations, sources
 from core.hub.apply import apply_inside, register
+from core.hub.erasing import named_in_images
 from core.hub.mutations import EndUndo, Join, JoinResult, Unmerge, UnmergeResult
 from core.hub.record import Record
+from core.hub.retention import since
 
 
 def _join(Applier applier, mutation):
@@ -90,15 +93,19 @@ def _join(Applier applier, mutation):
         applier.touched[customer] = None
         return JoinResult(customer, ())
     unite_memberships(applier, customer, merged)
-    before = msgspec.msgpack.encode(merges.Before(mutation.at_us, tuple(images)))
+    # A caller may date a join as he likes; for how long it can be undone is ours to say.
+    begun = mutation.received_us or mutation.at_us
+    before = msgspec.msgpack.encode(merges.Before(begun, tuple(images)))
     if len(before) > limits.MERGE_BYTES:
         # Nor can what lies under it be undone without it.
         applier.finalise(customer)
         return JoinResult(customer, tuple(merged))
     merge = applier.applied + 1
     stack = applier.undoable.get(customer, merges.Stack(()))
+    if applier.naming is not None:
+        applier.naming.add(customer, *named_in_images(images))
     applier.metas[merges.key(customer, merge, 0)] = before
-    applier.set_stack(customer, merges.Stack((*stack.joins, (merge, mutation.at_us))))
+    applier.set_stack(customer, merges.Stack((*stack.joins, (merge, begun))))
     return JoinResult(customer, tuple(merged), merge)
 
 
@@ -133,24 +140,36 @@ def _unmerge(Applier applier, mutation):
         applier.set_stack(customer, merges.Stack(below, number))
     for number, value in Record(applier.record(customer), f"Customer {customer}'s record").identifiers:
         applier.identifiers[struct.pack(">H", number) + value] = 0
+    # Retention goes on while they were one.
+    keeping = since(applier.catalog, mutation.at_us)
     restored = []
     leave(applier, customer, 0)
     for image in before.images:
         put_back(applier, image)
+        if image.events is not None and keeping is not None:
+            applier.packer.clear()
+            add_packed(applier, image.customer, keeping)
         if image.customer != customer:
             applier.identifiers[joined_key(image.customer)] = 0
             restored.append(image.customer)
     reapplied = dropped = 0
+    # A handler that raises may have left half of its changes here, for it relies on `apply` to drop them. Then what stood some
+    # messages ago is put back and those in between are applied again: a copy before each was most of what an undo cost.
+    kept, passed = applier.tables(), []
     for message in messages:
-        # A handler that raises may have left half of its changes here, for it relies on `apply` to drop them.
-        kept = applier.tables()
         try:
             apply_inside(applier, message)
             applier.remember(message)
             reapplied += 1
+            passed.append(message)
         except RapportError:
-            applier.put_back_tables(kept)
             dropped += 1
+            applier.put_back_tables(kept)
+            for each in passed:
+                apply_inside(applier, each)
+                applier.remember(each)
+        if len(passed) == limits.UNDO_PASSED:
+            kept, passed = applier.tables(), []
     return UnmergeResult(customer, tuple(restored), reapplied, dropped)
 
 
@@ -222,9 +241,11 @@ def _end_undo(Applier applier, mutation):
         customer for customer, stack in applier.undoable.items()
         if mutation.at_us - stack.joins[len(stack.joins) - 1][1] > limits.UNDO_US
     ]
-    for customer in past:
+    for customer in past[:limits.UNDO_ENDED]:
         applier.finalise(customer)
-    return len(past)
+    if past:
+        applier.naming = None
+    return len(past[:limits.UNDO_ENDED])
 
 
 register(Join, _join)

@@ -213,12 +213,14 @@ class Join(Mutation, frozen=True, kw_only=True, tag="join"):
 
     The customer of the most trusted identifier survives; another's attributes fill what is missing, contacts, events,
     consents (the newest wins) and cases are united, and identifiers and customer id lead to the survivor from then on.
-    What each was before is kept for `limits.UNDO_US`, with what is said of the survivor since, so that `Unmerge` can part them.
+    What each was before is kept for `limits.UNDO_US`, from ``received_us`` on (the server's clock; 0: ``at_us``), with what is
+    said of the survivor since, so that `Unmerge` can part them.
     Again: they already lead to one customer, so nothing changes.
     """
 
     identifiers: tuple[Identifier, ...]
     at_us: int
+    received_us: int = 0
 
 
 class Unmerge(Mutation, frozen=True, kw_only=True, tag="unmerge"):

@@ -18,7 +18,8 @@ from core.hub import erasing
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free
 from core.hub.opening cimport handle
 from core.hub.transaction cimport (
-    CHANGE_DELETE, CHANGE_ERASE, CHANGE_PATCH, CHANGE_PUT, CHANGE_SHED, FRAME_MAGIC, ChangeHead, FrameHead, GroupHead, PatchHead, Transaction,
+    CHANGE_DELETE, CHANGE_ERASE, CHANGE_PATCH, CHANGE_PUT, CHANGE_SHED, FRAME_MAGIC, ChangeHead, FrameHead, GroupHead, PatchHead,
+    Transaction,
 )
 from core.hub.lmdb cimport MDB_NOTFOUND, MDB_dbi
 from core.hub.record cimport rapport_crc32c

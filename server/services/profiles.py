@@ -305,7 +305,7 @@ class ProfileService:
         who = _who(message.identifiers)
         if len(who) < 2:
             raise BadValue("identifiers", "names one only", "Send at least two that are one person.")
-        result: JoinResult = self._store.apply(Join(identifiers=who, at_us=_at(message)))
+        result: JoinResult = self._store.apply(Join(identifiers=who, at_us=_at(message), received_us=calls.now_us()))
         return profile_pb2.JoinIdentifiersResponse(
             customer=result.customer, merged=len(result.merged), merge=result.merge
         )
@@ -335,7 +335,7 @@ class ProfileService:
     def unmerge(self, message: profile_pb2.UnmergeRequest, context: calls.Context) -> profile_pb2.UnmergeResponse:
         """Take a join back."""
         result: UnmergeResult = self._store.apply(
-            Unmerge(identifiers=_who(message.identifiers), merge=message.merge, at_us=_at(message))
+            Unmerge(identifiers=_who(message.identifiers), merge=message.merge, at_us=calls.now_us())
         )
         return profile_pb2.UnmergeResponse(
             customer=result.customer, restored=result.restored, reapplied=result.reapplied, dropped=result.dropped
@@ -407,7 +407,6 @@ _Dated = (
     | profile_pb2.CloseCaseRequest
     | profile_pb2.AssignCaseRequest
     | profile_pb2.JoinIdentifiersRequest
-    | profile_pb2.UnmergeRequest
     | profile_pb2.SetMembershipRequest
     | profile_pb2.LeaveHouseholdRequest
 )

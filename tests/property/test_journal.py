@@ -158,7 +158,7 @@ def test_a_list_that_loses_its_oldest_events_is_noted_by_what_differs(tmp_path: 
             # Sizes differ, and some moments have two, so that one goes, or two, or none.
             at = NOW + (number // 3 * 3) * hour
             tick = RecordedEvent(type="tick", key=f"t{number}", at_us=at, fields={"text": "x" * (number * 7 % 90)})
-            store.apply(RecordEvents(identifiers=EVERYBODY[:1], events=(tick,), received_us=at))
+            store.apply(RecordEvents(identifiers=(EVERYBODY[0],), events=(tick,), received_us=at))
             if number >= kept:
                 states[store.applied] = entries(store)
     noted = [

@@ -267,6 +267,18 @@ def test_erased_bytes_are_in_no_file_after_compaction(tmp_path: Path) -> None:
         assert (profile.attributes, profile.events, profile.contacts, profile.cases, profile.consents) == ({}, (), (), (), ())
 
 
+def test_an_erasures_request_does_not_name_the_customer(tmp_path: Path) -> None:
+    """It stays in the audit trail when everything else is gone, and held an e-mail address once."""
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        store.apply(Upsert(identifiers=who(4711), at_us=1))
+        with pytest.raises(BadValue, match="request: it holds one of the customer's identifiers"):
+            store.apply(Erase(identifiers=who(4711), request="Person-4711-Number, by phone", at_us=2))
+        assert store.customer(who(4711)) is not None
+        store.apply(Erase(identifiers=who(4711), request="R-4711", at_us=2))
+        assert store.customer(who(4711)) is None
+
+
 def test_identifiers_of_two_customers_erase_nobody(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s") as store:
         fill(store, 3)

@@ -410,14 +410,12 @@ class ListMergesResponse(_message.Message):
     def __init__(self, merges: _Optional[_Iterable[_Union[Merge, _Mapping]]] = ...) -> None: ...
 
 class UnmergeRequest(_message.Message):
-    __slots__ = ("identifiers", "merge", "at")
+    __slots__ = ("identifiers", "merge")
     IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
     MERGE_FIELD_NUMBER: _ClassVar[int]
-    AT_FIELD_NUMBER: _ClassVar[int]
     identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
     merge: int
-    at: _timestamp_pb2.Timestamp
-    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., merge: _Optional[int] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., merge: _Optional[int] = ...) -> None: ...
 
 class UnmergeResponse(_message.Message):
     __slots__ = ("customer", "restored", "reapplied", "dropped")
