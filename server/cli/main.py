@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import sys
@@ -73,12 +74,20 @@ def main() -> None:
 
 
 def _open_streams() -> None:
-    """Standard streams that were closed (``>&-``) lead nowhere.
+    """Standard streams that were closed (``>&-``) lead nowhere, and none takes for written what it wrote a part of.
 
-    Their numbers would be given to the files opened next, the store's too, and whoever writes to 1 or 2 would write there.
+    The numbers of closed ones would be given to the files opened next, the store's too, and whoever writes to 1 or 2 would
+    write there. Unbuffered ones (PYTHONUNBUFFERED) ask no second time when a disk that fills took a part: a document ended in
+    the middle, with exit code 0.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
+        stream: TextIO | None = getattr(sys, name)
+        if stream is not None:
+            if isinstance(stream.buffer, io.RawIOBase):
+                buffered = open(  # noqa: SIM115
+                    stream.fileno(), "w", buffering=1, encoding=stream.encoding, errors=stream.errors, closefd=False)
+                setattr(sys, name, buffered)
+        else:
             # The lowest number that is free, which is this one.
             opened = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(opened, True)

@@ -89,6 +89,19 @@ def test_an_output_that_takes_no_more_is_told(tmp_path: Path) -> None:
     assert _run("> /dev/full 2> /dev/full", b"config", into=tmp_path) == (74, "")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_document_of_which_a_part_was_written_is_told(unbuffered: str, tmp_path: Path) -> None:
+    """With PYTHONUNBUFFERED an export onto a disk that filled ended in the middle of a name, with exit code 0."""
+    # In units of 512 bytes.
+    command = f'ulimit -f 1; PYTHONUNBUFFERED={unbuffered} exec "$0" -m server.cli.main config --json > document'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable], env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, check=False,
+        stderr=subprocess.PIPE, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, json.loads(done.stderr or "{}").get("reason")) == (74, "OUTPUT_UNWRITTEN")
+    assert (tmp_path / "document").stat().st_size == 512
+
+
 @pytest.mark.parametrize("closed", [">&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_lead_nowhere(closed: str, tmp_path: Path) -> None:
     """It was a traceback; and a store's file that is given number 2 would have had the log written into it."""
