@@ -86,21 +86,51 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
         return int(datetime.fromisoformat(self.at).timestamp()) * 1_000_000
 
 
-def taken(store: str) -> list[Taken]:
-    """The backups taken of a store of which it is known and that are still there, oldest first."""
+def taken(store: str) -> tuple[list[Taken], list[str]]:
+    """The backups taken of a store that are known and there, oldest first; and of each that cannot be used, where and why.
+
+    One that was moved or removed is in neither: it may be kept elsewhere.
+    """
+    try:
+        listed = _listed(store)
+    except (OSError, msgspec.DecodeError) as error:
+        return [], [f"{Path(store, TAKEN)} cannot be read: {_why(error)}"]
+    usable, unusable = [], []
+    for each in listed:
+        try:
+            manifest = _manifest(Path(each.folder))
+        except RestoreRefused as refused:
+            unusable.append(f"{each.folder}: {refused.metadata['problem']}")
+            continue
+        if manifest.seq != each.seq:
+            unusable.append(f"{each.folder}: {MANIFEST} says change {manifest.seq}, and it was taken at change {each.seq}")
+        else:
+            usable.append(each)
+    return usable, unusable
+
+
+def _listed(store: str) -> list[Taken]:
+    """What is noted of backups that were not moved or removed. Raises what reading the list fails with."""
     try:
         listed = msgspec.json.decode(Path(store, TAKEN).read_bytes(), type=list[Taken])
-    except (OSError, msgspec.DecodeError):
+    except FileNotFoundError:
         return []
-    return [each for each in listed if Path(each.folder, MANIFEST).is_file()]
+    return [each for each in listed if not _gone(Path(each.folder, MANIFEST))]
 
 
-def restorable(store: str) -> Taken | None:
-    """The oldest backup of a store that is still there and from which its journal leads on: so far back a moment can be had."""
-    found = journal.extent(Path(store, journal.FOLDER), to_end=False)
-    if found is None:
-        return None
-    return next((each for each in taken(store) if each.seq + 1 >= found.first), None)
+def _gone(file: Path) -> bool:
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return True
+    except OSError:
+        # It may be there: whoever may not look must not say that it is not.
+        return False
+    return False
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 
 def backup(store: str, into: str, *, now_us: int, progress: Progress | None = None) -> tuple[Path, Backup]:
@@ -164,9 +194,13 @@ def backup(store: str, into: str, *, now_us: int, progress: Progress | None = No
 def _note(store: Path, new: Taken) -> None:
     """Note a backup beside its store. The backup counts without: where the folder cannot be written, only the watch misses it."""
     part = store / (TAKEN + PART)
+    try:
+        known = _listed(str(store))
+    except (OSError, msgspec.DecodeError):
+        known = []
     with contextlib.suppress(OSError):
         try:
-            write_file(part, msgspec.json.format(msgspec.json.encode([*taken(str(store)), new][-TAKEN_KEPT:])) + b"\n")
+            write_file(part, msgspec.json.format(msgspec.json.encode([*known, new][-TAKEN_KEPT:])) + b"\n")
             part.rename(store / TAKEN)
         finally:
             part.unlink(missing_ok=True)
@@ -401,23 +435,29 @@ def _alone(folder: Path, wait: bool = False) -> Iterator[None]:
 
 
 def _manifest(folder: Path) -> Backup:
-    if not folder.is_dir():
-        raise RestoreRefused(str(folder), "there is no such folder", "Name one of the folders that rapport store backup made.")
-    if folder.name.endswith(PART):
-        raise RestoreRefused(str(folder), "this backup was cut off", "Use a folder without .part in its name.")
+    other = "Use another backup."
     try:
+        if not folder.is_dir():
+            raise RestoreRefused(
+                str(folder), "there is no such folder", "Name one of the folders that rapport store backup made.")
+        if folder.name.endswith(PART):
+            raise RestoreRefused(str(folder), "this backup was cut off", "Use a folder without .part in its name.")
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Backup)
+        there = (folder / "data.mdb").is_file()
     except FileNotFoundError:
         raise RestoreRefused(str(folder), f"it holds no {MANIFEST}",
                              "Name the folder of one backup: FOLDER/<time>-<number>.") from None
+    except PermissionError as error:
+        raise RestoreRefused(str(folder), f"it cannot be read: {_why(error)}",
+                             "Let the user who runs this read the folder and its files.") from error
     except (OSError, msgspec.DecodeError) as error:
-        raise RestoreRefused(str(folder), f"{MANIFEST} cannot be read: {error}", "Use another backup.") from error
+        raise RestoreRefused(str(folder), f"{MANIFEST} cannot be read: {_why(error)}", other) from error
     if not OLDEST_FORMAT <= manifest.format <= FORMAT_VERSION:
         raise RestoreRefused(
             str(folder), f"its format is {manifest.format}; this Rapport reads formats {OLDEST_FORMAT} to {FORMAT_VERSION}",
             "Restore it with the release that made it.")
-    if not (folder / "data.mdb").is_file():
-        raise RestoreRefused(str(folder), "its data.mdb is missing", "Use another backup.")
+    if not there:
+        raise RestoreRefused(str(folder), "its data.mdb is missing", other)
     return manifest
 
 

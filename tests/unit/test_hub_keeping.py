@@ -203,13 +203,15 @@ def test_a_time_that_is_none_is_refused_where_it_is_read(tmp_path: Path) -> None
     with Store.open(tmp_path / "s") as store:
         fill(store, 1)
     saved, manifest = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
-    assert [each.at for each in keeping.taken(str(tmp_path / "s"))] == [manifest.at]
+    assert [each.at for each in keeping.taken(str(tmp_path / "s"))[0]] == [manifest.at]
     for file in (saved / keeping.MANIFEST, tmp_path / "s" / keeping.TAKEN):
         file.write_text(file.read_text().replace(manifest.at, "last Monday"))
     with pytest.raises(RestoreRefused, match=r"backup\.json cannot be read: Invalid isoformat string: 'last Monday'"):
         keeping.restore(str(saved), str(tmp_path / "r"))
     assert not (tmp_path / "r").exists()
-    assert keeping.taken(str(tmp_path / "s")) == []
+    usable, [told] = keeping.taken(str(tmp_path / "s"))
+    assert usable == []
+    assert told.startswith(f"{tmp_path / 's' / keeping.TAKEN} cannot be read: Invalid isoformat string: 'last Monday'")
     environment = open_environment(str(tmp_path / "s"), read_only=True)
     try:
         assert look(environment, 1 << 30, NOW).backed is False

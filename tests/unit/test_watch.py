@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from core.hub import keeping
 from core.hub.environment import open_environment
 from core.hub.mutations import Erase, Upsert
 from core.hub.store import Store
-from core.hub.watching import Alarm, Thresholds, Watch, alarms, look
+from core.hub.watching import Alarm, Look, Thresholds, Watch, alarms, look
 from core.schema import Field, Namespace, Schema, ValueType
 from tests.running import BOUND_SECONDS, Server, write_starter
 
@@ -173,6 +174,70 @@ def test_a_store_without_a_recent_backup_is_told(tmp_path: Path) -> None:
         told.turn()
         assert look(store.environment, 1 << 30, told.now_us).restorable_from == ""
         assert told.lines == ["begun backup", "ended backup", "begun backup"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        ("cut", "backup.json cannot be read: Input data was truncated"),
+        ("empty", "its data.mdb is missing"),
+        ("renumber", "backup.json says change 1, and it was taken at change 3"),
+        ("lock away", "it cannot be read: Permission denied"),
+    ],
+)
+def test_a_backup_that_cannot_be_used_is_told_and_the_others_are_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str, problem: str
+) -> None:
+    """One in a folder without rights ended the look at the store, so that no alarm at all was told; one that was damaged counted
+    as the newest, and as where moments can be had from."""
+    saved = []
+    for number in range(3):
+        with Store.open(tmp_path / "s") as store:
+            store.declare(SCHEMA)
+            put(store, number)
+        at_us = 1_790_000_000 * SECOND + number * DAY
+        saved.append(keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=at_us)[0])
+    before, bad, newest = saved
+    manifest = bad / keeping.MANIFEST
+    match spoil:
+        case "cut":
+            manifest.write_text(manifest.read_text()[:40])
+        case "empty":
+            (bad / "data.mdb").unlink()
+        case "renumber":
+            manifest.write_text(manifest.read_text().replace('"seq": 3', '"seq": 1'))
+        case _:
+            # Whoever runs tests as root may read everything.
+            real = Path.stat
+
+            def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+                if bad in (path, *path.parents):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+                return real(path, follow_symlinks=follow_symlinks)
+
+            monkeypatch.setattr(Path, "stat", stat)
+
+    def seen() -> Look:
+        environment = open_environment(str(tmp_path / "s"), read_only=True)
+        try:
+            return look(environment, 1 << 30, 1_790_000_000 * SECOND + 2 * DAY)
+        finally:
+            environment.close()
+
+    found = seen()
+    assert (found.backed, found.backup_seconds, found.restorable_from) == (True, 0, "2026-09-21T14:13:20Z")
+    assert found.backups_unusable == [f"{bad}: {problem}"]
+    [alarm] = alarms(found, QUIET)
+    assert (alarm.name, alarm.problem) == ("backup_unusable", f"{bad}: {problem}")
+    # The next backup does not forget it.
+    with Store.open(tmp_path / "s") as store:
+        put(store, 3)
+    keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=1_790_000_000 * SECOND + 3 * DAY)
+    assert seen().backups_unusable == [f"{bad}: {problem}"]
+    monkeypatch.undo()
+    bad.rename(tmp_path / "elsewhere")
+    assert (seen().backups_unusable, len(keeping.taken(str(tmp_path / "s"))[0])) == ([], 3)
+    assert {before, newest} < {Path(each.folder) for each in keeping.taken(str(tmp_path / "s"))[0]}
 
 
 def test_a_journal_that_was_removed_is_told_by_the_server_and_by_the_command(tmp_path: Path) -> None:
