@@ -35,7 +35,7 @@ import msgspec
 
 from core import limits
 from core.durable import sync_folder, write_file
-from core.errors import RestoreRefused, StoreFull, StoreUnavailable
+from core.errors import RestoreRefused, StoreCorrupt, StoreFull, StoreUnavailable
 from core.hub import journal, replaying
 from core.hub.copying import copy
 from core.hub.environment import Environment, open_environment
@@ -320,11 +320,25 @@ def _removing(part: Path) -> Iterator[None]:
 
 
 def require(store: str) -> None:
-    """Raise StoreUnavailable unless a store's folder is there that may be worked on: a writing open would make one."""
-    if not Path(store).exists():
+    """Raise unless a store's folder is there that may be worked on: a writing open would make one."""
+    refuse_lost(store)
+    if _gone(Path(store)):
         raise StoreUnavailable(store, "there is no such folder", "Check store.path.")
-    if Path(store).is_dir() and not Path(store, "data.mdb").exists():
+    if Path(store).is_dir() and _gone(Path(store, "data.mdb")):
         raise StoreUnavailable(store, "there is no store in it", "Check store.path, or start the server once.")
+
+
+def refuse_lost(store: str) -> None:
+    """Raise StoreCorrupt where what lies beside a store is there and its data.mdb is not: a new one would be empty."""
+    beside = next((name for name in (journal.FOLDER, TAKEN) if not _gone(Path(store, name))), "")
+    if not beside or not _gone(Path(store, "data.mdb")):
+        return
+    usable, _ = taken(store)
+    saved = usable[-1].folder if usable else "BACKUP"
+    kept = f" --journal {Path(store, journal.FOLDER)}" if journal.files(Path(store, journal.FOLDER)) else ""
+    raise StoreCorrupt(
+        f"The store at {store}", f"data.mdb is missing, and {beside} beside it says that there was one",
+        f"Put data.mdb back, or restore: rapport store restore {saved} --into NEW{kept}")
 
 
 def refuse_backup(store: str) -> None:

@@ -31,7 +31,7 @@ from core.hub.customer_profile import Case, Household, OverdueCase, Profile, Pro
 from core.hub.environment import Environment, Reader, open_environment
 from core.hub.identifiers import check_holder, meant, normalised, ranked, refuse_two
 from core.hub.journal import Journal, recover
-from core.hub.keeping import refuse_backup
+from core.hub.keeping import refuse_backup, refuse_lost
 from core.hub.membership import named
 from core.hub.merges import Merge
 from core.hub.mutations import DeclareSchema, Mutation
@@ -73,6 +73,7 @@ class Store:
         Several processes may read a store that one process writes. Raises StoreUnavailable or StoreCorrupt, with what to do.
         """
         meta = {b"signing_key": msgspec.msgpack.encode(secrets.token_bytes(SIGNING_KEY_BYTES))}
+        refuse_lost(os.fspath(path))
         if not read_only:
             refuse_backup(os.fspath(path))
         environment = open_environment(os.fspath(path), map_bytes=map_bytes, read_only=read_only, meta=meta)

@@ -34,7 +34,11 @@ Folder = Annotated[
 
 
 def _path(store: Path | None, config: Path | None) -> str:
-    return str(store) if store else Config.load(config).store_path
+    from core.hub import keeping
+
+    path = str(store) if store else Config.load(config).store_path
+    keeping.require(path)
+    return path
 
 
 def _print_json(document: Mapping[str, object]) -> None:
@@ -235,7 +239,6 @@ def compact(store: Folder = None, config: File = None, json: Json = False) -> No
 
     path = _path(store, config)
     settings = Config.load(config)
-    keeping.require(path)
     with Store.open(path, **settings.store_bounds) as opened:
         dropped = retention.sweep_all(opened, time.time_ns() // 1_000)
     before, after, anew = keeping.compact(

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from core.decision import Identifier
-from core.errors import BadValue, NotFound, RestoreRefused, StoreError, StoreFull, StoreUnavailable
+from core.errors import BadValue, NotFound, RestoreRefused, StoreCorrupt, StoreError, StoreFull, StoreUnavailable
 from core.hub import keeping
 from core.hub.checking import Checked, check
 from core.hub.environment import DATABASES, open_environment
@@ -378,6 +378,37 @@ def test_a_misspelt_store_is_refused_and_nothing_is_made(tmp_path: Path) -> None
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "there is no such folder" in " ".join(done.stderr.split())) == (69, True), done.stderr
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["empty"]
+
+
+@pytest.mark.damages("data.mdb is gone")
+@pytest.mark.parametrize("kept", ["journal", "backups.json"])
+def test_a_store_whose_data_is_gone_is_damaged_and_not_a_place_for_a_new_one(tmp_path: Path, kept: str) -> None:
+    """It was told as a folder of something else, with the advice to choose an empty one: a shop without customers."""
+    folder = tmp_path / "s"
+    with Store.open(folder) as store:
+        fill(store, 3)
+    saved, _ = keeping.backup(str(folder), str(tmp_path / "b"), now_us=NOW)
+    (folder / "data.mdb").unlink()
+    if kept == "journal":
+        (folder / "backups.json").unlink()
+    else:
+        shutil.rmtree(folder / "journal")
+    before = sorted(os.listdir(folder))
+    acts = (
+        Store.open, lambda path: Store.open(path, read_only=True), keeping.compact,
+        lambda path: keeping.backup(path, str(tmp_path / "b"), now_us=NOW),
+    )
+    for act in acts:
+        with pytest.raises(StoreCorrupt, match=rf"data\.mdb is missing, and {kept} beside it") as raised:
+            act(str(folder))
+        wanted = f"BACKUP --into NEW --journal {folder}/journal" if kept == "journal" else f"{saved} --into NEW"
+        assert raised.value.hint == f"Put data.mdb back, or restore: rapport store restore {wanted}"
+    for command in ("status", "check", "audit"):
+        done = subprocess.run(
+            [sys.executable, "-m", "server.cli.main", "store", command, "--store", "s"], cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr.partition(" ")[0]) == (74, "STORE_CORRUPT"), done.stderr
+    assert sorted(os.listdir(folder)) == before
 
 
 def test_nothing_of_the_users_is_removed_for_a_backup_or_a_restore(tmp_path: Path) -> None:
