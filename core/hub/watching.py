@@ -53,7 +53,7 @@ class Look:
     False); None where neither is. ``journal_gap`` is how many changes lie between that backup and where the journal begins: no
     moment in them, nor any after them, can be restored until there is a later backup. ``journal_missing`` is how many of the
     newest changes are neither in that backup nor in the journal, as of one whose files were removed; 0 to the watch.
-    ``backups_unusable`` says of each known backup that is there and cannot be restored, where it is and why; it counts for nothing.
+    ``backups_unusable`` says of each known backup that is there and cannot be used, where it is and why; it counts for nothing.
     """
 
     map_bytes: int

@@ -847,7 +847,8 @@ def test_an_import_beside_a_server_is_refused_and_alone_it_works(
     code, out, err = rapport("import", "packed", "-m", "mapping.yaml", "--rows-per-second", "1000000")
     assert (code, "2 applied (1 new customer, 1 changed" in out) == (0, True), out + err
     # Without a store a dry run makes none.
-    code, out, err = rapport("import", "packed", "-m", "mapping.yaml", "--dry-run", "--store", "nowhere")
+    monkeypatch.setenv("RAPPORT_STORE_PATH", "nowhere")
+    code, out, err = rapport("import", "packed", "-m", "mapping.yaml", "--dry-run")
     assert (code, "2 new customers" in out, (tmp_path / "nowhere").exists()) == (0, True, False), out + err
     code, _, err = rapport("import", "packed", "-m", "mapping.yaml", "--rows-per-second", "0")
     assert (code, "--rows-per-second" in err) == (2, True), err
