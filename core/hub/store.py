@@ -20,7 +20,7 @@ import msgspec
 import core.hub.handlers  # noqa: F401 - for what they register
 from core import limits
 from core.decision import Identifier
-from core.errors import BadValue, NotFound, StoreCorrupt, StoreError, StoreReadOnly, TooLarge, UnknownName
+from core.errors import BadValue, IdentityConflict, NotFound, StoreCorrupt, StoreError, StoreReadOnly, TooLarge, UnknownName
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
 from core.hub import merges, saved
@@ -403,7 +403,7 @@ class Store:
         self, reader: Reader, identifiers: Sequence[Identifier], of_household: bool = False, *, asked: bool = False
     ) -> int | None:
         """Whom, or which household, identifiers mean; ``asked`` by somebody who wants to see it, it is IdentityConflict where
-        they may be two persons'."""
+        they may be two persons'. A decision goes on with the first of them."""
         found: list[tuple[int, bytes, int, bytes, int]] = []
         catalog = self._catalog_of(reader)
         for position, identifier in enumerate(identifiers):
@@ -419,6 +419,12 @@ class Store:
             data = reader.get_customer("households" if of_household else "profiles", owner)
             return () if data is None else Record(data, f"The record of {named(owner)}").identifiers
 
+        if asked and any(row[4] for row in found):
+            for single, name in catalog.singles.items():
+                owners = {value: owner for _, _, number, value, owner in found if number == single}
+                # One customer may have two, from before the namespace was single.
+                if len(owners) > 1 and (len(set(owners.values())) > 1 or 0 in owners.values()):
+                    raise IdentityConflict(name)
         row = meant(ranked(found), catalog.singles, held)
         if row is None:
             if asked:

@@ -83,7 +83,7 @@ def _open_streams() -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream: TextIO | None = getattr(sys, name)
         if stream is not None:
-            if isinstance(stream.buffer, io.RawIOBase):
+            if number and isinstance(getattr(stream, "buffer", None), io.RawIOBase):
                 buffered = open(  # noqa: SIM115
                     stream.fileno(), "w", buffering=1, encoding=stream.encoding, errors=stream.errors, closefd=False)
                 setattr(sys, name, buffered)

@@ -485,6 +485,21 @@ def test_what_goes_wrong_on_the_command_line(
     assert (left, word in err) == (code, True), err
 
 
+def test_an_export_that_names_two_customers_hands_over_neither(rapport: Callable[..., tuple[int, str, str]]) -> None:
+    """Of two, the one whose namespace is trusted more was exported, as if the other's identifier were his."""
+    ann, bo, mail = ("-i", "crm=export-ann"), ("-i", "crm=export-bo"), ("-i", "email=export@x.example")
+    for who in (ann, bo, mail):
+        assert rapport("profile", "set", *who, "age=30")[0] == 0
+    for command in ("export", "show"):
+        code, out, err = rapport("profile", command, *ann, *bo)
+        assert (code, out, "IDENTITY_CONFLICT" in err) == (65, "", True), err
+    code, out, err = rapport("profile", "export", *ann, *mail)
+    assert (code, out, "they lead to 2 customers" in err) == (65, "", True), err
+    for more in (ann, ("-i", "cookie=export-nobodys")):
+        code, out, err = rapport("profile", "export", *ann, *more)
+        assert (code, json.loads(out or "{}").get("identifiers")) == (0, [{"namespace": "crm", "value": "export-ann"}]), err
+
+
 def test_errors_for_scripts_are_json(rapport: Callable[..., tuple[int, str, str]]) -> None:
     code, _, err = rapport("decide", "-c", "wab", "-p", "home_hero", "--json")
     said = json.loads(err)
