@@ -35,7 +35,7 @@ import msgspec
 
 from core import limits
 from core.durable import sync_folder, write_file
-from core.errors import RestoreRefused, StoreCorrupt, StoreFull, StoreUnavailable
+from core.errors import BackupRefused, RestoreRefused, StoreCorrupt, StoreFull, StoreUnavailable
 from core.hub import journal, replaying
 from core.hub.copying import copy
 from core.hub.environment import Environment, open_environment
@@ -52,6 +52,8 @@ RESTORING = "restoring"
 _LEFT = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9]+" + re.escape(PART))
 _OURS = frozenset({"data.mdb", "lock.mdb", "rapport.lock", MANIFEST, RESTORING})
 _CHUNK = 1 << 20
+_NO_BACKUP = "no backup was made"
+_RAISE = "raise the limit (ulimit -f)."
 
 Progress = Callable[[int], object]
 
@@ -137,24 +139,22 @@ def backup(store: str, into: str, *, now_us: int, progress: Progress | None = No
     """Copy the store folder ``store`` as of now into a new folder under ``into``, which is made where its parent exists.
 
     Works beside a server that serves it. Returns the backup's folder and its manifest, once all of it is durable and was
-    read back. Leftovers of backups that were cut off are removed, and one that fails leaves none. Raises StoreUnavailable,
-    StoreCorrupt, StoreFull.
+    read back. Leftovers of backups that were cut off are removed, and one that fails leaves none. Raises BackupRefused,
+    StoreUnavailable, StoreCorrupt, StoreFull.
     """
     require(store)
     target = Path(into)
     source = Path(store).resolve()
-    if target.resolve() == source or source in target.resolve().parents:
-        raise StoreUnavailable(into, "it is inside the store that is to be saved", "Name a folder elsewhere, on another disk.")
-    with _failing(into):
+    with _failing(BackupRefused, into, _NO_BACKUP):
+        _refuse_inside(BackupRefused, target)
         if not target.is_dir():
             if target.exists() or target.is_symlink():
-                raise StoreUnavailable(into, "it is not a folder", "Name a folder: each backup gets one of its own in it.")
-            if not target.absolute().parent.is_dir():
-                raise StoreUnavailable(into, f"the folder {target.absolute().parent} does not exist", "Create it first.")
+                raise BackupRefused(into, "it is not a folder", "Name a folder: each backup gets one of its own in it.")
+            _refuse_parent(BackupRefused, target)
             target.mkdir(mode=0o700)
             # Without it a power cut may take the folder with every backup in it.
             sync_folder(target.absolute().parent)
-    with _alone(target):
+    with _failing(BackupRefused, into, _NO_BACKUP), _alone(target):
         for left in target.glob(f"*{PART}"):
             if _LEFT.fullmatch(left.name) and _strange(left) is None:
                 shutil.rmtree(left, ignore_errors=True)
@@ -168,15 +168,15 @@ def backup(store: str, into: str, *, now_us: int, progress: Progress | None = No
                 name = f"{taken:%Y%m%dT%H%M%SZ}-{seq}"
                 part = target / (name + PART)
                 if (target / name).exists():
-                    raise StoreUnavailable(str(target / name), "this state was saved a moment ago", "Use that backup.")
+                    raise BackupRefused(str(target / name), "this state was saved a moment ago", "Use that backup.")
                 if os.path.lexists(part):
-                    raise StoreUnavailable(str(part), "it is in the way, and not what a backup leaves", "Move it away.")
+                    raise BackupRefused(str(part), "it is in the way, and not what a backup leaves", "Move it away.")
                 # Whatever ends it, a copy that nobody can use would keep the disk full.
-                with _failing(into), _removing(part):
+                with _removing(part):
                     entries = copy(reader, str(part), progress)
         finally:
             environment.close()
-        with _failing(into), _removing(part):
+        with _removing(part):
             _prove(part)
             file = part / "data.mdb"
             manifest = Backup(
@@ -227,16 +227,13 @@ def restore(
     """
     source, target = Path(saved), Path(into)
     manifest = _manifest(source)
-    _free(target)
-    if not target.absolute().parent.is_dir():
-        raise RestoreRefused(into, f"the folder {target.absolute().parent} does not exist", "Create it first.")
     part = target.absolute().with_name(target.name + PART)
-    with _failing(into), _restoring(part, target):
+    with _failing(RestoreRefused, into, "nothing was restored"), _restoring(part, target):
         digest = _copied(source / "data.mdb", part / "data.mdb")
         if digest != manifest.sha256:
             raise RestoreRefused(saved, "data.mdb is not what was saved: its SHA-256 differs from backup.json's",
                                  "Use another backup; this one was changed or damaged.")
-        reached = _forward(part, manifest, journal_folder, until_seq, until_us, accept_cut, erasures, progress)
+        reached = _forward(saved, part, manifest, journal_folder, until_seq, until_us, accept_cut, erasures, progress)
         _prove(part)
         sync_folder(part)
         part.rename(target)
@@ -248,10 +245,31 @@ def restore(
 
 def _free(target: Path) -> None:
     """Raise unless a restore may make its folder there."""
-    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise RestoreRefused(str(target), "it is not a folder", "Name a new folder.")
+    if target.exists() and any(target.iterdir()):
         raise RestoreRefused(
             str(target), "there is something in it already",
             "Name a new folder; point store.path at it, or move the old folder away first, with the server stopped.")
+    _refuse_inside(RestoreRefused, target)
+    _refuse_parent(RestoreRefused, target)
+
+
+def _refuse_inside(refused: type[BackupRefused | RestoreRefused], target: Path) -> None:
+    """Raise for a place in a store or in a backup: whoever removes or moves that one takes it along."""
+    for folder in (target.resolve(), *target.resolve().parents):
+        if os.path.exists(folder / "data.mdb"):
+            kind = "backup" if os.path.exists(folder / MANIFEST) else "store"
+            raise refused(str(target), f"it is inside the {kind} {folder}", "Name a folder elsewhere, on another disk.")
+
+
+def _refuse_parent(refused: type[BackupRefused | RestoreRefused], target: Path) -> None:
+    """Raise unless a folder can be made there as far as what it would stand in goes."""
+    parent = target.absolute().parent
+    if not parent.exists():
+        raise refused(str(target), f"the folder {parent} does not exist", "Create it first.")
+    if not parent.is_dir():
+        raise refused(str(target), f"{parent} is not a folder", "Name a folder in one.")
 
 
 @contextlib.contextmanager
@@ -265,9 +283,10 @@ def _restoring(part: Path, target: Path) -> Iterator[None]:
     def in_the_way(why: str) -> RestoreRefused:
         return RestoreRefused(str(target), f"{part} is in the way: {why}", "Move it away, or restore into another folder.")
 
+    _free(target)
+    with contextlib.suppress(FileExistsError):
+        part.mkdir(mode=0o700)
     try:
-        with contextlib.suppress(FileExistsError):
-            part.mkdir(mode=0o700)
         if part.is_symlink():
             raise in_the_way("it is a link")
         # Asked twice: another restore may have moved it into place between the first two questions.
@@ -350,6 +369,7 @@ def refuse_backup(store: str) -> None:
 
 
 def _forward(
+    saved: str,
     part: Path,
     manifest: Backup,
     journal_folder: str,
@@ -370,6 +390,11 @@ def _forward(
     taken_us = int(datetime.fromisoformat(manifest.at).timestamp()) * 1_000_000
     environment = open_environment(str(part))
     try:
+        with environment.reader() as reader:
+            applied = journal.applied_of(reader)
+        if applied != manifest.seq:
+            raise RestoreRefused(saved, f"{MANIFEST} says change {manifest.seq}, and its data is at change {applied}",
+                                 "Use another backup; this one was changed.")
         if journal_folder:
             reached, later = replaying.replay(
                 environment, Path(journal_folder), taken_us=taken_us, until_seq=until_seq, until_us=until_us,
@@ -377,12 +402,12 @@ def _forward(
             again += later
         else:
             reached = replaying.Reached(manifest.seq, taken_us, 0)
-        applied = replaying.finish(environment, again, lineage=secrets.token_bytes(16), now_us=time.time_ns() // 1000)
+        taken_again = replaying.finish(environment, again, lineage=secrets.token_bytes(16), now_us=time.time_ns() // 1000)
     finally:
         environment.close()
         for name in ("lock.mdb", "rapport.lock"):
             (part / name).unlink(missing_ok=True)
-    return replaying.Reached(reached.seq, reached.at_us, applied, reached.note)
+    return replaying.Reached(reached.seq, reached.at_us, taken_again, reached.note)
 
 
 def compact(store: str, *, map_bytes: int = limits.MAP_BYTES, progress: Progress | None = None) -> tuple[int, int, str]:
@@ -403,7 +428,7 @@ def compact(store: str, *, map_bytes: int = limits.MAP_BYTES, progress: Progress
             # Brings store and journal in step, and ends a write that was cut off.
             journal.Journal.open(environment, keep_seconds=limits.JOURNAL_SECONDS, keep_bytes=limits.JOURNAL_BYTES).close()
         before = file.stat().st_size
-        with _failing(store):
+        with _failing(StoreUnavailable, store, "the store is as it was"):
             with environment.reader() as reader:
                 copy(reader, str(making), progress)
             with _alone(Path(store), wait=True):
@@ -418,19 +443,31 @@ def compact(store: str, *, map_bytes: int = limits.MAP_BYTES, progress: Progress
 
 
 @contextlib.contextmanager
-def _failing(path: str) -> Iterator[None]:
-    """The system's errors about files as the store's own."""
+def _failing(
+    refused: type[BackupRefused | RestoreRefused | StoreUnavailable], path: str, undone: str
+) -> Iterator[None]:
+    """What the system says about files, and a full disk, as what a backup, a restore or a compaction says of its place."""
     try:
         yield
     except OSError as error:
-        from core.hub.lmdb import error_of
-
+        where = str(error.filename or path)
         if error.errno == errno.EFBIG:
-            raise StoreFull(
-                "store's file",
-                f"This process may not write {error.filename or path} so large: raise the limit (ulimit -f).",
-            ) from error
-        raise error_of(error.errno or 5, str(error.filename or path), False) from error
+            raise StoreFull("file", f"This process may not write {where} so large: {_RAISE}", undone) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFull("disk", f"Free space on the disk that holds {where}, and do it again.", undone) from error
+        hint = "Look at the path, and for disk errors in the system's log."
+        if error.errno in (errno.EACCES, errno.EPERM):
+            hint = "Let the user who runs this read and write there, or name another folder."
+        elif error.errno == errno.EROFS:
+            hint = "Its file system is read-only: name another folder."
+        raise refused(where, _why(error), hint) from error
+    except StoreFull as error:
+        what = error.metadata["what"]
+        if what == "disk":
+            raise StoreFull(what, f"Free space on the disk that holds {path}, and do it again.", undone) from error
+        if what == "store's file":
+            raise StoreFull("file", f"This process may not write it so large: {_RAISE}", undone) from error
+        raise
 
 
 @contextlib.contextmanager
@@ -441,7 +478,7 @@ def _alone(folder: Path, wait: bool = False) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(descriptor)
-        raise StoreUnavailable(str(folder), "another backup into it is running", "Wait for it, or name another folder.") from None
+        raise BackupRefused(str(folder), "another backup into it is running", "Wait for it, or name another folder.") from None
     try:
         yield
     finally:

@@ -168,6 +168,8 @@ def _until(text: str) -> tuple[int | None, int | None]:
             f"{text[:40]!r} is neither a change's number nor a time such as 2026-11-26T21:00:00Z", param_hint="--until") from None
     if at.tzinfo is None:
         raise typer.BadParameter(f"{text!r} has no time zone: write {at.isoformat()}Z for UTC", param_hint="--until")
+    if at > datetime.now(UTC):
+        raise typer.BadParameter(f"{text!r} is in the future: leave it out for the newest state", param_hint="--until")
     return None, (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 

@@ -447,6 +447,9 @@ def test_cases_and_consents_on_the_command_line(rapport: Callable[..., tuple[int
         (["tell", "-i", "crm=1", "--event", "[" * 100_000], 2, "not an event in JSON"),
         # An empty variable of a script: the newest state was restored, and every segment counted.
         (["store", "restore", "backup", "--into", "new", "--until", ""], 2, "--until is empty: give it a value, or leave it out"),
+        # A year that was mistyped restored the newest state.
+        (["store", "restore", "backup", "--into", "new", "--journal", "j", "--until", "2126-01-01T00:00:00Z"], 2,
+         "in the future"),
         (["store", "restore", "backup", "--into", "new", "--until="], 2, "for the newest state"),
         (["case", "close", "-i", "crm=1", "--kind", "fault", "--key", "1", "--at", ""], 2, "--at is empty"),
         (["case", "assign", "-i", "crm=1", "--kind", "fault", "--key", "1", "--due", ""], 2, "--due is empty"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -9,13 +10,23 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from core.decision import Identifier
-from core.errors import BadValue, NotFound, RestoreRefused, StoreCorrupt, StoreError, StoreFull, StoreUnavailable
+from core.errors import (
+    BackupRefused,
+    BadValue,
+    NotFound,
+    RestoreRefused,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
 from core.hub import keeping
 from core.hub.checking import Checked, check
 from core.hub.environment import DATABASES, open_environment
@@ -39,6 +50,7 @@ from core.hub.saved import AuditEntry
 from core.hub.store import Store
 from core.hub.watching import look
 from core.schema import EventType, Field, Namespace, Schema, ValueType
+from server.cli.exits import code_of
 from tests.stored import sealed
 
 ROOT = Path(__file__).parents[2]
@@ -162,21 +174,76 @@ def test_restore_says_what_is_in_the_way(tmp_path: Path) -> None:
         keeping.restore(str(tmp_path / "none"), str(tmp_path / "r"))
     with pytest.raises(RestoreRefused, match="does not exist"):
         keeping.restore(str(saved), str(tmp_path / "none" / "r"))
-    with pytest.raises(StoreUnavailable, match="saved a moment ago"):
+    with pytest.raises(BackupRefused, match="saved a moment ago"):
         keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
-    with pytest.raises(StoreUnavailable, match="inside the store"):
-        keeping.backup(str(tmp_path / "s"), str(tmp_path / "s" / "b"), now_us=NOW)
+    # Whoever removed the backup took along the store that had been restored into it.
+    for inside in (tmp_path / "s" / "journal" / "n", saved / "n"):
+        kind = "backup" if inside.parent == saved else "store"
+        with pytest.raises(BackupRefused, match=f"inside the {kind} "):
+            keeping.backup(str(tmp_path / "s"), str(inside), now_us=NOW)
+        with pytest.raises(RestoreRefused, match=f"inside the {kind} "):
+            keeping.restore(str(saved), str(inside))
+        assert not inside.exists()
 
 
 def test_a_backups_folder_that_cannot_be_made_is_told_with_what_to_do(tmp_path: Path) -> None:
-    """It was "No such file or directory (2), while asked by a tool", and "See the cause"."""
+    """It was "Cannot open the store ... Permission denied (13), while asked by a tool", with 69, no server answers; of a restore,
+    that another one is running."""
     with Store.open(tmp_path / "s") as store:
         fill(store, 1)
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StoreUnavailable, match=r"the folder .*none does not exist\. Create it first"):
-        keeping.backup(str(tmp_path / "s"), str(tmp_path / "none" / "b"), now_us=NOW)
-    with pytest.raises(StoreUnavailable, match=r"it is not a folder\. Name a folder"):
-        keeping.backup(str(tmp_path / "s"), str(tmp_path / "file"), now_us=NOW)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    acts: list[tuple[type[StoreError], Callable[[str], object]]] = [
+        (BackupRefused, lambda into: keeping.backup(str(tmp_path / "s"), into, now_us=NOW)),
+        (RestoreRefused, lambda into: keeping.restore(str(saved), into)),
+    ]
+    for refused, act in acts:
+        for into, told in [
+            (tmp_path / "none" / "n", r"the folder .*none does not exist\. Create it first"),
+            (tmp_path / "file", r"it is not a folder\. Name a"),
+            (tmp_path / "link", r"it is not a folder\. Name a"),
+            (tmp_path / "file" / "n", r"file is not a folder\. Name a folder in one"),
+            (tmp_path / ("n" * 300), r"File name too long\. Look at the path"),
+            # Nobody, root neither, makes a folder there.
+            (Path("/proc/n"), r"No such file or directory\. Look at the path"),
+        ]:
+            with pytest.raises(refused, match=told):
+                act(str(into))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "file", "link", "s"]
+
+
+@pytest.mark.parametrize("act", ["backup", "restore"])
+def test_a_place_without_rights_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str) -> None:
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 1)
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    real = Path.mkdir
+
+    def mkdir(path: Path, mode: int = 0o777) -> None:
+        # Whoever runs tests as root may write everywhere.
+        if path.parent == tmp_path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        real(path, mode)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    into = str(tmp_path / "n")
+    with pytest.raises((BackupRefused, RestoreRefused), match=r"Permission denied\. Let the user who runs this") as refused:
+        _ = keeping.restore(str(saved), into) if act == "restore" else keeping.backup(str(tmp_path / "s"), into, now_us=NOW)
+    assert code_of(refused.value) == 74
+
+
+@pytest.mark.damages("the number in backup.json is another")
+def test_a_backup_whose_number_is_not_its_datas_is_refused(tmp_path: Path) -> None:
+    """It was restored, and told to be at the change that somebody had written there."""
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 1)
+    saved, manifest = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    file = saved / keeping.MANIFEST
+    file.write_text(file.read_text().replace(f'"seq": {manifest.seq}', '"seq": 1'))
+    with pytest.raises(RestoreRefused, match=f"says change 1, and its data is at change {manifest.seq}"):
+        keeping.restore(str(saved), str(tmp_path / "r"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "s"]
 
 
 @pytest.mark.damages("its journal is another store's")
