@@ -620,6 +620,31 @@ def test_a_file_where_the_journal_belongs_is_named(tmp_path: Path) -> None:
         Store.open(tmp_path / "s")
 
 
+def test_a_journal_without_rights_is_named_and_not_taken_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start said "The store takes no writes: Permission denied (13), while asked by a tool"; the check, that all is sound."""
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 1)
+    folder = tmp_path / "s" / "journal"
+    real = os.listdir
+
+    def listdir(path: str | Path) -> list[str]:
+        # Whoever runs tests as root may read everything.
+        if Path(path) == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    for kept in (1 << 30, 0):
+        with pytest.raises(StoreUnavailable, match=rf"the store at {tmp_path / 's'}: {folder}: Permission denied") as refused:
+            Store.open(tmp_path / "s", journal_bytes=kept)
+        assert refused.value.hint == "Let the server's user read and write the folder journal and its files."
+    [fault] = checked(tmp_path / "s").faults
+    assert (fault.what, fault.problem) == (f"The journal {folder}", "it cannot be read: Permission denied")
+    monkeypatch.undo()
+    with Store.open(tmp_path / "s") as store:
+        assert store.check().faults == ()
+
+
 def test_sources_and_joins_that_can_be_undone_are_in_a_backup(tmp_path: Path) -> None:
     schema = Schema(
         attributes={"age": Field("age", ValueType.INT, sources=("bank", "web"))},
