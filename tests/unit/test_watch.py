@@ -24,6 +24,7 @@ from core.hub.mutations import Erase, Upsert
 from core.hub.store import Store
 from core.hub.watching import Alarm, Look, Thresholds, Watch, alarms, look
 from core.schema import Field, Namespace, Schema, ValueType
+from server.cli.keeping import _standing
 from tests.running import BOUND_SECONDS, Server, write_starter
 
 ROOT = Path(__file__).parents[2]
@@ -308,6 +309,32 @@ def test_a_folder_that_was_moved_under_the_server_is_told_until_it_is_back(tmp_p
         (tmp_path / "s-moved").rename(tmp_path / "s")
         assert told.turn() == []
         assert told.lines == ["begun moved", "ended moved"]
+
+
+def test_status_says_in_words_how_a_store_stands() -> None:
+    """It said "3.4e-06 %", "changes 17,370 to 17,369", "1 that were killed are", "1e+03 kB", and beside backups that a restore
+    takes a backup."""
+    seen = Look(
+        map_bytes=1 << 40, used_bytes=999_700, live_bytes=40_000, free_pages=1, customers=1, readers=0, readers_cleared=1,
+        reader_behind=1, reader_process=7, reader_seconds=90, disk_free_bytes=10**13, journal_bytes=262_144, journal_first=17_370,
+        journal_last=17_369, restorable_from="", backed=True, backup_seconds=7300, backups_unusable=[], journal_gap=0,
+        journal_missing=0,
+    )
+    assert dict(_standing(seen)) == {
+        "file": "1 MB, 40 kB of it live: less than 0.1 % of what store.map_bytes allows",
+        "disk": "10 TB free",
+        "readers": "process 7 holds back what 1 commit freed, for 90 s now; 1 that was killed is cleared away",
+        "journal": "262 kB, no change in it yet",
+        "backups": "the newest is 2 hours old",
+        "restore": "to the moments of the backups only: no journal leads on from one",
+    }
+    later = replace(
+        seen, map_bytes=40_000, readers_cleared=2, reader_behind=2, journal_last=17_370, backed=False, backup_seconds=None)
+    told = dict(_standing(later))
+    assert (told["file"], told["journal"], told["backups"], told["restore"]) == (
+        "1 MB, 40 kB of it live: 100.0 % of what store.map_bytes allows", "262 kB, changes 17,370 to 17,370", "none is known",
+        "not to any moment: that takes a backup")
+    assert told["readers"] == "process 7 holds back what 2 commits freed, for 90 s now; 2 that were killed are cleared away"
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
