@@ -58,10 +58,9 @@ class Unwritten(errors.RapportError):
 
     reason = "OUTPUT_UNWRITTEN"
 
-    def __init__(self, problem: str) -> None:
+    def __init__(self, problem: str, left: str = "what was done stands") -> None:
         super().__init__(
-            f"The output could not be written: {problem}; what was done stands.", hint="Look at where it was sent to.",
-            problem=problem,
+            f"The output could not be written: {problem}; {left}.", hint="Look at where it was sent to.", problem=problem,
         )
 
 

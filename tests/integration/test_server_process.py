@@ -87,6 +87,10 @@ def test_a_folder_that_cannot_be_written_is_told_without_a_traceback(
     (tmp_path / "file").write_text("")
     code, _, err = rapport("init", str(tmp_path / "file" / "shop"))
     assert (code, "FILE_UNUSABLE" in err, "Not a directory" in err) == (73, True, True), err
+    # A path that was mistyped got a shop, with every folder on the way.
+    code, _, err = rapport("init", str(tmp_path / "typo" / "shop"))
+    assert (code, f"{tmp_path / 'typo'}: there is no such folder. Create it first" in " ".join(err.split())) == (66, True), err
+    assert not (tmp_path / "typo").exists()
 
 
 def ask(channel: str = "web", **more: Any) -> decision_pb2.DecideRequest:

@@ -102,6 +102,20 @@ def test_a_document_of_which_a_part_was_written_is_told(unbuffered: str, tmp_pat
     assert (tmp_path / "document").stat().st_size == 512
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_that_cannot_be_written_whole_is_not_left_half(there: bool, tmp_path: Path) -> None:
+    """On a full disk init left some of its files, and could not be run again: the folder is there already."""
+    if there:
+        (tmp_path / "shop").mkdir()
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -f 1; exec "$0" -m server.cli.main init shop', sys.executable],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, "shop: File too large; nothing of it is left" in done.stderr) == (74, True), done.stderr
+    assert (tmp_path / "shop").exists() is there
+    assert _run("", b"init", b"shop", into=tmp_path)[0] == 0
+
+
 @pytest.mark.parametrize("closed", [">&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_lead_nowhere(closed: str, tmp_path: Path) -> None:
     """It was a traceback; and a store's file that is given number 2 would have had the log written into it."""
