@@ -13,7 +13,7 @@ import typer
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from core.errors import ConfigError
+from core.errors import ConfigError, NotServed
 from server.cli.exits import RemoteError
 from server.config import LAST_PORT, Config
 
@@ -174,4 +174,9 @@ def told(error: grpc.RpcError, target: str) -> RemoteError:
             hint = localized.message
         elif detail.Unpack(bad):
             violations.extend((each.field, each.description) for each in bad.field_violations)
+    if reason == NotServed.reason and "method" in metadata.get("what", ""):
+        # Nobody who types a command has its name from the protos.
+        host, _, port = target.rpartition(":")
+        control = f": --server {host}:{int(port) + 1}" if port.isdecimal() else ""
+        hint = f"Is that its listen.decisions? Name its listen.control, the port after it where nothing else is set{control}"
     return RemoteError(code, reason, status.message, hint, metadata, tuple(violations))

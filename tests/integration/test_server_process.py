@@ -734,7 +734,9 @@ def test_a_signal_that_a_native_thread_takes_ends_the_server(make: Callable[...,
     assert server.process.wait(BOUND_SECONDS) == 0
 
 
-def test_two_addresses_keep_channels_from_programs(make: Callable[..., Server], tmp_path: Path) -> None:
+def test_two_addresses_keep_channels_from_programs(
+    make: Callable[..., Server], tmp_path: Path, rapport: Callable[..., tuple[int, str, str]]
+) -> None:
     server = make(write_starter(tmp_path), RAPPORT_LISTEN_CONTROL="127.0.0.1:0", RAPPORT_PROGRAMS_PATH="")
     said = server.until("listening")
     server.until("no program is loaded")
@@ -753,6 +755,11 @@ def test_two_addresses_keep_channels_from_programs(make: Callable[..., Server], 
             program_pb2_grpc.ProgramServiceStub(channels).LoadProgram(load)
         assert isinstance(refused.value, grpc.Call)
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        # To whoever types a command, the method's name in the protos says nothing.
+        code, _, err = rapport("program", "list", "--server", said["listen_decisions"])
+        host, _, port = said["listen_decisions"].rpartition(":")
+        wanted = f"listen.control, the port after it where nothing else is set: --server {host}:{int(port) + 1}"
+        assert (code, wanted in " ".join(err.split())) == (69, True), err
         assert program_pb2_grpc.ProgramServiceStub(control).LoadProgram(load).program.version == "starter@1"
         assert decision_pb2_grpc.DecisionServiceStub(channels).Decide(ask()).program == "starter@1"
     assert server.end(signal.SIGINT) == 0
