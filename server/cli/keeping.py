@@ -124,7 +124,8 @@ def check(
     if folder is not None and store is not None:
         raise typer.BadParameter("The folder is given already: name it once.", param_hint="--store")
     path = _path(folder or store, config)
-    found = checking.check_apart(path, _told)
+    with show.leaving("the store was read, and not all of it; nothing was changed."):
+        found = checking.check_apart(path, _told)
     if json:
         _print_json({"store": path, "sound": not found.faults, **dataclasses.asdict(found)})
     else:
@@ -154,9 +155,10 @@ def backup(
     """
     from core.hub import keeping
 
-    path, manifest = keeping.backup(
-        _path(store, config), str(into), now_us=time.time_ns() // 1000, progress=lambda count: _told("entries", count)
-    )
+    with show.leaving(f"no backup was made, and nothing of it is left in {into}."):
+        path, manifest = keeping.backup(
+            _path(store, config), str(into), now_us=time.time_ns() // 1000, progress=lambda count: _told("entries", count)
+        )
     if json:
         import msgspec
 
@@ -217,11 +219,12 @@ def restore(
     until_seq, until_us = _until(until)
     if until and journal is None:
         raise typer.BadParameter("a backup alone leads to its own moment only: give --journal as well", param_hint="--until")
-    manifest, reached = keeping.restore(
-        str(backup), str(into), journal_folder=str(journal or ""), until_seq=until_seq, until_us=until_us,
-        accept_cut=accept_cut, erasures=str(erasures or ""),
-        progress=lambda change: show.err.print(f"change {change:,}", markup=False),
-    )
+    with show.leaving(f"nothing was restored, and nothing of it is left beside {into}."):
+        manifest, reached = keeping.restore(
+            str(backup), str(into), journal_folder=str(journal or ""), until_seq=until_seq, until_us=until_us,
+            accept_cut=accept_cut, erasures=str(erasures or ""),
+            progress=lambda change: show.err.print(f"change {change:,}", markup=False),
+        )
     if json:
         import msgspec
 
@@ -254,10 +257,11 @@ def compact(store: Folder = None, config: File = None, json: Json = False) -> No
 
     path = _path(store, config)
     settings = Config.load(config)
-    with Store.open(path, **settings.store_bounds) as opened:
-        dropped = retention.sweep_all(opened, time.time_ns() // 1_000)
-    before, after, anew = keeping.compact(
-        path, map_bytes=settings.store_map_bytes, progress=lambda count: _told("entries", count))
+    with show.leaving("the store is whole, and erased bytes may still be in its files: run it again."):
+        with Store.open(path, **settings.store_bounds) as opened:
+            dropped = retention.sweep_all(opened, time.time_ns() // 1_000)
+        before, after, anew = keeping.compact(
+            path, map_bytes=settings.store_map_bytes, progress=lambda count: _told("entries", count))
     if json:
         _print_json({"store": path, "bytes_before": before, "bytes": after, "events_dropped": dropped, "journal_anew": anew})
     else:

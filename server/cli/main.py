@@ -23,7 +23,7 @@ _UNWRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EB
 _USAGE: Final = 2
 # What holds without an option, of those that people look for when its value went missing in a script.
 _WITHOUT: Final = {
-    "--until": "the newest state", "--at": "now", "--as-of": "now", "--due": "what the kind says",
+    "--until": "the newest state", "--at": "now", "--as-of": "now",
     "--server": "the configuration's address",
 }
 _OPTION: Final = re.compile(r"--[a-z][a-z-]*")
@@ -69,7 +69,8 @@ def main() -> None:
             _give_up(sys.stderr)
         sys.exit(code_of(error))
     except KeyboardInterrupt:
-        # Before the server takes signals itself; as shells count it.
+        # Before the server, or a command, takes it itself; as shells count it.
+        print("Interrupted as it began.", file=sys.stderr)
         sys.exit(130)
 
 

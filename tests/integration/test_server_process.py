@@ -439,6 +439,11 @@ def test_cases_and_consents_on_the_command_line(rapport: Callable[..., tuple[int
         (["decide", "-c", "web", "-p", "home_hero", "-f", "cart=99999999999999999999.99 EUR"], 2, "64 bits"),
         (["decide", "-c", "web", "-p", "home_hero", "--as-of", "0001-01-01T00:00:00+14:00"], 2, "not a time"),
         (["decide", "-c", "web", "-p", "home_hero", "--server", "127.0.0.1:1"], 69, "rapport serve"),
+        # This one said "TypeError: 'NoneType' object is not iterable", and a list was sent as an event without a type.
+        (["tell", "-i", "crm=1", "--event", "null"], 2, "write an object such as"),
+        (["tell", "-i", "crm=1", "--event", "[]"], 2, "write an object such as"),
+        (["tell", "-i", "crm=1", "--event", '{"type": "visit", "key": "v1", "fields": 3}'], 2, "its fields are no object"),
+        (["tell", "-i", "crm=1", "--event", '{"type": "visit", "key": "v1", "fields": {"page": null}}'], 2, "'page' is null"),
         # So did numbers that no message holds.
         (["profile", "unmerge", "-i", "crm=1", "--merge", str(2**64)], 2, "--merge"),
         (["segment", "list", "regular", "-n", "9" * 23], 2, "--limit"),

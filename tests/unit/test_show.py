@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from core.hub.store import Store
 from core.reasons import Reason
 from protos.rapport.v1 import decision_pb2, profile_pb2
 from server.cli import show
+from server.cli.main import main
 from tests.running import ROOT
 
 OWNER = "\x1b]0;title\x07\x1b[31mann\x9b2J\r\x7f"
@@ -121,6 +123,35 @@ def test_closed_streams_lead_nowhere(closed: str, tmp_path: Path) -> None:
     """It was a traceback; and a store's file that is given number 2 would have had the log written into it."""
     code, err = _run(closed, b"config", into=tmp_path)
     assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "left"),
+    [
+        (["check"], "core.hub.checking.check_apart", "nothing was changed."),
+        (["backup", "b"], "core.hub.keeping.backup", "no backup was made, and nothing of it is left in b."),
+        (["restore", "b", "--into", "n"], "core.hub.keeping.restore", "nothing of it is left beside n."),
+        (["compact"], "core.hub.keeping.compact", "erased bytes may still be in its files: run it again."),
+        (["status"], "core.hub.watching.look", "a change that was under way may have been made."),
+    ],
+)
+def test_ctrl_c_says_what_is_left(
+    arguments: list[str], where: str, left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It was silent."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    Store.open(tmp_path / "store").close()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(where, interrupted)
+    monkeypatch.setattr(sys, "argv", ["rapport", "store", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = " ".join(capsys.readouterr().err.split())
+    assert (ended.value.code, told.startswith("Interrupted: "), told.endswith(left)) == (130, True, True), told
 
 
 def test_bytes_that_are_no_text_are_a_usage_error(tmp_path: Path) -> None:
