@@ -269,11 +269,23 @@ class _Rejects:
     def write(self, rows: Sequence[tuple[int, str, str, str]]) -> None:
         if not rows or self.path is None:
             return
-        if self._file is None:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="")
-            csv.writer(self._file).writerow(_REJECTS_COLUMNS)
-        csv.writer(self._file).writerows(rows)
+        try:
+            if self._file is None:
+                descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="")
+                csv.writer(self._file).writerow(_REJECTS_COLUMNS)
+            csv.writer(self._file).writerows(rows)
+            # Closing must not be what fails: by then nobody says how much is in the store.
+            self._file.flush()
+        except OSError as error:
+            if self._file is not None:
+                with contextlib.suppress(OSError):
+                    self._file.close()
+                self._file = None
+            raise ImportRefused(
+                str(self.path), f"the rejects file cannot be written: {error.strerror}",
+                "Free space there, or name another place: --rejects FILE.",
+            ) from error
 
     def close(self) -> Path | None:
         if self._file is None:

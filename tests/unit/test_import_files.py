@@ -533,6 +533,23 @@ def test_the_rejects_file_of_an_earlier_run_does_not_stay(store: Store, tmp_path
         Importer(store, mapping.parse(PEOPLE.encode(), "m.yaml", SCHEMA)).run(tmp_path / "none.csv")
 
 
+def test_a_rejects_file_that_takes_no_more_ends_the_import_with_what_is_there(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said "The output could not be written; what was done stands", and neither of which file nor how many rows stand."""
+    rejects, real = tmp_path / "rejects.csv", os.open
+
+    def opened(path: Any, *more: Any) -> int:
+        return real("/dev/full", os.O_WRONLY) if path == rejects else real(path, *more)
+
+    monkeypatch.setattr(os, "open", opened)
+    good = b"".join(b"c%d,1,1.00,x\n" % number for number in range(5000))
+    with pytest.raises(ImportRefused, match=r"the rejects file cannot be written: No space left on device; [1-9]") as refused:
+        run(store, PEOPLE, tmp_path / "p.csv", b"id,age,balance,name\n" + good + b"c1,old,1.00,x\n" + good, rejects=rejects)
+    assert str(refused.value).startswith(f"{rejects}: ")
+    assert f"; {store.customer_count()} rows before that are in the store" in str(refused.value)
+
+
 def test_a_mapping_can_be_checked_against_the_store_alone(store: Store) -> None:
     assert mapping.parse(PEOPLE.encode(), "m.yaml", schema_of(store.catalog)).name == "people"
     assert mapping.parse(BUYS.encode(), "m.yaml", schema_of(store.catalog)).name == "buys"
