@@ -343,7 +343,7 @@ def require(store: str) -> None:
     refuse_lost(store)
     if _gone(Path(store)):
         raise StoreUnavailable(store, "there is no such folder", "Check store.path.")
-    if Path(store).is_dir() and _gone(Path(store, "data.mdb")):
+    if os.path.isdir(store) and _gone(Path(store, "data.mdb")):
         raise StoreUnavailable(store, "there is no store in it", "Check store.path, or start the server once.")
 
 

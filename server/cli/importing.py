@@ -120,8 +120,9 @@ def load(
             str(mapping), f"no program declares what it maps to, and {folder} is no store",
             "Run it where rapport.yaml is, or name the program's folder: --program FOLDER",
         )
-    if fresh and store is not None:
+    if fresh:
         keeping.refuse_lost(str(folder))
+    if fresh and store is not None:
         raise StoreUnavailable(
             str(folder), "there is no store in it",
             "Name the folder of one, or leave --store out: the first import makes one at store.path.")

@@ -903,6 +903,23 @@ def test_an_import_in_a_folder_of_no_program_makes_no_store_there(
     assert not Path("store").exists()
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",), ("--store", "store")])
+def test_an_import_makes_no_store_where_one_lost_its_data(
+    tmp_path: Path, rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(write_starter(tmp_path))
+    (tmp_path / "mapping.yaml").write_text(
+        "mapping: people\nsource: crm\nrow: profile\nidentifiers: {crm: id}\nattributes: {age: age}\n"
+    )
+    (tmp_path / "people.csv").write_text("id,age\n1,30\n")
+    code, _, err = rapport("import", "people.csv", "-m", "mapping.yaml")
+    assert (code, f"There was no store in {tmp_path.resolve() / 'store'}: it is a new one." in err) == (0, True), err
+    (tmp_path / "store" / "data.mdb").rename(tmp_path / "elsewhere")
+    code, out, err = rapport("import", "people.csv", "-m", "mapping.yaml", *more)
+    assert (code, out, "STORE_CORRUPT" in err, "--journal store/journal" in err) == (74, "", True, True), err
+    (tmp_path / "elsewhere").rename(tmp_path / "store" / "data.mdb")
+
+
 def test_an_import_names_a_wrong_program_s_files_as_seen_from_where_it_runs(
     tmp_path: Path, rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
