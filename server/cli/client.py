@@ -125,7 +125,15 @@ def connected(target: str) -> Iterator[grpc.Channel]:
         try:
             yield channel
         except grpc.RpcError as error:
-            raise told(error, target) from error
+            found = told(error, target)
+            if found.told == NotServed.reason and "method" in found.metadata.get("what", ""):
+                # Nobody who types a command has its name from the protos.
+                host, _, port = target.rpartition(":")
+                control = f": --server {host}:{int(port) + 1}" if port.isdecimal() else ""
+                found.hint = (
+                    "Is that its listen.decisions? Name its listen.control, the port after it where nothing else is set"
+                    f"{control}")
+            raise found from error
 
 
 def _channel(target: str, options: list[tuple[str, int]]) -> grpc.Channel:
@@ -174,9 +182,4 @@ def told(error: grpc.RpcError, target: str) -> RemoteError:
             hint = localized.message
         elif detail.Unpack(bad):
             violations.extend((each.field, each.description) for each in bad.field_violations)
-    if reason == NotServed.reason and "method" in metadata.get("what", ""):
-        # Nobody who types a command has its name from the protos.
-        host, _, port = target.rpartition(":")
-        control = f": --server {host}:{int(port) + 1}" if port.isdecimal() else ""
-        hint = f"Is that its listen.decisions? Name its listen.control, the port after it where nothing else is set{control}"
     return RemoteError(code, reason, status.message, hint, metadata, tuple(violations))
