@@ -227,13 +227,14 @@ def restore(
     """
     source, target = Path(saved), Path(into)
     manifest = _manifest(source)
+    again = _erased(erasures) if erasures else []
     part = target.absolute().with_name(target.name + PART)
     with _failing(RestoreRefused, into, "nothing was restored"), _restoring(part, target):
         digest = _copied(source / "data.mdb", part / "data.mdb")
         if digest != manifest.sha256:
             raise RestoreRefused(saved, "data.mdb is not what was saved: its SHA-256 differs from backup.json's",
                                  "Use another backup; this one was changed or damaged.")
-        reached = _forward(saved, part, manifest, journal_folder, until_seq, until_us, accept_cut, erasures, progress)
+        reached = _forward(saved, part, manifest, journal_folder, until_seq, until_us, accept_cut, again, progress)
         _prove(part)
         sync_folder(part)
         part.rename(target)
@@ -241,6 +242,19 @@ def restore(
         sync_folder(target)
         sync_folder(target.absolute().parent)
     return manifest, reached
+
+
+def _erased(store: str) -> list[list[int]]:
+    """The ids that each erasure took that is known to the store which a restore replaces."""
+    try:
+        known = open_environment(store, read_only=True)
+    except StoreUnavailable as error:
+        raise RestoreRefused(
+            store, error.metadata["problem"], "Name the folder of the store that this one replaces: --erasures STORE.") from error
+    try:
+        return replaying.erased(known)
+    finally:
+        known.close()
 
 
 def _free(target: Path) -> None:
@@ -376,17 +390,10 @@ def _forward(
     until_seq: int | None,
     until_us: int | None,
     accept_cut: bool,
-    erasures: str,
+    again: list[list[int]],
     progress: Progress | None,
 ) -> replaying.Reached:
     """Bring a restored copy to the moment asked for, without those who were erased since."""
-    again: list[list[int]] = []
-    if erasures:
-        known = open_environment(erasures, read_only=True)
-        try:
-            again = replaying.erased(known)
-        finally:
-            known.close()
     taken_us = int(datetime.fromisoformat(manifest.at).timestamp()) * 1_000_000
     environment = open_environment(str(part))
     try:
@@ -399,7 +406,7 @@ def _forward(
             reached, later = replaying.replay(
                 environment, Path(journal_folder), taken_us=taken_us, until_seq=until_seq, until_us=until_us,
                 accept_cut=accept_cut, progress=progress)
-            again += later
+            again = again + later
         else:
             reached = replaying.Reached(manifest.seq, taken_us, 0)
         taken_again = replaying.finish(environment, again, lineage=secrets.token_bytes(16), now_us=time.time_ns() // 1000)

@@ -172,6 +172,9 @@ def test_restore_says_what_is_in_the_way(tmp_path: Path) -> None:
         keeping.restore(str(tmp_path / "b"), str(tmp_path / "r"))
     with pytest.raises(RestoreRefused, match="no such folder"):
         keeping.restore(str(tmp_path / "none"), str(tmp_path / "r"))
+    # It was told to check store.path.
+    with pytest.raises(RestoreRefused, match=r"no such folder.*--erasures STORE"):
+        keeping.restore(str(saved), str(tmp_path / "r"), erasures=str(tmp_path / "none"))
     with pytest.raises(RestoreRefused, match="does not exist"):
         keeping.restore(str(saved), str(tmp_path / "none" / "r"))
     with pytest.raises(BackupRefused, match="saved a moment ago"):
