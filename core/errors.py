@@ -370,12 +370,12 @@ class StoreUnavailable(StoreError):
 
 
 class StoreFull(StoreError):
-    """The map or the disk is full: writes are refused, reads go on."""
+    """The map or the disk is full: writes are refused, reads go on. ``undone`` says what did not come of it."""
 
     reason = "STORE_FULL"
 
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(f"The {what} is full; this change was not written.", hint=hint, what=what)
+    def __init__(self, what: str, hint: str, undone: str = "this change was not written") -> None:
+        super().__init__(f"The {what} is full; {undone}.", hint=hint, what=what)
 
 
 class StoreReadOnly(StoreError):
@@ -396,6 +396,15 @@ class StoreCorrupt(StoreError):
         self, what: str, problem: str, hint: str = "Restore the store from a backup. What is undamaged stays as it is."
     ) -> None:
         super().__init__(f"{what} is damaged: {problem}.", hint=hint, what=what, problem=problem)
+
+
+class BackupRefused(StoreError):
+    """A place where no backup can be put. Nothing is left there, and the store is as it was."""
+
+    reason = "BACKUP_REFUSED"
+
+    def __init__(self, where: str, problem: str, hint: str) -> None:
+        super().__init__(f"Cannot back up into {where}: {problem}.", hint=hint, where=where, problem=problem)
 
 
 class RestoreRefused(StoreError):

@@ -59,6 +59,7 @@ CODES: Final[dict[type[errors.RapportError], grpc.StatusCode]] = {
     errors.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreReadOnly: grpc.StatusCode.FAILED_PRECONDITION,
     errors.StoreCorrupt: grpc.StatusCode.DATA_LOSS,
+    errors.BackupRefused: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RestoreRefused: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SchemaConflict: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ConfigError: grpc.StatusCode.FAILED_PRECONDITION,

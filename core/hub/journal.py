@@ -35,7 +35,7 @@ from typing import Final
 import msgspec
 
 from core.durable import sync_folder
-from core.errors import StoreCorrupt, StoreFull, StoreUnavailable
+from core.errors import StoreCorrupt, StoreFull, StoreReadOnly, StoreUnavailable
 from core.hub import redo
 from core.hub.environment import DATABASES, Environment, Reader
 from core.hub.lmdb import error_of
@@ -158,8 +158,11 @@ def _frames(data: bytes, at: int) -> Iterator[Frame]:
 
 
 def files(folder: Path) -> list[Path]:
-    """The journal's files, oldest first."""
-    return sorted(folder.glob("*" + SUFFIX)) if folder.is_dir() else []
+    """The journal's files, oldest first; none where there is no such folder. Raises OSError: what cannot be read may be there."""
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(SUFFIX))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _first_of(path: Path) -> int:
@@ -201,20 +204,15 @@ class Journal:
         if os.path.lexists(folder) and not folder.is_dir():
             raise StoreUnavailable(
                 environment.path, f"{folder} is not a folder", "Move it away: the journal of changes is a folder of that name.")
-        try:
+        with _opening(folder):
             if not folder.is_dir():
                 folder.mkdir(mode=0o700)
                 # Without it a power cut may take the folder with every change in it.
                 sync_folder(folder.parent)
-        except OSError as error:
-            raise _failed(error, folder) from error
-        end = recover(environment)
-        with environment.reader() as reader:
-            applied = applied_of(reader)
-        try:
+            end = recover(environment)
+            with environment.reader() as reader:
+                applied = applied_of(reader)
             journal._continue(applied, end)
-        except OSError as error:
-            raise _failed(error, folder) from error
         return journal
 
     def _continue(self, applied: int, end: _End | None) -> None:
@@ -377,7 +375,23 @@ def _write(descriptor: int, data: bytes | memoryview, at: int) -> None:
 def _failed(error: OSError, folder: Path) -> Exception:
     if error.errno == errno.EFBIG:
         return StoreFull("journal's file", "Raise the process's limit (ulimit -f) and start again; reads go on meanwhile.")
-    return error_of(error.errno or errno.EIO, str(error.filename or folder), True)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return error_of(error.errno, str(folder), True)
+    return StoreReadOnly(
+        f"{error.filename or folder}: {error.strerror}", "Look for disk errors in the system's log, then start the server again.")
+
+
+@contextlib.contextmanager
+def _opening(folder: Path) -> Iterator[None]:
+    """What the system says about the journal's files while the store is opened, as the store's own errors."""
+    try:
+        yield
+    except PermissionError as error:
+        raise StoreUnavailable(
+            str(folder.parent), f"{error.filename or folder}: {error.strerror}",
+            "Let the server's user read and write the folder journal and its files.") from error
+    except OSError as error:
+        raise _failed(error, folder) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,6 +411,11 @@ def recover(environment: Environment) -> _End | None:
     Raises StoreUnavailable when it is another store's, or so far ahead that data.mdb must have been exchanged.
     """
     folder = Path(environment.path, FOLDER)
+    with _opening(folder):
+        return _recovered(environment, folder)
+
+
+def _recovered(environment: Environment, folder: Path) -> _End | None:
     with environment.reader() as reader:
         applied = applied_of(reader)
         lineage = lineage_of(reader)
@@ -563,9 +582,18 @@ def committed_us(folder: Path, commits: int) -> int:
 def faults(folder: Path, applied: int, lineage: bytes) -> Iterator[tuple[Path, str]]:
     """What is wrong with the files of a journal beside a store of this lineage at this change: (file, problem)."""
     last: int | None = None
-    listed = files(folder)
+    try:
+        listed = files(folder)
+    except OSError as error:
+        yield folder, f"it cannot be read: {error.strerror}"
+        return
     for path in listed:
-        data = _contents(path)
+        try:
+            data = _contents(path)
+        except OSError as error:
+            yield path, f"it cannot be read: {error.strerror}"
+            last = None
+            continue
         if not data and not path.exists():
             continue
         segment = _segment(path, data)

@@ -35,7 +35,7 @@ import msgspec
 
 from core import limits
 from core.durable import sync_folder, write_file
-from core.errors import RestoreRefused, StoreFull, StoreUnavailable
+from core.errors import BackupRefused, RestoreRefused, StoreCorrupt, StoreFull, StoreUnavailable
 from core.hub import journal, replaying
 from core.hub.copying import copy
 from core.hub.environment import Environment, open_environment
@@ -52,6 +52,8 @@ RESTORING = "restoring"
 _LEFT = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9]+" + re.escape(PART))
 _OURS = frozenset({"data.mdb", "lock.mdb", "rapport.lock", MANIFEST, RESTORING})
 _CHUNK = 1 << 20
+_NO_BACKUP = "no backup was made"
+_RAISE = "raise the limit (ulimit -f)."
 
 Progress = Callable[[int], object]
 
@@ -86,45 +88,73 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
         return int(datetime.fromisoformat(self.at).timestamp()) * 1_000_000
 
 
-def taken(store: str) -> list[Taken]:
-    """The backups taken of a store of which it is known and that are still there, oldest first."""
+def taken(store: str) -> tuple[list[Taken], list[str]]:
+    """The backups taken of a store that are known and there, oldest first; and of each that cannot be used, where and why.
+
+    One that was moved or removed is in neither: it may be kept elsewhere.
+    """
+    try:
+        listed = _listed(store)
+    except (OSError, msgspec.DecodeError) as error:
+        return [], [f"{Path(store, TAKEN)} cannot be read: {_why(error)}"]
+    usable, unusable = [], []
+    for each in listed:
+        try:
+            manifest = _manifest(Path(each.folder))
+        except RestoreRefused as refused:
+            unusable.append(f"{each.folder}: {refused.metadata['problem']}")
+            continue
+        if manifest.seq != each.seq:
+            unusable.append(f"{each.folder}: {MANIFEST} says change {manifest.seq}, and it was taken at change {each.seq}")
+        else:
+            usable.append(each)
+    return usable, unusable
+
+
+def _listed(store: str) -> list[Taken]:
+    """What is noted of backups that were not moved or removed. Raises what reading the list fails with."""
     try:
         listed = msgspec.json.decode(Path(store, TAKEN).read_bytes(), type=list[Taken])
-    except (OSError, msgspec.DecodeError):
+    except FileNotFoundError:
         return []
-    return [each for each in listed if Path(each.folder, MANIFEST).is_file()]
+    return [each for each in listed if not _gone(Path(each.folder, MANIFEST))]
 
 
-def restorable(store: str) -> Taken | None:
-    """The oldest backup of a store that is still there and from which its journal leads on: so far back a moment can be had."""
-    found = journal.extent(Path(store, journal.FOLDER), to_end=False)
-    if found is None:
-        return None
-    return next((each for each in taken(store) if each.seq + 1 >= found.first), None)
+def _gone(file: Path) -> bool:
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return True
+    except OSError:
+        # It may be there: whoever may not look must not say that it is not.
+        return False
+    return False
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 
 def backup(store: str, into: str, *, now_us: int, progress: Progress | None = None) -> tuple[Path, Backup]:
     """Copy the store folder ``store`` as of now into a new folder under ``into``, which is made where its parent exists.
 
     Works beside a server that serves it. Returns the backup's folder and its manifest, once all of it is durable and was
-    read back. Leftovers of backups that were cut off are removed, and one that fails leaves none. Raises StoreUnavailable,
-    StoreCorrupt, StoreFull.
+    read back. Leftovers of backups that were cut off are removed, and one that fails leaves none. Raises BackupRefused,
+    StoreUnavailable, StoreCorrupt, StoreFull.
     """
     require(store)
     target = Path(into)
     source = Path(store).resolve()
-    if target.resolve() == source or source in target.resolve().parents:
-        raise StoreUnavailable(into, "it is inside the store that is to be saved", "Name a folder elsewhere, on another disk.")
-    with _failing(into):
+    with _failing(BackupRefused, into, _NO_BACKUP):
+        _refuse_inside(BackupRefused, target)
         if not target.is_dir():
             if target.exists() or target.is_symlink():
-                raise StoreUnavailable(into, "it is not a folder", "Name a folder: each backup gets one of its own in it.")
-            if not target.absolute().parent.is_dir():
-                raise StoreUnavailable(into, f"the folder {target.absolute().parent} does not exist", "Create it first.")
+                raise BackupRefused(into, "it is not a folder", "Name a folder: each backup gets one of its own in it.")
+            _refuse_parent(BackupRefused, target)
             target.mkdir(mode=0o700)
             # Without it a power cut may take the folder with every backup in it.
             sync_folder(target.absolute().parent)
-    with _alone(target):
+    with _failing(BackupRefused, into, _NO_BACKUP), _alone(target):
         for left in target.glob(f"*{PART}"):
             if _LEFT.fullmatch(left.name) and _strange(left) is None:
                 shutil.rmtree(left, ignore_errors=True)
@@ -138,15 +168,15 @@ def backup(store: str, into: str, *, now_us: int, progress: Progress | None = No
                 name = f"{taken:%Y%m%dT%H%M%SZ}-{seq}"
                 part = target / (name + PART)
                 if (target / name).exists():
-                    raise StoreUnavailable(str(target / name), "this state was saved a moment ago", "Use that backup.")
+                    raise BackupRefused(str(target / name), "this state was saved a moment ago", "Use that backup.")
                 if os.path.lexists(part):
-                    raise StoreUnavailable(str(part), "it is in the way, and not what a backup leaves", "Move it away.")
+                    raise BackupRefused(str(part), "it is in the way, and not what a backup leaves", "Move it away.")
                 # Whatever ends it, a copy that nobody can use would keep the disk full.
-                with _failing(into), _removing(part):
+                with _removing(part):
                     entries = copy(reader, str(part), progress)
         finally:
             environment.close()
-        with _failing(into), _removing(part):
+        with _removing(part):
             _prove(part)
             file = part / "data.mdb"
             manifest = Backup(
@@ -164,9 +194,13 @@ def backup(store: str, into: str, *, now_us: int, progress: Progress | None = No
 def _note(store: Path, new: Taken) -> None:
     """Note a backup beside its store. The backup counts without: where the folder cannot be written, only the watch misses it."""
     part = store / (TAKEN + PART)
+    try:
+        known = _listed(str(store))
+    except (OSError, msgspec.DecodeError):
+        known = []
     with contextlib.suppress(OSError):
         try:
-            write_file(part, msgspec.json.format(msgspec.json.encode([*taken(str(store)), new][-TAKEN_KEPT:])) + b"\n")
+            write_file(part, msgspec.json.format(msgspec.json.encode([*known, new][-TAKEN_KEPT:])) + b"\n")
             part.rename(store / TAKEN)
         finally:
             part.unlink(missing_ok=True)
@@ -193,16 +227,14 @@ def restore(
     """
     source, target = Path(saved), Path(into)
     manifest = _manifest(source)
-    _free(target)
-    if not target.absolute().parent.is_dir():
-        raise RestoreRefused(into, f"the folder {target.absolute().parent} does not exist", "Create it first.")
+    again = _erased(erasures) if erasures else []
     part = target.absolute().with_name(target.name + PART)
-    with _failing(into), _restoring(part, target):
+    with _failing(RestoreRefused, into, "nothing was restored"), _restoring(part, target):
         digest = _copied(source / "data.mdb", part / "data.mdb")
         if digest != manifest.sha256:
             raise RestoreRefused(saved, "data.mdb is not what was saved: its SHA-256 differs from backup.json's",
                                  "Use another backup; this one was changed or damaged.")
-        reached = _forward(part, manifest, journal_folder, until_seq, until_us, accept_cut, erasures, progress)
+        reached = _forward(saved, part, manifest, journal_folder, until_seq, until_us, accept_cut, again, progress)
         _prove(part)
         sync_folder(part)
         part.rename(target)
@@ -212,12 +244,46 @@ def restore(
     return manifest, reached
 
 
+def _erased(store: str) -> list[list[int]]:
+    """The ids that each erasure took that is known to the store which a restore replaces."""
+    try:
+        known = open_environment(store, read_only=True)
+    except StoreUnavailable as error:
+        raise RestoreRefused(
+            store, error.metadata["problem"], "Name the folder of the store that this one replaces: --erasures STORE.") from error
+    try:
+        return replaying.erased(known)
+    finally:
+        known.close()
+
+
 def _free(target: Path) -> None:
     """Raise unless a restore may make its folder there."""
-    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise RestoreRefused(str(target), "it is not a folder", "Name a new folder.")
+    if target.exists() and any(target.iterdir()):
         raise RestoreRefused(
             str(target), "there is something in it already",
             "Name a new folder; point store.path at it, or move the old folder away first, with the server stopped.")
+    _refuse_inside(RestoreRefused, target)
+    _refuse_parent(RestoreRefused, target)
+
+
+def _refuse_inside(refused: type[BackupRefused | RestoreRefused], target: Path) -> None:
+    """Raise for a place in a store or in a backup: whoever removes or moves that one takes it along."""
+    for folder in (target.resolve(), *target.resolve().parents):
+        if os.path.exists(folder / "data.mdb"):
+            kind = "backup" if os.path.exists(folder / MANIFEST) else "store"
+            raise refused(str(target), f"it is inside the {kind} {folder}", "Name a folder elsewhere, on another disk.")
+
+
+def _refuse_parent(refused: type[BackupRefused | RestoreRefused], target: Path) -> None:
+    """Raise unless a folder can be made there as far as what it would stand in goes."""
+    parent = target.absolute().parent
+    if not parent.exists():
+        raise refused(str(target), f"the folder {parent} does not exist", "Create it first.")
+    if not parent.is_dir():
+        raise refused(str(target), f"{parent} is not a folder", "Name a folder in one.")
 
 
 @contextlib.contextmanager
@@ -231,9 +297,10 @@ def _restoring(part: Path, target: Path) -> Iterator[None]:
     def in_the_way(why: str) -> RestoreRefused:
         return RestoreRefused(str(target), f"{part} is in the way: {why}", "Move it away, or restore into another folder.")
 
+    _free(target)
+    with contextlib.suppress(FileExistsError):
+        part.mkdir(mode=0o700)
     try:
-        with contextlib.suppress(FileExistsError):
-            part.mkdir(mode=0o700)
         if part.is_symlink():
             raise in_the_way("it is a link")
         # Asked twice: another restore may have moved it into place between the first two questions.
@@ -286,11 +353,25 @@ def _removing(part: Path) -> Iterator[None]:
 
 
 def require(store: str) -> None:
-    """Raise StoreUnavailable unless a store's folder is there that may be worked on: a writing open would make one."""
-    if not Path(store).exists():
+    """Raise unless a store's folder is there that may be worked on: a writing open would make one."""
+    refuse_lost(store)
+    if _gone(Path(store)):
         raise StoreUnavailable(store, "there is no such folder", "Check store.path.")
-    if Path(store).is_dir() and not Path(store, "data.mdb").exists():
+    if os.path.isdir(store) and _gone(Path(store, "data.mdb")):
         raise StoreUnavailable(store, "there is no store in it", "Check store.path, or start the server once.")
+
+
+def refuse_lost(store: str) -> None:
+    """Raise StoreCorrupt where what lies beside a store is there and its data.mdb is not: a new one would be empty."""
+    beside = next((name for name in (journal.FOLDER, TAKEN) if not _gone(Path(store, name))), "")
+    if not beside or not _gone(Path(store, "data.mdb")):
+        return
+    usable, _ = taken(store)
+    saved = usable[-1].folder if usable else "BACKUP"
+    kept = f" --journal {Path(store, journal.FOLDER)}" if journal.files(Path(store, journal.FOLDER)) else ""
+    raise StoreCorrupt(
+        f"The store at {store}", f"data.mdb is missing, and {beside} beside it says that there was one",
+        f"Put data.mdb back, or restore: rapport store restore {saved} --into NEW{kept}")
 
 
 def refuse_backup(store: str) -> None:
@@ -302,39 +383,38 @@ def refuse_backup(store: str) -> None:
 
 
 def _forward(
+    saved: str,
     part: Path,
     manifest: Backup,
     journal_folder: str,
     until_seq: int | None,
     until_us: int | None,
     accept_cut: bool,
-    erasures: str,
+    again: list[list[int]],
     progress: Progress | None,
 ) -> replaying.Reached:
     """Bring a restored copy to the moment asked for, without those who were erased since."""
-    again: list[list[int]] = []
-    if erasures:
-        known = open_environment(erasures, read_only=True)
-        try:
-            again = replaying.erased(known)
-        finally:
-            known.close()
     taken_us = int(datetime.fromisoformat(manifest.at).timestamp()) * 1_000_000
     environment = open_environment(str(part))
     try:
+        with environment.reader() as reader:
+            applied = journal.applied_of(reader)
+        if applied != manifest.seq:
+            raise RestoreRefused(saved, f"{MANIFEST} says change {manifest.seq}, and its data is at change {applied}",
+                                 "Use another backup; this one was changed.")
         if journal_folder:
             reached, later = replaying.replay(
                 environment, Path(journal_folder), taken_us=taken_us, until_seq=until_seq, until_us=until_us,
                 accept_cut=accept_cut, progress=progress)
-            again += later
+            again = again + later
         else:
             reached = replaying.Reached(manifest.seq, taken_us, 0)
-        applied = replaying.finish(environment, again, lineage=secrets.token_bytes(16), now_us=time.time_ns() // 1000)
+        taken_again = replaying.finish(environment, again, lineage=secrets.token_bytes(16), now_us=time.time_ns() // 1000)
     finally:
         environment.close()
         for name in ("lock.mdb", "rapport.lock"):
             (part / name).unlink(missing_ok=True)
-    return replaying.Reached(reached.seq, reached.at_us, applied, reached.note)
+    return replaying.Reached(reached.seq, reached.at_us, taken_again, reached.note)
 
 
 def compact(store: str, *, map_bytes: int = limits.MAP_BYTES, progress: Progress | None = None) -> tuple[int, int, str]:
@@ -355,7 +435,7 @@ def compact(store: str, *, map_bytes: int = limits.MAP_BYTES, progress: Progress
             # Brings store and journal in step, and ends a write that was cut off.
             journal.Journal.open(environment, keep_seconds=limits.JOURNAL_SECONDS, keep_bytes=limits.JOURNAL_BYTES).close()
         before = file.stat().st_size
-        with _failing(store):
+        with _failing(StoreUnavailable, store, "the store is as it was"):
             with environment.reader() as reader:
                 copy(reader, str(making), progress)
             with _alone(Path(store), wait=True):
@@ -370,19 +450,31 @@ def compact(store: str, *, map_bytes: int = limits.MAP_BYTES, progress: Progress
 
 
 @contextlib.contextmanager
-def _failing(path: str) -> Iterator[None]:
-    """The system's errors about files as the store's own."""
+def _failing(
+    refused: type[BackupRefused | RestoreRefused | StoreUnavailable], path: str, undone: str
+) -> Iterator[None]:
+    """What the system says about files, and a full disk, as what a backup, a restore or a compaction says of its place."""
     try:
         yield
     except OSError as error:
-        from core.hub.lmdb import error_of
-
+        where = str(error.filename or path)
         if error.errno == errno.EFBIG:
-            raise StoreFull(
-                "store's file",
-                f"This process may not write {error.filename or path} so large: raise the limit (ulimit -f).",
-            ) from error
-        raise error_of(error.errno or 5, str(error.filename or path), False) from error
+            raise StoreFull("file", f"This process may not write {where} so large: {_RAISE}", undone) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFull("disk", f"Free space on the disk that holds {where}, and do it again.", undone) from error
+        hint = "Look at the path, and for disk errors in the system's log."
+        if error.errno in (errno.EACCES, errno.EPERM):
+            hint = "Let the user who runs this read and write there, or name another folder."
+        elif error.errno == errno.EROFS:
+            hint = "Its file system is read-only: name another folder."
+        raise refused(where, _why(error), hint) from error
+    except StoreFull as error:
+        what = error.metadata["what"]
+        if what == "disk":
+            raise StoreFull(what, f"Free space on the disk that holds {path}, and do it again.", undone) from error
+        if what == "store's file":
+            raise StoreFull("file", f"This process may not write it so large: {_RAISE}", undone) from error
+        raise
 
 
 @contextlib.contextmanager
@@ -393,7 +485,7 @@ def _alone(folder: Path, wait: bool = False) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(descriptor)
-        raise StoreUnavailable(str(folder), "another backup into it is running", "Wait for it, or name another folder.") from None
+        raise BackupRefused(str(folder), "another backup into it is running", "Wait for it, or name another folder.") from None
     try:
         yield
     finally:
@@ -401,23 +493,29 @@ def _alone(folder: Path, wait: bool = False) -> Iterator[None]:
 
 
 def _manifest(folder: Path) -> Backup:
-    if not folder.is_dir():
-        raise RestoreRefused(str(folder), "there is no such folder", "Name one of the folders that rapport store backup made.")
-    if folder.name.endswith(PART):
-        raise RestoreRefused(str(folder), "this backup was cut off", "Use a folder without .part in its name.")
+    other = "Use another backup."
     try:
+        if not folder.is_dir():
+            raise RestoreRefused(
+                str(folder), "there is no such folder", "Name one of the folders that rapport store backup made.")
+        if folder.name.endswith(PART):
+            raise RestoreRefused(str(folder), "this backup was cut off", "Use a folder without .part in its name.")
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Backup)
+        there = (folder / "data.mdb").is_file()
     except FileNotFoundError:
         raise RestoreRefused(str(folder), f"it holds no {MANIFEST}",
                              "Name the folder of one backup: FOLDER/<time>-<number>.") from None
+    except PermissionError as error:
+        raise RestoreRefused(str(folder), f"it cannot be read: {_why(error)}",
+                             "Let the user who runs this read the folder and its files.") from error
     except (OSError, msgspec.DecodeError) as error:
-        raise RestoreRefused(str(folder), f"{MANIFEST} cannot be read: {error}", "Use another backup.") from error
+        raise RestoreRefused(str(folder), f"{MANIFEST} cannot be read: {_why(error)}", other) from error
     if not OLDEST_FORMAT <= manifest.format <= FORMAT_VERSION:
         raise RestoreRefused(
             str(folder), f"its format is {manifest.format}; this Rapport reads formats {OLDEST_FORMAT} to {FORMAT_VERSION}",
             "Restore it with the release that made it.")
-    if not (folder / "data.mdb").is_file():
-        raise RestoreRefused(str(folder), "its data.mdb is missing", "Use another backup.")
+    if not there:
+        raise RestoreRefused(str(folder), "its data.mdb is missing", other)
     return manifest
 
 

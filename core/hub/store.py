@@ -20,7 +20,7 @@ import msgspec
 import core.hub.handlers  # noqa: F401 - for what they register
 from core import limits
 from core.decision import Identifier
-from core.errors import BadValue, NotFound, StoreCorrupt, StoreError, StoreReadOnly, TooLarge, UnknownName
+from core.errors import BadValue, IdentityConflict, NotFound, StoreCorrupt, StoreError, StoreReadOnly, TooLarge, UnknownName
 from core.hub import catalog as catalogs
 from core.hub import customer_profile as profiles
 from core.hub import merges, saved
@@ -31,7 +31,7 @@ from core.hub.customer_profile import Case, Household, OverdueCase, Profile, Pro
 from core.hub.environment import Environment, Reader, open_environment
 from core.hub.identifiers import check_holder, meant, normalised, ranked, refuse_two
 from core.hub.journal import Journal, recover
-from core.hub.keeping import refuse_backup
+from core.hub.keeping import refuse_backup, refuse_lost
 from core.hub.membership import named
 from core.hub.merges import Merge
 from core.hub.mutations import DeclareSchema, Mutation
@@ -73,6 +73,7 @@ class Store:
         Several processes may read a store that one process writes. Raises StoreUnavailable or StoreCorrupt, with what to do.
         """
         meta = {b"signing_key": msgspec.msgpack.encode(secrets.token_bytes(SIGNING_KEY_BYTES))}
+        refuse_lost(os.fspath(path))
         if not read_only:
             refuse_backup(os.fspath(path))
         environment = open_environment(os.fspath(path), map_bytes=map_bytes, read_only=read_only, meta=meta)
@@ -402,7 +403,7 @@ class Store:
         self, reader: Reader, identifiers: Sequence[Identifier], of_household: bool = False, *, asked: bool = False
     ) -> int | None:
         """Whom, or which household, identifiers mean; ``asked`` by somebody who wants to see it, it is IdentityConflict where
-        they may be two persons'."""
+        they may be two persons'. A decision goes on with the first of them."""
         found: list[tuple[int, bytes, int, bytes, int]] = []
         catalog = self._catalog_of(reader)
         for position, identifier in enumerate(identifiers):
@@ -418,6 +419,12 @@ class Store:
             data = reader.get_customer("households" if of_household else "profiles", owner)
             return () if data is None else Record(data, f"The record of {named(owner)}").identifiers
 
+        if asked and any(row[4] for row in found):
+            for single, name in catalog.singles.items():
+                owners = {value: owner for _, _, number, value, owner in found if number == single}
+                # One customer may have two, from before the namespace was single.
+                if len(owners) > 1 and (len(set(owners.values())) > 1 or 0 in owners.values()):
+                    raise IdentityConflict(name)
         row = meant(ranked(found), catalog.singles, held)
         if row is None:
             if asked:

@@ -53,6 +53,7 @@ class Look:
     False); None where neither is. ``journal_gap`` is how many changes lie between that backup and where the journal begins: no
     moment in them, nor any after them, can be restored until there is a later backup. ``journal_missing`` is how many of the
     newest changes are neither in that backup nor in the journal, as of one whose files were removed; 0 to the watch.
+    ``backups_unusable`` says of each known backup that is there and cannot be used, where it is and why; it counts for nothing.
     """
 
     map_bytes: int
@@ -72,6 +73,7 @@ class Look:
     restorable_from: str
     backed: bool
     backup_seconds: float | None
+    backups_unusable: list[str]
     journal_gap: int
     journal_missing: int
 
@@ -115,7 +117,7 @@ def look(environment: Environment, map_bytes: int, now_us: int, since: Since | N
         applied = journal.applied_of(reader)
     # After that: a change is in the journal before it is in the store.
     reach = journal.extent(folder, to_end=since is None)
-    taken = keeping.taken(environment.path)
+    taken, unusable = keeping.taken(environment.path)
     newest = taken[-1].at_us if taken else reach.from_us if reach is not None else None
     gap = 0
     if taken and folder.is_dir():
@@ -126,16 +128,17 @@ def look(environment: Environment, map_bytes: int, now_us: int, since: Since | N
     # A store that was restored has neither, and no rapport.lock, until it is opened for writing: then its journal begins.
     if since is None and (taken or reach is not None or Path(environment.path, "rapport.lock").exists()):
         missing = max(applied - max(taken[-1].seq if taken else 0, reach.last if reach is not None else 0), 0)
-    restorable = keeping.restorable(environment.path)
+    # The oldest from which the journal leads on: so far back a moment can be had.
+    restorable = next((each.at for each in taken if reach is not None and each.seq + 1 >= reach.first), "")
     return Look(
         map_bytes=map_bytes, used_bytes=found["used_bytes"], live_bytes=found["used_bytes"] - free * found["page_bytes"],
         free_pages=free, customers=found["profiles_entries"], readers=len(reading), readers_cleared=cleared,
         reader_behind=behind, reader_process=process if behind else 0, reader_seconds=seconds,
         disk_free_bytes=space.f_bavail * space.f_frsize,
         journal_bytes=reach.bytes if reach is not None else 0, journal_first=reach.first if reach is not None else 0,
-        journal_last=reach.last if reach is not None else 0, restorable_from=restorable.at if restorable is not None else "",
-        backed=bool(taken), backup_seconds=None if newest is None else max(now_us - newest, 0) / 1e6, journal_gap=gap,
-        journal_missing=missing,
+        journal_last=reach.last if reach is not None else 0, restorable_from=restorable,
+        backed=bool(taken), backup_seconds=None if newest is None else max(now_us - newest, 0) / 1e6, backups_unusable=unusable,
+        journal_gap=gap, journal_missing=missing,
     )
 
 
@@ -166,6 +169,11 @@ def alarms(look: Look, thresholds: Thresholds, standing: frozenset[str] = frozen
             "backup",
             f"the last backup is {days:.1f} days old" if look.backed else f"there is no backup, for {days:.1f} days now",
             "Run rapport store backup FOLDER, on another disk, and do so regularly."))
+    if look.backups_unusable:
+        first, *more = look.backups_unusable
+        found.append(Alarm(
+            "backup_unusable", f"{first}{f'; and {len(more):,} more cannot be used' if more else ''}",
+            "Make it readable, or remove it and run rapport store backup FOLDER: what is told of backups leaves it out."))
     if look.journal_gap:
         found.append(Alarm(
             "journal", f"the journal does not lead on from the newest backup: {look.journal_gap:,} changes lie between them",

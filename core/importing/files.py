@@ -15,6 +15,7 @@ import codecs
 import enum
 import gzip
 import lzma
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ PACKED_ENDINGS: Final = (".gz", ".bz2", ".xz", ".zst", ".zstd")
 
 # Bytes that tell what a file is: the longest sign of a packing, and what stands before the first object of JSON Lines.
 _HEAD_BYTES: Final = 16
+_ARRAY: Final = re.compile(rb"\[\s*\{")
 
 
 class Packing(enum.Enum):
@@ -50,7 +52,8 @@ class _Readable(Protocol):
 
 def packing_of(head: bytes) -> Packing:
     """The packing of a file that begins with these 10 bytes or more (fewer only where the file is as short)."""
-    if head[:3] == b"\x1f\x8b\x08":
+    # The third byte is the method; what has another is damaged, and no text either.
+    if head[:2] == b"\x1f\x8b":
         return Packing.GZIP
     # A text may begin with the three letters; no text goes on with one of the two marks of a block.
     if head[:3] == b"BZh" and head[3:4] in b"123456789" and head[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"):
@@ -69,6 +72,11 @@ def is_parquet(head: bytes) -> bool:
     Four letters alone could begin a header line; what follows them in Parquet is a control character.
     """
     return head[:4] == b"PAR1" and head[4:5] not in (b"\r", b"\n", b"\t") and (head[4:5] < b" " or head[4:5] > b"\x7f")
+
+
+def is_zip(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is a zip archive, as a workbook is; no text has its control characters."""
+    return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
 
 
 class Source:
@@ -110,14 +118,22 @@ class Source:
         return self.size if self.raw.closed else self.raw.tell()
 
     def looks_like_json(self) -> bool:
-        """Whether the first character that is no blank opens an object. Raises ImportRefused for a packed Parquet file."""
+        """Whether the first character that is no blank opens an object. Raises ImportRefused for an array of them, and for a
+        packed Parquet file."""
         first = next(self.blocks(), b"")
         if self.packing is not Packing.NONE and is_parquet(first[:_HEAD_BYTES]):
             raise ImportRefused(
                 str(self.path), f"it is a Parquet file packed with {self.packing.value}",
                 "Unpack it first; Parquet packs its columns itself.",
             )
-        return first.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{"
+        begins = first.removeprefix(codecs.BOM_UTF8).lstrip()
+        # A CSV header may begin with a bracket, as in [id],[name].
+        if _ARRAY.match(begins):
+            raise ImportRefused(
+                str(self.path), "it is a JSON array",
+                "JSON Lines has one object a line: convert it, as in jq -c '.[]' OLD.json > NEW.jsonl",
+            )
+        return begins[:1] == b"{"
 
     def verify(self) -> None:
         """Read a packed or re-encoded file through once, so that damage is known before anything is written."""
@@ -164,9 +180,15 @@ class Source:
             if self.packing is Packing.NONE:
                 raise ImportRefused(str(self.path), f"the file cannot be read: {error}") from error
             so_far = "" if self.verified else "; nothing of it was imported"
+            text = " ".join(str(error).split()).rstrip(".")
+            if isinstance(error, EOFError) or text.startswith("Truncated"):
+                problem, hint = "it was cut off", "Send the whole file again."
+            elif text.startswith("Not a gzipped file"):
+                problem, hint = f"something that is no {self.packing.value} follows its end", "Send the file again."
+            else:
+                problem, hint = f"it is damaged ({text})", "Send the whole file again, or pack it anew."
             raise ImportRefused(
                 str(self.path),
-                f"it cannot be unpacked as {self.packing.value}, at byte {min(self.position(), self.size)} of {self.size} and "
-                f"behind {read} unpacked ones: {' '.join(str(error).split()).rstrip('.')}{so_far}",
-                "Was it cut off on its way? Send the whole file again.",
+                f"it cannot be unpacked as {self.packing.value}{f', behind {read:,} unpacked bytes' if read else ''}: "
+                f"{problem}{so_far}", hint,
             ) from error

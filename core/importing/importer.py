@@ -37,7 +37,7 @@ from core.hub.identifiers import RULES
 from core.hub.imports import ConsentColumn, HouseholdColumn, IdentifierColumn, ImportColumns, ImportResult, ValueColumn
 from core.hub.mutations import ImportCases, ImportedCase
 from core.importing.column import KINDS, Column, prefer, require_date, require_identifier, require_order
-from core.importing.files import BLOCK_BYTES, PACKED_ENDINGS, Packing, Source, is_parquet
+from core.importing.files import BLOCK_BYTES, PACKED_ENDINGS, Packing, Source, is_parquet, is_zip
 from core.importing.localtime import LocalZone
 from core.importing.mapping import BOOLEAN_WORDS, Cell, FileMapping, Identifier, Row
 from core.importing.table import Table
@@ -268,11 +268,23 @@ class _Rejects:
     def write(self, rows: Sequence[tuple[int, str, str, str]]) -> None:
         if not rows or self.path is None:
             return
-        if self._file is None:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="")
-            csv.writer(self._file).writerow(_REJECTS_COLUMNS)
-        csv.writer(self._file).writerows(rows)
+        try:
+            if self._file is None:
+                descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="")
+                csv.writer(self._file).writerow(_REJECTS_COLUMNS)
+            csv.writer(self._file).writerows(rows)
+            # Closing must not be what fails: by then nobody says how much is in the store.
+            self._file.flush()
+        except OSError as error:
+            if self._file is not None:
+                with contextlib.suppress(OSError):
+                    self._file.close()
+                self._file = None
+            raise ImportRefused(
+                str(self.path), f"the rejects file cannot be written: {error.strerror}",
+                "Free space there, or name another place: --rejects FILE.",
+            ) from error
 
     def close(self) -> Path | None:
         if self._file is None:
@@ -311,6 +323,7 @@ class _Run:
         self.batch_rows = min(batch_rows, pace.batch_rows) if pace is not None else batch_rows
         self.columns = [column.name for column in mapping.columns()]
         self.slots = {name: slot for slot, name in enumerate(self.columns)}
+        self.width = 0  # cells of the header; of CSV only
         self.typed: list[ParquetColumn] = []  # by slot; of Parquet only
         self.parquet: ParquetRows | None = None
         self.file = Source(path, mapping.encoding)
@@ -384,6 +397,10 @@ class _Run:
     def _recognise(self) -> str:
         """The file's format: Parquet by its content whatever the mapping says, else the mapping's, else by content."""
         wanted = self.mapping.format
+        if is_zip(self.file.head):
+            raise ImportRefused(
+                str(self.path), "it is a zip archive, or a workbook, which is one",
+                "Import the file in it (unzip), or save the workbook's sheet as CSV.")
         if is_parquet(self.file.head):
             self._open_parquet()
             return "parquet"
@@ -582,6 +599,7 @@ class _Run:
     def _csv(self, blocks: Iterator[bytes]) -> Iterator[Table]:
         first = next(blocks, b"")
         header, rest, line = self._header(first)
+        self.width = len(header)
         wanted = [self.slots.get(name, -1) for name in header]
         table = Table(wanted, len(self.slots), self.batch_rows, self.mapping.delimiter, self.mapping.quote)
         table.start(line)
@@ -847,6 +865,8 @@ class _Run:
                 return "missing: every case has a kind and a key"
             case "NOT_A_LABEL" if self.mapping.row is Row.CASE:
                 return "not a kind of case, nor one of the mapping's labels for one"
+            case "ROW_LENGTH":
+                return f"the row has {count} {'cell' if count == 1 else 'cells'}, the header {self.width}"
             case "NOT_A_TIME" if self.formats[place] != "iso":
                 return f"does not have the format that the mapping declares, {self.formats[place]}"
         return CAUSES[cause][1].format(count=count)

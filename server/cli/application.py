@@ -7,9 +7,10 @@ takes ``--json`` where it prints a result. Exit codes: `server.cli.exits`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from server.cli import (
     cases,
@@ -23,9 +24,24 @@ from server.cli import (
     programs,
     segments,
     serving,
+    show,
 )
 
+
+class _Commands(TyperGroup):
+    """All commands: whichever Ctrl-C ends, it is told."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with show.leaving("nothing was done."):
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with show.leaving("a change that was under way may have been made."):
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="rapport",
     help="Real-time decisioning: which offer, price, item or prompt this customer gets, and why.",
     no_args_is_help=True,

@@ -122,9 +122,17 @@ def instant(text: str, option: str) -> timestamp_pb2.Timestamp:
 
 
 def _typed(document: object) -> None:
-    """A usage error for an event whose fields are values as JSON has them: they say their kind, which declares them."""
-    fields = document.get("fields") if isinstance(document, dict) else None
-    for name, given in fields.items() if isinstance(fields, dict) else ():
+    """A usage error for what is no event, or has values as JSON has them: they say their kind, which declares them."""
+    if not isinstance(document, dict):
+        raise typer.BadParameter(
+            'is not an event: write an object such as {"type": "visit", "key": "v1"}.', param_hint="--event")
+    fields = document.get("fields") or {}
+    if not isinstance(fields, dict):
+        raise typer.BadParameter(
+            'its fields are no object: write {"fields": {"page": {"string_value": "/sale"}}}.', param_hint="--event")
+    for name, given in fields.items():
+        if given is None:
+            raise typer.BadParameter(f"the field '{name}' is null: leave it out, or give it a value.", param_hint="--event")
         for kind, field in _KINDS:
             if isinstance(given, kind):
                 typed = {name: {field: {"members": given} if field == "set_value" else given}}

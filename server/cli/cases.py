@@ -75,7 +75,13 @@ def close(identifier: Identifiers, kind: Kind, key: Key, at: At = "", server: Se
 
 @app.command()
 def assign(
-    identifier: Identifiers, kind: Kind, key: Key, owner: Owner = "", due: Due = "", at: At = "", server: Server = None
+    identifier: Identifiers,
+    kind: Kind,
+    key: Key,
+    owner: Annotated[str, typer.Option("--owner", help="Who works on it. Default: as before.")] = "",
+    due: Annotated[str, typer.Option("--due", metavar="TIME", help="When it should be closed. Default: as before.")] = "",
+    at: At = "",
+    server: Server = None,
 ) -> None:
     """Say who works on a case, or until when."""
     if not owner and not due:

@@ -10,7 +10,7 @@
 | 69 | UNAVAILABLE | no server answers, or the address or the store is taken |
 | 70 | FAULT | a mistake of ours |
 | 73 | EXISTS | something that would be overwritten is already there |
-| 74 | STORE | the store is full, damaged, or takes no writes; or the output could not be written |
+| 74 | STORE | the store is full, damaged or takes no writes; a backup or restore is refused; the output could not be written |
 | 75 | LATER | overloaded, draining or late: the same again may succeed |
 | 78 | CONFIG | a setting is wrong |
 | 130 | INTERRUPTED | ended by Ctrl-C; the message says what is there |
@@ -58,10 +58,9 @@ class Unwritten(errors.RapportError):
 
     reason = "OUTPUT_UNWRITTEN"
 
-    def __init__(self, problem: str) -> None:
+    def __init__(self, problem: str, left: str = "what was done stands") -> None:
         super().__init__(
-            f"The output could not be written: {problem}; what was done stands.", hint="Look at where it was sent to.",
-            problem=problem,
+            f"The output could not be written: {problem}; {left}.", hint="Look at where it was sent to.", problem=problem,
         )
 
 

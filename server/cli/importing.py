@@ -55,7 +55,10 @@ def load(
         ),
     ] = None,
     store: Annotated[
-        Path | None, typer.Option("--store", help="The store's folder. Default: store.path.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--store", help="A store's folder. Default: store.path, where the first import makes one.", show_default=False
+        ),
     ] = None,
     rejects: Annotated[
         Path | None,
@@ -87,7 +90,7 @@ def load(
 ) -> None:
     """Import files into the store, also of a running server. Exits with 1 when rows were refused; again, it changes nothing."""
     # The store, and the expression parser for the program: only this command needs both.
-    from core.hub import retention
+    from core.hub import keeping, retention
     from core.hub.catalog import Catalog
     from core.hub.store import Store
     from core.importing import mapping as mappings
@@ -110,12 +113,19 @@ def load(
     settings = Config.load(config)
     folder = store or Path(settings.store_path)
     declaring = program or (Path(settings.programs_path) if settings.programs_path else None)
-    if declaring is None and server is None and not (folder / "data.mdb").exists():
+    fresh = server is None and not (folder / "data.mdb").exists()
+    if declaring is None and fresh:
         # Said before a store is made here, in what is most often the wrong folder.
         raise ImportRefused(
             str(mapping), f"no program declares what it maps to, and {folder} is no store",
             "Run it where rapport.yaml is, or name the program's folder: --program FOLDER",
         )
+    if fresh:
+        keeping.refuse_lost(str(folder))
+    if fresh and store is not None:
+        raise StoreUnavailable(
+            str(folder), "there is no store in it",
+            "Name the folder of one, or leave --store out: the first import makes one at store.path.")
     try:
         declared = check(read(declaring)) if declaring is not None else None
     except ProgramError as error:
@@ -129,7 +139,9 @@ def load(
             if dry_run:
                 raise typer.BadParameter("A dry run reads a store's folder: leave --server out.", param_hint="--dry-run")
             live = _live(stack, client.address(server, control=True))
-        elif not dry_run or (folder / "data.mdb").exists():
+        elif not (dry_run and fresh):
+            if fresh:
+                _elsewhere(folder, settings)
             try:
                 opened = stack.enter_context(
                     Store.open(folder, read_only=dry_run, **settings.store_bounds)
@@ -142,7 +154,9 @@ def load(
                             f"{error.hint} If a server has it, name its listen.control: --server HOST:PORT.".strip()
                         )
                     raise
-        if opened is not None and not dry_run:
+        if fresh and opened is not None:
+            show.err.print(f"There was no store in {folder.resolve()}: it is a new one.", markup=False, soft_wrap=True)
+        elif opened is not None and not dry_run:
             _elsewhere(folder, settings)
         known = opened.catalog if opened is not None else live.catalog if live is not None else Catalog()
         if declared is not None:
@@ -224,7 +238,10 @@ def _owner(stack: ExitStack, folder: Path, settings: Config) -> LiveStore | None
 
 
 def _elsewhere(folder: Path, settings: Config) -> None:
-    """Say it when the server that ``settings`` name has another store: whoever imports looks for the rows there."""
+    """Say it when the server that ``settings`` name has another store: whoever imports looks for the rows there.
+
+    Raises StoreUnavailable when it has the one that was in ``folder``, for then the folder was moved while it was served.
+    """
     from protos.rapport.v1 import ingest_pb2
     from protos.rapport.v1.ingest_pb2_grpc import IngestServiceStub
 
@@ -234,10 +251,13 @@ def _elsewhere(folder: Path, settings: Config) -> None:
             described = IngestServiceStub(link).DescribeStore(ingest_pb2.DescribeStoreRequest(), timeout=ASK_SECONDS)
     except (RemoteError, ConfigError):
         return
-    if described.path != str(folder.resolve()):
-        show.err.print(
-            f"The server at {target} serves {described.path}; this goes into {folder.resolve()}.", markup=False, soft_wrap=True
-        )
+    if described.path == str(folder.resolve()):
+        raise StoreUnavailable(
+            str(folder), f"the store of the server at {target} was here, and was moved while it is served",
+            "Stop that server, move the folder back, and import again.")
+    show.err.print(
+        f"The server at {target} serves {described.path}; this goes into {folder.resolve()}.", markup=False, soft_wrap=True
+    )
 
 
 @contextmanager

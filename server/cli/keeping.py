@@ -34,7 +34,11 @@ Folder = Annotated[
 
 
 def _path(store: Path | None, config: Path | None) -> str:
-    return str(store) if store else Config.load(config).store_path
+    from core.hub import keeping
+
+    path = str(store) if store else Config.load(config).store_path
+    keeping.require(path)
+    return path
 
 
 def _print_json(document: Mapping[str, object]) -> None:
@@ -47,23 +51,31 @@ def _told(what: str, count: int) -> None:
 
 def _standing(seen: Look) -> list[tuple[str, str]]:
     """What stands how with a store, in words."""
-    live = f"{_size(seen.live_bytes)} of it live: {seen.live_percent:.2g} % of what store.map_bytes allows"
+    # 1 TiB is allowed by default, of which a new shop's store is a millionth of a percent.
+    percent = f"{seen.live_percent:.1f}" if seen.live_percent >= 0.1 else "less than 0.1"
+    live = f"{_size(seen.live_bytes)} of it live: {percent} % of what store.map_bytes allows"
     readers = "none holds old pages back"
     if seen.reader_behind:
         readers = (
-            f"process {seen.reader_process} holds back what {seen.reader_behind:,} commits freed, "
+            f"process {seen.reader_process} holds back what {_counted(seen.reader_behind, 'commit')} freed, "
             f"for {_age(seen.reader_seconds)} now")
     if seen.readers_cleared:
-        readers += f"; {seen.readers_cleared:,} that were killed are cleared away"
+        those = "that was killed is" if seen.readers_cleared == 1 else "that were killed are"
+        readers += f"; {seen.readers_cleared:,} {those} cleared away"
     journal = "none"
     if seen.journal_bytes:
-        journal = f"{_size(seen.journal_bytes)}, changes {seen.journal_first:,} to {seen.journal_last:,}"
+        holds = f"changes {seen.journal_first:,} to {seen.journal_last:,}"
+        journal = f"{_size(seen.journal_bytes)}, {holds if seen.journal_last >= seen.journal_first else 'no change in it yet'}"
     backup = "none is known"
     if seen.backed and seen.backup_seconds is not None:
         backup = f"the newest is {_age(seen.backup_seconds)} old"
     elif seen.backup_seconds is not None:
         backup += f", for {_age(seen.backup_seconds)} now"
-    restore = f"to any moment since {seen.restorable_from}" if seen.restorable_from else "not to any moment: that takes a backup"
+    restore = "not to any moment: that takes a backup"
+    if seen.restorable_from:
+        restore = f"to any moment since {seen.restorable_from}"
+    elif seen.backed:
+        restore = "to the moments of the backups only: no journal leads on from one"
     return [
         ("file", f"{_size(seen.used_bytes)}, {live}"),
         ("disk", f"{_size(seen.disk_free_bytes)} free"),
@@ -74,11 +86,15 @@ def _standing(seen: Look) -> list[tuple[str, str]]:
     ]
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def _size(count: int) -> str:
     """Bytes in the largest unit of a thousand that fits."""
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
+        if size < 999.5:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:,.4g} TB"
@@ -108,16 +124,18 @@ def check(
     if folder is not None and store is not None:
         raise typer.BadParameter("The folder is given already: name it once.", param_hint="--store")
     path = _path(folder or store, config)
-    found = checking.check_apart(path, _told)
+    with show.leaving("the store was read, and not all of it; nothing was changed."):
+        found = checking.check_apart(path, _told)
     if json:
         _print_json({"store": path, "sound": not found.faults, **dataclasses.asdict(found)})
     else:
         for fault in found.faults:
             show.out.print(f"{fault.what}: {fault.problem}. {fault.hint}", markup=False)
         more = " at least" if len(found.faults) == checking.FAULTS else ""
-        verdict = f"{len(found.faults)} faults{more}" if found.faults else "sound"
+        verdict = f"{_counted(len(found.faults), 'fault')}{more}" if found.faults else "sound"
         show.out.print(
-            f"{path}: {verdict}; {found.customers:,} customers, {found.identifiers:,} identifiers, {found.entries:,} entries",
+            f"{path}: {verdict}; {_counted(found.customers, 'customer')}, {_counted(found.identifiers, 'identifier')}, "
+            f"{found.entries:,} entries",
             markup=False,
         )
     if found.faults:
@@ -137,9 +155,10 @@ def backup(
     """
     from core.hub import keeping
 
-    path, manifest = keeping.backup(
-        _path(store, config), str(into), now_us=time.time_ns() // 1000, progress=lambda count: _told("entries", count)
-    )
+    with show.leaving(f"no backup was made, and nothing of it is left in {into}."):
+        path, manifest = keeping.backup(
+            _path(store, config), str(into), now_us=time.time_ns() // 1000, progress=lambda count: _told("entries", count)
+        )
     if json:
         import msgspec
 
@@ -164,6 +183,8 @@ def _until(text: str) -> tuple[int | None, int | None]:
             f"{text[:40]!r} is neither a change's number nor a time such as 2026-11-26T21:00:00Z", param_hint="--until") from None
     if at.tzinfo is None:
         raise typer.BadParameter(f"{text!r} has no time zone: write {at.isoformat()}Z for UTC", param_hint="--until")
+    if at > datetime.now(UTC):
+        raise typer.BadParameter(f"{text!r} is in the future: leave it out for the newest state", param_hint="--until")
     return None, (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
@@ -198,11 +219,12 @@ def restore(
     until_seq, until_us = _until(until)
     if until and journal is None:
         raise typer.BadParameter("a backup alone leads to its own moment only: give --journal as well", param_hint="--until")
-    manifest, reached = keeping.restore(
-        str(backup), str(into), journal_folder=str(journal or ""), until_seq=until_seq, until_us=until_us,
-        accept_cut=accept_cut, erasures=str(erasures or ""),
-        progress=lambda change: show.err.print(f"change {change:,}", markup=False),
-    )
+    with show.leaving(f"nothing was restored, and nothing of it is left beside {into}."):
+        manifest, reached = keeping.restore(
+            str(backup), str(into), journal_folder=str(journal or ""), until_seq=until_seq, until_us=until_us,
+            accept_cut=accept_cut, erasures=str(erasures or ""),
+            progress=lambda change: show.err.print(f"change {change:,}", markup=False),
+        )
     if json:
         import msgspec
 
@@ -215,7 +237,7 @@ def restore(
         show.out.print(
             f"{into}: as of {moment}, change {reached.seq}. Point store.path at it and start the server.", markup=False)
         if reached.erasures:
-            show.out.print(f"{reached.erasures} erasures applied again", markup=False)
+            show.out.print(f"{_counted(reached.erasures, 'erasure')} applied again", markup=False)
         if reached.note:
             show.err.print(f"Behind that: {reached.note}", markup=False)
         if journal is None and erasures is None:
@@ -235,11 +257,11 @@ def compact(store: Folder = None, config: File = None, json: Json = False) -> No
 
     path = _path(store, config)
     settings = Config.load(config)
-    keeping.require(path)
-    with Store.open(path, **settings.store_bounds) as opened:
-        dropped = retention.sweep_all(opened, time.time_ns() // 1_000)
-    before, after, anew = keeping.compact(
-        path, map_bytes=settings.store_map_bytes, progress=lambda count: _told("entries", count))
+    with show.leaving("the store is whole, and erased bytes may still be in its files: run it again."):
+        with Store.open(path, **settings.store_bounds) as opened:
+            dropped = retention.sweep_all(opened, time.time_ns() // 1_000)
+        before, after, anew = keeping.compact(
+            path, map_bytes=settings.store_map_bytes, progress=lambda count: _told("entries", count))
     if json:
         _print_json({"store": path, "bytes_before": before, "bytes": after, "events_dropped": dropped, "journal_anew": anew})
     else:
@@ -272,7 +294,7 @@ def status(store: Folder = None, config: File = None, json: Json = False) -> Non
     if json:
         _print_json({**document, "alarms": [dataclasses.asdict(alarm) for alarm in alarms]})
     else:
-        show.out.print(f"[bold]{escape(path)}[/]  {seen.customers:,} customers", soft_wrap=True)
+        show.out.print(f"[bold]{escape(path)}[/]  {_counted(seen.customers, 'customer')}", soft_wrap=True)
         for name, told in _standing(seen):
             show.out.print(f"  {name:8} {told}", markup=False, soft_wrap=True)
         for alarm in alarms:

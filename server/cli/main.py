@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import sys
@@ -22,7 +23,7 @@ _UNWRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EB
 _USAGE: Final = 2
 # What holds without an option, of those that people look for when its value went missing in a script.
 _WITHOUT: Final = {
-    "--until": "the newest state", "--at": "now", "--as-of": "now", "--due": "what the kind says",
+    "--until": "the newest state", "--at": "now", "--as-of": "now",
     "--server": "the configuration's address",
 }
 _OPTION: Final = re.compile(r"--[a-z][a-z-]*")
@@ -68,17 +69,26 @@ def main() -> None:
             _give_up(sys.stderr)
         sys.exit(code_of(error))
     except KeyboardInterrupt:
-        # Before the server takes signals itself; as shells count it.
+        # Before the server, or a command, takes it itself; as shells count it.
+        print("Interrupted as it began.", file=sys.stderr)
         sys.exit(130)
 
 
 def _open_streams() -> None:
-    """Standard streams that were closed (``>&-``) lead nowhere.
+    """Standard streams that were closed (``>&-``) lead nowhere, and none takes for written what it wrote a part of.
 
-    Their numbers would be given to the files opened next, the store's too, and whoever writes to 1 or 2 would write there.
+    The numbers of closed ones would be given to the files opened next, the store's too, and whoever writes to 1 or 2 would
+    write there. Unbuffered ones (PYTHONUNBUFFERED) ask no second time when a disk that fills took a part: a document ended in
+    the middle, with exit code 0.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
+        stream: TextIO | None = getattr(sys, name)
+        if stream is not None:
+            if number and isinstance(getattr(stream, "buffer", None), io.RawIOBase):
+                buffered = open(  # noqa: SIM115
+                    stream.fileno(), "w", buffering=1, encoding=stream.encoding, errors=stream.errors, closefd=False)
+                setattr(sys, name, buffered)
+        else:
             # The lowest number that is free, which is this one.
             opened = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(opened, True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import grpc
 import typer
 
 from core import limits
-from protos.rapport.v1 import profile_pb2, profile_pb2_grpc
+from core.errors import BadValue
+from protos.rapport.v1 import profile_pb2, profile_pb2_grpc, values_pb2
 from server.cli import arguments, client, households, show
 from server.cli.commands import Identifiers, Json, Server
 
@@ -151,8 +153,23 @@ def export(identifier: Identifiers, server: Server = None) -> None:
     with client.connected(client.address(server, control=True)) as link:
         service = profile_pb2_grpc.ProfileServiceStub(link)
         response = service.GetProfile(request, timeout=client.SLOW_SECONDS)
+        for one in request.identifiers if len(request.identifiers) > 1 else ():
+            _refuse_anothers(service, one, response.customer)
         kept = service.ListMerges(profile_pb2.ListMergesRequest(identifiers=request.identifiers), timeout=client.SLOW_SECONDS)
     show.everything(response, kept)
+
+
+def _refuse_anothers(service: profile_pb2_grpc.ProfileServiceStub, one: values_pb2.Identifier, customer: int) -> None:
+    """Raise BadValue for an identifier of another customer: who is to be handed something must not get one's for both."""
+    alone = profile_pb2.GetProfileRequest(identifiers=[one], contacts=1, events=1)
+    try:
+        owner = service.GetProfile(alone, timeout=client.QUICK_SECONDS).customer
+    except grpc.RpcError as error:
+        if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.NOT_FOUND:
+            return
+        raise
+    if owner != customer:
+        raise BadValue("identifiers", "they lead to 2 customers", "Export one at a time, or join them first.")
 
 
 @app.command()

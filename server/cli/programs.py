@@ -13,7 +13,8 @@ from core.errors import ProgramError
 from protos.rapport.v1 import program_pb2, program_pb2_grpc
 from server.cli import client, show
 from server.cli.commands import Json, Server
-from server.cli.exits import AlreadyThere, Exit, InputMissing, RemoteError
+from server.cli.exits import Exit, InputMissing, RemoteError
+from server.cli.serving import write_folder
 
 app = typer.Typer(help="Programs: what marketers declare.", no_args_is_help=True, rich_markup_mode=None)
 AcceptLoss = Annotated[
@@ -82,7 +83,7 @@ def list_(server: Server = None, json: Json = False) -> None:
 def show_(
     version: Annotated[str, typer.Argument(help="Such as bank@3. Default: the active one.")] = "",
     into: Annotated[
-        Path | None, typer.Option("--into", help="Write the sources into this new folder.", show_default=False)
+        Path | None, typer.Option("--into", help="Write them into this new folder, in one that is there.", show_default=False)
     ] = None,
     server: Server = None,
     json: Json = False,
@@ -93,12 +94,7 @@ def show_(
             program_pb2.GetProgramRequest(version=version), timeout=client.SLOW_SECONDS
         )
     if into is not None:
-        if into.exists():
-            raise AlreadyThere(str(into))
-        for name, content in response.files.items():
-            path = into / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        write_folder(into, response.files)
         show.err.print(f"{response.program.version} written to {into}", markup=False)
     elif json:
         show.as_json(response)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 import json as json_text
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +14,7 @@ from typer._completion_shared import get_completion_script
 
 from server.cli import show
 from server.cli.commands import Json
-from server.cli.exits import AlreadyThere
+from server.cli.exits import AlreadyThere, InputMissing, Unwritten
 from server.config import Config
 
 File = Annotated[
@@ -34,17 +36,40 @@ def serve(config: File = None) -> None:
     app.run(Config.load(config))
 
 
-def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder that is new, in one that is there, or empty: all of them, or nothing of them is left."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise AlreadyThere(str(folder))
+    if not folder.absolute().parent.exists():
+        raise InputMissing(str(folder.absolute().parent), "there is no such folder", "Create it first, or look at the path.")
+    made = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    try:
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    except BaseException as error:
+        for each in folder.iterdir():
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+            else:
+                each.unlink()
+        if made:
+            folder.rmdir()
+        if isinstance(error, OSError) and error.filename is None:
+            raise Unwritten(f"{folder}: {error.strerror}", "nothing of it is left") from error
+        raise
+
+
+def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder, in one that is there.")]) -> None:
     """Write a configuration and a starter program into a folder."""
     from server.cli import starter
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise AlreadyThere(str(folder))
-    for name, text in starter.files().items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        show.err.print(f"wrote {path}", markup=False, soft_wrap=True)
+    files = starter.files()
+    write_folder(folder, {name: text.encode() for name, text in files.items()})
+    for name in files:
+        show.err.print(f"wrote {folder / name}", markup=False, soft_wrap=True)
     show.err.print(
         f"Next: cd {folder} && rapport serve, and in another window: rapport decide -c web -p home_hero -i cookie=c1",
         markup=False,

@@ -5,15 +5,17 @@ Results go to standard output, everything else to standard error, so that ``--js
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
+import typer
 from google.protobuf import json_format, timestamp_pb2
 from google.protobuf.message import Message
 from rich.console import Console
@@ -24,7 +26,7 @@ from rich.text import Text
 from core.errors import MappingError, ProgramError, RapportError
 from core.schema import currency_exponent
 from protos.rapport.v1 import decision_pb2, model_pb2, profile_pb2, program_pb2, segment_pb2, values_pb2
-from server.cli.exits import RemoteError, code_of
+from server.cli.exits import Exit, RemoteError, code_of
 
 # A pipe has no width: without another wish a table's cells stand on one line there, for grep and for people who copy them.
 _WISHED = re.fullmatch(r"[1-9][0-9]{0,3}", os.environ.get("COLUMNS", ""))
@@ -66,6 +68,16 @@ def error(problem: RapportError) -> None:
         err.print(f"  [cyan]{escape(where)}[/] {escape(text)}", soft_wrap=True)
     if problem.hint:
         err.print(f"[dim]{escape(problem.hint)}[/]", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def leaving(left: str) -> Iterator[None]:
+    """Say on Ctrl-C what it leaves behind, and end with 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"Interrupted: {left}", markup=False, soft_wrap=True)
+        raise typer.Exit(Exit.INTERRUPTED) from None
 
 
 def _places(problem: RapportError) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ KILLS = ("kill-before", "kill-after")
 FAILURES = ("eio", "eio-on", "enospc", "enospc-on", "erofs-on", "short")
 DISK_CALLS = "write,pwrite,dwrite,fsync,fdatasync,ftruncate,fallocate,rename,unlink,mkdir,create,open"
 # What a caller may be told of it: that the store is full, takes no writes or cannot be opened, and never anything untyped.
-TYPED = ("STORE_FULL", "STORE_READ_ONLY", "STORE_UNAVAILABLE", "RESTORE_REFUSED")
+TYPED = ("STORE_FULL", "STORE_READ_ONLY", "STORE_UNAVAILABLE", "BACKUP_REFUSED", "RESTORE_REFUSED")
 EVERY = int(os.environ.get("RAPPORT_CRASH_ROUNDS", "0")) >= 1000
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +156,12 @@ def test_without_a_server_named_the_one_that_has_the_store_is_found(tmp_path: Pa
         (tmp_path / "rapport.yaml").rename(tmp_path / "full.yaml")
         assert imported(tmp_path, "visits.csv", "-m", "visits.yaml", "--config", "full.yaml")["unchanged"] == 100
         (tmp_path / "full.yaml").rename(tmp_path / "rapport.yaml")
+        # A folder that is named must have a store: a misspelt one got the customers, in a new store.
+        process = rapport(tmp_path, "import", "visits.csv", "-m", "visits.yaml", "--store", "other")
+        _, told = process.communicate(timeout=BOUND_SECONDS)
+        assert (process.returncode, "there is no store in it" in told, "leave --store out" in told) == (69, True, True), told
+        assert not (tmp_path / "other").exists()
+        Store.open(tmp_path / "other").close()
         # Another folder's store is none of this server's.
         process = rapport(tmp_path, "import", "visits.csv", "-m", "visits.yaml", "--store", "other")
         out, told = process.communicate(timeout=BOUND_SECONDS)
@@ -164,6 +171,24 @@ def test_without_a_server_named_the_one_that_has_the_store_is_found(tmp_path: Pa
         assert f"The server at {at} serves {folder / 'store'}; this goes into {folder / 'other'}.\n" in told
     with Store.open(tmp_path / "other", read_only=True) as other:
         assert other.customer_count() == 100
+
+
+def test_a_store_that_was_moved_under_its_server_is_not_made_anew(tmp_path: Path) -> None:
+    """The import made a new store where the old one had been, and left the rows in it; the server never saw them."""
+    write(tmp_path, 100)
+    with serving(tmp_path) as (server, _, _):
+        (tmp_path / "rapport.yaml").write_text(f"listen: {{control: '{target(server)}'}}\nprograms: {{path: program}}\n")
+        (tmp_path / "store").rename(tmp_path / "moved")
+        for lies_there in (False, True):
+            if lies_there:
+                Store.open(tmp_path / "store").close()
+            process = rapport(tmp_path, "import", "visits.csv", "-m", "visits.yaml")
+            out, told = process.communicate(timeout=BOUND_SECONDS)
+            assert (process.returncode, "was moved while it is served" in told, out) == (69, True, ""), told
+            assert (tmp_path / "store").exists() is lies_there
+        shutil.rmtree(tmp_path / "store")
+        (tmp_path / "moved").rename(tmp_path / "store")
+        assert imported(tmp_path, "visits.csv", "-m", "visits.yaml")["applied"] == 100
 
 
 def test_what_became_of_a_file_is_told_before_the_next_is_refused(tmp_path: Path) -> None:

@@ -87,6 +87,10 @@ def test_a_folder_that_cannot_be_written_is_told_without_a_traceback(
     (tmp_path / "file").write_text("")
     code, _, err = rapport("init", str(tmp_path / "file" / "shop"))
     assert (code, "FILE_UNUSABLE" in err, "Not a directory" in err) == (73, True, True), err
+    # A path that was mistyped got a shop, with every folder on the way.
+    code, _, err = rapport("init", str(tmp_path / "typo" / "shop"))
+    assert (code, f"{tmp_path / 'typo'}: there is no such folder. Create it first" in " ".join(err.split())) == (66, True), err
+    assert not (tmp_path / "typo").exists()
 
 
 def ask(channel: str = "web", **more: Any) -> decision_pb2.DecideRequest:
@@ -435,6 +439,11 @@ def test_cases_and_consents_on_the_command_line(rapport: Callable[..., tuple[int
         (["decide", "-c", "web", "-p", "home_hero", "-f", "cart=99999999999999999999.99 EUR"], 2, "64 bits"),
         (["decide", "-c", "web", "-p", "home_hero", "--as-of", "0001-01-01T00:00:00+14:00"], 2, "not a time"),
         (["decide", "-c", "web", "-p", "home_hero", "--server", "127.0.0.1:1"], 69, "rapport serve"),
+        # This one said "TypeError: 'NoneType' object is not iterable", and a list was sent as an event without a type.
+        (["tell", "-i", "crm=1", "--event", "null"], 2, "write an object such as"),
+        (["tell", "-i", "crm=1", "--event", "[]"], 2, "write an object such as"),
+        (["tell", "-i", "crm=1", "--event", '{"type": "visit", "key": "v1", "fields": 3}'], 2, "its fields are no object"),
+        (["tell", "-i", "crm=1", "--event", '{"type": "visit", "key": "v1", "fields": {"page": null}}'], 2, "'page' is null"),
         # So did numbers that no message holds.
         (["profile", "unmerge", "-i", "crm=1", "--merge", str(2**64)], 2, "--merge"),
         (["segment", "list", "regular", "-n", "9" * 23], 2, "--limit"),
@@ -447,6 +456,9 @@ def test_cases_and_consents_on_the_command_line(rapport: Callable[..., tuple[int
         (["tell", "-i", "crm=1", "--event", "[" * 100_000], 2, "not an event in JSON"),
         # An empty variable of a script: the newest state was restored, and every segment counted.
         (["store", "restore", "backup", "--into", "new", "--until", ""], 2, "--until is empty: give it a value, or leave it out"),
+        # A year that was mistyped restored the newest state.
+        (["store", "restore", "backup", "--into", "new", "--journal", "j", "--until", "2126-01-01T00:00:00Z"], 2,
+         "in the future"),
         (["store", "restore", "backup", "--into", "new", "--until="], 2, "for the newest state"),
         (["case", "close", "-i", "crm=1", "--kind", "fault", "--key", "1", "--at", ""], 2, "--at is empty"),
         (["case", "assign", "-i", "crm=1", "--kind", "fault", "--key", "1", "--due", ""], 2, "--due is empty"),
@@ -483,6 +495,21 @@ def test_what_goes_wrong_on_the_command_line(
 ) -> None:
     left, _, err = rapport(*arguments)
     assert (left, word in err) == (code, True), err
+
+
+def test_an_export_that_names_two_customers_hands_over_neither(rapport: Callable[..., tuple[int, str, str]]) -> None:
+    """Of two, the one whose namespace is trusted more was exported, as if the other's identifier were his."""
+    ann, bo, mail = ("-i", "crm=export-ann"), ("-i", "crm=export-bo"), ("-i", "email=export@x.example")
+    for who in (ann, bo, mail):
+        assert rapport("profile", "set", *who, "age=30")[0] == 0
+    for command in ("export", "show"):
+        code, out, err = rapport("profile", command, *ann, *bo)
+        assert (code, out, "IDENTITY_CONFLICT" in err) == (65, "", True), err
+    code, out, err = rapport("profile", "export", *ann, *mail)
+    assert (code, out, "they lead to 2 customers" in err) == (65, "", True), err
+    for more in (ann, ("-i", "cookie=export-nobodys")):
+        code, out, err = rapport("profile", "export", *ann, *more)
+        assert (code, json.loads(out or "{}").get("identifiers")) == (0, [{"namespace": "crm", "value": "export-ann"}]), err
 
 
 def test_errors_for_scripts_are_json(rapport: Callable[..., tuple[int, str, str]]) -> None:
@@ -712,7 +739,9 @@ def test_a_signal_that_a_native_thread_takes_ends_the_server(make: Callable[...,
     assert server.process.wait(BOUND_SECONDS) == 0
 
 
-def test_two_addresses_keep_channels_from_programs(make: Callable[..., Server], tmp_path: Path) -> None:
+def test_two_addresses_keep_channels_from_programs(
+    make: Callable[..., Server], tmp_path: Path, rapport: Callable[..., tuple[int, str, str]]
+) -> None:
     server = make(write_starter(tmp_path), RAPPORT_LISTEN_CONTROL="127.0.0.1:0", RAPPORT_PROGRAMS_PATH="")
     said = server.until("listening")
     server.until("no program is loaded")
@@ -731,6 +760,11 @@ def test_two_addresses_keep_channels_from_programs(make: Callable[..., Server], 
             program_pb2_grpc.ProgramServiceStub(channels).LoadProgram(load)
         assert isinstance(refused.value, grpc.Call)
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        # To whoever types a command, the method's name in the protos says nothing.
+        code, _, err = rapport("program", "list", "--server", said["listen_decisions"])
+        host, _, port = said["listen_decisions"].rpartition(":")
+        wanted = f"listen.control, the port after it where nothing else is set: --server {host}:{int(port) + 1}"
+        assert (code, wanted in " ".join(err.split())) == (69, True), err
         assert program_pb2_grpc.ProgramServiceStub(control).LoadProgram(load).program.version == "starter@1"
         assert decision_pb2_grpc.DecisionServiceStub(channels).Decide(ask()).program == "starter@1"
     assert server.end(signal.SIGINT) == 0
@@ -847,7 +881,8 @@ def test_an_import_beside_a_server_is_refused_and_alone_it_works(
     code, out, err = rapport("import", "packed", "-m", "mapping.yaml", "--rows-per-second", "1000000")
     assert (code, "2 applied (1 new customer, 1 changed" in out) == (0, True), out + err
     # Without a store a dry run makes none.
-    code, out, err = rapport("import", "packed", "-m", "mapping.yaml", "--dry-run", "--store", "nowhere")
+    monkeypatch.setenv("RAPPORT_STORE_PATH", "nowhere")
+    code, out, err = rapport("import", "packed", "-m", "mapping.yaml", "--dry-run")
     assert (code, "2 new customers" in out, (tmp_path / "nowhere").exists()) == (0, True, False), out + err
     code, _, err = rapport("import", "packed", "-m", "mapping.yaml", "--rows-per-second", "0")
     assert (code, "--rows-per-second" in err) == (2, True), err
@@ -866,6 +901,23 @@ def test_an_import_in_a_folder_of_no_program_makes_no_store_there(
     code, _, err = rapport("import", "../people.csv", "-m", "../mapping.yaml", *more)
     assert (code, "no program declares what it maps to" in err, "--program FOLDER" in err) == (65, True, True), err
     assert not Path("store").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",), ("--store", "store")])
+def test_an_import_makes_no_store_where_one_lost_its_data(
+    tmp_path: Path, rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(write_starter(tmp_path))
+    (tmp_path / "mapping.yaml").write_text(
+        "mapping: people\nsource: crm\nrow: profile\nidentifiers: {crm: id}\nattributes: {age: age}\n"
+    )
+    (tmp_path / "people.csv").write_text("id,age\n1,30\n")
+    code, _, err = rapport("import", "people.csv", "-m", "mapping.yaml")
+    assert (code, f"There was no store in {tmp_path.resolve() / 'store'}: it is a new one." in err) == (0, True), err
+    (tmp_path / "store" / "data.mdb").rename(tmp_path / "elsewhere")
+    code, out, err = rapport("import", "people.csv", "-m", "mapping.yaml", *more)
+    assert (code, out, "STORE_CORRUPT" in err, "--journal store/journal" in err) == (74, "", True, True), err
+    (tmp_path / "elsewhere").rename(tmp_path / "store" / "data.mdb")
 
 
 def test_an_import_names_a_wrong_program_s_files_as_seen_from_where_it_runs(

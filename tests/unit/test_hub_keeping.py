@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -9,13 +10,23 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from core.decision import Identifier
-from core.errors import BadValue, NotFound, RestoreRefused, StoreError, StoreFull, StoreUnavailable
+from core.errors import (
+    BackupRefused,
+    BadValue,
+    NotFound,
+    RestoreRefused,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
 from core.hub import keeping
 from core.hub.checking import Checked, check
 from core.hub.environment import DATABASES, open_environment
@@ -39,6 +50,7 @@ from core.hub.saved import AuditEntry
 from core.hub.store import Store
 from core.hub.watching import look
 from core.schema import EventType, Field, Namespace, Schema, ValueType
+from server.cli.exits import code_of
 from tests.stored import sealed
 
 ROOT = Path(__file__).parents[2]
@@ -160,23 +172,81 @@ def test_restore_says_what_is_in_the_way(tmp_path: Path) -> None:
         keeping.restore(str(tmp_path / "b"), str(tmp_path / "r"))
     with pytest.raises(RestoreRefused, match="no such folder"):
         keeping.restore(str(tmp_path / "none"), str(tmp_path / "r"))
+    # It was told to check store.path.
+    with pytest.raises(RestoreRefused, match=r"no such folder.*--erasures STORE"):
+        keeping.restore(str(saved), str(tmp_path / "r"), erasures=str(tmp_path / "none"))
     with pytest.raises(RestoreRefused, match="does not exist"):
         keeping.restore(str(saved), str(tmp_path / "none" / "r"))
-    with pytest.raises(StoreUnavailable, match="saved a moment ago"):
+    with pytest.raises(BackupRefused, match="saved a moment ago"):
         keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
-    with pytest.raises(StoreUnavailable, match="inside the store"):
-        keeping.backup(str(tmp_path / "s"), str(tmp_path / "s" / "b"), now_us=NOW)
+    # Whoever removed the backup took along the store that had been restored into it.
+    for inside in (tmp_path / "s" / "journal" / "n", saved / "n"):
+        kind = "backup" if inside.parent == saved else "store"
+        with pytest.raises(BackupRefused, match=f"inside the {kind} "):
+            keeping.backup(str(tmp_path / "s"), str(inside), now_us=NOW)
+        with pytest.raises(RestoreRefused, match=f"inside the {kind} "):
+            keeping.restore(str(saved), str(inside))
+        assert not inside.exists()
 
 
 def test_a_backups_folder_that_cannot_be_made_is_told_with_what_to_do(tmp_path: Path) -> None:
-    """It was "No such file or directory (2), while asked by a tool", and "See the cause"."""
+    """It was "Cannot open the store ... Permission denied (13), while asked by a tool", with 69, no server answers; of a restore,
+    that another one is running."""
     with Store.open(tmp_path / "s") as store:
         fill(store, 1)
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StoreUnavailable, match=r"the folder .*none does not exist\. Create it first"):
-        keeping.backup(str(tmp_path / "s"), str(tmp_path / "none" / "b"), now_us=NOW)
-    with pytest.raises(StoreUnavailable, match=r"it is not a folder\. Name a folder"):
-        keeping.backup(str(tmp_path / "s"), str(tmp_path / "file"), now_us=NOW)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    acts: list[tuple[type[StoreError], Callable[[str], object]]] = [
+        (BackupRefused, lambda into: keeping.backup(str(tmp_path / "s"), into, now_us=NOW)),
+        (RestoreRefused, lambda into: keeping.restore(str(saved), into)),
+    ]
+    for refused, act in acts:
+        for into, told in [
+            (tmp_path / "none" / "n", r"the folder .*none does not exist\. Create it first"),
+            (tmp_path / "file", r"it is not a folder\. Name a"),
+            (tmp_path / "link", r"it is not a folder\. Name a"),
+            (tmp_path / "file" / "n", r"file is not a folder\. Name a folder in one"),
+            (tmp_path / ("n" * 300), r"File name too long\. Look at the path"),
+            # Nobody, root neither, makes a folder there.
+            (Path("/proc/n"), r"No such file or directory\. Look at the path"),
+        ]:
+            with pytest.raises(refused, match=told):
+                act(str(into))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "file", "link", "s"]
+
+
+@pytest.mark.parametrize("act", ["backup", "restore"])
+def test_a_place_without_rights_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str) -> None:
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 1)
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    real = Path.mkdir
+
+    def mkdir(path: Path, mode: int = 0o777) -> None:
+        # Whoever runs tests as root may write everywhere.
+        if path.parent == tmp_path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        real(path, mode)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    into = str(tmp_path / "n")
+    with pytest.raises((BackupRefused, RestoreRefused), match=r"Permission denied\. Let the user who runs this") as refused:
+        _ = keeping.restore(str(saved), into) if act == "restore" else keeping.backup(str(tmp_path / "s"), into, now_us=NOW)
+    assert code_of(refused.value) == 74
+
+
+@pytest.mark.damages("the number in backup.json is another")
+def test_a_backup_whose_number_is_not_its_datas_is_refused(tmp_path: Path) -> None:
+    """It was restored, and told to be at the change that somebody had written there."""
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 1)
+    saved, manifest = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    file = saved / keeping.MANIFEST
+    file.write_text(file.read_text().replace(f'"seq": {manifest.seq}', '"seq": 1'))
+    with pytest.raises(RestoreRefused, match=f"says change 1, and its data is at change {manifest.seq}"):
+        keeping.restore(str(saved), str(tmp_path / "r"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "s"]
 
 
 @pytest.mark.damages("its journal is another store's")
@@ -203,13 +273,15 @@ def test_a_time_that_is_none_is_refused_where_it_is_read(tmp_path: Path) -> None
     with Store.open(tmp_path / "s") as store:
         fill(store, 1)
     saved, manifest = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
-    assert [each.at for each in keeping.taken(str(tmp_path / "s"))] == [manifest.at]
+    assert [each.at for each in keeping.taken(str(tmp_path / "s"))[0]] == [manifest.at]
     for file in (saved / keeping.MANIFEST, tmp_path / "s" / keeping.TAKEN):
         file.write_text(file.read_text().replace(manifest.at, "last Monday"))
     with pytest.raises(RestoreRefused, match=r"backup\.json cannot be read: Invalid isoformat string: 'last Monday'"):
         keeping.restore(str(saved), str(tmp_path / "r"))
     assert not (tmp_path / "r").exists()
-    assert keeping.taken(str(tmp_path / "s")) == []
+    usable, [told] = keeping.taken(str(tmp_path / "s"))
+    assert usable == []
+    assert told.startswith(f"{tmp_path / 's' / keeping.TAKEN} cannot be read: Invalid isoformat string: 'last Monday'")
     environment = open_environment(str(tmp_path / "s"), read_only=True)
     try:
         assert look(environment, 1 << 30, NOW).backed is False
@@ -390,6 +462,37 @@ def test_a_misspelt_store_is_refused_and_nothing_is_made(tmp_path: Path) -> None
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["empty"]
 
 
+@pytest.mark.damages("data.mdb is gone")
+@pytest.mark.parametrize("kept", ["journal", "backups.json"])
+def test_a_store_whose_data_is_gone_is_damaged_and_not_a_place_for_a_new_one(tmp_path: Path, kept: str) -> None:
+    """It was told as a folder of something else, with the advice to choose an empty one: a shop without customers."""
+    folder = tmp_path / "s"
+    with Store.open(folder) as store:
+        fill(store, 3)
+    saved, _ = keeping.backup(str(folder), str(tmp_path / "b"), now_us=NOW)
+    (folder / "data.mdb").unlink()
+    if kept == "journal":
+        (folder / "backups.json").unlink()
+    else:
+        shutil.rmtree(folder / "journal")
+    before = sorted(os.listdir(folder))
+    acts = (
+        Store.open, lambda path: Store.open(path, read_only=True), keeping.compact,
+        lambda path: keeping.backup(path, str(tmp_path / "b"), now_us=NOW),
+    )
+    for act in acts:
+        with pytest.raises(StoreCorrupt, match=rf"data\.mdb is missing, and {kept} beside it") as raised:
+            act(str(folder))
+        wanted = f"BACKUP --into NEW --journal {folder}/journal" if kept == "journal" else f"{saved} --into NEW"
+        assert raised.value.hint == f"Put data.mdb back, or restore: rapport store restore {wanted}"
+    for command in ("status", "check", "audit"):
+        done = subprocess.run(
+            [sys.executable, "-m", "server.cli.main", "store", command, "--store", "s"], cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr.partition(" ")[0]) == (74, "STORE_CORRUPT"), done.stderr
+    assert sorted(os.listdir(folder)) == before
+
+
 def test_nothing_of_the_users_is_removed_for_a_backup_or_a_restore(tmp_path: Path) -> None:
     """A backup removed every folder *.part beside the others, and a restore whatever was called as its own folder."""
     with Store.open(tmp_path / "s") as store:
@@ -530,6 +633,31 @@ def test_a_file_where_the_journal_belongs_is_named(tmp_path: Path) -> None:
     (tmp_path / "s" / "journal").write_bytes(b"")
     with pytest.raises(StoreUnavailable, match=r"s/journal is not a folder\. Move it away"):
         Store.open(tmp_path / "s")
+
+
+def test_a_journal_without_rights_is_named_and_not_taken_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start said "The store takes no writes: Permission denied (13), while asked by a tool"; the check, that all is sound."""
+    with Store.open(tmp_path / "s") as store:
+        fill(store, 1)
+    folder = tmp_path / "s" / "journal"
+    real = os.listdir
+
+    def listdir(path: str | Path) -> list[str]:
+        # Whoever runs tests as root may read everything.
+        if Path(path) == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    for kept in (1 << 30, 0):
+        with pytest.raises(StoreUnavailable, match=rf"the store at {tmp_path / 's'}: {folder}: Permission denied") as refused:
+            Store.open(tmp_path / "s", journal_bytes=kept)
+        assert refused.value.hint == "Let the server's user read and write the folder journal and its files."
+    [fault] = checked(tmp_path / "s").faults
+    assert (fault.what, fault.problem) == (f"The journal {folder}", "it cannot be read: Permission denied")
+    monkeypatch.undo()
+    with Store.open(tmp_path / "s") as store:
+        assert store.check().faults == ()
 
 
 def test_sources_and_joins_that_can_be_undone_are_in_a_backup(tmp_path: Path) -> None:

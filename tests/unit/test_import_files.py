@@ -129,7 +129,7 @@ def test_bad_rows_are_rejected_whole_with_line_column_value_and_reason(store: St
         (9, "name", "\\xff"), (10, "name", "a\\x00b"), (11, "", 'c7,1,1.00,"x"y'), (12, "name", "n" * 77 + "..."),
     ]
     assert told[1][3].startswith("more decimals than the currency has")
-    assert told[2][3] == "the row has 2 cells, the header has another number"
+    assert told[2][3] == "the row has 2 cells, the header 4"
     assert told[8][3] == "1025 bytes are more than a text may have"
     assert attributes(store, "c2") is None
     assert attributes(store, "c9") == {"age": 42, "balance": Money(-1, "EUR"), "name": 'Zoë "Z"'}
@@ -205,9 +205,9 @@ def test_packed_files_are_unpacked_and_damaged_ones_refused_unwritten(
     path = tmp_path / f"people.csv{ending}"
     with pytest.raises(ImportRefused, match=r"cannot be unpacked|cannot be read"):
         run(store, PEOPLE, path, pack(data)[:-20])
-    with pytest.raises(ImportRefused, match=r"cannot be unpacked as .* nothing of it was imported"):
+    with pytest.raises(ImportRefused, match=r"cannot be unpacked as .*: it was cut off; nothing of it was imported"):
         run(store, PEOPLE, path, pack(data)[: len(pack(data)) // 2])
-    with pytest.raises(ImportRefused, match=r"cannot be unpacked as .* nothing of it was imported"):
+    with pytest.raises(ImportRefused, match=r"as .*: it (is damaged|was cut off).*; nothing of it was imported"):
         run(store, PEOPLE, path, pack(data)[:-5000] + bytes(2000))
     assert store.customer_count() == 0
     assert run(store, PEOPLE, path, pack(data)).created == 30_000
@@ -471,6 +471,27 @@ def test_a_column_that_no_object_has_is_told(store: Store, tmp_path: Path) -> No
     assert report.unseen == ("age",)
 
 
+@pytest.mark.parametrize(
+    ("data", "problem", "hint"),
+    [
+        (b'[{"id": "c1", "age": 3}]\n', "it is a JSON array", "one object a line"),
+        (b'\xef\xbb\xbf [\n  {"id": "c1"},\n  {"id": "c2"}\n]\n', "it is a JSON array", "jq -c '.[]'"),
+        (b"PK\x03\x04\x14\0\0\0\x08\0c.csv", "it is a zip archive", "unzip"),
+        (b"\x1f\x8b\x07 the rest of it is lost", "cannot be unpacked as gzip: it is damaged", "again"),
+        (gzip.compress(b"id,age,balance,name\n") + b"trailer", "something that is no gzip follows its end", "again"),
+    ],
+)
+def test_what_a_file_is_instead_of_a_table_is_told(
+    store: Store, tmp_path: Path, data: bytes, problem: str, hint: str
+) -> None:
+    """It was taken for CSV: "these columns are not in the file", or "its header is not UTF-8: name its encoding"."""
+    with pytest.raises(ImportRefused, match=problem) as refused:
+        run(store, PEOPLE, tmp_path / "people.csv", data)
+    assert hint in refused.value.hint
+    bracketed = PEOPLE.replace("age: age", "age: '[age]'")
+    assert run(store, bracketed, tmp_path / "p", b"[age],id,balance,name\n3,c1,1.00,x\n").applied == 1
+
+
 def test_a_json_array_is_no_json_lines(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ImportRefused, match="one object a line"):
         run(store, "format: jsonl" + PEOPLE, tmp_path / "p.jsonl", b'[\n{"id": "c1"},\n{"id": "c2"}\n]\n')
@@ -513,6 +534,23 @@ def test_the_rejects_file_of_an_earlier_run_does_not_stay(store: Store, tmp_path
         run(store, PEOPLE, path, b"id,age,balance,name\nc1,1,1,x\n", rejects=tmp_path / "nowhere" / "bad.csv")
     with pytest.raises(ImportRefused, match="the file cannot be read"):
         Importer(store, mapping.parse(PEOPLE.encode(), "m.yaml", SCHEMA)).run(tmp_path / "none.csv")
+
+
+def test_a_rejects_file_that_takes_no_more_ends_the_import_with_what_is_there(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said "The output could not be written; what was done stands", and neither of which file nor how many rows stand."""
+    rejects, real = tmp_path / "rejects.csv", os.open
+
+    def opened(path: Any, *more: Any) -> int:
+        return real("/dev/full", os.O_WRONLY) if path == rejects else real(path, *more)
+
+    monkeypatch.setattr(os, "open", opened)
+    good = b"".join(b"c%d,1,1.00,x\n" % number for number in range(5000))
+    with pytest.raises(ImportRefused, match=r"the rejects file cannot be written: No space left on device; [1-9]") as refused:
+        run(store, PEOPLE, tmp_path / "p.csv", b"id,age,balance,name\n" + good + b"c1,old,1.00,x\n" + good, rejects=rejects)
+    assert str(refused.value).startswith(f"{rejects}: ")
+    assert f"; {store.customer_count()} rows before that are in the store" in str(refused.value)
 
 
 def test_a_mapping_can_be_checked_against_the_store_alone(store: Store) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from core.hub.store import Store
 from core.reasons import Reason
 from protos.rapport.v1 import decision_pb2, profile_pb2
 from server.cli import show
+from server.cli.main import main
 from tests.running import ROOT
 
 OWNER = "\x1b]0;title\x07\x1b[31mann\x9b2J\r\x7f"
@@ -89,11 +91,67 @@ def test_an_output_that_takes_no_more_is_told(tmp_path: Path) -> None:
     assert _run("> /dev/full 2> /dev/full", b"config", into=tmp_path) == (74, "")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_document_of_which_a_part_was_written_is_told(unbuffered: str, tmp_path: Path) -> None:
+    """With PYTHONUNBUFFERED an export onto a disk that filled ended in the middle of a name, with exit code 0."""
+    # In units of 512 bytes.
+    command = f'ulimit -f 1; PYTHONUNBUFFERED={unbuffered} exec "$0" -m server.cli.main config --json > document'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable], env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, check=False,
+        stderr=subprocess.PIPE, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, json.loads(done.stderr or "{}").get("reason")) == (74, "OUTPUT_UNWRITTEN")
+    assert (tmp_path / "document").stat().st_size == 512
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_that_cannot_be_written_whole_is_not_left_half(there: bool, tmp_path: Path) -> None:
+    """On a full disk init left some of its files, and could not be run again: the folder is there already."""
+    if there:
+        (tmp_path / "shop").mkdir()
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -f 1; exec "$0" -m server.cli.main init shop', sys.executable],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, "shop: File too large; nothing of it is left" in done.stderr) == (74, True), done.stderr
+    assert (tmp_path / "shop").exists() is there
+    assert _run("", b"init", b"shop", into=tmp_path)[0] == 0
+
+
 @pytest.mark.parametrize("closed", [">&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_lead_nowhere(closed: str, tmp_path: Path) -> None:
     """It was a traceback; and a store's file that is given number 2 would have had the log written into it."""
     code, err = _run(closed, b"config", into=tmp_path)
     assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "left"),
+    [
+        (["check"], "core.hub.checking.check_apart", "nothing was changed."),
+        (["backup", "b"], "core.hub.keeping.backup", "no backup was made, and nothing of it is left in b."),
+        (["restore", "b", "--into", "n"], "core.hub.keeping.restore", "nothing of it is left beside n."),
+        (["compact"], "core.hub.keeping.compact", "erased bytes may still be in its files: run it again."),
+        (["status"], "core.hub.watching.look", "a change that was under way may have been made."),
+    ],
+)
+def test_ctrl_c_says_what_is_left(
+    arguments: list[str], where: str, left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It was silent."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    Store.open(tmp_path / "store").close()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(where, interrupted)
+    monkeypatch.setattr(sys, "argv", ["rapport", "store", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = " ".join(capsys.readouterr().err.split())
+    assert (ended.value.code, told.startswith("Interrupted: "), told.endswith(left)) == (130, True, True), told
 
 
 def test_bytes_that_are_no_text_are_a_usage_error(tmp_path: Path) -> None:

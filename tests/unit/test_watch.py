@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -21,8 +22,9 @@ from core.hub import keeping
 from core.hub.environment import open_environment
 from core.hub.mutations import Erase, Upsert
 from core.hub.store import Store
-from core.hub.watching import Alarm, Thresholds, Watch, alarms, look
+from core.hub.watching import Alarm, Look, Thresholds, Watch, alarms, look
 from core.schema import Field, Namespace, Schema, ValueType
+from server.cli.keeping import _standing
 from tests.running import BOUND_SECONDS, Server, write_starter
 
 ROOT = Path(__file__).parents[2]
@@ -175,6 +177,70 @@ def test_a_store_without_a_recent_backup_is_told(tmp_path: Path) -> None:
         assert told.lines == ["begun backup", "ended backup", "begun backup"]
 
 
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        ("cut", "backup.json cannot be read: Input data was truncated"),
+        ("empty", "its data.mdb is missing"),
+        ("renumber", "backup.json says change 1, and it was taken at change 3"),
+        ("lock away", "it cannot be read: Permission denied"),
+    ],
+)
+def test_a_backup_that_cannot_be_used_is_told_and_the_others_are_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str, problem: str
+) -> None:
+    """One in a folder without rights ended the look at the store, so that no alarm at all was told; one that was damaged counted
+    as the newest, and as where moments can be had from."""
+    saved = []
+    for number in range(3):
+        with Store.open(tmp_path / "s") as store:
+            store.declare(SCHEMA)
+            put(store, number)
+        at_us = 1_790_000_000 * SECOND + number * DAY
+        saved.append(keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=at_us)[0])
+    before, bad, newest = saved
+    manifest = bad / keeping.MANIFEST
+    match spoil:
+        case "cut":
+            manifest.write_text(manifest.read_text()[:40])
+        case "empty":
+            (bad / "data.mdb").unlink()
+        case "renumber":
+            manifest.write_text(manifest.read_text().replace('"seq": 3', '"seq": 1'))
+        case _:
+            # Whoever runs tests as root may read everything.
+            real = Path.stat
+
+            def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+                if bad in (path, *path.parents):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+                return real(path, follow_symlinks=follow_symlinks)
+
+            monkeypatch.setattr(Path, "stat", stat)
+
+    def seen() -> Look:
+        environment = open_environment(str(tmp_path / "s"), read_only=True)
+        try:
+            return look(environment, 1 << 30, 1_790_000_000 * SECOND + 2 * DAY)
+        finally:
+            environment.close()
+
+    found = seen()
+    assert (found.backed, found.backup_seconds, found.restorable_from) == (True, 0, "2026-09-21T14:13:20Z")
+    assert found.backups_unusable == [f"{bad}: {problem}"]
+    [alarm] = alarms(found, QUIET)
+    assert (alarm.name, alarm.problem) == ("backup_unusable", f"{bad}: {problem}")
+    # The next backup does not forget it.
+    with Store.open(tmp_path / "s") as store:
+        put(store, 3)
+    keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=1_790_000_000 * SECOND + 3 * DAY)
+    assert seen().backups_unusable == [f"{bad}: {problem}"]
+    monkeypatch.undo()
+    bad.rename(tmp_path / "elsewhere")
+    assert (seen().backups_unusable, len(keeping.taken(str(tmp_path / "s"))[0])) == ([], 3)
+    assert {before, newest} < {Path(each.folder) for each in keeping.taken(str(tmp_path / "s"))[0]}
+
+
 def test_a_journal_that_was_removed_is_told_by_the_server_and_by_the_command(tmp_path: Path) -> None:
     """The server wrote on into a file that nobody could find, and the command said that nothing was missing."""
     with Store.open(tmp_path / "s") as store:
@@ -243,6 +309,32 @@ def test_a_folder_that_was_moved_under_the_server_is_told_until_it_is_back(tmp_p
         (tmp_path / "s-moved").rename(tmp_path / "s")
         assert told.turn() == []
         assert told.lines == ["begun moved", "ended moved"]
+
+
+def test_status_says_in_words_how_a_store_stands() -> None:
+    """It said "3.4e-06 %", "changes 17,370 to 17,369", "1 that were killed are", "1e+03 kB", and beside backups that a restore
+    takes a backup."""
+    seen = Look(
+        map_bytes=1 << 40, used_bytes=999_700, live_bytes=40_000, free_pages=1, customers=1, readers=0, readers_cleared=1,
+        reader_behind=1, reader_process=7, reader_seconds=90, disk_free_bytes=10**13, journal_bytes=262_144, journal_first=17_370,
+        journal_last=17_369, restorable_from="", backed=True, backup_seconds=7300, backups_unusable=[], journal_gap=0,
+        journal_missing=0,
+    )
+    assert dict(_standing(seen)) == {
+        "file": "1 MB, 40 kB of it live: less than 0.1 % of what store.map_bytes allows",
+        "disk": "10 TB free",
+        "readers": "process 7 holds back what 1 commit freed, for 90 s now; 1 that was killed is cleared away",
+        "journal": "262 kB, no change in it yet",
+        "backups": "the newest is 2 hours old",
+        "restore": "to the moments of the backups only: no journal leads on from one",
+    }
+    later = replace(
+        seen, map_bytes=40_000, readers_cleared=2, reader_behind=2, journal_last=17_370, backed=False, backup_seconds=None)
+    told = dict(_standing(later))
+    assert (told["file"], told["journal"], told["backups"], told["restore"]) == (
+        "1 MB, 40 kB of it live: 100.0 % of what store.map_bytes allows", "262 kB, changes 17,370 to 17,370", "none is known",
+        "not to any moment: that takes a backup")
+    assert told["readers"] == "process 7 holds back what 2 commits freed, for 90 s now; 2 that were killed are cleared away"
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
