@@ -120,7 +120,7 @@ class Normaliser(enum.Enum):
     """How an identifier is written before it is looked up or stored, so that spellings meet."""
 
     NONE = "none"  # kept byte for byte
-    LOWER = "lower"  # surrounding blanks removed, ASCII letters lower-cased
+    LOWER = "lower"  # surrounding blanks and what nobody sees removed, letters lower-cased, accents in one spelling
     E164 = "e164"  # a telephone number as + and digits; blanks, dots, dashes and brackets removed; 00 becomes +
 
 

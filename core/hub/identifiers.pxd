@@ -5,7 +5,7 @@ spellings meet. The rules are part of the stored data: a changed rule would no l
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 # Rules, as core.schema.Normaliser, in its order.
 cdef enum Rule:

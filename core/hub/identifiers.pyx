@@ -1,9 +1,17 @@
 """The normalisers; what they promise is in identifiers.pxd and core.schema.Normaliser.
 
-E.164: blanks, dots, dashes and brackets are removed, a leading 00 becomes +, and what is left must be a plus
+E.164: blanks, dots, dashes, brackets and a zero alone in them behind the country code are removed, a leading 00 becomes +, and what is left must be a plus
 sign, a digit from 1 to 9, and at most 15 digits in all (ITU-T E.164). A number without its country code is refused:
 nobody here knows which country is meant, and guessing would join strangers.
+
+Lower: blanks around are removed, and characters that nobody sees; letters are folded one by one (Unicode's CaseFolding.txt, C and S: of
+the first 65,536 characters), and a letter with a mark behind it, as some systems write accents, becomes the one
+character for both (NFC). Unicode promises that neither changes for characters that there are. ASCII, nearly all there is, is
+one loop over bytes.
 """
+
+import itertools
+import unicodedata
 
 from core import limits
 from core.errors import BadValue, EngineFault, IdentityConflict, TooLarge
@@ -59,6 +67,132 @@ cdef inline bint is_blank(char c) noexcept nogil:
     return c == b" " or 9 <= c <= 13
 
 
+cdef enum:
+    FOLDED = 0x10000  # characters below it may be folded
+    PAIRS = 1024  # letters with marks, at most
+
+# What is folded, and what a letter (in the upper half) and a mark make: filled once, at import.
+cdef uint16_t _folded[FOLDED]
+cdef uint32_t _pairs[PAIRS]
+cdef uint16_t _made[PAIRS]
+cdef uint32_t _pair_count = 0
+
+
+# Where letters with two cases lie, and those with marks.
+_CASED = ((0x80, 0x590), (0x10A0, 0x1100), (0x13A0, 0x1400), (0x1C80, 0x1CC0), (0x1E00, 0x2000), (0x2C00, 0x2D30), (0xA640, 0xA800),
+          (0xAB30, 0xABC0), (0xFF21, 0xFF5B))
+
+
+def _fill():
+    global _pair_count
+    cdef uint32_t code
+    pairs = {}
+    code = 0
+    while code < FOLDED:
+        _folded[code] = <uint16_t>code
+        code += 1
+    for code in itertools.chain.from_iterable([range(*each) for each in _CASED]):
+        letter = chr(code)
+        folded = letter.casefold()
+        if len(folded) != 1:
+            folded = letter.lower()
+        if len(folded) == 1 and ord(folded) < FOLDED:
+            _folded[code] = ord(folded)
+    for code in (*range(0x80, 0x590), *range(0x1E00, 0x2000)):
+        parts = unicodedata.decomposition(chr(code)).split()
+        if len(parts) == 2 and not parts[0].startswith("<") and unicodedata.normalize("NFC", chr(code)) == chr(code):
+            base, mark = int(parts[0], 16), int(parts[1], 16)
+            if base < FOLDED and _folded[code] == code:
+                pairs[base << 16 | mark] = code
+    if len(pairs) > PAIRS:
+        raise EngineFault("There are more letters with marks than core/hub/identifiers.pyx has room for.")
+    for pair, made in sorted(pairs.items()):
+        _pairs[_pair_count] = pair
+        _made[_pair_count] = made
+        _pair_count += 1
+
+
+_fill()
+
+
+cdef inline uint32_t composed(uint32_t letter, uint32_t mark) noexcept nogil:
+    """The character that a letter and the mark behind it make, or 0."""
+    cdef uint32_t low = 0, high = _pair_count, middle, wanted = letter << 16 | mark
+    while low < high:
+        middle = (low + high) // 2
+        if _pairs[middle] < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return _made[low] if low < _pair_count and _pairs[low] == wanted else 0
+
+
+cdef inline bint is_unseen(uint32_t code) noexcept nogil:
+    """Whether a character is never seen: spreadsheets and web pages leave them in what is copied."""
+    return code == 0x200B or code == 0x2060 or code == 0xFEFF
+
+
+cdef inline bint is_wide_blank(uint32_t code) noexcept nogil:
+    """Whether it is a blank, or is seen only between others."""
+    return (
+        code == 0x20 or 9 <= code <= 13 or code == 0x85 or code == 0xA0 or code == 0x1680 or 0x2000 <= code <= 0x200D
+        or code == 0x2028 or code == 0x2029 or code == 0x202F or code == 0x205F or code == 0x3000 or is_unseen(code)
+    )
+
+
+cdef int lower_wide(const char* value, size_t size, char* normal, size_t* normal_bytes) noexcept nogil:
+    """RULE_LOWER of well-formed UTF-8 that is not all ASCII."""
+    cdef size_t i = 0, used = 0, letter_at = 0, ended = 0
+    cdef uint32_t code, letter = 0, both
+    cdef uint8_t lead
+    cdef int more
+    while i < size:
+        lead = <uint8_t>value[i]
+        i += 1
+        more = 0 if lead < 0x80 else 1 if lead < 0xE0 else 2 if lead < 0xF0 else 3
+        code = lead if more == 0 else lead & (0x3F >> more)
+        while more:
+            code = code << 6 | (<uint8_t>value[i] & 0x3F)
+            i += 1
+            more -= 1
+        if is_unseen(code) or (used == 0 and is_wide_blank(code)):
+            continue
+        if 0x41 <= code <= 0x5A:
+            code += 32
+        elif code < FOLDED:
+            code = _folded[code]
+        both = composed(letter, code) if 0x300 <= code < 0x370 and letter < FOLDED else 0
+        if both:
+            code = both
+            used = letter_at
+        letter = code
+        letter_at = used
+        if used + 4 > IDENTIFIER_BYTES:
+            return IDENTIFIER_LONG
+        if code < 0x80:
+            normal[used] = <char>code
+            used += 1
+        elif code < 0x800:
+            normal[used] = <char>(0xC0 | code >> 6)
+            normal[used + 1] = <char>(0x80 | (code & 0x3F))
+            used += 2
+        elif code < 0x10000:
+            normal[used] = <char>(0xE0 | code >> 12)
+            normal[used + 1] = <char>(0x80 | (code >> 6 & 0x3F))
+            normal[used + 2] = <char>(0x80 | (code & 0x3F))
+            used += 3
+        else:
+            normal[used] = <char>(0xF0 | code >> 18)
+            normal[used + 1] = <char>(0x80 | (code >> 12 & 0x3F))
+            normal[used + 2] = <char>(0x80 | (code >> 6 & 0x3F))
+            normal[used + 3] = <char>(0x80 | (code & 0x3F))
+            used += 4
+        if not is_wide_blank(code):
+            ended = used
+    normal_bytes[0] = ended
+    return IDENTIFIER_FINE if ended else IDENTIFIER_EMPTY
+
+
 cdef int normalise(int rule, const char* value, size_t size, char* normal, size_t* normal_bytes) noexcept nogil:
     cdef size_t i = 0
     cdef size_t end = size
@@ -68,6 +202,9 @@ cdef int normalise(int rule, const char* value, size_t size, char* normal, size_
     if rule == RULE_E164:
         for i in range(size):
             c = value[i]
+            # +44 (0)20: who dials the country code leaves the zero out.
+            if c == b"0" and used and 0 < i < size - 1 and value[i - 1] == b"(" and value[i + 1] == b")":
+                continue
             if is_blank(c) or c == b"." or c == b"-" or c == b"(" or c == b")":
                 continue
             # Room for 00, which shrinks to +, and a digit too many, which is refused below.
@@ -97,6 +234,11 @@ cdef int normalise(int rule, const char* value, size_t size, char* normal, size_
         return IDENTIFIER_LONG
     if not is_utf8(<const uint8_t*>value + i, end - i):
         return IDENTIFIER_ENCODING
+    if rule == RULE_LOWER:
+        for used in range(i, end):
+            if value[used] & 0x80:
+                return lower_wide(value + i, end - i, normal, normal_bytes)
+        used = 0
     while i < end:
         c = value[i]
         if rule == RULE_LOWER and b"A" <= c <= b"Z":

@@ -19,6 +19,7 @@ while no listed one has said anything.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -144,8 +145,12 @@ def unite(mine: Origins, theirs: Origins) -> None:
                     note(mine, attribute, source, at, value)
 
 
-def effective(entry: AttributeEntry, said: Mapping[int, Statement]) -> Stored | None:
-    """The value that holds by the attribute's rule; None is missing. Raises BadValue for a sum outside 64 bits."""
+def effective(entry: AttributeEntry, said: Mapping[int, Statement], *, joined: bool = False) -> Stored | None:
+    """The value that holds by the attribute's rule; None is missing.
+
+    A sum that its type cannot hold raises BadValue, which is for whoever says it; of customers who are ``joined``, for whom nobody
+    says it, it is the largest that the type holds.
+    """
     listed = [(said[source].at, said[source].value, rank) for rank, source in enumerate(entry.sources) if source in said]
     if not listed:
         return max(((each.at, -source, each.value) for source, each in said.items()), default=(0, 0, None))[2]
@@ -161,8 +166,11 @@ def effective(entry: AttributeEntry, said: Mapping[int, Statement]) -> Stored | 
             return frozenset().union(*(value for value in values if isinstance(value, frozenset | set)))
         case SourceRule.SUM:
             total = sum(_number(value) for value in values)
-            if isinstance(total, int) and not -_HIGHEST <= total <= _HIGHEST:
-                raise BadValue(f"attribute {entry.name}", "the sum of its sources' values is outside 64 bits")
+            most: int | float = _HIGHEST if isinstance(total, int) else sys.float_info.max
+            if not -most <= total <= most:
+                if not joined:
+                    raise BadValue(f"attributes['{entry.name}']", "with what its other sources say the sum is past what its type holds")
+                return most if total > 0 else -most
             return total
         case _:
             return values[0]
