@@ -20,7 +20,7 @@ import csv
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -150,6 +150,42 @@ def schema_of(catalog: Catalog) -> Schema:
         },
         roles=tuple(catalog.roles),
     )
+
+
+def lacking(known: Catalog, schema: Schema, channels: Sequence[str]) -> list[str]:
+    """What a program declares that a mapping could name and a store does not know, as people read it.
+
+    What the store declares otherwise (retention, sources, trust) is not among it: the store's own holds. Raises SchemaConflict
+    where both contradict each other.
+    """
+    grown = known.declared(schema, channels=channels)
+    lists: list[tuple[str, Iterable[str], Collection[str]]] = [
+        ("namespace", grown.namespaces, known.namespaces),
+        ("attribute", grown.attributes, known.attributes),
+        ("attribute of households", grown.household_attributes, known.household_attributes),
+        ("role", grown.roles, known.roles),
+        ("event type", grown.events, known.events),
+        ("purpose", grown.purposes, known.purposes),
+        ("kind of case", grown.case_kinds, known.case_kinds),
+        ("channel", grown.channels, known.channels),
+    ]
+    for of, wanted, stored in (
+        ("attribute", grown.attributes, known.attributes),
+        ("attribute of households", grown.household_attributes, known.household_attributes),
+    ):
+        lists += [
+            (f"{of} '{name}': label", entry.labels, stored[name].labels) for name, entry in wanted.items() if name in stored
+        ]
+    for name, event in grown.events.items():
+        if name not in known.events:
+            continue
+        fields = {each.name: each for each in known.events[name].fields}
+        lists.append((f"event type '{name}': field", event.field_names, fields))
+        lists += [
+            (f"field '{name}.{each.name}': label", each.labels, fields[each.name].labels)
+            for each in event.fields if each.name in fields
+        ]
+    return [f"{what} '{name}'" for what, wanted, stored in lists for name in wanted if name not in stored]
 
 
 class Importer:

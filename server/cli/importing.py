@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 LINE_SECONDS = 10.0
 # How long a server on this machine may take to say whose store it has: an import waits for it before it starts.
 ASK_SECONDS = 1.0
+# Names that a server lacks, as many as one line of an error holds.
+LACKING = 5
 
 
 def load(
@@ -91,7 +93,7 @@ def load(
     from core.hub.catalog import Catalog
     from core.hub.store import Store
     from core.importing import mapping as mappings
-    from core.importing.importer import Importer, Interrupted, Pace, schema_of
+    from core.importing.importer import Importer, Interrupted, Pace, lacking, schema_of
     from core.importing.rehearsal import Rehearsal
     from core.programs.program import products_of
     from core.programs.source import check, read
@@ -156,11 +158,13 @@ def load(
                         "import with the one that the store knows."
                     ) from None
                 opened.declare(declared.schema, offers, declared.channels)
-            elif live is not None:
-                if known.declared(declared.schema, offers, declared.channels) is not known:
+            elif live is not None or (dry_run and opened is not None and _served(folder, settings)):
+                if new := lacking(known, declared.schema, declared.channels):
+                    named = ", ".join(new[:LACKING]) + (f" and {len(new) - LACKING} more" if len(new) > LACKING else "")
                     raise ImportRefused(
-                        str(declaring), "the program declares what the running server does not know yet",
-                        f"Load it into the server first: rapport program load {declaring}",
+                        str(declaring), f"the program declares what the running server does not know: {named}",
+                        f"Load it into the server first (rapport program load {declaring}), or import with the program that it "
+                        "runs: --program FOLDER.",
                     )
             else:
                 known = known.declared(declared.schema, offers, declared.channels)
@@ -221,6 +225,12 @@ def _owner(stack: ExitStack, folder: Path, settings: Config) -> LiveStore | None
     except (RemoteError, ConfigError):
         pass
     return None
+
+
+def _served(folder: Path, settings: Config) -> bool:
+    """Whether the server that ``settings`` name has the store in ``folder``: an import would go through it."""
+    with ExitStack() as stack:
+        return _owner(stack, folder, settings) is not None
 
 
 def _elsewhere(folder: Path, settings: Config) -> None:
