@@ -51,27 +51,38 @@ def provenance(
     show.as_json(response) if json else show.provenance(response)
 
 
-@app.command("set", short_help="Set attributes; makes the customer when there is none.")
+@app.command("set", short_help="Set or clear attributes; makes the customer when there is none.")
 def set_(
     identifier: Identifiers,
     attribute: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="NAME=VALUE",
-            help='Attributes: age=44 balance="1200.00 EUR" since=2026-09-01T12:00:00Z "tags=[a, b]".',
+            metavar="[NAME=VALUE...]",
+            help='Attributes: age=44 balance="1200.00 EUR" since=2026-09-01T12:00:00Z "tags=[a, b]". What looks like nothing '
+            "else is text: city=null is the text null, city= the empty one.",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    clear: Annotated[
+        list[str] | None,
+        typer.Option("--clear", metavar="NAME", help="An attribute to make missing. Repeatable.", show_default=False),
+    ] = None,
     source: Source = "",
     server: Server = None,
     json: Json = False,
 ) -> None:
-    """Set attributes; creates the customer when none of the identifiers is known.
+    """Set or clear attributes; creates the customer when none of the identifiers is known.
 
     With an identifier of a household (-i account=A-17) they are those that its members share.
+
+    Example: rapport profile set -i crm=11 age=44 --clear city
     """
+    if not attribute and not clear:
+        raise typer.BadParameter("Say what to set or clear: NAME=VALUE or --clear NAME.", param_hint="NAME=VALUE")
     request = profile_pb2.UpsertProfileRequest(
         identifiers=arguments.identifiers(identifier),
-        attributes=arguments.values(attribute, "NAME=VALUE"),
+        attributes=arguments.values(attribute or (), "NAME=VALUE"),
+        clear=clear or (),
         source=source,
     )
     with client.connected(client.address(server, control=True)) as link:

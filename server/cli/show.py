@@ -315,13 +315,13 @@ def provenance(response: profile_pb2.GetProvenanceResponse) -> None:
         return
     table = _plain("", "attribute", "value", "rule, source", "at", "before that")
     for each in response.attributes:
-        held = text(each.value) if each.HasField("value") else "missing"
+        held = _quoted(each.value) if each.HasField("value") else "missing"
         table.add_row(f"[bold]{escape(each.attribute)}[/]", f"[bold]{escape(held)}[/]", f"[dim]{each.rule}[/]", "", "")
         for one in each.origins:
-            said = text(one.value) if one.HasField("value") else "cleared"
+            said = _quoted(one.value) if one.HasField("value") else "cleared"
             before = ""
             if one.HasField("previous_at"):
-                before = f"{text(one.previous) if one.HasField('previous') else 'cleared'}, {when(one.previous_at)}"
+                before = f"{_quoted(one.previous) if one.HasField('previous') else 'cleared'}, {when(one.previous_at)}"
             table.add_row("", escape(said), escape(one.source or "before sources"), when(one.at), escape(before))
     out.print(table)
 
@@ -441,7 +441,14 @@ def text(value: values_pb2.Value) -> str:
         return f"[{', '.join(value.set_value.members)}]"
     if kind == "bool_value":
         return "true" if value.bool_value else "false"
+    if kind == "string_value" and not value.string_value:
+        return '""'
     return str(getattr(value, kind)) if kind else ""
+
+
+def _quoted(value: values_pb2.Value) -> str:
+    """A value beside words of ours, such as missing and cleared: a text stands in quotes."""
+    return f'"{value.string_value}"' if value.WhichOneof("kind") == "string_value" else text(value)
 
 
 def when(at: timestamp_pb2.Timestamp) -> str:

@@ -1,0 +1,68 @@
+"""rapport profile and case against a server of its own, with the starter's program: what a person types, and is told."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from server.cli.main import main
+from tests.running import BOUND_SECONDS, Server, write_starter
+
+Rapport = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The control address of a server without customers."""
+    made = Server(write_starter(tmp_path_factory.mktemp("starter")))
+    try:
+        address = made.until("listening")["listen_control"]
+        made.until("ready")
+        yield address
+        assert made.end() == 0
+    finally:
+        if made.process.poll() is None:
+            made.process.kill()
+        made.process.wait(BOUND_SECONDS)
+        made.close()
+
+
+@pytest.fixture
+def rapport(control: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Rapport:
+    """Runs the command line in this process: exit code, standard output, standard error."""
+    monkeypatch.setenv("RAPPORT_SERVER", control)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rapport", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        said = capsys.readouterr()
+        return int(left.value.code or 0), said.out, said.err
+
+    return run
+
+
+def test_an_attribute_is_cleared(rapport: Rapport) -> None:
+    """There was no way to, and what was tried stored the text null, or an empty one, which was shown as nothing."""
+    who = ("-i", "crm=clear")
+    assert rapport("profile", "set", *who, "city=null", "first_name=", "country=PT", "--source", "crm")[0] == 0
+    assert re.search(r'city +"null" +precedence', rapport("profile", "provenance", *who)[1])
+    assert re.search(r'first_name +""', rapport("profile", "show", *who)[1])
+    assert rapport("profile", "set", *who, "age=3", "--clear", "city", "--clear", "first_name", "--source", "crm")[0] == 0
+    assert re.search(r"city +missing +precedence", rapport("profile", "provenance", *who)[1])
+    shown = json.loads(rapport("profile", "show", *who, "--json")[1])
+    assert sorted(shown["attributes"]) == ["age", "country"]
+    assert rapport("profile", "set", *who)[0] == 2
+    assert rapport("profile", "set", *who, "age=4", "--clear", "age")[0] == 65
+
+
+def test_all_that_is_no_value_is_told_at_once(rapport: Rapport) -> None:
+    code, _, told = rapport("profile", "set", "-i", "crm=wrong", "age", "age=1", "age=2", f"vip={2**64}")
+    assert code == 2
+    for each in ("'age' is not NAME=VALUE", "'age' is given twice", "does not fit 64 bits"):
+        assert each in " ".join(told.split()), told
