@@ -80,7 +80,7 @@ class Importing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an import is: bytes of the file as it lies on disk, and rows read."""
+    """How far an import is: rows whose fate is known, and bytes of the file as it lies on disk up to them."""
 
     bytes_done: int
     bytes_total: int
@@ -323,6 +323,7 @@ class _Waiting:
 
     future: Future[ImportResult]
     lines: list[int]
+    reached: tuple[int, int]  # bytes of the file and rows up to its end
 
 
 class _Run:
@@ -349,6 +350,9 @@ class _Run:
         self.slots = {name: slot for slot, name in enumerate(self.columns)}
         self.typed: list[ParquetColumn] = []  # by slot; of Parquet only
         self.parquet: ParquetRows | None = None
+        self.given = 0  # bytes unpacked so far
+        self.split = 0  # of these, in rows that were taken
+        self.settled = (0, 0)  # bytes of the file and rows whose fate is known
         self.file = Source(path, mapping.encoding)
         try:
             self.report.format = self._recognise()
@@ -397,6 +401,7 @@ class _Run:
         finally:
             self._close()
         self.report.seconds = time.monotonic() - began
+        self.settled = (self.file.size, self.report.rows)
         self._tell()
         return self.report
 
@@ -612,8 +617,13 @@ class _Run:
         if self.parquet is not None:
             return self.parquet.tables(self.typed, self.mapping.decimal, self.batch_rows)
         self.file.verify()
-        blocks = self.file.blocks()
+        blocks = self._counted(self.file.blocks())
         return self._csv(blocks) if self.report.format == "csv" else self._jsonl(blocks)
+
+    def _counted(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        for block in blocks:
+            self.given += len(block)
+            yield block
 
     def _csv(self, blocks: Iterator[bytes]) -> Iterator[Table]:
         first = next(blocks, b"")
@@ -627,6 +637,7 @@ class _Run:
             table.fill(block)
             while True:
                 more = table.read(following is None)
+                self.split = self.given - len(following or b"") - table.left()
                 yield table
                 if not more:
                     break
@@ -730,6 +741,7 @@ class _Run:
                         table.mark(table.rows - 1, -1, CAUSE_NUMBERS["NOT_PLAIN"], bad)
             held += 1
             size += 0 if text is None else len(text)
+            self.split += 0 if text is None else len(text) + 1
             if held == self.batch_rows or size >= LINES_BYTES:
                 if not checked and not objects:
                     self._no_objects(text)
@@ -781,13 +793,15 @@ class _Run:
         # One mutation is applied while the next is made; more would only take memory.
         while len(self.waiting) > 1:
             self._settle()
+        if not self.waiting:
+            self.settled = self._reached()
         self._tell()
 
     def _submit(self, mutation: ImportColumns | ImportCases, lines: list[int]) -> None:
         """Hand over to the committer; when others fill its queue, come back as it says."""
         while True:
             try:
-                self.waiting.append(_Waiting(self.store.submit(mutation), lines))
+                self.waiting.append(_Waiting(self.store.submit(mutation), lines, self._reached()))
                 return
             except Overloaded as error:
                 time.sleep(error.retry_after_ms / 1000)
@@ -902,6 +916,7 @@ class _Run:
             raise
         # Not before: an interruption leaves it to be waited for again, and counted.
         self.waiting.popleft()
+        self.settled = waiting.reached
         self.report.created += result.created
         self.report.changed += result.changed
         self.report.unchanged += result.unchanged
@@ -916,12 +931,18 @@ class _Run:
             written.append((waiting.lines[row], "", "", CAUSES[cause][1].format(count=0)))
         self._keep(written)
 
+    def _reached(self) -> tuple[int, int]:
+        """Bytes of the file and rows up to the end of what was taken last: blocks are read ahead of it."""
+        if self.parquet is not None:
+            done = self.file.size * self.parquet.read // max(1, self.parquet.rows)
+        else:
+            done = self.file.position() * self.split // max(1, self.given)
+        return done, self.report.rows
+
     def _tell(self) -> None:
         if self.progress is not None:
-            done = self.file.position()
-            if self.parquet is not None and not self.file.raw.closed:
-                done = self.file.size * self.parquet.read // max(1, self.parquet.rows)
-            self.progress(Progress(done, self.file.size, self.report.rows))
+            done, rows = self.settled
+            self.progress(Progress(done, self.file.size, rows))
 
 
 class _JsonRows:

@@ -280,7 +280,7 @@ def _telling(*, quiet: bool) -> Iterator[Callable[[Path], Callable[[Step], None]
 
 
 def lines(file: Path, *, clock: Callable[[], float] = time.monotonic) -> Callable[[Step], None]:
-    """Progress for a log: a line on standard error every `LINE_SECONDS`, with rate and time left by the bytes read."""
+    """Progress for a log: a line on standard error every `LINE_SECONDS`, with rate and time left by the rows that are there."""
     began = clock()
     told = began
 
