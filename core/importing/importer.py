@@ -103,6 +103,8 @@ class ImportReport:
     unchanged: int = 0  # rows that the store had already
     contested: int = 0  # identifiers that another customer has, and keeps
     contested_lines: list[int] = field(default_factory=list)  # the first of those they stand in
+    # Of which they can be, as (namespace, column): a row's most trusted one says who is meant, and is never among them.
+    contestable: tuple[tuple[str, str], ...] = ()
     reasons: Counter[str] = field(default_factory=Counter)  # rows by the reason of their first bad cell
     unseen: tuple[str, ...] = ()  # columns of the mapping that no row had (JSON Lines)
     products: set[str] = field(default_factory=set)  # that cases are about; no more are noted from PRODUCTS on
@@ -460,6 +462,7 @@ class _Run:
         # The first that is known says who the customer is.
         ordered = sorted(mapping.identifiers, key=lambda each: catalog.namespace_entry(each.namespace).rank)
         self.identifiers = [(each.namespace, self._identifier(each)) for each in ordered]
+        self.report.contestable = tuple((name, self.names[column.place]) for name, column in self.identifiers[1:])
         made = dict(self.identifiers)
         self.preferred = [(made[each.unless], made[each.namespace]) for each in ordered if each.unless]
         self.key: Column | None = None

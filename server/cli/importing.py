@@ -321,8 +321,9 @@ def _say(report: ImportReport, warnings: Sequence[str]) -> None:
         for line, column, value, reason in report.examples:
             show.out.print(f"  line {line}, {column or 'the row'}: '{value}': {reason}", markup=False, soft_wrap=True)
     if report.contested:
-        stayed = "1 identifier belongs to another and stayed there" if report.contested == 1 else (
-            f"{report.contested:,} identifiers belong to others and stayed with them")
+        of = " or ".join(name if name == column else f"{name} (column {column})" for name, column in report.contestable)
+        stayed = f"1 identifier of {of} belongs to another and stayed there" if report.contested == 1 else (
+            f"{report.contested:,} identifiers of {of} belong to others and stayed with them")
         shown = ", ".join(f"{line}" for line in report.contested_lines)
         more = " and more" if len(report.contested_lines) == EXAMPLES else ""
         show.err.print(f"  {stayed}: {'lines' if ',' in shown else 'line'} {shown}{more}", markup=False, soft_wrap=True)
@@ -373,6 +374,7 @@ def _json(report: ImportReport, customers: int, warnings: Sequence[str]) -> None
         "rejected": report.rejected,
         "contested": report.contested,
         "contested_lines": report.contested_lines,
+        "contested_of": [{"namespace": name, "column": each} for name, each in report.contestable] if report.contested else [],
         "reasons": dict(report.reasons),
         "rejects": str(report.rejects) if report.rejects else "",
         "examples": [

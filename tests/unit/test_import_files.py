@@ -29,6 +29,7 @@ from core.hub.store import Store
 from core.importing import importer, mapping
 from core.importing.importer import Importer, ImportReport, Progress, schema_of
 from core.schema import EventType, Field, Money, Namespace, Normaliser, Schema, ValueType
+from server.cli import importing, show
 
 # When these imports run: 21 September 2026.
 NOW = 1_790_000_000_000_000
@@ -243,7 +244,9 @@ def test_what_is_missing_is_kept_or_cleared_as_declared(store: Store, tmp_path: 
     assert attributes(store, "c1") == {"balance": Money(200, "EUR")}
 
 
-def test_identifiers_of_two_namespaces(store: Store, tmp_path: Path) -> None:
+def test_identifiers_of_two_namespaces(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = PEOPLE.replace("{crm: id}", "{email: mail, crm: id}").replace(", balance: balance", "")
     data = b"id,mail,age,name\nc1,Ann@X.org,40,Ann\n,ann@x.org ,41,\nc2,ann@x.org,50,Bob\n,bob@x.org,60,\n,,1,\n"
     report = run(store, text, tmp_path / "people.csv", data)
@@ -253,6 +256,10 @@ def test_identifiers_of_two_namespaces(store: Store, tmp_path: Path) -> None:
     assert store.customer([Identifier("crm", "c1")]) == store.customer([Identifier("crm", "c2")])
     again = run(store, text, tmp_path / "more.csv", b"id,mail,age,name\nc1,bob@x.org,70,\n")
     assert (again.contested, again.contested_lines, again.changed) == (1, [2], 1)
+    # Which column it was, one had to guess.
+    monkeypatch.setattr(show.err, "width", 200)
+    importing._say(again, [])
+    assert capsys.readouterr().err == "  1 identifier of email (column mail) belongs to another and stayed there: line 2\n"
     assert attributes(store, "bob@x.org", "email") == {"age": 60}
 
 
