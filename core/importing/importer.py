@@ -876,8 +876,8 @@ class _Run:
         rows: dict[int, int] = {}
         written = []
         for line, place, cause, count, shown in noted:
-            rows.setdefault(line, cause)
-            if cause == CAUSE_NUMBERS["SKIPPED_WITHOUT_IDENTIFIER"]:
+            # A row that is skipped is nobody's, whatever else is wrong with it.
+            if rows.setdefault(line, cause) == CAUSE_NUMBERS["SKIPPED_WITHOUT_IDENTIFIER"]:
                 continue
             name = self.names[place] if place >= 0 else ""
             written.append((line, name, _shortened(shown), self._reason(place, cause, count)))
@@ -888,8 +888,8 @@ class _Run:
                 self.report.rejected += 1
                 self.report.reasons[CAUSES[cause][0]] += 1
         self.report.rows += len(rows)
-        written.sort(key=lambda row: row[0])
-        self._keep(written)
+        # A column that several consents are dated by is told once.
+        self._keep(sorted(dict.fromkeys(written), key=lambda row: row[0]))
 
     def _reason(self, place: int, cause: int, count: int) -> str:
         """Why a cell is rejected, in the words that fit its column."""
