@@ -204,11 +204,9 @@ class ProfileService:
                 due_us=due_us,
             )
         )
-        warnings = (
-            unknown_product(message.product, self._products()), _newcomer(result),
-            self._closed(identifiers, message.kind, message.key),
-        )
-        return profile_pb2.OpenCaseResponse(warning=" ".join(each for each in warnings if each))
+        closed = self._closed(identifiers, message.kind, message.key)
+        warnings = (unknown_product(message.product, self._products()), _newcomer(result), closed)
+        return profile_pb2.OpenCaseResponse(warning=" ".join(each for each in warnings if each), closed=bool(closed))
 
     def _closed(self, identifiers: Sequence[Identifier], kind: str, key: str) -> str:
         """That a case is closed, which a late or repeated message does not change; '' while it is open."""

@@ -66,3 +66,15 @@ def test_all_that_is_no_value_is_told_at_once(rapport: Rapport) -> None:
     assert code == 2
     for each in ("'age' is not NAME=VALUE", "'age' is given twice", "does not fit 64 bits"):
         assert each in " ".join(told.split()), told
+
+
+def test_a_case_that_stays_closed_is_no_success(rapport: Rapport) -> None:
+    """It said so and ended with 0, so a script took it for opened."""
+    case = ("-i", "crm=case", "--kind", "complaint", "--key", "T-1")
+    assert rapport("case", "open", *case)[0] == 0
+    assert rapport("case", "open", *case)[0] == 0
+    assert rapport("case", "close", *case) == (0, "", "")
+    code, _, told = rapport("case", "close", *case)
+    assert (code, "was closed before" in told) == (0, True)
+    code, _, told = rapport("case", "open", *case)
+    assert (code, "stays closed" in told) == (1, True)

@@ -280,10 +280,12 @@ class OpenCaseRequest(_message.Message):
     def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., kind: _Optional[str] = ..., key: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scope: _Optional[_Union[CaseScope, str]] = ..., product: _Optional[str] = ..., owner: _Optional[str] = ..., due: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class OpenCaseResponse(_message.Message):
-    __slots__ = ("warning",)
+    __slots__ = ("warning", "closed")
     WARNING_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
     warning: str
-    def __init__(self, warning: _Optional[str] = ...) -> None: ...
+    closed: bool
+    def __init__(self, warning: _Optional[str] = ..., closed: _Optional[bool] = ...) -> None: ...
 
 class CloseCaseRequest(_message.Message):
     __slots__ = ("identifiers", "kind", "key", "at")
