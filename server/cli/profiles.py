@@ -26,7 +26,7 @@ def show_(
 ) -> None:
     """All that is known of a customer."""
     request = profile_pb2.GetProfileRequest(
-        identifiers=arguments.identifiers(identifier), contacts=contacts, events=events
+        identifiers=arguments.identifiers(identifier), contacts=contacts, events=events, provenance=json
     )
     with client.connected(client.address(server, control=True)) as link:
         response = profile_pb2_grpc.ProfileServiceStub(link).GetProfile(request, timeout=client.QUICK_SECONDS)
@@ -121,8 +121,7 @@ def consent(
                 raise typer.BadParameter("Name the purpose that it is about.", param_hint="PURPOSE")
             asked = profile_pb2.GetProfileRequest(identifiers=who, contacts=1, events=1)
             response = stub.GetProfile(asked, timeout=client.QUICK_SECONDS)
-            shown = profile_pb2.GetProfileResponse(customer=response.customer, consents=response.consents)
-            show.as_json(shown) if json else show.consents(shown)
+            show.as_json(response, "customer", "consents") if json else show.consents(response)
             return
         if granted is None:
             raise typer.BadParameter("Say --grant or --refuse; without a purpose, all are shown.", param_hint="--grant")
@@ -130,7 +129,9 @@ def consent(
             identifiers=who, purpose=purpose, channel=channel, granted=granted, source=source
         )
         recorded = stub.SetConsent(request, timeout=client.QUICK_SECONDS)
-    if recorded.warning:
+    if json:
+        show.as_json(recorded)
+    elif recorded.warning:
         show.err.print(recorded.warning, markup=False, soft_wrap=True)
 
 

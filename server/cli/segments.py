@@ -6,7 +6,6 @@ import json as json_text
 from typing import Annotated
 
 import typer
-from google.protobuf import json_format
 
 from protos.rapport.v1 import segment_pb2, segment_pb2_grpc
 from server.cli import client, show
@@ -111,10 +110,7 @@ def bands(server: Server = None, json: Json = False) -> None:
 
 
 def _json(message: segment_pb2.SegmentMember | segment_pb2.SegmentChange) -> None:
-    document = json_format.MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    show.line(json_text.dumps(document, ensure_ascii=False))
+    show.line(json_text.dumps(show.fields(message), ensure_ascii=False))
 
 
 def _shown(member: segment_pb2.SegmentMember, namespace: str) -> str:

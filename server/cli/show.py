@@ -50,9 +50,19 @@ out = _Console(highlight=False, width=_WIDTH)
 err = _Console(stderr=True, highlight=False)
 
 
-def as_json(message: Message) -> None:
-    """A message in the protobuf JSON mapping, names as in the protos."""
-    document = json_format.MessageToDict(message, preserving_proto_field_name=True)
+def fields(message: Message) -> dict[str, Any]:
+    """A message in the protobuf JSON mapping, names as in the protos. What is false, 0 or empty is there, too: it says so."""
+    found: dict[str, Any] = json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return found
+
+
+def as_json(message: Message, *only: str) -> None:
+    """A message's fields as JSON, all or those named."""
+    document = fields(message)
+    if only:
+        document = {name: document[name] for name in only}
     out.print(json.dumps(document, indent=2, ensure_ascii=False), markup=False, soft_wrap=True)
 
 

@@ -78,3 +78,16 @@ def test_a_case_that_stays_closed_is_no_success(rapport: Rapport) -> None:
     assert (code, "was closed before" in told) == (0, True)
     code, _, told = rapport("case", "open", *case)
     assert (code, "stays closed" in told) == (1, True)
+
+
+def test_json_says_what_is_false(rapport: Rapport) -> None:
+    """A consent that was refused had no word of it, so that it looked like one of a release without that field."""
+    who = ("-i", "crm=refused")
+    code, out, _ = rapport("profile", "consent", *who, "marketing", "--refuse", "--json")
+    assert (code, "Nobody had these identifiers" in json.loads(out)["warning"]) == (0, True)
+    told = json.loads(rapport("profile", "consent", *who, "--json")[1])
+    assert sorted(told) == ["consents", "customer"]
+    (consent,) = told["consents"]
+    assert (consent["granted"], consent["channel"]) == (False, "")
+    assert json.loads(rapport("profile", "merges", *who, "--json")[1]) == {"merges": []}
+    assert json.loads(rapport("decide", "-c", "web", "-p", "home_hero", *who, "--json")[1])["known"] is True
