@@ -332,9 +332,14 @@ class ProfileService:
 
     def unmerge(self, message: profile_pb2.UnmergeRequest, context: calls.Context) -> profile_pb2.UnmergeResponse:
         """Take a join back."""
-        result: UnmergeResult = self._store.apply(
-            Unmerge(identifiers=_who(message.identifiers), merge=message.merge, at_us=_at(message))
-        )
+        who = _who(message.identifiers)
+        # Who is unknown, and a join that is not kept, the store tells itself.
+        if not message.merge and self._store.merges(who) == ():
+            raise NotFound(
+                "Merge", "newest", "A join is kept for 30 days; rapport profile merges shows those that can be undone.",
+                told="There is nothing to undo: no join into this customer is kept.",
+            )
+        result: UnmergeResult = self._store.apply(Unmerge(identifiers=who, merge=message.merge, at_us=_at(message)))
         return profile_pb2.UnmergeResponse(
             customer=result.customer, restored=result.restored, reapplied=result.reapplied, dropped=result.dropped
         )

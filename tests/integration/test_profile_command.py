@@ -91,3 +91,17 @@ def test_json_says_what_is_false(rapport: Rapport) -> None:
     assert (consent["granted"], consent["channel"]) == (False, "")
     assert json.loads(rapport("profile", "merges", *who, "--json")[1]) == {"merges": []}
     assert json.loads(rapport("decide", "-c", "web", "-p", "home_hero", *who, "--json")[1])["known"] is True
+
+
+def test_where_nothing_was_joined_there_is_nothing_to_undo(rapport: Rapport) -> None:
+    """It was "Merge 'newest' is not known here."."""
+    who = ("-i", "crm=alone")
+    assert rapport("profile", "set", *who, "age=3")[0] == 0
+    code, _, told = rapport("profile", "unmerge", *who)
+    assert (code, "There is nothing to undo: no join into this customer is kept." in told) == (66, True), told
+    assert rapport("profile", "join", *who, "-i", "cookie=his")[0] == 0
+    assert "nothing to undo" in rapport("profile", "unmerge", *who)[2], "nobody else had the cookie"
+    code, _, told = rapport("profile", "unmerge", *who, "--merge", "7")
+    assert (code, "'7'" in told) == (66, True), told
+    code, _, told = rapport("profile", "unmerge", "-i", "crm=nobody")
+    assert (code, "nothing to undo" in told) == (66, False), told
