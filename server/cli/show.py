@@ -243,12 +243,20 @@ def profile(response: profile_pb2.GetProfileResponse) -> None:
                 when(contact.at), escape(contact.offer), escape(contact.outcome), escape(contact.channel)
             )
         out.print(table)
+        _more("contacts", len(response.contacts), response.contacts_kept)
     if response.events:
         table = _plain("events", "at", "type", "fields")
         for event in response.events:
             fields = ", ".join(f"{name}={text(value)}" for name, value in sorted(event.fields.items()))
             table.add_row(when(event.at), escape(event.type), escape(fields))
         out.print(table)
+        _more("events", len(response.events), response.events_kept)
+
+
+def _more(what: str, shown: int, kept: int) -> None:
+    """How many are not shown, and how to see them."""
+    if shown < kept:
+        _line(f"[dim]the newest {shown:,} of {kept:,} {what}; all: --{what} {kept}[/]")
 
 
 def consents(response: profile_pb2.GetProfileResponse) -> None:

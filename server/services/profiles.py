@@ -510,6 +510,8 @@ def _shown(profile: Profile, contacts: int, events: int) -> profile_pb2.GetProfi
         ],
         attributes=convert.values_to(profile.attributes),
         household=None if profile.household is None else _household(profile.household),
+        contacts_kept=len(profile.contacts),
+        events_kept=len(profile.events),
     )
     for consent in profile.consents:
         message.consents.add(

@@ -105,3 +105,15 @@ def test_where_nothing_was_joined_there_is_nothing_to_undo(rapport: Rapport) -> 
     assert (code, "'7'" in told) == (66, True), told
     code, _, told = rapport("profile", "unmerge", "-i", "crm=nobody")
     assert (code, "nothing to undo" in told) == (66, False), told
+
+
+def test_what_is_not_shown_is_said(rapport: Rapport) -> None:
+    """The newest 20 events looked like all of them."""
+    who = ("-i", "crm=many")
+    for number in range(22):
+        assert rapport("tell", *who, "--event", f'{{"type": "visit", "key": "v{number}"}}')[0] == 0
+    out = rapport("profile", "show", *who)[1]
+    assert (out.count(" visit "), "the newest 20 of 22 events; all: --events 22\n" in out) == (20, True), out
+    out = rapport("profile", "show", *who, "--events", "22")[1]
+    assert (out.count(" visit "), "newest" in out) == (22, False)
+    assert json.loads(rapport("profile", "show", *who, "--json")[1])["events_kept"] == 22
