@@ -369,9 +369,8 @@ class ProfileService:
         self, message: profile_pb2.LeaveHouseholdRequest, context: calls.Context
     ) -> profile_pb2.LeaveHouseholdResponse:
         """End a membership."""
-        result: LeftResult = self._store.apply(
-            LeaveHousehold(identifiers=_who(message.identifiers), at_us=_at(message))
-        )
+        who = _who(message.identifiers)
+        result: LeftResult = self._to_known(LeaveHousehold(identifiers=who, at_us=_at(message)), who)
         return profile_pb2.LeaveHouseholdResponse(
             household=number_of(result.household) if result.household else 0, superseded=result.superseded
         )
@@ -392,13 +391,21 @@ class ProfileService:
             )
         return profile_pb2.GetHouseholdResponse(household=_household(found))
 
+    def _to_known(self, mutation: Mutation, who: Sequence[Identifier]) -> Any:
+        """Apply what makes nobody: that nobody is known is told as by the calls that show somebody."""
+        try:
+            return self._store.apply(mutation)
+        except NotFound as error:
+            if error.metadata["kind"].lower() != "customer":
+                raise
+            raise _unknown(who) from None
+
     def erase(
         self, message: profile_pb2.EraseProfileRequest, context: calls.Context
     ) -> profile_pb2.EraseProfileResponse:
         """Forget a customer; the log says that it happened, as the audit trail does."""
-        self._store.apply(
-            Erase(identifiers=_who(message.identifiers), request=message.request, at_us=calls.now_us())
-        )
+        who = _who(message.identifiers)
+        self._to_known(Erase(identifiers=who, request=message.request, at_us=calls.now_us()), who)
         logs.get("profiles").info("a customer was erased", request=message.request)
         return profile_pb2.EraseProfileResponse()
 

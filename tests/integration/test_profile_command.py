@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pytest
 
@@ -15,14 +16,21 @@ from tests.running import BOUND_SECONDS, Server, write_starter
 Rapport = Callable[..., tuple[int, str, str]]
 
 
+class Running(NamedTuple):
+    """A server's two addresses."""
+
+    control: str
+    decisions: str
+
+
 @pytest.fixture(scope="module")
-def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The control address of a server without customers."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One without customers."""
     made = Server(write_starter(tmp_path_factory.mktemp("starter")))
     try:
-        address = made.until("listening")["listen_control"]
+        told = made.until("listening")
         made.until("ready")
-        yield address
+        yield Running(told["listen_control"], told["listen_decisions"])
         assert made.end() == 0
     finally:
         if made.process.poll() is None:
@@ -32,9 +40,9 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def rapport(control: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Rapport:
+def rapport(server: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Rapport:
     """Runs the command line in this process: exit code, standard output, standard error."""
-    monkeypatch.setenv("RAPPORT_SERVER", control)
+    monkeypatch.setenv("RAPPORT_SERVER", server.control)
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -117,3 +125,18 @@ def test_what_is_not_shown_is_said(rapport: Rapport) -> None:
     out = rapport("profile", "show", *who, "--events", "22")[1]
     assert (out.count(" visit "), "newest" in out) == (22, False)
     assert json.loads(rapport("profile", "show", *who, "--json")[1])["events_kept"] == 22
+
+
+def test_at_the_address_of_decisions_the_other_is_named(rapport: Rapport, server: Running) -> None:
+    """It was "This method is not served here. Compare its name with the protos"."""
+    code, _, told = rapport("profile", "show", "-i", "crm=1", "--server", server.decisions)
+    host, _, port = server.decisions.rpartition(":")
+    assert (code, f"What listens at {server.decisions} does not serve this call" in told) == (69, True), told
+    assert f"listen.control, by default the port after that of decisions, here --server {host}:{int(port) + 1}." in told
+
+
+@pytest.mark.parametrize("command", ["erase --yes", "household leave", "show", "provenance", "merges", "export"])
+def test_nobody_is_told_as_nobody(rapport: Rapport, command: str) -> None:
+    """It was "Customer 'crm' is not known here.", as if that were his name."""
+    code, _, told = rapport("profile", *command.split(), "-i", "crm=secret-7")
+    assert (code, "No customer has any of these identifiers (crm)." in told, "secret-7" in told) == (66, True, False), told
