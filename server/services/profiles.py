@@ -333,8 +333,10 @@ class ProfileService:
     def unmerge(self, message: profile_pb2.UnmergeRequest, context: calls.Context) -> profile_pb2.UnmergeResponse:
         """Take a join back."""
         who = _who(message.identifiers)
-        # Who is unknown, and a join that is not kept, the store tells itself.
-        if not message.merge and self._store.merges(who) == ():
+        kept = self._store.merges(who)
+        if kept is None:
+            raise _unknown(who)
+        if not kept and not message.merge:
             raise NotFound(
                 "Merge", "newest", "A join is kept for 30 days; rapport profile merges shows those that can be undone.",
                 told="There is nothing to undo: no join into this customer is kept.",
