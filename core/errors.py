@@ -76,19 +76,25 @@ class RequestError(RapportError):
 class UnknownName(RequestError):
     """A name (channel, placement, fact, attribute, namespace, offer, outcome, event type) nobody declared.
 
-    ``field`` is where the name stands in the request, as in ``placements[1].name``; '' where nobody knows.
+    ``known`` are those that are declared, None where they are too many to look at. ``field`` is where the name stands in the
+    request, as in ``placements[1].name``; '' where nobody knows.
     """
 
     reason = "UNKNOWN_NAME"
 
-    def __init__(self, kind: str, name: str, known: Iterable[str] = (), where: str = "", field: str = "") -> None:
-        declared = list(known)
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str] | None = None, where: str = "", field: str = ""
+    ) -> None:
+        declared = list(known or ())
         close = nearest(name, declared)
+        at = f" in {where}" if where else ""
         hint = f"Did you mean '{close}'?" if close else ""
         if not close and declared:
             more = "..." if len(declared) > NAMES_TOLD else "."
             hint = f"Declared: {', '.join(declared[:NAMES_TOLD])}{more}"
-        at = f" in {where}" if where else ""
+        elif not declared and known is not None:
+            what, of, whose = kind.partition(" of ")
+            hint = f"The program declares no {what}s{of}{whose}{at}."
         article = "an" if kind[:1] in "aeiou" else "a"
         told = f"There is no {kind} '{name}'{at}." if name else f"The name of {article} {kind} is empty{at}."
         super().__init__(told, hint=hint, kind=kind, name=name, nearest=close)

@@ -117,7 +117,7 @@ class Config:
         default=limits.JOURNAL_SECONDS,
         metadata=_row(
             "store.journal_seconds",
-            "How long the journal beside the store is kept: so far back a backup can be brought to any moment after it.",
+            "How long the journal in the store's folder is kept: so far back a backup can be brought to any moment after it.",
             low=0,
             high=10 * 365 * 86_400,
         ),

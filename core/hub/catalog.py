@@ -343,7 +343,7 @@ def _listed(names: Mapping[str, int]) -> list[str]:
 
 def _unknown(kind: str, name: str, known: Mapping[str, object], field: str = "") -> NoReturn:
     # The nearest of a million offers would take seconds to find.
-    raise UnknownName(kind, name, known if len(known) <= 10_000 else (), field=field)
+    raise UnknownName(kind, name, known if len(known) <= 10_000 else None, field=field)
 
 
 def _count_up(names: Sequence[str]) -> dict[str, int]:

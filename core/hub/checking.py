@@ -39,6 +39,8 @@ from core.hub.saved import ActiveProgram, SavedProgram
 FAULTS = 100
 TOLD_EVERY = 10_000
 _REPAIR = "Restore the store from a backup (rapport store restore); the damaged folder stays as it is."
+# Of a fault behind which nothing can be looked at: without it, 0 customers and one fault look like a finding.
+_ENDS = "The check ends here: what lies behind is neither counted nor told."
 
 _AWAY = "The store is whole, and no server opens it with that journal: move the folder journal away, and keep it."
 _BACKUP = "The store is whole. Take a backup now: a restore to a moment after it does not need what is damaged."
@@ -82,7 +84,7 @@ class _Check:
             self._environment.verify()
         except StoreCorrupt as error:
             # Pages that cannot be followed cannot be cross-checked either.
-            self._fault(error)
+            self._fault(error, last=True)
             return
         try:
             with self._environment.reader() as reader:
@@ -94,7 +96,7 @@ class _Check:
             for path, problem in journal.faults(folder, self.applied, lineage):
                 self._add(f"The journal {path}", problem, _AWAY if problem == journal.ANOTHERS else _BACKUP)
         except StoreCorrupt as error:
-            self._fault(error)
+            self._fault(error, last=True)
         except _Full:
             pass
 
@@ -302,9 +304,10 @@ class _Check:
             elif (number, key[2:]) not in Record(data, f"The record of {named_(customer)}").identifiers:
                 self._add(f"An identifier of namespace {number}", f"it leads to {named_(customer)}, who does not have it")
 
-    def _fault(self, error: RapportError) -> None:
+    def _fault(self, error: RapportError, *, last: bool = False) -> None:
         facts = error.metadata
-        self._add(facts.get("what", "The store"), facts.get("problem", error.message), error.hint or _REPAIR)
+        hint = error.hint or _REPAIR
+        self._add(facts.get("what", "The store"), facts.get("problem", error.message), f"{_ENDS} {hint}" if last else hint)
 
     def _add(self, what: str, problem: str, hint: str = _REPAIR) -> None:
         self.faults.append(Fault(what, problem, hint))
@@ -341,7 +344,7 @@ def check_apart(path: str, progress: Progress | None = None) -> Checked:
         raise EngineFault(f"the check of {path} failed in its own process")
     if status < 0:
         ended = f"reading it ended the process by {signal.Signals(-status).name}: LMDB cannot follow its pages"
-        return Checked(0, 0, 0, 0, (Fault(f"The store at {path}", ended),))
+        return Checked(0, 0, 0, 0, (Fault(f"The store at {path}", ended, f"{_ENDS} {_REPAIR}"),))
     return msgspec.msgpack.decode(answer, type=Checked)
 
 

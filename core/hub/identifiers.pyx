@@ -1,11 +1,11 @@
 """The normalisers; what they promise is in identifiers.pxd and core.schema.Normaliser.
 
-E.164: blanks, dots, dashes, brackets and a zero alone in them behind the country code are removed, a leading 00 becomes +, and what is left must be a plus
-sign, a digit from 1 to 9, and at most 15 digits in all (ITU-T E.164). A number without its country code is refused:
-nobody here knows which country is meant, and guessing would join strangers.
+E.164: blanks, dots, dashes, brackets and a zero alone in them behind the country code are removed, a leading 00 becomes +,
+and what is left must be a plus sign, a digit from 1 to 9, and at most 15 digits in all (ITU-T E.164). A number without its
+country code is refused: nobody here knows which country is meant, and guessing would join strangers.
 
-Lower: blanks around are removed, and characters that nobody sees; letters are folded one by one (Unicode's CaseFolding.txt, C and S: of
-the first 65,536 characters), and a letter with a mark behind it, as some systems write accents, becomes the one
+Lower: blanks around are removed, and characters that nobody sees; letters are folded one by one (Unicode's CaseFolding.txt,
+C and S, of the first 65,536 characters), and a letter with a mark behind it, as some systems write accents, becomes the one
 character for both (NFC). Unicode promises that neither changes for characters that there are. ASCII, nearly all there is, is
 one loop over bytes.
 """
@@ -79,8 +79,9 @@ cdef uint32_t _pair_count = 0
 
 
 # Where letters with two cases lie, and those with marks.
-_CASED = ((0x80, 0x590), (0x10A0, 0x1100), (0x13A0, 0x1400), (0x1C80, 0x1CC0), (0x1E00, 0x2000), (0x2C00, 0x2D30), (0xA640, 0xA800),
-          (0xAB30, 0xABC0), (0xFF21, 0xFF5B))
+_CASED = (
+    (0x80, 0x590), (0x10A0, 0x1100), (0x13A0, 0x1400), (0x1C80, 0x1CC0), (0x1E00, 0x2000), (0x2C00, 0x2D30), (0xA640, 0xA800),
+    (0xAB30, 0xABC0), (0xFF21, 0xFF5B))
 
 
 def _fill():

@@ -81,8 +81,8 @@ def _join(Applier applier, mutation):
     if merged and said:
         for _, kind, entry, _, _ in applier.setters.values():
             if entry.sources and entry.number in said:
-                applier.answer(
-                    set_value(&applier.builder, entry.offset, kind, sources.effective(entry, said[entry.number], joined=True)), customer)
+                holds = sources.effective(entry, said[entry.number], joined=True)
+                applier.answer(set_value(&applier.builder, entry.offset, kind, holds), customer)
         applier.origins[customer] = sources.encode(said, customer)
     applier.adopt(customer, found)
     builder_touch(&applier.builder, mutation.at_us)

@@ -148,8 +148,8 @@ def unite(mine: Origins, theirs: Origins) -> None:
 def effective(entry: AttributeEntry, said: Mapping[int, Statement], *, joined: bool = False) -> Stored | None:
     """The value that holds by the attribute's rule; None is missing.
 
-    A sum that its type cannot hold raises BadValue, which is for whoever says it; of customers who are ``joined``, for whom nobody
-    says it, it is the largest that the type holds.
+    A sum that its type cannot hold raises BadValue, which is for whoever says it; of customers who are ``joined``, for whom
+    nobody says it, it is the largest that the type holds.
     """
     listed = [(said[source].at, said[source].value, rank) for rank, source in enumerate(entry.sources) if source in said]
     if not listed:
@@ -169,7 +169,8 @@ def effective(entry: AttributeEntry, said: Mapping[int, Statement], *, joined: b
             most: int | float = _HIGHEST if isinstance(total, int) else sys.float_info.max
             if not -most <= total <= most:
                 if not joined:
-                    raise BadValue(f"attributes['{entry.name}']", "with what its other sources say the sum is past what its type holds")
+                    problem = "makes a sum with what its other sources say that its type cannot hold"
+                    raise BadValue(f"attributes['{entry.name}']", problem, "Look whether it was multiplied twice.")
                 return most if total > 0 else -most
             return total
         case _:

@@ -24,7 +24,7 @@ from core.importing.numerals cimport (
     Number, is_among, rapport_wide, rapport_wide_multiply, read_number, to_double, to_whole, without_zeros
 )
 from core.importing.table cimport Span, Table
-from core.importing.times cimport LOCAL_DAY, PLACED, read_iso, read_pattern
+from core.importing.times cimport LOCAL_DAY, PLACED, REFUSED, read_iso, read_pattern
 from core.importing.words cimport find_word, free_words, make_words
 from core.instants cimport FIRST_US, LAST_US
 
@@ -200,6 +200,7 @@ cdef class Column:
                 self.values[row] = self.latest
                 continue
             self.values[row] = INT64_MIN
+            self.local[row] = REFUSED
             shown = table.cells[<size_t>self.first * table.capacity + row]
             if table.reject(row, self.place, IN_FUTURE, &shown, 0):
                 raise MemoryError("no memory for an import's rejects")
@@ -225,7 +226,7 @@ cdef class Column:
                 if cause == NO_MEMORY:
                     return -1
                 self.values[row] = missing_bits(self.kind)
-                self.local[row] = PLACED
+                self.local[row] = REFUSED
                 shown = cell[0]
                 if table.reject(row, self.place, cause, &shown, <int32_t>cell.length):
                     return -1
@@ -530,6 +531,7 @@ cdef class Column:
         for i in np.flatnonzero(skipped):
             row = rows[i]
             self.values[row] = INT64_MIN
+            self.local[row] = REFUSED
             shown = table.cells[<size_t>self.first * table.capacity + row]
             if table.reject(row, self.place, NO_SUCH_HOUR, &shown, 0):
                 raise MemoryError("no memory for an import's rejects")
@@ -607,11 +609,14 @@ def prefer(Table table not None, Column first not None, Column second not None):
 
 
 def require_date(Table table not None, Column granted not None, Column at not None, int64_t latest):
-    """Reject the rows in which ``granted`` has a value and ``at`` has none, or one ahead of ``latest``, this moment."""
+    """Reject the rows in which ``granted`` has a value and ``at`` has none, or one ahead of ``latest``, this moment.
+
+    Rows that are rejected already are looked at too, so that all that is wrong with one is told at once.
+    """
     cdef uint32_t row
     cdef Span shown
     for row in range(table.rows):
-        if table.bad[row] or granted.values[row] == 0:
+        if granted.values[row] == 0 or at.local[row] == REFUSED:
             continue
         if at.values[row] != INT64_MIN and at.values[row] <= latest + AHEAD_US:
             at.values[row] = min(at.values[row], latest)
@@ -626,7 +631,7 @@ def require_order(Table table not None, Column first not None, Column second not
     cdef uint32_t row
     cdef Span shown
     for row in range(table.rows):
-        if table.bad[row] or first.values[row] == INT64_MIN or second.values[row] == INT64_MIN:
+        if first.values[row] == INT64_MIN or second.values[row] == INT64_MIN:
             continue
         if second.values[row] >= first.values[row]:
             continue

@@ -20,7 +20,7 @@ import csv
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -80,7 +80,7 @@ class Importing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an import is: bytes of the file as it lies on disk, and rows read."""
+    """How far an import is: rows whose fate is known, and bytes of the file as it lies on disk up to them."""
 
     bytes_done: int
     bytes_total: int
@@ -103,6 +103,8 @@ class ImportReport:
     unchanged: int = 0  # rows that the store had already
     contested: int = 0  # identifiers that another customer has, and keeps
     contested_lines: list[int] = field(default_factory=list)  # the first of those they stand in
+    # Of which they can be, as (namespace, column): a row's most trusted one says who is meant, and is never among them.
+    contestable: tuple[tuple[str, str], ...] = ()
     reasons: Counter[str] = field(default_factory=Counter)  # rows by the reason of their first bad cell
     unseen: tuple[str, ...] = ()  # columns of the mapping that no row had (JSON Lines)
     products: set[str] = field(default_factory=set)  # that cases are about; no more are noted from PRODUCTS on
@@ -150,6 +152,42 @@ def schema_of(catalog: Catalog) -> Schema:
         },
         roles=tuple(catalog.roles),
     )
+
+
+def lacking(known: Catalog, schema: Schema, channels: Sequence[str]) -> list[str]:
+    """What a program declares that a mapping could name and a store does not know, as people read it.
+
+    What the store declares otherwise (retention, sources, trust) is not among it: the store's own holds. Raises SchemaConflict
+    where both contradict each other.
+    """
+    grown = known.declared(schema, channels=channels)
+    lists: list[tuple[str, Iterable[str], Collection[str]]] = [
+        ("namespace", grown.namespaces, known.namespaces),
+        ("attribute", grown.attributes, known.attributes),
+        ("attribute of households", grown.household_attributes, known.household_attributes),
+        ("role", grown.roles, known.roles),
+        ("event type", grown.events, known.events),
+        ("purpose", grown.purposes, known.purposes),
+        ("kind of case", grown.case_kinds, known.case_kinds),
+        ("channel", grown.channels, known.channels),
+    ]
+    for of, wanted, stored in (
+        ("attribute", grown.attributes, known.attributes),
+        ("attribute of households", grown.household_attributes, known.household_attributes),
+    ):
+        lists += [
+            (f"{of} '{name}': label", entry.labels, stored[name].labels) for name, entry in wanted.items() if name in stored
+        ]
+    for name, event in grown.events.items():
+        if name not in known.events:
+            continue
+        fields = {each.name: each for each in known.events[name].fields}
+        lists.append((f"event type '{name}': field", event.field_names, fields))
+        lists += [
+            (f"field '{name}.{each.name}': label", each.labels, fields[each.name].labels)
+            for each in event.fields if each.name in fields
+        ]
+    return [f"{what} '{name}'" for what, wanted, stored in lists for name in wanted if name not in stored]
 
 
 class Importer:
@@ -299,6 +337,7 @@ class _Waiting:
 
     future: Future[ImportResult]
     lines: list[int]
+    reached: tuple[int, int]  # bytes of the file and rows up to its end
 
 
 class _Run:
@@ -326,6 +365,9 @@ class _Run:
         self.width = 0  # cells of the header; of CSV only
         self.typed: list[ParquetColumn] = []  # by slot; of Parquet only
         self.parquet: ParquetRows | None = None
+        self.given = 0  # bytes unpacked so far
+        self.split = 0  # of these, in rows that were taken
+        self.settled = (0, 0)  # bytes of the file and rows whose fate is known
         self.file = Source(path, mapping.encoding)
         try:
             self.report.format = self._recognise()
@@ -374,6 +416,7 @@ class _Run:
         finally:
             self._close()
         self.report.seconds = time.monotonic() - began
+        self.settled = (self.file.size, self.report.rows)
         self._tell()
         return self.report
 
@@ -436,6 +479,7 @@ class _Run:
         # The first that is known says who the customer is.
         ordered = sorted(mapping.identifiers, key=lambda each: catalog.namespace_entry(each.namespace).rank)
         self.identifiers = [(each.namespace, self._identifier(each)) for each in ordered]
+        self.report.contestable = tuple((name, self.names[column.place]) for name, column in self.identifiers[1:])
         made = dict(self.identifiers)
         self.preferred = [(made[each.unless], made[each.namespace]) for each in ordered if each.unless]
         self.key: Column | None = None
@@ -593,8 +637,13 @@ class _Run:
         if self.parquet is not None:
             return self.parquet.tables(self.typed, self.mapping.decimal, self.batch_rows)
         self.file.verify()
-        blocks = self.file.blocks()
+        blocks = self._counted(self.file.blocks())
         return self._csv(blocks) if self.report.format == "csv" else self._jsonl(blocks)
+
+    def _counted(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        for block in blocks:
+            self.given += len(block)
+            yield block
 
     def _csv(self, blocks: Iterator[bytes]) -> Iterator[Table]:
         first = next(blocks, b"")
@@ -609,6 +658,7 @@ class _Run:
             table.fill(block)
             while True:
                 more = table.read(following is None)
+                self.split = self.given - len(following or b"") - table.left()
                 yield table
                 if not more:
                     break
@@ -712,6 +762,7 @@ class _Run:
                         table.mark(table.rows - 1, -1, CAUSE_NUMBERS["NOT_PLAIN"], bad)
             held += 1
             size += 0 if text is None else len(text)
+            self.split += 0 if text is None else len(text) + 1
             if held == self.batch_rows or size >= LINES_BYTES:
                 if not checked and not objects:
                     self._no_objects(text)
@@ -763,13 +814,15 @@ class _Run:
         # One mutation is applied while the next is made; more would only take memory.
         while len(self.waiting) > 1:
             self._settle()
+        if not self.waiting:
+            self.settled = self._reached()
         self._tell()
 
     def _submit(self, mutation: ImportColumns | ImportCases, lines: list[int]) -> None:
         """Hand over to the committer; when others fill its queue, come back as it says."""
         while True:
             try:
-                self.waiting.append(_Waiting(self.store.submit(mutation), lines))
+                self.waiting.append(_Waiting(self.store.submit(mutation), lines, self._reached()))
                 return
             except Overloaded as error:
                 time.sleep(error.retry_after_ms / 1000)
@@ -841,8 +894,8 @@ class _Run:
         rows: dict[int, int] = {}
         written = []
         for line, place, cause, count, shown in noted:
-            rows.setdefault(line, cause)
-            if cause == CAUSE_NUMBERS["SKIPPED_WITHOUT_IDENTIFIER"]:
+            # A row that is skipped is nobody's, whatever else is wrong with it.
+            if rows.setdefault(line, cause) == CAUSE_NUMBERS["SKIPPED_WITHOUT_IDENTIFIER"]:
                 continue
             name = self.names[place] if place >= 0 else ""
             written.append((line, name, _shortened(shown), self._reason(place, cause, count)))
@@ -853,8 +906,8 @@ class _Run:
                 self.report.rejected += 1
                 self.report.reasons[CAUSES[cause][0]] += 1
         self.report.rows += len(rows)
-        written.sort(key=lambda row: row[0])
-        self._keep(written)
+        # A column that several consents are dated by is told once.
+        self._keep(sorted(dict.fromkeys(written), key=lambda row: row[0]))
 
     def _reason(self, place: int, cause: int, count: int) -> str:
         """Why a cell is rejected, in the words that fit its column."""
@@ -886,6 +939,7 @@ class _Run:
             raise
         # Not before: an interruption leaves it to be waited for again, and counted.
         self.waiting.popleft()
+        self.settled = waiting.reached
         self.report.created += result.created
         self.report.changed += result.changed
         self.report.unchanged += result.unchanged
@@ -900,12 +954,18 @@ class _Run:
             written.append((waiting.lines[row], "", "", CAUSES[cause][1].format(count=0)))
         self._keep(written)
 
+    def _reached(self) -> tuple[int, int]:
+        """Bytes of the file and rows up to the end of what was taken last: blocks are read ahead of it."""
+        if self.parquet is not None:
+            done = self.file.size * self.parquet.read // max(1, self.parquet.rows)
+        else:
+            done = self.file.position() * self.split // max(1, self.given)
+        return done, self.report.rows
+
     def _tell(self) -> None:
         if self.progress is not None:
-            done = self.file.position()
-            if self.parquet is not None and not self.file.raw.closed:
-                done = self.file.size * self.parquet.read // max(1, self.parquet.rows)
-            self.progress(Progress(done, self.file.size, self.report.rows))
+            done, rows = self.settled
+            self.progress(Progress(done, self.file.size, rows))
 
 
 class _JsonRows:

@@ -63,6 +63,9 @@ class Table:
     def clear(self) -> None:
         """Forget all rows, rejects and bytes, to `add` anew."""
 
+    def left(self) -> int:
+        """Bytes given by `fill` that are in no row yet."""
+
     def good(self) -> int:
         """How many of the rows held are not marked."""
 

@@ -209,6 +209,10 @@ cdef class Table:
         self.text.size = 0
         self.rejects.size = 0
 
+    def left(self):
+        """Bytes given by `fill` that are in no row yet."""
+        return self.text.size - self.at
+
     def good(self):
         """How many of the rows held are not marked."""
         cdef uint32_t row, count = 0

@@ -9,6 +9,7 @@ cdef enum:
     PLACED = 0  # nothing: the text names an offset
     LOCAL_TIME = 1  # the zone's offset
     LOCAL_DAY = 2  # the same, and the text names no time of day
+    REFUSED = 3  # it has none: the cell was rejected
 
 cdef int read_iso(const uint8_t* text, uint32_t length, int64_t* value, uint8_t* local) noexcept nogil
 cdef int read_pattern(

@@ -85,13 +85,19 @@ def money(text: str, option: str) -> Money:
 
 
 def values(texts: Iterable[str], option: str) -> dict[str, values_pb2.Value]:
-    """``name=value`` pairs; naming one twice is a usage error."""
+    """``name=value`` pairs; naming one twice is a usage error. It tells of all that are wrong."""
     found: dict[str, values_pb2.Value] = {}
+    wrong: list[str] = []
     for text in texts:
-        name, rest = split(text, option)
-        if name in found:
-            raise typer.BadParameter(f"'{name}' is given twice.", param_hint=option)
-        found[name] = value(rest, option)
+        try:
+            name, rest = split(text, option)
+            if name in found:
+                raise typer.BadParameter(f"'{name}' is given twice.")
+            found[name] = value(rest, option)
+        except typer.BadParameter as error:
+            wrong.append(error.message)
+    if wrong:
+        raise typer.BadParameter(" ".join(wrong), param_hint=option)
     return found
 
 

@@ -10,6 +10,7 @@ import typer
 from protos.rapport.v1 import profile_pb2, profile_pb2_grpc
 from server.cli import arguments, client, show
 from server.cli.commands import Identifiers, Json, Server
+from server.cli.exits import Exit
 
 app = typer.Typer(
     help="Cases: what is open with a customer, which pauses offers.", no_args_is_help=True, rich_markup_mode=None
@@ -29,7 +30,7 @@ class Scope(enum.StrEnum):
     PRODUCT = "product"
 
 
-@app.command("open")
+@app.command("open", short_help="Open a case, which pauses the offers that say so.")
 def open_(
     identifier: Identifiers,
     kind: Kind,
@@ -43,7 +44,10 @@ def open_(
     at: At = "",
     server: Server = None,
 ) -> None:
-    """Open a case, which pauses the offers that say so. One with this kind and key is opened once."""
+    """Open a case, which pauses the offers that say so. One with this kind and key is opened once.
+
+    Where it was closed before it stays closed: nothing is opened, and the exit code is 1. One that is open stays as it is.
+    """
     request = profile_pb2.OpenCaseRequest(
         identifiers=arguments.identifiers(identifier),
         kind=kind,
@@ -58,11 +62,16 @@ def open_(
         response = profile_pb2_grpc.ProfileServiceStub(link).OpenCase(request, timeout=client.QUICK_SECONDS)
     if response.warning:
         show.err.print(response.warning, markup=False, soft_wrap=True)
+    if response.closed:
+        raise typer.Exit(Exit.PARTLY)
 
 
-@app.command()
+@app.command(short_help="Close a case: what it paused is back in the next decision.")
 def close(identifier: Identifiers, kind: Kind, key: Key, at: At = "", server: Server = None) -> None:
-    """Close a case: what it paused is back in the next decision."""
+    """Close a case: what it paused is back in the next decision.
+
+    One that is closed already stays as it is: it says so, and the exit code is 0, for the case is closed.
+    """
     request = profile_pb2.CloseCaseRequest(
         identifiers=arguments.identifiers(identifier), kind=kind, key=key,
         at=arguments.instant(at, "--at") if at else None,

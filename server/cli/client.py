@@ -159,13 +159,7 @@ def told(error: grpc.RpcError, target: str) -> RemoteError:
                 {"target": target},
             )
         if code is grpc.StatusCode.UNIMPLEMENTED:
-            return RemoteError(
-                code,
-                "NOT_SERVED",
-                f"What listens at {target} does not serve this call ({text}).",
-                "Programs, models and profiles may have an address of their own: see listen.control.",
-                {"target": target},
-            )
+            return _not_served(target, text)
         return RemoteError(code, code.name, f"{code.name} from {target}: {text}.", "", {"target": target})
     reason, hint = code.name, ""
     metadata: dict[str, str] = {}
@@ -182,4 +176,17 @@ def told(error: grpc.RpcError, target: str) -> RemoteError:
             hint = localized.message
         elif detail.Unpack(bad):
             violations.extend((each.field, each.description) for each in bad.field_violations)
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return _not_served(target, status.message.rstrip("."), hint)
     return RemoteError(code, reason, status.message, hint, metadata, tuple(violations))
+
+
+def _not_served(target: str, text: str, hint: str = "") -> RemoteError:
+    """What answers at an address that does not have a call: mostly it is that of decisions."""
+    host, _, port = target.rpartition(":")
+    next_one = f", here --server {host}:{int(port) + 1}" if port.isdecimal() and int(port) < LAST_PORT else ""
+    return RemoteError(
+        grpc.StatusCode.UNIMPLEMENTED, "NOT_SERVED", f"What listens at {target} does not serve this call ({text}).",
+        f"All but decisions is at listen.control, by default the port after that of decisions{next_one}. {hint}".rstrip(),
+        {"target": target},
+    )

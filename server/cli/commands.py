@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from google.protobuf import duration_pb2
@@ -22,16 +22,18 @@ class Level(enum.StrEnum):
     full = "full"
 
 
-Server = Annotated[
-    str | None,
-    typer.Option(
-        "--server",
-        envvar="RAPPORT_SERVER",
-        metavar="HOST:PORT",
-        show_default=False,
-        help="The server's address. Default: the configuration's.",
-    ),
-]
+
+
+def _server(what: str) -> Any:
+    return typer.Option(
+        "--server", envvar="RAPPORT_SERVER", metavar="HOST:PORT", show_default=False,
+        help=f"The server's {what}. Default: the configuration's.",
+    )
+
+
+# Which of a server's two addresses a command calls.
+Decisions = Annotated[str | None, _server("address: listen.decisions, or listen.control, which answers too")]
+Server = Annotated[str | None, _server("listen.control, by default the port after that of decisions")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Identifiers = Annotated[
     list[str], typer.Option("--identifier", "-i", metavar="NAMESPACE=VALUE", help="Whom it is about. Repeatable.")
@@ -122,7 +124,7 @@ def decide(
         float | None,
         typer.Option("--budget-ms", min=0.001, max=86_400_000, show_default=False, help="How long the decision may take."),
     ] = None,
-    server: Server = None,
+    server: Decisions = None,
     json: Json = False,
 ) -> None:
     """Ask for a decision, as a channel would.
@@ -146,7 +148,7 @@ def explain(
     ] = [],  # noqa: B006
     as_of: AsOf = "",
     seed: Seed = None,
-    server: Server = None,
+    server: Decisions = None,
     json: Json = False,
 ) -> None:
     """Ask why: the same decision with a reason for every offer, leaving no trace."""
@@ -167,7 +169,7 @@ def record(
         str, typer.Option("--value", metavar="MONEY", help='What it was worth, such as "19.99 EUR".')
     ] = "",
     key: Annotated[str, typer.Option("--key", help="Makes it idempotent beyond once for each outcome.")] = "",
-    server: Server = None,
+    server: Decisions = None,
     json: Json = False,
 ) -> None:
     """Report what became of offers. Exits with 1 when any report was refused."""
@@ -194,7 +196,7 @@ def tell(
     ] = [],  # noqa: B006
     source: Annotated[str, typer.Option("--source", help="Who says so, where the schema restricts it.")] = "",
     at: Annotated[str, typer.Option("--at", metavar="TIME", help="When it was true. Default: now.")] = "",
-    server: Server = None,
+    server: Decisions = None,
     json: Json = False,
 ) -> None:
     """Tell what happened to a customer, or what is now known."""

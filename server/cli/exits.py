@@ -3,7 +3,7 @@
 | code | name | meaning |
 | --- | --- | --- |
 | 0 | OK | done |
-| 1 | PARTLY | done, but some items were refused (rows of an import, outcomes of a report) |
+| 1 | PARTLY | done, but some items were refused (rows of an import, outcomes of a report, a case that stays closed) |
 | 2 | USAGE | the command line is wrong |
 | 65 | DATA | what was sent is wrong: a request, a program, a model, a mapping |
 | 66 | MISSING | a file, customer, version or model that is not there |

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 LINE_SECONDS = 10.0
 # How long a server on this machine may take to say whose store it has: an import waits for it before it starts.
 ASK_SECONDS = 1.0
+# Names that a server lacks, as many as one line of an error holds.
+LACKING = 5
 
 
 def load(
@@ -94,7 +96,7 @@ def load(
     from core.hub.catalog import Catalog
     from core.hub.store import Store
     from core.importing import mapping as mappings
-    from core.importing.importer import Importer, Interrupted, Pace, schema_of
+    from core.importing.importer import Importer, Interrupted, Pace, lacking, schema_of
     from core.importing.rehearsal import Rehearsal
     from core.programs.program import products_of
     from core.programs.source import check, read
@@ -170,11 +172,13 @@ def load(
                         "import with the one that the store knows."
                     ) from None
                 opened.declare(declared.schema, offers, declared.channels)
-            elif live is not None:
-                if known.declared(declared.schema, offers, declared.channels) is not known:
+            elif live is not None or (dry_run and opened is not None and _served(folder, settings)):
+                if new := lacking(known, declared.schema, declared.channels):
+                    named = ", ".join(new[:LACKING]) + (f" and {len(new) - LACKING} more" if len(new) > LACKING else "")
                     raise ImportRefused(
-                        str(declaring), "the program declares what the running server does not know yet",
-                        f"Load it into the server first: rapport program load {declaring}",
+                        str(declaring), f"the program declares what the running server does not know: {named}",
+                        f"Load it into the server first (rapport program load {declaring}), or import with the program that it "
+                        "runs: --program FOLDER.",
                     )
             else:
                 known = known.declared(declared.schema, offers, declared.channels)
@@ -237,6 +241,12 @@ def _owner(stack: ExitStack, folder: Path, settings: Config) -> LiveStore | None
     return None
 
 
+def _served(folder: Path, settings: Config) -> bool:
+    """Whether the server that ``settings`` name has the store in ``folder``: an import would go through it."""
+    with ExitStack() as stack:
+        return _owner(stack, folder, settings) is not None
+
+
 def _elsewhere(folder: Path, settings: Config) -> None:
     """Say it when the server that ``settings`` name has another store: whoever imports looks for the rows there.
 
@@ -290,7 +300,7 @@ def _telling(*, quiet: bool) -> Iterator[Callable[[Path], Callable[[Step], None]
 
 
 def lines(file: Path, *, clock: Callable[[], float] = time.monotonic) -> Callable[[Step], None]:
-    """Progress for a log: a line on standard error every `LINE_SECONDS`, with rate and time left by the bytes read."""
+    """Progress for a log: a line on standard error every `LINE_SECONDS`, with rate and time left by the rows that are there."""
     began = clock()
     told = began
 
@@ -331,8 +341,9 @@ def _say(report: ImportReport, warnings: Sequence[str]) -> None:
         for line, column, value, reason in report.examples:
             show.out.print(f"  line {line}, {column or 'the row'}: '{value}': {reason}", markup=False, soft_wrap=True)
     if report.contested:
-        stayed = "1 identifier belongs to another and stayed there" if report.contested == 1 else (
-            f"{report.contested:,} identifiers belong to others and stayed with them")
+        of = " or ".join(name if name == column else f"{name} (column {column})" for name, column in report.contestable)
+        stayed = f"1 identifier of {of} belongs to another and stayed there" if report.contested == 1 else (
+            f"{report.contested:,} identifiers of {of} belong to others and stayed with them")
         shown = ", ".join(f"{line}" for line in report.contested_lines)
         more = " and more" if len(report.contested_lines) == EXAMPLES else ""
         show.err.print(f"  {stayed}: {'lines' if ',' in shown else 'line'} {shown}{more}", markup=False, soft_wrap=True)
@@ -383,6 +394,7 @@ def _json(report: ImportReport, customers: int, warnings: Sequence[str]) -> None
         "rejected": report.rejected,
         "contested": report.contested,
         "contested_lines": report.contested_lines,
+        "contested_of": [{"namespace": name, "column": each} for name, each in report.contestable] if report.contested else [],
         "reasons": dict(report.reasons),
         "rejects": str(report.rejects) if report.rejects else "",
         "examples": [

@@ -28,7 +28,7 @@ def show_(
 ) -> None:
     """All that is known of a customer."""
     request = profile_pb2.GetProfileRequest(
-        identifiers=arguments.identifiers(identifier), contacts=contacts, events=events
+        identifiers=arguments.identifiers(identifier), contacts=contacts, events=events, provenance=json
     )
     with client.connected(client.address(server, control=True)) as link:
         response = profile_pb2_grpc.ProfileServiceStub(link).GetProfile(request, timeout=client.QUICK_SECONDS)
@@ -53,27 +53,38 @@ def provenance(
     show.as_json(response) if json else show.provenance(response)
 
 
-@app.command("set", short_help="Set attributes; makes the customer when there is none.")
+@app.command("set", short_help="Set or clear attributes; makes the customer when there is none.")
 def set_(
     identifier: Identifiers,
     attribute: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="NAME=VALUE",
-            help='Attributes: age=44 balance="1200.00 EUR" since=2026-09-01T12:00:00Z "tags=[a, b]".',
+            metavar="[NAME=VALUE...]",
+            help='Attributes: age=44 balance="1200.00 EUR" since=2026-09-01T12:00:00Z "tags=[a, b]". What looks like nothing '
+            "else is text: city=null is the text null, city= the empty one.",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    clear: Annotated[
+        list[str] | None,
+        typer.Option("--clear", metavar="NAME", help="An attribute to make missing. Repeatable.", show_default=False),
+    ] = None,
     source: Source = "",
     server: Server = None,
     json: Json = False,
 ) -> None:
-    """Set attributes; creates the customer when none of the identifiers is known.
+    """Set or clear attributes; creates the customer when none of the identifiers is known.
 
     With an identifier of a household (-i account=A-17) they are those that its members share.
+
+    Example: rapport profile set -i crm=11 age=44 --clear city
     """
+    if not attribute and not clear:
+        raise typer.BadParameter("Say what to set or clear: NAME=VALUE or --clear NAME.", param_hint="NAME=VALUE")
     request = profile_pb2.UpsertProfileRequest(
         identifiers=arguments.identifiers(identifier),
-        attributes=arguments.values(attribute, "NAME=VALUE"),
+        attributes=arguments.values(attribute or (), "NAME=VALUE"),
+        clear=clear or (),
         source=source,
     )
     with client.connected(client.address(server, control=True)) as link:
@@ -112,8 +123,7 @@ def consent(
                 raise typer.BadParameter("Name the purpose that it is about.", param_hint="PURPOSE")
             asked = profile_pb2.GetProfileRequest(identifiers=who, contacts=1, events=1)
             response = stub.GetProfile(asked, timeout=client.QUICK_SECONDS)
-            shown = profile_pb2.GetProfileResponse(customer=response.customer, consents=response.consents)
-            show.as_json(shown) if json else show.consents(shown)
+            show.as_json(response, "customer", "consents") if json else show.consents(response)
             return
         if granted is None:
             raise typer.BadParameter("Say --grant or --refuse; without a purpose, all are shown.", param_hint="--grant")
@@ -121,7 +131,9 @@ def consent(
             identifiers=who, purpose=purpose, channel=channel, granted=granted, source=source
         )
         recorded = stub.SetConsent(request, timeout=client.QUICK_SECONDS)
-    if recorded.warning:
+    if json:
+        show.as_json(recorded)
+    elif recorded.warning:
         show.err.print(recorded.warning, markup=False, soft_wrap=True)
 
 

@@ -6,7 +6,6 @@ import json as json_text
 from typing import Annotated
 
 import typer
-from google.protobuf import json_format
 
 from protos.rapport.v1 import segment_pb2, segment_pb2_grpc
 from server.cli import client, show
@@ -19,7 +18,8 @@ Name = Annotated[str, typer.Argument(help="A segment that the program declares."
 Namespace = Annotated[
     str,
     typer.Option(
-        "--identifier", "-i", metavar="NAMESPACE", help="Show this identifier of each. Default: all of them.", show_default=False
+        "--identifier", "-i", metavar="NAMESPACE", show_default=False,
+        help="Show this identifier of each, and leave out who has none. Default: all of them.",
     ),
 ]
 
@@ -49,19 +49,28 @@ def list_(
     server: Server = None,
     json: Json = False,
 ) -> None:
-    """Who is in a segment, one customer a line, by rising customer number. With --json an object a line.
+    """Who is in a segment, one customer a line, by rising customer number. With --json an object a line, of everybody.
 
     Example: rapport segment list lapsed --identifier email > lapsed.txt
     """
     asked = segment_pb2.ListSegmentRequest(segment=name, limit=limit, namespace=identifier)
     progress = segment_pb2.WalkProgress()
+    without = 0
     with client.connected(client.address(server, control=True)) as link:
         for response in segment_pb2_grpc.SegmentServiceStub(link).ListSegment(asked, timeout=client.SLOW_SECONDS):
             progress = response.progress
             for member in response.members:
-                _line(member, identifier, json)
+                if json:
+                    _json(member)
+                elif identifier and not member.identifiers:
+                    without += 1
+                else:
+                    show.line(_shown(member, identifier))
             if not response.members:
                 _progress(progress)
+    if without:
+        who, they = ("1 customer in it has", "is") if without == 1 else (f"{without:,} customers in it have", "are")
+        show.err.print(f"{who} no '{identifier}' and {they} left out", markup=False, soft_wrap=True)
     _damaged(progress)
 
 
@@ -69,7 +78,8 @@ def list_(
 def watch(name: Name, identifier: Namespace = "", server: Server = None, json: Json = False) -> None:
     """Who enters a segment (+) and who leaves it (-), as it happens, until it is interrupted.
 
-    What is told of somebody shows at once; what time alone brings, as soon as everybody has been visited again.
+    What is told of somebody shows at once; what time alone brings, as soon as everybody has been visited again. Who has no
+    identifier of the namespace asked for is told on standard error.
     """
     asked = segment_pb2.WatchSegmentRequest(segment=name, namespace=identifier)
     with client.connected(client.address(server, control=True)) as link:
@@ -78,11 +88,13 @@ def watch(name: Name, identifier: Namespace = "", server: Server = None, json: J
                 if response.HasField("members"):
                     show.err.print(f"{response.members:,} in '{name}'; watching", markup=False)
                 for change in response.changes:
+                    line = f"{show.when(change.at)} {'+' if change.entered else '-'} {_shown(change.member, identifier)}"
                     if json:
                         _json(change)
+                    elif identifier and not change.member.identifiers:
+                        show.err.print(f"{line}, without '{identifier}'", markup=False, soft_wrap=True)
                     else:
-                        sign = "+" if change.entered else "-"
-                        show.line(f"{show.when(change.at)} {sign} {_shown(change.member, identifier)}")
+                        show.line(line)
         except KeyboardInterrupt:
             raise typer.Exit from None
 
@@ -97,18 +109,8 @@ def bands(server: Server = None, json: Json = False) -> None:
     show.as_json(response) if json else show.bands(response)
 
 
-def _line(member: segment_pb2.SegmentMember, namespace: str, json: bool) -> None:
-    if json:
-        _json(member)
-    else:
-        show.line(_shown(member, namespace))
-
-
 def _json(message: segment_pb2.SegmentMember | segment_pb2.SegmentChange) -> None:
-    document = json_format.MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    show.line(json_text.dumps(document, ensure_ascii=False))
+    show.line(json_text.dumps(show.fields(message), ensure_ascii=False))
 
 
 def _shown(member: segment_pb2.SegmentMember, namespace: str) -> str:

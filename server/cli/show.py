@@ -52,9 +52,19 @@ out = _Console(highlight=False, width=_WIDTH)
 err = _Console(stderr=True, highlight=False)
 
 
-def as_json(message: Message) -> None:
-    """A message in the protobuf JSON mapping, names as in the protos."""
-    document = json_format.MessageToDict(message, preserving_proto_field_name=True)
+def fields(message: Message) -> dict[str, Any]:
+    """A message in the protobuf JSON mapping, names as in the protos. What is false, 0 or empty is there, too: it says so."""
+    found: dict[str, Any] = json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return found
+
+
+def as_json(message: Message, *only: str) -> None:
+    """A message's fields as JSON, all or those named."""
+    document = fields(message)
+    if only:
+        document = {name: document[name] for name in only}
     out.print(json.dumps(document, indent=2, ensure_ascii=False), markup=False, soft_wrap=True)
 
 
@@ -245,12 +255,20 @@ def profile(response: profile_pb2.GetProfileResponse) -> None:
                 when(contact.at), escape(contact.offer), escape(contact.outcome), escape(contact.channel)
             )
         out.print(table)
+        _more("contacts", len(response.contacts), response.contacts_kept)
     if response.events:
         table = _plain("events", "at", "type", "fields")
         for event in response.events:
             fields = ", ".join(f"{name}={text(value)}" for name, value in sorted(event.fields.items()))
             table.add_row(when(event.at), escape(event.type), escape(fields))
         out.print(table)
+        _more("events", len(response.events), response.events_kept)
+
+
+def _more(what: str, shown: int, kept: int) -> None:
+    """How many are not shown, and how to see them."""
+    if shown < kept:
+        _line(f"[dim]the newest {shown:,} of {kept:,} {what}; all: --{what} {kept}[/]")
 
 
 def consents(response: profile_pb2.GetProfileResponse) -> None:
@@ -327,13 +345,13 @@ def provenance(response: profile_pb2.GetProvenanceResponse) -> None:
         return
     table = _plain("", "attribute", "value", "rule, source", "at", "before that")
     for each in response.attributes:
-        held = text(each.value) if each.HasField("value") else "missing"
+        held = _quoted(each.value) if each.HasField("value") else "missing"
         table.add_row(f"[bold]{escape(each.attribute)}[/]", f"[bold]{escape(held)}[/]", f"[dim]{each.rule}[/]", "", "")
         for one in each.origins:
-            said = text(one.value) if one.HasField("value") else "cleared"
+            said = _quoted(one.value) if one.HasField("value") else "cleared"
             before = ""
             if one.HasField("previous_at"):
-                before = f"{text(one.previous) if one.HasField('previous') else 'cleared'}, {when(one.previous_at)}"
+                before = f"{_quoted(one.previous) if one.HasField('previous') else 'cleared'}, {when(one.previous_at)}"
             table.add_row("", escape(said), escape(one.source or "before sources"), when(one.at), escape(before))
     out.print(table)
 
@@ -453,7 +471,14 @@ def text(value: values_pb2.Value) -> str:
         return f"[{', '.join(value.set_value.members)}]"
     if kind == "bool_value":
         return "true" if value.bool_value else "false"
+    if kind == "string_value" and not value.string_value:
+        return '""'
     return str(getattr(value, kind)) if kind else ""
+
+
+def _quoted(value: values_pb2.Value) -> str:
+    """A value beside words of ours, such as missing and cleared: a text stands in quotes."""
+    return f'"{value.string_value}"' if value.WhichOneof("kind") == "string_value" else text(value)
 
 
 def when(at: timestamp_pb2.Timestamp) -> str:

@@ -8,11 +8,13 @@ asks. `stop` ends the server by the process id in data/demo/server.pid, after a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -34,12 +36,16 @@ CUSTOMERS: Final = 5_000
 SEED: Final = 1
 START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 60.0
-_ADDRESS: Final = re.compile(r"listen_decisions=\S*?((?:[\w.]+|\[[0-9a-f:]+\]):[1-9]\d*)")
+_ADDRESS: Final = r"=\S*?((?:[\w.]+|\[[0-9a-f:]+\]):[1-9]\d*)"
+# What commands call that are told no address.
+USUAL: Final = "127.0.0.1:7400"
+# Where to look for an address that is free, when that one is not.
+OTHERS: Final = range(7410, 7600, 10)
 
 _CONFIG: Final = """\
 # The demonstration that `make run` starts; remove this folder to begin anew. `rapport config` lists all settings.
 listen:
-  decisions: 127.0.0.1:7400
+  decisions: {usual}
 store:
   path: store
 programs:
@@ -106,10 +112,12 @@ class Site:
             return 0
         return pid if f"{FILE_ENVIRONMENT}={self.config}".encode() in started_with else 0
 
-    def address(self) -> str:
+    def address(self, key: str = "listen_decisions") -> str:
         """Where the server listens, as its log says; '' before it does."""
-        found = _ADDRESS.findall(re.sub(r"\x1b\[[0-9;]*m", "", self.log.read_text())) if self.log.exists() else []
-        return found[-1] if found else ""
+        if not self.log.exists():
+            return ""
+        found = re.findall(key + _ADDRESS, re.sub(r"\x1b\[[0-9;]*m", "", self.log.read_text()))
+        return str(found[-1]) if found else ""
 
 
 def start(site: Site) -> None:
@@ -144,7 +152,7 @@ def _prepare(site: Site) -> None:
     done = site.folder / "loaded"
     site.folder.mkdir(parents=True, exist_ok=True)
     if not site.config.exists():
-        site.config.write_text(_CONFIG.format(program=ROOT / "programs" / PROGRAM, models=ROOT / "models"))
+        site.config.write_text(_CONFIG.format(usual=USUAL, program=ROOT / "programs" / PROGRAM, models=ROOT / "models"))
     if done.exists():
         return
     # The store is the heavy import; asking and stopping do without it.
@@ -165,10 +173,11 @@ def _wait(site: Site, server: subprocess.Popen[bytes]) -> None:
     stop = time.monotonic() + START_SECONDS
     while time.monotonic() < stop:
         if server.poll() is not None:
+            told = _tail(site.log)
+            taken = "another process listens" in told
             raise NotStarted(
-                "the demonstration",
-                f"the server ended with code {server.returncode}:\n{_tail(site.log)}",
-                hint="For another address: RAPPORT_LISTEN_DECISIONS=127.0.0.1:7401 make run",
+                "the demonstration", f"the server ended with code {server.returncode}:\n{told}",
+                hint=f"For another address: RAPPORT_LISTEN_DECISIONS={_free()} make run" if taken else "",
             )
         address = site.address()
         if address and _healthy(address):
@@ -188,7 +197,18 @@ def _healthy(address: str) -> bool:
 
 
 def _tail(log: Path, lines: int = 15) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    """A log's last lines, without the full stop that the error brings."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]).removesuffix(".")
+
+
+def _free() -> str:
+    """An address of this machine that is free with the port after it, which the other services take."""
+    for port in OTHERS:
+        with socket.socket() as one, socket.socket() as two, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            two.bind(("127.0.0.1", port + 1))
+            return f"127.0.0.1:{port}"
+    return "127.0.0.1:PORT"
 
 
 def ask(site: Site) -> None:
@@ -210,10 +230,13 @@ def _rapport(site: Site, *arguments: str) -> None:
 
 
 def _explain(site: Site) -> None:
+    # At its other address the server answers every command.
+    elsewhere = "" if site.address() == USUAL else f"""
+  {f"export RAPPORT_SERVER={site.address('listen_control')}":<54}   so that it asks this server"""
     show.out.print(
         f"""
 The server listens on {site.address()} and goes on running. Its log is {_shown(site.log)}.
-  source .venv/bin/activate                                so that `rapport` is found
+  source .venv/bin/activate                                so that `rapport` is found{elsewhere}
   rapport decide --help                                    ask for more (customers are crm=1 to crm={CUSTOMERS})
   rapport explain -i crm=11 -c web -p home_hero            why not the others
   rapport profile show -i crm=11                           what is known of a customer

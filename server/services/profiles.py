@@ -204,11 +204,9 @@ class ProfileService:
                 due_us=due_us,
             )
         )
-        warnings = (
-            unknown_product(message.product, self._products()), _newcomer(result),
-            self._closed(identifiers, message.kind, message.key),
-        )
-        return profile_pb2.OpenCaseResponse(warning=" ".join(each for each in warnings if each))
+        closed = self._closed(identifiers, message.kind, message.key)
+        warnings = (unknown_product(message.product, self._products()), _newcomer(result), closed)
+        return profile_pb2.OpenCaseResponse(warning=" ".join(each for each in warnings if each), closed=bool(closed))
 
     def _closed(self, identifiers: Sequence[Identifier], kind: str, key: str) -> str:
         """That a case is closed, which a late or repeated message does not change; '' while it is open."""
@@ -334,9 +332,16 @@ class ProfileService:
 
     def unmerge(self, message: profile_pb2.UnmergeRequest, context: calls.Context) -> profile_pb2.UnmergeResponse:
         """Take a join back."""
-        result: UnmergeResult = self._store.apply(
-            Unmerge(identifiers=_who(message.identifiers), merge=message.merge, at_us=calls.now_us())
-        )
+        who = _who(message.identifiers)
+        kept = self._store.merges(who)
+        if kept is None:
+            raise _unknown(who)
+        if not kept and not message.merge:
+            raise NotFound(
+                "Merge", "newest", "A join is kept for 30 days; rapport profile merges shows those that can be undone.",
+                told="There is nothing to undo: no join into this customer is kept.",
+            )
+        result: UnmergeResult = self._store.apply(Unmerge(identifiers=who, merge=message.merge, at_us=calls.now_us()))
         return profile_pb2.UnmergeResponse(
             customer=result.customer, restored=result.restored, reapplied=result.reapplied, dropped=result.dropped
         )
@@ -366,9 +371,8 @@ class ProfileService:
         self, message: profile_pb2.LeaveHouseholdRequest, context: calls.Context
     ) -> profile_pb2.LeaveHouseholdResponse:
         """End a membership."""
-        result: LeftResult = self._store.apply(
-            LeaveHousehold(identifiers=_who(message.identifiers), at_us=_at(message))
-        )
+        who = _who(message.identifiers)
+        result: LeftResult = self._to_known(LeaveHousehold(identifiers=who, at_us=_at(message)), who)
         return profile_pb2.LeaveHouseholdResponse(
             household=number_of(result.household) if result.household else 0, superseded=result.superseded
         )
@@ -389,13 +393,21 @@ class ProfileService:
             )
         return profile_pb2.GetHouseholdResponse(household=_household(found))
 
+    def _to_known(self, mutation: Mutation, who: Sequence[Identifier]) -> Any:
+        """Apply what makes nobody: that nobody is known is told as by the calls that show somebody."""
+        try:
+            return self._store.apply(mutation)
+        except NotFound as error:
+            if error.metadata["kind"].lower() != "customer":
+                raise
+            raise _unknown(who) from None
+
     def erase(
         self, message: profile_pb2.EraseProfileRequest, context: calls.Context
     ) -> profile_pb2.EraseProfileResponse:
         """Forget a customer; the log says that it happened, as the audit trail does."""
-        self._store.apply(
-            Erase(identifiers=_who(message.identifiers), request=message.request, at_us=calls.now_us())
-        )
+        who = _who(message.identifiers)
+        self._to_known(Erase(identifiers=who, request=message.request, at_us=calls.now_us()), who)
         logs.get("profiles").info("a customer was erased", request=message.request)
         return profile_pb2.EraseProfileResponse()
 
@@ -506,6 +518,8 @@ def _shown(profile: Profile, contacts: int, events: int) -> profile_pb2.GetProfi
         ],
         attributes=convert.values_to(profile.attributes),
         household=None if profile.household is None else _household(profile.household),
+        contacts_kept=len(profile.contacts),
+        events_kept=len(profile.events),
     )
     for consent in profile.consents:
         message.consents.add(

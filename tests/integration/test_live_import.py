@@ -191,6 +191,28 @@ def test_a_store_that_was_moved_under_its_server_is_not_made_anew(tmp_path: Path
         assert imported(tmp_path, "visits.csv", "-m", "visits.yaml")["applied"] == 100
 
 
+def test_a_program_that_declares_less_than_the_servers_brings_its_files(tmp_path: Path) -> None:
+    """It was refused for declaring what the server does not know, and told to be loaded over the newer one."""
+    write(tmp_path, 100)
+    older = tmp_path / "older"
+    shutil.copytree(tmp_path / "program", older)
+    schema = tmp_path / "program" / "schema.yaml"
+    schema.write_text(schema.read_text().replace("  vip: bool\n", "  vip: bool\n  income: int\n") + "retention: {visit: 400d}\n")
+    with serving(tmp_path) as (server, _, _):
+        (tmp_path / "rapport.yaml").write_text(f"listen: {{control: '{target(server)}'}}\nprograms: {{path: older}}\n")
+        for more in (("--dry-run",), ()):
+            assert imported(tmp_path, "visits.csv", "-m", "visits.yaml", *more)["applied"] == 100
+        # What the server really lacks is named, by a rehearsal as by the import.
+        text = (older / "schema.yaml").read_text()
+        (older / "schema.yaml").write_text(
+            text.replace("  vip: bool\n", "  vip: bool\n  shoe: int\n").replace("{page: string}", "{page: string, ref: string}"))
+        for more in (("--dry-run",), ()):
+            process = rapport(tmp_path, "import", "visits.csv", "-m", "visits.yaml", *more)
+            _, told = process.communicate(timeout=BOUND_SECONDS)
+            assert process.returncode == 65, told
+            assert "does not know: attribute 'shoe', event type 'visit': field 'ref'." in told
+
+
 def test_what_became_of_a_file_is_told_before_the_next_is_refused(tmp_path: Path) -> None:
     """The first was in the store, and nothing said so."""
     write(tmp_path, 100)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,8 @@ def test_start_answers_start_again_answers_and_stop_ends(site: Site, capfd: pyte
         assert said.count("known customer  bank@1") >= 2
         assert "FALLBACK" not in said
         assert site.address() in said
+        # The next steps were for an address where nobody listens.
+        assert f"export RAPPORT_SERVER={site.address('listen_control')} " in said
     assert showcase.main(["stop"], site) == Exit.OK, "stopping twice is no error"
 
 
@@ -54,10 +58,20 @@ def test_a_port_in_use_is_told_with_a_way_out(
         assert showcase.main(["start"], other) != Exit.OK
         told = capfd.readouterr().err
         assert "another process listens there" in told
-        assert "RAPPORT_LISTEN_DECISIONS" in told
+        # It named 127.0.0.1:7401, which was taken with 7400: the other services listen there.
+        assert re.search(r"RAPPORT_LISTEN_DECISIONS=127\.0\.0\.1:7[45]\d0 make run", told)
+        assert not re.search(r"[^.]\.\.$", told, re.MULTILINE)
         assert not other.running()
     finally:
         showcase.main(["stop"], site)
+
+
+def test_the_address_that_is_suggested_is_free_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(showcase, "OTHERS", [port, port - 1])
+        assert showcase._free() == "127.0.0.1:PORT"
 
 
 def test_a_process_that_is_not_ours_is_left_alone(site: Site) -> None:

@@ -66,6 +66,21 @@ def test_consents_are_imported_with_their_dates_and_again_changes_nothing(store:
     assert bring(store, path, text).unchanged == 3
 
 
+def test_a_consent_without_its_date_is_told_with_the_rows_other_bad_cells(store: Store, tmp_path: Path) -> None:
+    """It was told only when the others had been mended and the file was imported again."""
+    report = bring(store, tmp_path / "people.csv", "a,old,opt-in,yes,\nb,old,opt-in,,someday\nc,1,opt-in,,2030-01-01\nd,old,,,\n")
+    assert (report.rejected, report.applied) == (4, 0)
+    assert [(line, column) for line, column, _, _ in report.examples] == [
+        (2, "age"), (2, "day"), (3, "age"), (3, "day"), (4, "day"), (5, "age"),
+    ]
+
+
+def test_of_a_row_that_is_skipped_nothing_is_rejected(store: Store, tmp_path: Path) -> None:
+    """Its other cells were written down as rejects, and it was counted as skipped."""
+    report = bring(store, tmp_path / "people.csv", ",old,opt-in,,\n", MAPPING + "without_identifier: skip\n")
+    assert (report.skipped, report.rejected, report.examples, report.rejects) == (1, 0, [], None)
+
+
 def test_a_newer_answer_stays_whatever_an_older_file_says(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "people.csv"
     bring(store, path, "a,1,opt-in,,2026-01-01\n")

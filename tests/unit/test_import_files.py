@@ -9,22 +9,27 @@ import lzma
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from core.decision import Identifier
 from core.errors import ImportRefused, Overloaded, StoreFull
+from core.hub.catalog import Catalog
 from core.hub.causes import CAUSE_NUMBERS, CAUSES
+from core.hub.imports import ImportResult
 from core.hub.mutations import RecordedEvent, RecordEvents, Upsert, decode, encode
 from core.hub.store import Store
 from core.importing import importer, mapping
 from core.importing.importer import Importer, ImportReport, Progress, schema_of
 from core.schema import EventType, Field, Money, Namespace, Normaliser, Schema, ValueType
+from server.cli import importing, show
 
 # When these imports run: 21 September 2026.
 NOW = 1_790_000_000_000_000
@@ -239,7 +244,9 @@ def test_what_is_missing_is_kept_or_cleared_as_declared(store: Store, tmp_path: 
     assert attributes(store, "c1") == {"balance": Money(200, "EUR")}
 
 
-def test_identifiers_of_two_namespaces(store: Store, tmp_path: Path) -> None:
+def test_identifiers_of_two_namespaces(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = PEOPLE.replace("{crm: id}", "{email: mail, crm: id}").replace(", balance: balance", "")
     data = b"id,mail,age,name\nc1,Ann@X.org,40,Ann\n,ann@x.org ,41,\nc2,ann@x.org,50,Bob\n,bob@x.org,60,\n,,1,\n"
     report = run(store, text, tmp_path / "people.csv", data)
@@ -249,6 +256,10 @@ def test_identifiers_of_two_namespaces(store: Store, tmp_path: Path) -> None:
     assert store.customer([Identifier("crm", "c1")]) == store.customer([Identifier("crm", "c2")])
     again = run(store, text, tmp_path / "more.csv", b"id,mail,age,name\nc1,bob@x.org,70,\n")
     assert (again.contested, again.contested_lines, again.changed) == (1, [2], 1)
+    # Which column it was, one had to guess.
+    monkeypatch.setattr(show.err, "width", 200)
+    importing._say(again, [])
+    assert capsys.readouterr().err == "  1 identifier of email (column mail) belongs to another and stayed there: line 2\n"
     assert attributes(store, "bob@x.org", "email") == {"age": 60}
 
 
@@ -505,6 +516,49 @@ def test_progress_reaches_the_end_and_never_falls(store: Store, tmp_path: Path) 
     assert seen[-1] == Progress(len(data), len(data), 10_000)
     assert [each.rows for each in seen] == sorted(each.rows for each in seen)
     assert len(seen) > 2
+
+
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "jsonl", "parquet"])
+def test_progress_is_of_the_rows_whose_fate_is_known(form: str, tmp_path: Path) -> None:
+    """It was of the bytes read, which go blocks ahead: 82 % where a server had 28 % of the rows."""
+    count = 20_000
+    data = b"id,age\n" + b"".join(b"c%d,1\n" % number for number in range(count))
+    if form == "jsonl":
+        data = b"".join(b'{"id": "c%d", "age": 1}\n' % number for number in range(count))
+    path = tmp_path / f"people.{form}"
+    if form == "parquet":
+        pyarrow.parquet.write_table(pa.table({"id": [f"c{number}" for number in range(count)], "age": [1] * count}), path)
+    else:
+        path.write_bytes(gzip.compress(data) if form == "csv.gz" else data)
+    seen: list[Progress] = []
+    text = PEOPLE.replace("balance: balance, name: name", "").replace("age: age, ", "age: age")
+    read = mapping.parse(text.encode(), "m.yaml", SCHEMA)
+    slow = _Slow(Catalog().declared(SCHEMA), seen)
+    Importer(slow, read, now=lambda: NOW, batch_rows=1000).run(path, progress=seen.append)
+    assert len(seen) > 10
+    assert (seen[-1].rows, seen[-1].bytes_done) == (count, path.stat().st_size)
+    for each in seen:
+        assert each.rows in (0, count) or abs(each.bytes_done / each.bytes_total - each.rows / count) < 0.05, each
+    assert slow.most_ahead <= 2000
+
+
+class _Slow:
+    """A store whose answers are waited for; it notes how far behind them progress was told."""
+
+    def __init__(self, catalog: Catalog, seen: list[Progress]) -> None:
+        self.catalog = catalog
+        self.rows = 0
+        self.seen = seen
+        self.most_ahead = 0
+
+    def submit(self, mutation: Any) -> Future[ImportResult]:
+        if self.seen:
+            assert self.seen[-1].rows <= self.rows
+            self.most_ahead = max(self.most_ahead, self.rows - self.seen[-1].rows)
+        self.rows += mutation.rows
+        done: Future[ImportResult] = Future()
+        done.set_result(ImportResult(mutation.rows, 0, 0))
+        return done
 
 
 def test_the_rejects_file_of_an_earlier_run_does_not_stay(store: Store, tmp_path: Path) -> None:

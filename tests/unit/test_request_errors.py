@@ -170,6 +170,15 @@ def test_an_empty_name_of_whatever_kind_is_told_in_good_english() -> None:
     assert UnknownName("purpose", "").message == "The name of a purpose is empty."
 
 
+def test_where_nothing_is_declared_it_says_so() -> None:
+    """It named no other, and one looked for a misspelling."""
+    assert UnknownName("role", "owner", ()).hint == "The program declares no roles."
+    assert UnknownName("attribute of households", "plan", {}).hint == "The program declares no attributes of households."
+    assert UnknownName("field", "page", [], "event 'login'").hint == "The program declares no fields in event 'login'."
+    # Of more names than are looked at nothing is said.
+    assert not UnknownName("offer", "card").hint
+
+
 PLACES: dict[str, tuple[str, Any, str, str]] = {
     "an undeclared kind of case": (
         "open_case", profile_pb2.OpenCaseRequest(kind="fault", key="1"), "kind", "Declared: complaint.",

@@ -167,7 +167,7 @@ class Household(_message.Message):
     def __init__(self, household: _Optional[int] = ..., role: _Optional[str] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., members: _Optional[int] = ..., attributes: _Optional[_Mapping[str, _values_pb2.Value]] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ...) -> None: ...
 
 class GetProfileResponse(_message.Message):
-    __slots__ = ("customer", "updated", "identifiers", "attributes", "consents", "cases", "contacts", "events", "household", "provenance")
+    __slots__ = ("customer", "updated", "identifiers", "attributes", "consents", "cases", "contacts", "events", "household", "provenance", "contacts_kept", "events_kept")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -185,6 +185,8 @@ class GetProfileResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     HOUSEHOLD_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    CONTACTS_KEPT_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_KEPT_FIELD_NUMBER: _ClassVar[int]
     customer: int
     updated: _timestamp_pb2.Timestamp
     identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
@@ -195,7 +197,9 @@ class GetProfileResponse(_message.Message):
     events: _containers.RepeatedCompositeFieldContainer[KeptEvent]
     household: Household
     provenance: _containers.RepeatedCompositeFieldContainer[Provenance]
-    def __init__(self, customer: _Optional[int] = ..., updated: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, _values_pb2.Value]] = ..., consents: _Optional[_Iterable[_Union[Consent, _Mapping]]] = ..., cases: _Optional[_Iterable[_Union[Case, _Mapping]]] = ..., contacts: _Optional[_Iterable[_Union[Contact, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[KeptEvent, _Mapping]]] = ..., household: _Optional[_Union[Household, _Mapping]] = ..., provenance: _Optional[_Iterable[_Union[Provenance, _Mapping]]] = ...) -> None: ...
+    contacts_kept: int
+    events_kept: int
+    def __init__(self, customer: _Optional[int] = ..., updated: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, _values_pb2.Value]] = ..., consents: _Optional[_Iterable[_Union[Consent, _Mapping]]] = ..., cases: _Optional[_Iterable[_Union[Case, _Mapping]]] = ..., contacts: _Optional[_Iterable[_Union[Contact, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[KeptEvent, _Mapping]]] = ..., household: _Optional[_Union[Household, _Mapping]] = ..., provenance: _Optional[_Iterable[_Union[Provenance, _Mapping]]] = ..., contacts_kept: _Optional[int] = ..., events_kept: _Optional[int] = ...) -> None: ...
 
 class GetProvenanceRequest(_message.Message):
     __slots__ = ("identifiers", "attributes")
@@ -280,10 +284,12 @@ class OpenCaseRequest(_message.Message):
     def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., kind: _Optional[str] = ..., key: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scope: _Optional[_Union[CaseScope, str]] = ..., product: _Optional[str] = ..., owner: _Optional[str] = ..., due: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class OpenCaseResponse(_message.Message):
-    __slots__ = ("warning",)
+    __slots__ = ("warning", "closed")
     WARNING_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
     warning: str
-    def __init__(self, warning: _Optional[str] = ...) -> None: ...
+    closed: bool
+    def __init__(self, warning: _Optional[str] = ..., closed: _Optional[bool] = ...) -> None: ...
 
 class CloseCaseRequest(_message.Message):
     __slots__ = ("identifiers", "kind", "key", "at")
