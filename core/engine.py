@@ -321,7 +321,8 @@ class Engine:
         return self.store.program_sources(*_version(version))
 
     def rollback_program(self, version: str, at_us: int, *, accept_loss: bool = False) -> str:
-        """Activates a version kept before ('' the one before the active one); the version that decides now.
+        """Activates a version kept before ('' the one that decided before the active one, so a second call takes the first back);
+        the version that decides now.
 
         Raises NotFound, EventsLost as `load_program`, and ProgramError or ModelError when it no longer fits the models that are
         live.
@@ -338,17 +339,14 @@ class Engine:
             return plan.version
 
     def _version_before(self) -> tuple[str, int]:
-        active = self.plan
-        earlier = [
-            saved.version for saved in self.store.programs()
-            if saved.name == active.program.name and saved.version < active.version_number
-        ]
-        if not earlier:
+        saved = self.store.active_program()
+        if saved is None or saved.before is None:
+            version = self.plan.version
             raise NotFound(
-                "Program version", f"before {active.version}", "List what is kept: rapport program list.",
-                f"There is no version of the program before {active.version}.",
+                "Program version", f"before {version}", "List what is kept: rapport program list.",
+                f"Nothing decided before {version}.",
             )
-        return active.program.name, max(earlier)
+        return saved.before
 
     def _restored(self, name: str, number: int, models: Mapping[str, LiveModel]) -> Plan:
         """The plan of a kept version."""

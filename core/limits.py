@@ -100,6 +100,8 @@ IDENTIFIERS_PER_CUSTOMER: Final = 256
 CASES_PER_CUSTOMER: Final = 256
 # Customers with cases looked at for one list of overdue ones: a tenth of a second.
 CASES_WALKED: Final = 10_000
+# Overdue cases after which a page of them ends: a customer may have 256.
+CASES_SHOWN: Final = 1000
 # Members of one household. A list as long is checked with every decision that asks for the size; a business account with
 # more has branches.
 HOUSEHOLD_MEMBERS: Final = 64

@@ -115,7 +115,10 @@ class Household:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One customer. Attributes that are missing are left out; contacts and events are oldest first."""
+    """One customer. Attributes that are missing are left out; contacts and events are oldest first.
+
+    ``events`` may be the newest only, of ``events_kept``.
+    """
 
     customer: int
     updated_us: int
@@ -125,6 +128,7 @@ class Profile:
     cases: tuple[Case, ...]
     contacts: tuple[Contact, ...]
     events: tuple[StoredEvent, ...]
+    events_kept: int
     household: Household | None = None
     provenance: tuple[Provenance, ...] = ()  # of attributes that declare sources and have a value, or had one; where asked for
 
@@ -209,17 +213,20 @@ def _origin(entry: AttributeEntry, source: str, said: sources.Statement) -> Orig
     return OriginValue(source, said.at, shown(said.value), said.before[0], shown(said.before[1]))
 
 
-def read(reader: Reader, catalog: Catalog, customer: int, *, sourced: bool = False) -> Profile | None:
-    """The customer's profile from one snapshot, with its provenance if ``sourced``; None when there is none. Raises
-    StoreCorrupt."""
+def read(
+    reader: Reader, catalog: Catalog, customer: int, *, sourced: bool = False, newest: int | None = None
+) -> Profile | None:
+    """The customer's profile from one snapshot, with its provenance if ``sourced``, of his events the ``newest`` (None: all);
+    None when there is none. Raises StoreCorrupt."""
     data = reader.get_customer("profiles", customer)
     if data is None:
         return None
     record = Record(data, f"Customer {customer}'s record")
+    listed = reader.get_customer("events", customer)
     return Profile(
         customer=customer,
         updated_us=record.updated_us,
-        identifiers=_identifiers(record, catalog),
+        identifiers=identifiers_in(record, catalog),
         attributes=_attributes(record, catalog.attributes),
         consents=tuple(
             Consent(
@@ -233,7 +240,8 @@ def read(reader: Reader, catalog: Catalog, customer: int, *, sourced: bool = Fal
         ),
         cases=_cases(reader, catalog, record),
         contacts=_contacts(reader, catalog, customer),
-        events=_events(reader, catalog, customer),
+        events=() if listed is None else _events(listed, catalog, customer, newest),
+        events_kept=0 if listed is None else event_lists.count(listed, f"Customer {customer}'s event list"),
         household=household_of(reader, catalog, customer),
         provenance=(provenance(reader, catalog, customer) or ()) if sourced else (),
     )
@@ -242,7 +250,7 @@ def read(reader: Reader, catalog: Catalog, customer: int, *, sourced: bool = Fal
 def identifiers(reader: Reader, catalog: Catalog, owner: int) -> tuple[Identifier, ...]:
     """The identifiers of a customer, or of a household, in order of arrival; none when there is none. Raises StoreCorrupt."""
     record = _record(reader, owner)
-    return () if record is None else _identifiers(record, catalog)
+    return () if record is None else identifiers_in(record, catalog)
 
 
 def _record(reader: Reader, owner: int) -> Record | None:
@@ -271,12 +279,13 @@ def household_of(reader: Reader, catalog: Catalog, customer: int) -> Household |
         role=name_of(catalog.roles, role, "role") if role else "",
         since_us=since,
         members=len(unpack_members(reader.get_customer("memberships", household), household)),
-        identifiers=_identifiers(record, catalog),
+        identifiers=identifiers_in(record, catalog),
         attributes=_attributes(record, catalog.household_attributes),
     )
 
 
-def _identifiers(record: Record, catalog: Catalog) -> tuple[Identifier, ...]:
+def identifiers_in(record: Record, catalog: Catalog) -> tuple[Identifier, ...]:
+    """The identifiers that a record holds, in order of arrival."""
     namespaces = {entry.name: entry.number for entry in catalog.namespaces.values()}
     return tuple(
         Identifier(name_of(namespaces, number, "namespace"), value.decode()) for number, value in record.identifiers
@@ -357,15 +366,12 @@ def _contacts(reader: Reader, catalog: Catalog, customer: int) -> tuple[Contact,
     )
 
 
-def _events(reader: Reader, catalog: Catalog, customer: int) -> tuple[StoredEvent, ...]:
-    data = reader.get_customer("events", customer)
-    if data is None:
-        return ()
+def _events(data: bytes, catalog: Catalog, customer: int, newest: int | None) -> tuple[StoredEvent, ...]:
     types = {entry.number: entry for entry in catalog.events.values()}
     letters = {number: "".join(_LETTERS[field.type] for field in entry.fields) for number, entry in types.items()}
     found = []
     for number, at, key, cells in event_lists.unpack(
-        data, lambda number: letters.get(number, ""), f"Customer {customer}'s event list"
+        data, lambda number: letters.get(number, ""), f"Customer {customer}'s event list", newest
     ):
         if number not in types:
             raise StoreCorrupt(f"Customer {customer}'s event list", f"event type {number} was never declared")

@@ -4,9 +4,9 @@ from typing import Self, final
 _Cell = bool | int | float | str | None
 
 def unpack(
-    data: bytes, fields: Callable[[int], str], what: str = ...
+    data: bytes, fields: Callable[[int], str], what: str = ..., newest: int | None = ...
 ) -> list[tuple[int, int, int, tuple[_Cell, ...]]]:
-    """The entries of a stored list, oldest first: (type number, at in microseconds, key hash, cells).
+    """The entries of a stored list, or the ``newest`` of them, oldest first: (type number, at in microseconds, key hash, cells).
 
     ``fields`` gives for a type number one letter a field: i (int, money, timestamp), b (bool), f (double), t (enum,
     string). Raises StoreCorrupt.

@@ -322,7 +322,7 @@ def count_past(bytes data not None, bytes since not None, list counts not None, 
         position += header.size
 
 
-def unpack(bytes data not None, fields, str what="An event list"):
+def unpack(bytes data not None, fields, str what="An event list", newest=None):
     """The entries as (type, at, key hash, cells); see the .pyi."""
     cdef EventList events
     cdef EventHeader header
@@ -331,10 +331,15 @@ def unpack(bytes data not None, fields, str what="An event list"):
     cdef const uint8_t* text
     cdef uint32_t length
     cdef size_t position = 0
-    cdef uint32_t i
+    cdef uint32_t i, before = 0
     cdef int fault = events_open(start, len(data), &events)
     if fault:
         raise damaged(fault, what)
+    if newest is not None and newest < events.count:
+        # Only their headers are read.
+        while before < events.count - <uint32_t>newest and event_read(&events, position, &header):
+            position += header.size
+            before += 1
     found = []
     while event_read(&events, position, &header):
         entry = events.entries + position
@@ -355,7 +360,7 @@ def unpack(bytes data not None, fields, str what="An event list"):
                 cells.append(None if number == INT64_MIN else number)
         found.append((header.type, header.at, header.key, tuple(cells)))
         position += header.size
-    if position != events.size or len(found) != events.count:
+    if position != events.size or before + len(found) != events.count:
         raise damaged(FAULT_BOUNDS, what)
     return found
 

@@ -159,4 +159,4 @@ load()
 
 def error_of(int code, str path, bint writing) -> Exception:
     """The exception a code of LMDB or the system becomes."""
-    return error_for(code, "asked by a tool", path, writing)
+    return error_for(code, "looking at data.mdb", path, writing)

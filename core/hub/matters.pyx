@@ -182,7 +182,8 @@ cdef object _begun(Applier applier, mutation, uint16_t kind, uint64_t key):
                     applier.begin_record(owner)
                     builder_touch(&applier.builder, mutation.at_us)
                 return owner, at
-    raise NotFound("case", mutation.key, f"The customer has no case of kind '{mutation.kind}' with this key: rapport case list.")
+    raise NotFound("case", mutation.key, "List what there is: rapport case list --all.",
+                   f"There is no case of kind '{mutation.kind}' with the key '{mutation.key}' of whom these identifiers name.")
 
 
 def _close_case(Applier applier, mutation):

@@ -7,10 +7,13 @@ are a stack: only his newest join can be undone, which shows the one before it a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+
+from core.decision import Identifier
 
 PREFIX: Final = b"merge/"
 
@@ -36,12 +39,13 @@ class Before(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """A join that can be undone. ``since`` counts the messages that would be applied again."""
+    """A join that can be undone. ``absorbed`` are those joined into the survivor, with the identifiers that each had; ``since``
+    counts the messages that would be applied again."""
 
     merge: int
     at_us: int
     survivor: int
-    absorbed: tuple[int, ...]
+    absorbed: Mapping[int, tuple[Identifier, ...]]
     since: int
 
 

@@ -93,8 +93,8 @@ cdef MDB_env* open_env(str folder, str shown, size_t map_bytes, unsigned int fla
         code = api.env_open(env, raw, flags | MDB_NOTLS | MDB_NORDAHEAD, 0o600)
     if code == MDB_INVALID:
         api.env_close(env)
-        raise StoreUnavailable(shown, "data.mdb is not an LMDB file, or its first pages are damaged",
-                               "Restore the store from a backup, or choose another folder.")
+        raise StoreCorrupt(f"data.mdb in {shown}", "it is not an LMDB file, or its first pages are damaged",
+                           "Restore the store from a backup, or choose another folder.")
     if code:
         api.env_close(env)
         raise error_for(code, "opening data.mdb", shown, False)

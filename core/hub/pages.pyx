@@ -469,8 +469,8 @@ cdef class Pages:
             memcpy(&kind, page + 10, 2)
             memcpy(&metas[i], page + HEADER_BYTES, sizeof(Meta))
             if metas[i].magic != META_MAGIC and i == 0:
-                raise StoreUnavailable(path, "data.mdb is not an LMDB file, or its first pages are damaged",
-                                       "Restore the store from a backup, or choose another folder.")
+                raise StoreCorrupt(f"data.mdb in {path}", "it is not an LMDB file, or its first pages are damaged",
+                                   "Restore the store from a backup, or choose another folder.")
             if (
                 said != <uint64_t>i or kind != KIND_META or metas[i].magic != META_MAGIC or metas[i].version != META_VERSION
                 or metas[i].trees[FREE_TREE].flags != MDB_INTEGERKEY or metas[i].trees[MAIN_TREE].flags

@@ -53,8 +53,14 @@ def _activate_program(Applier applier, mutation):
     if applier.stored(programs, program_key(mutation.name, mutation.version)) is None:
         raise NotFound("program version", f"{mutation.name}@{mutation.version}",
                        "List the versions kept: rapport program list.")
+    data = applier.stored(programs, ACTIVE)
+    before = None
+    if data is not None:
+        active = msgspec.msgpack.decode(data, type=ActiveProgram)
+        same = (active.name, active.version) == (mutation.name, mutation.version)
+        before = active.before if same else (active.name, active.version)
     applier.programs[ACTIVE] = msgspec.msgpack.encode(
-        ActiveProgram(mutation.name, mutation.version, mutation.at_us))
+        ActiveProgram(mutation.name, mutation.version, mutation.at_us, before))
 
 
 def _set_bands(Applier applier, mutation):

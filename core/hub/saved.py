@@ -31,11 +31,12 @@ class SavedProgram(msgspec.Struct, frozen=True):
 
 
 class ActiveProgram(msgspec.Struct, frozen=True):
-    """The version that serves after a restart."""
+    """The version that serves after a restart, and the one that did before it: name and version, None for the first."""
 
     name: str
     version: int
     at_us: int
+    before: tuple[str, int] | None = None
 
 
 class AuditEntry(msgspec.Struct, frozen=True, array_like=True):

@@ -201,14 +201,19 @@ class Store:
         with self.environment.reader() as reader:
             return self._customer(reader, identifiers)
 
-    def profile(self, identifiers: Sequence[Identifier], *, sourced: bool = False) -> Profile | None:
-        """What is kept about the customer the identifiers lead to, with its provenance if ``sourced``; None when none is known.
+    def profile(
+        self, identifiers: Sequence[Identifier], *, sourced: bool = False, newest: int | None = None
+    ) -> Profile | None:
+        """What is kept about the customer the identifiers lead to, with its provenance if ``sourced``, of his events the
+        ``newest`` (None: all); None when none is known.
 
         Raises UnknownName for a namespace nobody declared, BadValue for an identifier that cannot be one or is a household's.
         """
         with self.environment.reader() as reader:
             customer = self._customer(reader, identifiers, asked=True)
-            return None if customer is None else profiles.read(reader, self._catalog_of(reader), customer, sourced=sourced)
+            if customer is None:
+                return None
+            return profiles.read(reader, self._catalog_of(reader), customer, sourced=sourced, newest=newest)
 
     def provenance(
         self, identifiers: Sequence[Identifier], attributes: Sequence[str] = ()
@@ -233,7 +238,8 @@ class Store:
     def overdue_cases(self, now_us: int, after: int = 0, most: int = limits.CASES_WALKED) -> tuple[list[OverdueCase], int]:
         """Open cases past their due time of owners with a higher id than ``after``, and where to go on; 0 at the end.
 
-        Looks at ``most`` customers and households that have cases, so that one call reads a bounded part of the store.
+        Looks at ``most`` customers and households that have cases, and stops once limits.CASES_SHOWN are found, so that one
+        call reads and answers a bounded part of the store.
         """
         found: list[OverdueCase] = []
         with self.environment.reader() as reader:
@@ -245,6 +251,8 @@ class Store:
                 if late:
                     who = profiles.identifiers(reader, catalog, owner)
                     found += [OverdueCase(owner, who, case) for case in late]
+                    if len(found) >= limits.CASES_SHOWN:
+                        return found, owner
         return found, int.from_bytes(page[-1][0], "little") if len(page) == most else 0
 
     def household(self, identifiers: Sequence[Identifier]) -> Household | None:
@@ -269,7 +277,11 @@ class Store:
                     found[merge] = replace(found[merge], since=number)
                 else:
                     before = _decoded(value, merges.Before, "What is kept of a join")
-                    absorbed = tuple(image.customer for image in before.images if image.customer != survivor)
+                    absorbed = {
+                        image.customer: profiles.identifiers_in(
+                            Record(image.record, f"Customer {image.customer}'s record"), self._catalog_of(reader))
+                        for image in before.images if image.customer != survivor
+                    }
                     found[merge] = Merge(merge, before.at_us, survivor, absorbed, 0)
             return tuple(reversed(found.values()))
 

@@ -106,7 +106,7 @@ def show_(
 
 @app.command()
 def rollback(
-    version: Annotated[str, typer.Argument(help="Such as bank@3. Default: the one before the active one.")] = "",
+    version: Annotated[str, typer.Argument(help="Such as bank@3. Default: the one that decided before.")] = "",
     accept_loss: AcceptLoss = False,
     server: Server = None,
     json: Json = False,

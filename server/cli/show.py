@@ -363,7 +363,8 @@ def merges(response: profile_pb2.ListMergesResponse) -> None:
         return
     table = _plain("", "merge", "at", "absorbed", "messages since", "until")
     for each in response.merges:
-        absorbed = ", ".join(str(customer) for customer in each.absorbed)
+        absorbed = "\n".join(
+            f"{one.customer} ({', '.join(f'{had.namespace}={had.value}' for had in one.identifiers)})" for one in each.customers)
         table.add_row(str(each.merge), when(each.at), absorbed, str(each.since), when(each.until))
     out.print(table)
 
@@ -371,7 +372,8 @@ def merges(response: profile_pb2.ListMergesResponse) -> None:
 def unmerged(response: profile_pb2.UnmergeResponse) -> None:
     """What an undo did."""
     apart = ", ".join(str(customer) for customer in response.restored)
-    out.print(f"customers {apart} are apart from {response.customer} again; {response.reapplied} later messages assigned anew")
+    who = f"customer {apart} is" if len(response.restored) == 1 else f"customers {apart} are"
+    out.print(f"{who} apart from {response.customer} again; {response.reapplied} later messages assigned anew")
     if response.dropped:
         out.print(f"[yellow]{response.dropped} later messages no longer fit anybody and were left out[/]")
 
@@ -530,7 +532,9 @@ def everything(response: profile_pb2.GetProfileResponse, kept: profile_pb2.ListM
             for each in reversed(response.events)
         ],
         "joins": [
-            {"at": _exact(each.at), "absorbed": list(each.absorbed), "kept_until": _exact(each.until)} for each in kept.merges
+            {"at": _exact(each.at), "absorbed": {
+                str(one.customer): [f"{had.namespace}={had.value}" for had in one.identifiers] for one in each.customers
+            }, "kept_until": _exact(each.until)} for each in kept.merges
         ],
     }
     out.print(json.dumps(document, indent=2, ensure_ascii=False), markup=False, soft_wrap=True)

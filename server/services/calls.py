@@ -140,7 +140,7 @@ def parse(request: type[Request], data: bytes) -> Request:
     except DecodeError as error:
         raise BadValue(
             "request",
-            f"the bytes are not a {request.DESCRIPTOR.name} message",
+            f"the bytes are no {request.DESCRIPTOR.name} message",
             "Generate the client from the protos of this version.",
         ) from error
 

@@ -75,7 +75,11 @@ class Items:
                 read.append(piece)
                 place += piece.rows
                 continue
-            item = calls.parse(ingest_pb2.IngestItem, piece)
+            try:
+                item = calls.parse(ingest_pb2.IngestItem, piece)
+            except BadValue as error:
+                behind = f"behind seq {seqs[place - 1] if place else self._last}"
+                raise BadValue(f"items[{place}]", f"{error.metadata['problem']} ({behind})", error.hint) from error
             seqs[place] = item.seq
             read.append(item)
             place += 1

@@ -56,8 +56,10 @@ class Profiles(Protocol):
         """Apply a mutation; durable when it returns."""
         ...
 
-    def profile(self, identifiers: Sequence[Identifier], *, sourced: bool = False) -> Profile | None:
-        """What is known of a customer, and from where if ``sourced``; None when nobody is."""
+    def profile(
+        self, identifiers: Sequence[Identifier], *, sourced: bool = False, newest: int | None = None
+    ) -> Profile | None:
+        """What is known of a customer, and from where if ``sourced``, with his ``newest`` events; None when nobody is."""
         ...
 
     def household(self, identifiers: Sequence[Identifier]) -> Household | None:
@@ -151,7 +153,7 @@ class ProfileService:
             raise TooLarge("contacts", message.contacts, limits.CONTACTS_PER_CUSTOMER)
         if message.events > limits.EVENTS_PER_CUSTOMER:
             raise TooLarge("events", message.events, limits.EVENTS_PER_CUSTOMER)
-        found = self._store.profile(who, sourced=message.provenance)
+        found = self._store.profile(who, sourced=message.provenance, newest=message.events or SHOWN)
         if found is None:
             raise _unknown(who)
         return _shown(found, message.contacts or SHOWN, message.events or SHOWN)
@@ -322,7 +324,14 @@ class ProfileService:
                     merge=each.merge,
                     at=convert.instant(each.at_us),
                     survivor=each.survivor,
-                    absorbed=each.absorbed,
+                    absorbed=list(each.absorbed),
+                    customers=[
+                        profile_pb2.Absorbed(
+                            customer=customer,
+                            identifiers=[values_pb2.Identifier(namespace=one.namespace, value=one.value) for one in had],
+                        )
+                        for customer, had in each.absorbed.items()
+                    ],
                     since=each.since,
                     until=convert.instant(each.at_us + limits.UNDO_US),
                 )
@@ -519,7 +528,7 @@ def _shown(profile: Profile, contacts: int, events: int) -> profile_pb2.GetProfi
         attributes=convert.values_to(profile.attributes),
         household=None if profile.household is None else _household(profile.household),
         contacts_kept=len(profile.contacts),
-        events_kept=len(profile.events),
+        events_kept=profile.events_kept,
     )
     for consent in profile.consents:
         message.consents.add(

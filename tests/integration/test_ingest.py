@@ -397,6 +397,17 @@ def test_a_household_has_no_events(running: tuple[grpc.Channel, grpc.Channel]) -
     assert ended(feed)[1] is grpc.StatusCode.OK
 
 
+def test_an_item_that_is_no_message_is_named(running: tuple[grpc.Channel, grpc.Channel]) -> None:
+    """The whole feed ended with "the bytes are not a IngestItem message", of whichever of its items."""
+    broken = ingest_pb2.IngestItem(seq=3, identifiers=[named("broken")]).SerializeToString() + b"\x1a\x03\x0a\x01\xff"
+    items = [visit(2, "whole").SerializeToString(), broken]
+    raw = b"".join(b"\x0a" + bytes([len(each)]) + each for each in items)
+    call = running[0].stream_stream("/rapport.v1.IngestService/Ingest")(iter([raw]), timeout=SECONDS)
+    with pytest.raises(grpc.RpcError) as told:
+        list(call)
+    assert told.value.details() == "items[1]: the bytes are no IngestItem message (behind seq 2)."  # type: ignore[attr-defined]
+
+
 def test_an_item_of_a_later_version_is_not_passed_over(running: tuple[grpc.Channel, grpc.Channel]) -> None:
     """A field that this version does not know beside the items is skipped, as protobuf readers do; a kind of item that it does
     not know is a failure, for acknowledging it would lose it."""

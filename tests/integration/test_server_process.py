@@ -480,7 +480,7 @@ def test_cases_and_consents_on_the_command_line(rapport: Callable[..., tuple[int
         # A misspelt offer used to be answered with silence, as if it had no reason.
         (["explain", "-c", "web", "-p", "home_hero", "-o", "newsleter"], 65, "Did you mean 'newsletter'?"),
         (["profile", "show", "-i", "crm=nobody-at-all"], 66, "No customer has any of these identifiers (crm)."),
-        (["program", "rollback"], 66, "There is no version of the program before starter@1."),
+        (["program", "rollback"], 66, "Nothing decided before starter@1."),
         (["program", "rollback", "starter@99"], 66, "Program version 'starter@99' is not known here."),
         (["program", "load", "no/such/folder"], 66, "no/such/folder"),
         (["model", "rollback", "nothing"], 66, "No version of model 'nothing' served before"),

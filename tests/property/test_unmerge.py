@@ -174,7 +174,7 @@ def test_an_undone_join_has_never_been(tmp_path: Path, round_: int) -> None:
                 assert listed
                 assert listed[0].merge == merge
                 undone: UnmergeResult = store.apply(Unmerge(identifiers=who, merge=merge, at_us=1000))
-                assert undone.restored == listed[0].absorbed
+                assert undone.restored == tuple(listed[0].absorbed)
                 assert (undone.reapplied, undone.dropped) == (listed[0].since, 0)
                 with pytest.raises((NotFound, NotUndoable)):
                     store.apply(Unmerge(identifiers=who, merge=merge, at_us=1000))

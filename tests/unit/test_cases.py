@@ -223,6 +223,19 @@ def test_overdue_cases_of_everybody_are_found_a_page_at_a_time(store: Store) -> 
     assert [each.case.key for each in store.overdue_cases(14 * DAY)[0]] == ["T-1"] * 4
 
 
+def test_a_page_of_overdue_cases_ends_when_it_is_full(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended with 10,000 customers, of whom each may have 256."""
+    monkeypatch.setattr(limits, "CASES_SHOWN", 4)
+    for number in range(5):
+        for key in ("T-1", "T-2", "T-3"):
+            store.apply(opening(identifiers=(Identifier("crm", f"c{number}"),), key=key, due_us=10 * DAY))
+    sizes, after = [], 0
+    while not sizes or after:
+        found, after = store.overdue_cases(14 * DAY, after)
+        sizes.append(len(found))
+    assert sizes in ([6, 6, 3], [6, 6, 3, 0])
+
+
 def test_closed_cases_that_go_take_their_texts_along(store: Store) -> None:
     for number in range(limits.CASES_PER_CUSTOMER):
         store.apply(opening(key=f"T-{number}", at_us=number + 1, owner="ann"))

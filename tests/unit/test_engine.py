@@ -118,6 +118,12 @@ def test_rollback_goes_back_and_says_when_it_cannot(engine: Engine) -> None:
     engine.load_program(program("second"), NOW + 1)
     assert engine.rollback_program("", NOW + 2) == "tiny@1"
     assert offer_of(engine) == "first"
+    # It went to the next lower number, whatever had decided: from 1, loaded again, to nowhere.
+    assert engine.rollback_program("", NOW + 3) == "tiny@2"
+    engine.load_program(program("third"), NOW + 4)
+    engine.load_program(program("first"), NOW + 5)
+    assert engine.rollback_program("", NOW + 6) == "tiny@3"
+    assert offer_of(engine) == "third"
     with pytest.raises(NotFound):
         engine.rollback_program("tiny@9", NOW)
 

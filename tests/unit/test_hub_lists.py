@@ -39,6 +39,17 @@ def test_an_event_list_lies_as_the_document_says() -> None:
     assert events.unpack(data, lambda _: "ibftti") == [(3, 77, 0xABCDEF, (-1, True, 0.5, "hé", None, None))]
 
 
+def test_the_newest_events_are_read_without_the_others() -> None:
+    """To show 20 events of a full history all 32,768 were unpacked: 0.14 s in which no other call of Python went on."""
+    packer = events.Packer()
+    for number in range(9):
+        packer.pack(1, number, number, [("t", "x" * number)])
+    data, _ = packer.merge(None)
+    whole = events.unpack(data, lambda _: "t")
+    for newest in (0, 1, 8, 9, 10):
+        assert events.unpack(data, lambda _: "t", newest=newest) == whole[9 - min(newest, 9):]
+
+
 CONTACTS = st.lists(
     st.tuples(
         st.integers(-5, 5), st.integers(0, 8), st.integers(0, 2**64 - 1), st.integers(-(2**63), 2**63 - 1),

@@ -200,7 +200,7 @@ def test_somebody_elses_lmdb_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.damages("the file is not LMDB's")
 def test_a_file_of_other_bytes_called_data_mdb_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data.mdb").write_bytes(b"not a database" * 1000)
-    with pytest.raises(StoreUnavailable, match="not an LMDB file"):
+    with pytest.raises(StoreCorrupt, match="not an LMDB file"):
         Store.open(tmp_path)
     assert os.listdir(tmp_path) == ["data.mdb"]
 

@@ -144,7 +144,7 @@ def test_the_newest_join_is_undone_first(store: Store) -> None:
     second = store.apply(Join(identifiers=(ANA, TWO), at_us=10)).merge
     found = store.merges([TWO])
     assert found is not None
-    assert [(each.merge, each.absorbed, each.since) for each in found] == [(second, (3,), 0), (first, (2,), 0)]
+    assert [(each.merge, each.absorbed, each.since) for each in found] == [(second, {3: (TWO,)}, 0), (first, {2: (ONE,)}, 0)]
     with pytest.raises(NotUndoable, match=f"Undo {second} first"):
         undoing(store, ONE, merge=first)
     with pytest.raises(NotFound, match="Merge '999'"):

@@ -393,21 +393,31 @@ class ListMergesRequest(_message.Message):
     identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
     def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ...) -> None: ...
 
+class Absorbed(_message.Message):
+    __slots__ = ("customer", "identifiers")
+    CUSTOMER_FIELD_NUMBER: _ClassVar[int]
+    IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    customer: int
+    identifiers: _containers.RepeatedCompositeFieldContainer[_values_pb2.Identifier]
+    def __init__(self, customer: _Optional[int] = ..., identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ...) -> None: ...
+
 class Merge(_message.Message):
-    __slots__ = ("merge", "at", "survivor", "absorbed", "since", "until")
+    __slots__ = ("merge", "at", "survivor", "absorbed", "customers", "since", "until")
     MERGE_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     SURVIVOR_FIELD_NUMBER: _ClassVar[int]
     ABSORBED_FIELD_NUMBER: _ClassVar[int]
+    CUSTOMERS_FIELD_NUMBER: _ClassVar[int]
     SINCE_FIELD_NUMBER: _ClassVar[int]
     UNTIL_FIELD_NUMBER: _ClassVar[int]
     merge: int
     at: _timestamp_pb2.Timestamp
     survivor: int
     absorbed: _containers.RepeatedScalarFieldContainer[int]
+    customers: _containers.RepeatedCompositeFieldContainer[Absorbed]
     since: int
     until: _timestamp_pb2.Timestamp
-    def __init__(self, merge: _Optional[int] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., survivor: _Optional[int] = ..., absorbed: _Optional[_Iterable[int]] = ..., since: _Optional[int] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, merge: _Optional[int] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., survivor: _Optional[int] = ..., absorbed: _Optional[_Iterable[int]] = ..., customers: _Optional[_Iterable[_Union[Absorbed, _Mapping]]] = ..., since: _Optional[int] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ListMergesResponse(_message.Message):
     __slots__ = ("merges",)
