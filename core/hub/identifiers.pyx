@@ -168,7 +168,7 @@ cdef int lower_wide(const char* value, size_t size, char* normal, size_t* normal
             used = letter_at
         letter = code
         letter_at = used
-        if used + 4 > IDENTIFIER_BYTES:
+        if used + (1 if code < 0x80 else 2 if code < 0x800 else 3 if code < 0x10000 else 4) > IDENTIFIER_BYTES:
             return IDENTIFIER_LONG
         if code < 0x80:
             normal[used] = <char>code

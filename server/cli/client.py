@@ -13,7 +13,7 @@ import typer
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from core.errors import ConfigError, NotServed
+from core.errors import ConfigError
 from server.cli.exits import RemoteError
 from server.config import LAST_PORT, Config
 
@@ -125,15 +125,7 @@ def connected(target: str) -> Iterator[grpc.Channel]:
         try:
             yield channel
         except grpc.RpcError as error:
-            found = told(error, target)
-            if found.told == NotServed.reason and "method" in found.metadata.get("what", ""):
-                # Nobody who types a command has its name from the protos.
-                host, _, port = target.rpartition(":")
-                control = f": --server {host}:{int(port) + 1}" if port.isdecimal() else ""
-                found.hint = (
-                    "Is that its listen.decisions? Name its listen.control, the port after it where nothing else is set"
-                    f"{control}")
-            raise found from error
+            raise told(error, target) from error
 
 
 def _channel(target: str, options: list[tuple[str, int]]) -> grpc.Channel:

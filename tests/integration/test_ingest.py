@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -402,10 +403,11 @@ def test_an_item_that_is_no_message_is_named(running: tuple[grpc.Channel, grpc.C
     broken = ingest_pb2.IngestItem(seq=3, identifiers=[named("broken")]).SerializeToString() + b"\x1a\x03\x0a\x01\xff"
     items = [visit(2, "whole").SerializeToString(), broken]
     raw = b"".join(b"\x0a" + bytes([len(each)]) + each for each in items)
-    call = running[0].stream_stream("/rapport.v1.IngestService/Ingest")(iter([raw]), timeout=SECONDS)
-    with pytest.raises(grpc.RpcError) as told:
+    ask: Any = running[0].stream_stream("/rapport.v1.IngestService/Ingest")
+    call = ask(iter([raw]), timeout=SECONDS)
+    with pytest.raises(grpc.RpcError):
         list(call)
-    assert told.value.details() == "items[1]: the bytes are no IngestItem message (behind seq 2)."  # type: ignore[attr-defined]
+    assert call.details() == "items[1]: the bytes are no IngestItem message (behind seq 2)."
 
 
 def test_an_item_of_a_later_version_is_not_passed_over(running: tuple[grpc.Channel, grpc.Channel]) -> None:

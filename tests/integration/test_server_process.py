@@ -763,7 +763,7 @@ def test_two_addresses_keep_channels_from_programs(
         # To whoever types a command, the method's name in the protos says nothing.
         code, _, err = rapport("program", "list", "--server", said["listen_decisions"])
         host, _, port = said["listen_decisions"].rpartition(":")
-        wanted = f"listen.control, the port after it where nothing else is set: --server {host}:{int(port) + 1}"
+        wanted = f"listen.control, by default the port after that of decisions, here --server {host}:{int(port) + 1}."
         assert (code, wanted in " ".join(err.split())) == (69, True), err
         assert program_pb2_grpc.ProgramServiceStub(control).LoadProgram(load).program.version == "starter@1"
         assert decision_pb2_grpc.DecisionServiceStub(channels).Decide(ask()).program == "starter@1"

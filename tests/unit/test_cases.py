@@ -229,7 +229,8 @@ def test_a_page_of_overdue_cases_ends_when_it_is_full(store: Store, monkeypatch:
     for number in range(5):
         for key in ("T-1", "T-2", "T-3"):
             store.apply(opening(identifiers=(Identifier("crm", f"c{number}"),), key=key, due_us=10 * DAY))
-    sizes, after = [], 0
+    sizes: list[int] = []
+    after = 0
     while not sizes or after:
         found, after = store.overdue_cases(14 * DAY, after)
         sizes.append(len(found))

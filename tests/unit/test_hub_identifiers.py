@@ -27,6 +27,7 @@ FINE = [
     (Normaliser.LOWER, "\u2003名前 \u3000", "名前".encode()),
     (Normaliser.LOWER, "\u0301x", "\u0301x".encode()),
     (Normaliser.LOWER, "𝒜b", "𝒜b".encode()),
+    (Normaliser.LOWER, "Ä" * 128, "ä".encode() * 128),
     (Normaliser.LOWER, "a b", b"a b"),
     (Normaliser.E164, "+351 912 345 678", b"+351912345678"),
     (Normaliser.E164, "00351-912.345.678", b"+351912345678"),
@@ -40,7 +41,7 @@ REFUSED = [
     (Normaliser.NONE, "", BadValue),
     (Normaliser.LOWER, " \t ", BadValue),
     (Normaliser.LOWER, "\u200b\u00a0", BadValue),
-    (Normaliser.LOWER, "Ä" * 128, TooLarge),
+    (Normaliser.LOWER, "Ⱥ" * 128, TooLarge),  # three bytes as a small letter
     (Normaliser.E164, "(0)20 7946 0000", BadValue),
     (Normaliser.E164, " - ", BadValue),
     (Normaliser.E164, "912345678", BadValue),  # no country: nobody here can know it

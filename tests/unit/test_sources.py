@@ -74,7 +74,7 @@ def test_what_an_attribute_had_before_it_had_sources_holds_until_one_speaks(tmp_
 
 def test_a_sum_outside_64_bits_is_refused_and_changes_nothing(store: Store) -> None:
     store.apply(Upsert(identifiers=(ANA,), attributes={"balance": Money(2**62, "EUR")}, source="web", at_us=1))
-    with pytest.raises(BadValue, match="sum of its sources"):
+    with pytest.raises(BadValue, match="makes a sum with what its other sources say that its type cannot hold"):
         store.apply(Upsert(identifiers=(ANA,), attributes={"balance": Money(2**62, "EUR")}, source="billing", at_us=1))
     found = store.provenance([ANA], ["balance"])
     assert found is not None
