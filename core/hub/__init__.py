@@ -9,7 +9,7 @@ In the order of a change:
 what comes in      mutations, imports (rows), ingest (feeds), accepting (from another process)
 its way            store, committer, apply, handlers; values, identifiers and causes check
 a handler a noun   upserting and sources, outcomes, happenings and retention, matters and case_details, households,
-                   joining and merges, erasing and naming, bulk (imported rows), programs_kept
+                   joining and merges, erasing and naming, bulk and row_by_row (imports, in shapes), programs_kept
 what lies there    catalog (names to numbers), record, contacts and contact_rows, events, membership, owned, saved
 where it lies      environment (opening makes it, walking visits all of it) with its databases, a transaction, a snapshot;
                    each value's seal, pages of the file, lmdb, buffer

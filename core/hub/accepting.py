@@ -17,6 +17,7 @@ from core.hub.imports import ImportColumns, ValueColumn
 from core.hub.ingest import well_formed
 from core.hub.mutations import ImportCases, ImportedCase, Mutation
 from core.hub.record import members
+from core.hub.shapes import SHAPES, WIDTHS
 from core.instants import FIRST_US, LAST_US
 from core.schema import ValueType
 
@@ -124,8 +125,6 @@ def _times(path: str, at: bytes, rows: int, now_us: int, told: np.ndarray[tuple[
 
 def _values(column: ValueColumn, declared: AttributeEntry | EventField, rows: int) -> None:
     """Raises BadValue unless every cell is one of the declared type, or missing."""
-    from core.hub.bulk import SHAPES, WIDTHS
-
     shape = SHAPES[declared.type.value]
     path = f"columns['{column.name}']"
     if len(column.values) != rows * WIDTHS[shape]:

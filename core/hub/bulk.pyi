@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Any, Self, final
+from typing import Self, final
 
 import numpy as np
 import numpy.typing as npt
@@ -8,9 +8,6 @@ from core.hub.apply import Applier
 from core.hub.imports import ImportColumns
 from core.hub.record import RecordLayout
 from core.hub.transaction import Transaction
-
-SHAPES: dict[str, str]
-WIDTHS: dict[str, int]
 
 @final
 class Rows:
@@ -58,15 +55,3 @@ def apply_columns(
     applier: Applier, mutation: ImportColumns
 ) -> tuple[int, int, int, list[int], list[tuple[int, int]]]:
     """Apply an `ImportColumns` in the applier's transaction: (created, changed, unchanged, contested, refused)."""
-
-def absent(shape: str, rows: int) -> bytes:
-    """A column in which every value is missing."""
-
-def cells_of(shape: str, values: bytes, texts: bytes, text: bool = True) -> list[Any]:
-    """A column's cells as Python values as a record holds them, None where missing; texts as bytes unless ``text``."""
-
-def check_ends(rows: int, ends: bytes, texts: bytes) -> None:
-    """Raise EngineFault unless ``ends`` holds one u32 a row, never falling, and the last is the length of ``texts``."""
-
-def apply_again(applier: Applier, mutation: ImportColumns) -> None:
-    """Apply one remembered row inside another mutation's handler, through the applier's tables of changes."""

@@ -91,7 +91,7 @@ def _apply(applier: Applier, mutation: ImportColumns) -> ImportResult:
 
 
 def _again(applier: Applier, mutation: ImportColumns) -> None:
-    from core.hub.bulk import apply_again
+    from core.hub.row_by_row import apply_again
 
     apply_again(applier, mutation)
 

@@ -850,7 +850,7 @@ class _Run:
         )
 
     def _cases(self, table: Table, rows: int) -> ImportCases:
-        from core.hub.bulk import SHAPES, cells_of  # loaded by the first import
+        from core.hub.shapes import SHAPES, cells_of  # loaded by the first import
 
         named = [
             [None if text is None else Named(namespace, text) for text in cells_of("t", *column.take(table))]

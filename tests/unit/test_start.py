@@ -34,9 +34,9 @@ PACKAGES = {
     "subprocess", "tomllib", "typer", "yaml",
 }  # fmt: skip
 MODULES = {
-    "core.expressions.check", "core.expressions.lower", "core.expressions.parse", "core.hub.bulk", "core.importing.importer",
-    "core.importing.mapping", "core.inference.description", "core.inference.trial", "core.programs.document",
-    "core.programs.plan", "core.programs.source",
+    "core.expressions.check", "core.expressions.lower", "core.expressions.parse", "core.hub.bulk", "core.hub.row_by_row",
+    "core.hub.shapes", "core.importing.importer", "core.importing.mapping", "core.inference.description",
+    "core.inference.trial", "core.programs.document", "core.programs.plan", "core.programs.source",
 }  # fmt: skip
 RESTART = """
 import json, pathlib, sys
