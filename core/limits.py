@@ -71,6 +71,9 @@ CONTENT_BYTES: Final = 16_384
 RENDERED_BYTES: Final = 65_536
 # A program's source files together.
 PROGRAM_BYTES: Final = 512 << 20
+# Versions of a program whose images are kept, beside that of the active one: one of a large program has tens of MiB, and older
+# ones are compiled from their sources, which all stay.
+PROGRAM_IMAGES: Final = 8
 # Compiled tables kept beside a checked program. Larger ones are compiled again at a restart.
 KEPT_TABLES_BYTES: Final = 256 << 20
 

@@ -57,7 +57,7 @@ cdef class Applier:
     cdef dict cases  # customer or household -> details of the cases, None deletes
     cdef dict memberships  # customer -> his household, household -> its members, None deletes
     cdef dict identifiers  # key -> customer
-    cdef dict programs  # key -> bytes
+    cdef dict programs  # key -> bytes, None deletes
     cdef dict metas  # key -> bytes, None deletes: what `core.hub.merges` keeps
     cdef readonly dict undoable  # survivor -> `merges.Stack`, in the transaction
     cdef public object naming  # `core.hub.naming.Naming` of what is kept for undo; None until an erasure needs it

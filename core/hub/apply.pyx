@@ -315,8 +315,12 @@ cdef class Applier:
             else:
                 data = value
                 txn.put(self.environment.handles.meta, <const char*>key, len(key), <const char*>data, len(data), 0)
-        for key, data in self.programs.items():
-            txn.put(self.environment.handles.programs, <const char*>key, len(key), <const char*>data, len(data), 0)
+        for key, value in self.programs.items():
+            if value is None:
+                txn.delete(self.environment.handles.programs, <const char*>key, len(key))
+            else:
+                data = value
+                txn.put(self.environment.handles.programs, <const char*>key, len(key), <const char*>data, len(data), 0)
         return 0
 
     def all_tables(self):

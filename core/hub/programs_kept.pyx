@@ -43,8 +43,26 @@ def _save_program(Applier applier, mutation):
     if mutation.image:
         header = msgspec.structs.replace(header, compiler=mutation.compiler)
         applier.programs[image_key(mutation.name, version)] = mutation.image
+        _drop_images(applier, mutation.name, version - limits.PROGRAM_IMAGES)
     applier.programs[program_key(mutation.name, version)] = msgspec.msgpack.encode(header)
     return version
+
+
+cdef int _drop_images(Applier applier, str name, int version) except -1:
+    """Delete the images of this version and of those before it, but of what decides and what did before: their sources stay."""
+    cdef unsigned int programs = applier.environment.handles.programs
+    data = applier.stored(programs, ACTIVE)
+    active = None if data is None else msgspec.msgpack.decode(data, type=ActiveProgram)
+    needed = set() if active is None else {(active.name, active.version), active.before}
+    while version > 0:
+        if (name, version) not in needed:
+            if applier.stored(programs, image_key(name, version)) is None:
+                break
+            applier.programs[image_key(name, version)] = None
+            header = msgspec.msgpack.decode(applier.stored(programs, program_key(name, version)), type=SavedProgram)
+            applier.programs[program_key(name, version)] = msgspec.msgpack.encode(msgspec.structs.replace(header, compiler=""))
+        version -= 1
+    return 0
 
 
 def _activate_program(Applier applier, mutation):

@@ -57,7 +57,7 @@ cdef object refused(int refusal, str what):
     if refusal == REFUSED_MEMORY:
         return MemoryError(f"no memory for {what}")
     if refusal == REFUSED_LONG:
-        return BadValue(what, f"longer than {STRING_BYTES} bytes, or a set of more than {SET_MEMBERS} members")
+        return BadValue(what, f"longer than {STRING_BYTES} bytes, or a set of more than {SET_MEMBERS} members or 64 KiB in all")
     if refusal == REFUSED_IDENTIFIERS:
         return CustomerFull(
             f"{what}: identifiers", IDENTIFIERS + 1, IDENTIFIERS, field="identifiers",

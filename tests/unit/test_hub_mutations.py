@@ -355,6 +355,26 @@ EVERY_KIND: list[Mutation] = [
 ]
 
 
+def test_images_of_old_versions_go_and_their_sources_stay(store: Store) -> None:
+    """Each load kept the image of its version for ever: tens of MiB of a large program, every day."""
+
+    def save(number: int) -> int:
+        sources = {"program.yaml": b"%d" % number}
+        version: int = store.apply(SaveProgram(
+            name="shop", digest=Sources(sources).digest, sources=sources, at_us=number, image=b"i", compiler="c"))
+        return version
+
+    for number in (1, 2):
+        assert save(number) == number
+        store.apply(ActivateProgram(name="shop", version=number, at_us=number))
+    for number in range(3, 15):
+        assert save(number) == number
+    kept = [number for number in range(1, 15) if store.program_image("shop", number, "c") is not None]
+    # 2 decides, and 1 did before it.
+    assert kept == [1, 2, *range(15 - limits.PROGRAM_IMAGES, 15)]
+    assert store.program_sources("shop", 4) == {"program.yaml": b"4"}
+
+
 @pytest.mark.parametrize("mutation", EVERY_KIND, ids=lambda mutation: type(mutation).__name__)
 def test_a_mutation_survives_the_log(mutation: Mutation) -> None:
     assert mutations.decode(mutations.encode(mutation)) == mutation
