@@ -108,6 +108,8 @@ cdef class Applier:
     cdef int answer(self, int refusal, uint64_t customer) except -1
     cdef int set_catalog(self, object catalog) except -1
     cdef int flush(self) except -1
+    cdef int put_owned(self, MDB_dbi database, dict changes) except -1
+    cdef int put_named(self, MDB_dbi database, dict changes) except -1
     cdef int put_catalog(self, object before) except -1
     cdef MDB_dbi records_of(self, uint64_t owner) noexcept
     cdef object stored(self, unsigned int database, bytes key)

@@ -20,6 +20,7 @@ from core.hub.record cimport (
     RecordLayout, RecordView, builder_add_identifier, builder_begin, builder_finish, builder_free, builder_touch, damaged,
     identifiers_exclude, record_names, record_open, refused, set_value,
 )
+from core.hub.snapshot cimport Handles
 
 from core import limits
 from core.errors import BadValue, EngineFault, IdentityConflict, SourceNotAllowed, StoreCorrupt, TooLarge, UnknownName
@@ -259,6 +260,7 @@ cdef class Applier:
     cdef int flush(self) except -1:
         """Write the changes collected. New customers, and households, have the highest ids, so they are appended."""
         cdef Transaction txn = self.transaction
+        cdef const Handles* handles
         cdef uint64_t customer
         cdef bytes data, key
         cdef uint32_t put = 0
@@ -272,55 +274,45 @@ cdef class Applier:
                 txn.put(self.records_of(customer), &customer, 8, <const char*>data, len(data), MDB_APPEND if new else 0)
             put += 1
             let_others(put)
-        for customer, value in self.contacts.items():
-            if value is None:
-                txn.delete(self.environment.handles.contacts, &customer, 8)
-            else:
-                data = value
-                txn.put(self.environment.handles.contacts, &customer, 8, <const char*>data, len(data), 0)
-        for customer, value in self.events.items():
-            if value is None:
-                txn.delete(self.environment.handles.events, &customer, 8)
-            else:
-                data = value
-                txn.put(self.environment.handles.events, &customer, 8, <const char*>data, len(data), 0)
-            put += 1
-            let_others(put)
-        for customer, value in self.origins.items():
-            if value is None:
-                txn.delete(self.environment.handles.origins, &customer, 8)
-            else:
-                data = value
-                txn.put(self.environment.handles.origins, &customer, 8, <const char*>data, len(data), 0)
-        for customer, value in self.cases.items():
-            if value is None:
-                txn.delete(self.environment.handles.cases, &customer, 8)
-            else:
-                data = value
-                txn.put(self.environment.handles.cases, &customer, 8, <const char*>data, len(data), 0)
-        for customer, value in self.memberships.items():
-            if value is None:
-                txn.delete(self.environment.handles.memberships, &customer, 8)
-            else:
-                data = value
-                txn.put(self.environment.handles.memberships, &customer, 8, <const char*>data, len(data), 0)
+        handles = &self.environment.handles
+        self.put_owned(handles.contacts, self.contacts)
+        self.put_owned(handles.events, self.events)
+        self.put_owned(handles.origins, self.origins)
+        self.put_owned(handles.cases, self.cases)
+        self.put_owned(handles.memberships, self.memberships)
         for key, customer in self.identifiers.items():
             if customer == 0:
-                txn.delete(self.environment.handles.identifiers, <const char*>key, len(key))
+                txn.delete(handles.identifiers, <const char*>key, len(key))
             else:
-                txn.put(self.environment.handles.identifiers, <const char*>key, len(key), &customer, 8, 0)
-        for key, value in self.metas.items():
+                txn.put(handles.identifiers, <const char*>key, len(key), &customer, 8, 0)
+        self.put_named(handles.meta, self.metas)
+        self.put_named(handles.programs, self.programs)
+        return 0
+
+    cdef int put_owned(self, MDB_dbi database, dict changes) except -1:
+        """Write what is kept by a customer's or household's id; None deletes."""
+        cdef uint64_t owner
+        cdef bytes data
+        cdef size_t put = 0
+        for owner, value in changes.items():
             if value is None:
-                txn.delete(self.environment.handles.meta, <const char*>key, len(key))
+                self.transaction.delete(database, &owner, 8)
             else:
                 data = value
-                txn.put(self.environment.handles.meta, <const char*>key, len(key), <const char*>data, len(data), 0)
-        for key, value in self.programs.items():
+                self.transaction.put(database, &owner, 8, <const char*>data, len(data), 0)
+            put += 1
+            let_others(put)
+        return 0
+
+    cdef int put_named(self, MDB_dbi database, dict changes) except -1:
+        """Write what is kept by a key of its own; None deletes."""
+        cdef bytes key, data
+        for key, value in changes.items():
             if value is None:
-                txn.delete(self.environment.handles.programs, <const char*>key, len(key))
+                self.transaction.delete(database, <const char*>key, len(key))
             else:
                 data = value
-                txn.put(self.environment.handles.programs, <const char*>key, len(key), <const char*>data, len(data), 0)
+                self.transaction.put(database, <const char*>key, len(key), <const char*>data, len(data), 0)
         return 0
 
     def all_tables(self):
