@@ -122,7 +122,7 @@ def test_the_walk_does_what_the_readme_says(tmp_path: Path) -> None:
 
     assert told[4].count("1 merged into it") == 2
     assert re.search(r"crm=1001, email=ann@example.org, cookie=c-77[^$]*visit +page=/sale", told[4])
-    assert "are apart from 1 again" in told[4]
+    assert "is apart from 1 again" in told[4]
 
     before, after = told[5].split("\nDecision ")
     assert "summer_sale" in before
