@@ -84,8 +84,8 @@ MAP_BYTES: Final = 1 << 40
 # What the journal beside the store keeps, by age and by size.
 JOURNAL_SECONDS: Final = 7 * 86_400
 JOURNAL_BYTES: Final = 16 << 30
-# How long a join can be undone, how many later messages are kept for that, and how much of what was before: past any the
-# join is final.
+# How long a join can be undone, how many later messages are kept for that, and how many bytes of a survivor's joins with them:
+# past any the oldest is final.
 UNDO_US: Final = 30 * 86_400_000_000
 MERGE_MESSAGES: Final = 4096
 MERGE_BYTES: Final = 8 << 20
@@ -134,6 +134,9 @@ AHEAD_US: Final = 5 * 60 * 1_000_000
 # How long after an instance's expiry a report of what happened before it is still taken. Partners settle by the month and
 # auditors by the year, so a year and a month; without an end, a token from an old log could rewrite a history for ever.
 LATE_US: Final = 400 * 86_400 * 1_000_000
+# Bytes of values put by one transaction, past which nothing of the background joins it: LMDB holds their pages until the commit,
+# and a feed's 8,192 rows may each rewrite a full history.
+COMMIT_BYTES: Final = 64 << 20
 # Mutations in one transaction: past a few hundred the commit is no longer what costs (measured: 16 us a put at 200).
 MUTATIONS_PER_COMMIT: Final = 1024
 # Mutations waiting for the committer; beyond it callers are told to come back.

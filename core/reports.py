@@ -74,6 +74,17 @@ def happened(at_us: int | None, now_us: int, field: str) -> int:
     return min(at_us, now_us)
 
 
+def consented(at_us: int | None, now_us: int, field: str, *, granted: bool) -> int:
+    """Of what moment a consent or its withdrawal is, as `happened`.
+
+    A consent that is dated ahead is of limits.AHEAD_US before that, the earliest that it can be: sent again it is the same, and
+    never newer than a withdrawal that came between. Raises as `happened`.
+    """
+    happened_us = happened(at_us, now_us, field)
+    ahead = granted and at_us is not None and at_us > now_us
+    return at_us - limits.AHEAD_US if ahead and at_us is not None else happened_us
+
+
 def report(store: Store, outcome: Outcome, currency_of: Callable[[], str], now_us: int) -> mutations.Outcome:
     """The report as the store takes it. BadToken and NotFound for an instance nobody can report on; UnknownName, BadValue,
     TooLarge for what is wrong with the report. ``currency_of`` is asked for the program's only where there is a value."""

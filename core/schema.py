@@ -120,8 +120,9 @@ class Normaliser(enum.Enum):
     """How an identifier is written before it is looked up or stored, so that spellings meet."""
 
     NONE = "none"  # kept byte for byte
-    LOWER = "lower"  # surrounding blanks and what nobody sees removed, letters lower-cased, accents in one spelling
+    LOWER = "lower"  # surrounding blanks removed, ASCII letters lower-cased
     E164 = "e164"  # a telephone number as + and digits; blanks, dots, dashes and brackets removed; 00 becomes +
+    FOLD = "fold"  # as lower for the letters of every script, what nobody sees removed, accents in one spelling
 
 
 @dataclass(frozen=True, slots=True)

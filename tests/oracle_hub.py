@@ -6,6 +6,7 @@ decide, report outcomes. A test drives it and the engine with the same steps and
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ class _Person:
     events: dict[tuple[str, str], Event] = field(default_factory=dict)
     member: tuple[int, str, int] | None = None  # household, role, since
     member_told: int | None = None  # when it was said last where he is, or that he is in none
+    apart: int | None = None  # the newest moment before it of which he was said to be elsewhere
 
     def profile(self, household: OracleHousehold | None = None) -> OracleCustomer:
         return OracleCustomer(
@@ -72,16 +74,36 @@ class _Person:
             household,
         )
 
+    def stays(self, home: int | None, told: int) -> bool:
+        """Whether what is known of him stands, though it is said of a moment that he is in a household, or in none."""
+        mine = None if self.member is None else self.member[0]
+        if self.member_told is None:
+            return False
+        if told != self.member_told or mine == home:
+            return told < self.member_told
+        # Of one moment leaving goes before, then the household that was made later.
+        return mine is None or (home is not None and mine > home)
+
     def say_member(self, member: tuple[int, str, int] | None, told: int) -> None:
-        """It is said of a moment in which household he is, or that he is in none. In the same one the earliest `since` stands."""
+        """It is said of a moment in which household he is, or that he is in none. In one stay the earliest `since` stands."""
         old, before = self.member, self.member_told
-        newest = before is None or told >= before
-        if member is not None and old is not None and member[0] == old[0]:
-            role = (member[1] or old[1]) if newest else (old[1] or member[1])
-            self.member = (old[0], role, min(member[2], old[2]))
-        elif newest:
-            self.member = member
-        self.member_told = told if before is None or told > before else before
+        if member is not None and old is not None and before is not None and member[0] == old[0]:
+            here = self.apart is None or told > self.apart
+            since = min(member[2], old[2]) if self.apart is None or member[2] > self.apart else old[2]
+            role = (member[1] or old[1]) if told >= before else (old[1] or member[1])
+            self.member = (old[0], role if here else old[1], since)
+            self.member_told = max(told, before)
+        elif not self.stays(None if member is None else member[0], told):
+            self.apart = before if member is not None else None
+            self.member, self.member_told = member, told
+        else:
+            self.was_elsewhere(told)
+
+    def was_elsewhere(self, told: int) -> None:
+        """It is told late of a moment between two of which he was said to be in his household: that stay began later."""
+        if self.member is not None and self.member_told is not None and self.member[2] < told < self.member_told:
+            self.member = (*self.member[:2], self.member_told)
+            self.apart = told if self.apart is None else max(self.apart, told)
 
     def told_cases(self) -> tuple[Case, ...]:
         told = ((kind, case, str(case.newest("product") or "")) for (kind, _), case in self.cases.items())
@@ -112,6 +134,9 @@ def normalise(namespace: Namespace, value: str) -> str:
         case Normaliser.E164:
             digits = "".join(one for one in value if one not in " .-()/\t")
             return "+" + digits[2:] if digits.startswith("00") else digits
+        case Normaliser.FOLD:
+            folded = "".join(one.casefold() if len(one.casefold()) == 1 else one.lower() for one in value.strip())
+            return unicodedata.normalize("NFC", folded)
         case Normaliser.NONE:
             return value
 
@@ -359,6 +384,13 @@ class OracleHub:
     ) -> None:
         """One household at most; in it the earliest time stands, and a role until another is given."""
         self._since.append(lambda: self.set_membership(identifiers, household, role, at_us))
+        named = self._homes_index.get(next(self._key(one) for one in self._ranked(household)))
+        if number := self.find(identifiers):
+            known = self._people[number]
+            inside = named is not None and known.member is not None and known.member[0] == named
+            if not inside and known.stays(max(self._homes, default=0) + 1 if named is None else named, at_us):
+                known.was_elsewhere(at_us)
+                return
         person, home = self._ensure(identifiers), self._home(household)
         person.say_member((home, role, at_us), at_us)
 
@@ -383,7 +415,9 @@ class OracleHub:
             kept, gone = self._people[survivor], self._people[other]
             if other == survivor or gone.member_told is None:
                 continue
-            if kept.member is None or (gone.member is not None and kept.member[0] == gone.member[0]):
+            if kept.member_told is None:
+                kept.member, kept.member_told, kept.apart = gone.member, gone.member_told, gone.apart
+            elif kept.member is None or (gone.member is not None and kept.member[0] == gone.member[0]):
                 kept.say_member(gone.member, gone.member_told)
             gone.member = gone.member_told = None
         for other in sorted(others):

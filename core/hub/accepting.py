@@ -13,7 +13,7 @@ from core import limits
 from core.errors import BadValue, StoreCorrupt
 from core.hub.catalog import AttributeEntry, Catalog, EventField
 from core.hub.identifiers import RULES
-from core.hub.imports import ImportColumns, ValueColumn
+from core.hub.imports import ConsentColumn, ImportColumns, ValueColumn
 from core.hub.ingest import well_formed
 from core.hub.mutations import ImportCases, ImportedCase, Mutation
 from core.hub.record import members
@@ -47,6 +47,13 @@ def accept(mutation: Mutation, catalog: Catalog, now_us: int) -> ImportColumns |
         rule = RULES[catalog.namespace_entry(each.namespace).normaliser]
         if not well_formed(rule, rows, each.ends, each.texts, limits.IDENTIFIER_BYTES):
             raise _wrong(f"identifiers['{each.namespace}']", "are not normalised texts, one a row")
+    # Who is made without one can never be found again, nor erased.
+    named = np.zeros(rows, np.bool_)
+    for each in mutation.identifiers:
+        ends = np.frombuffer(each.ends, np.uint32)
+        named |= np.diff(ends, prepend=np.uint32(0)) > 0
+    if not named.all():
+        raise _wrong("identifiers", "leave rows without any")
     shared = _households(mutation, catalog)
     attribute = catalog.shared if shared else catalog.attribute
     fields: dict[str, EventField] = {}
@@ -66,7 +73,7 @@ def accept(mutation: Mutation, catalog: Catalog, now_us: int) -> ImportColumns |
         _times(path, consent.at, rows, now_us, np.frombuffer(consent.granted, np.uint8) > 0)
     return msgspec.structs.replace(
         mutation, at_us=min(mutation.at_us, now_us), times=_by(mutation.times, now_us),
-        consents=tuple(msgspec.structs.replace(each, at=_by(each.at, now_us)) for each in mutation.consents),
+        consents=tuple(msgspec.structs.replace(each, at=_given_by(each, now_us)) for each in mutation.consents),
     )
 
 
@@ -81,6 +88,13 @@ def _case_by(row: ImportedCase, now_us: int) -> ImportedCase:
         opened_us=None if row.opened_us is None else min(row.opened_us, now_us),
         closed_us=None if row.closed_us is None else min(row.closed_us, now_us),
     )
+
+
+def _given_by(consent: ConsentColumn, now_us: int) -> bytes:
+    """The moments of consents, as `core.reports.consented`."""
+    at = np.frombuffer(consent.at, np.int64)
+    given = np.frombuffer(consent.granted, np.uint8) == 2
+    return np.where(at > now_us, np.where(given, at - limits.AHEAD_US, now_us), at).astype(np.int64).tobytes()
 
 
 def _by(at: bytes, now_us: int) -> bytes:
@@ -156,6 +170,11 @@ def _set(path: str, cell: bytes) -> None:
         raise _wrong(path, "has a set that is damaged") from error
     if len(found) > limits.SET_MEMBERS or any(len(each.encode()) > limits.STRING_BYTES for each in found):
         raise _wrong(path, "has a set that is too large")
+    # Decisions look a member up by its place.
+    ordered = sorted(each.encode() for each in found)
+    whole = len(ordered).to_bytes(2, "little") + b"".join(len(each).to_bytes(2, "little") + each for each in ordered)
+    if cell and cell != whole:
+        raise _wrong(path, "has a set whose members are not in order, each once")
 
 
 def _wrong(path: str, problem: str) -> BadValue:

@@ -113,12 +113,13 @@ cdef class Applier:
                     break
                 survivor, merge, number = merges.parts(key)
                 stack = self.undoable.get(survivor, merges.Stack(()))
+                kept = stack.kept + len(value)
                 if number == 0:
-                    before = msgspec.msgpack.decode(value, type=merges.Before)
-                    stack = merges.Stack((*stack.joins, (merge, before.at_us)))
+                    # The images, of megabytes, stay as they are.
+                    at_us = msgspec.msgpack.decode(value, type=tuple[int, msgspec.Raw])[0]
+                    self.undoable[survivor] = merges.Stack((*stack.joins, (merge, at_us)), 0, kept)
                 else:
-                    stack = merges.Stack(stack.joins, number)
-                self.undoable[survivor] = stack
+                    self.undoable[survivor] = merges.Stack(stack.joins, number, kept)
         self.committed = (self.catalog, self.applied, self.next_customer, self.next_household)
 
     def __dealloc__(self):
@@ -237,6 +238,8 @@ cdef class Applier:
             self.transaction.abort()
             self.transaction = None
         self.restore_stacks(self.uncommitted_stacks)
+        # It may have been made of what is undone now, and must never name too few.
+        self.naming = None
         catalog, self.applied, self.next_customer, self.next_household = self.committed
         if catalog is not self.catalog:
             self.set_catalog(catalog)
@@ -395,16 +398,35 @@ cdef class Applier:
         stack = self.undoable[customer]
         at_us = getattr(message, "at_us", None)
         past = at_us is not None and at_us - stack.joins[len(stack.joins) - 1][1] > limits.UNDO_US
-        if past or stack.messages >= limits.MERGE_MESSAGES:
+        encoded = mutations.encode(message)
+        if past or stack.messages >= limits.MERGE_MESSAGES or not self.make_room(customer, len(encoded)):
             self.finalise(customer)
             return
+        stack = self.undoable[customer]
         number = stack.messages + 1
         if self.naming is not None:
             from core.hub.erasing import named_in_message  # which needs this module
 
             self.naming.add(customer, *named_in_message(self.catalog, message))
-        self.metas[merges.key(customer, stack.joins[len(stack.joins) - 1][0], number)] = mutations.encode(message)
-        self.set_stack(customer, merges.Stack(stack.joins, number))
+        self.metas[merges.key(customer, stack.joins[len(stack.joins) - 1][0], number)] = encoded
+        self.set_stack(customer, merges.Stack(stack.joins, number, stack.kept + len(encoded)))
+
+    def make_room(self, customer, more) -> bool:
+        """Forget a survivor's oldest joins until so many bytes more may be kept of his; False where his newest is too much."""
+        while (stack := self.undoable[customer]).kept + more > limits.MERGE_BYTES:
+            if len(stack.joins) == 1:
+                return False
+            self.forget_oldest(customer)
+        return True
+
+    def forget_oldest(self, customer) -> None:
+        """A survivor's oldest join is final."""
+        stack = self.undoable[customer]
+        freed = self.forget(customer, stack.joins[0][0])
+        if len(stack.joins) == 1:
+            self.set_stack(customer, None)
+        else:
+            self.set_stack(customer, merges.Stack(stack.joins[1:], stack.messages, stack.kept - freed))
 
     cdef int finalise(self, uint64_t customer) except -1:
         stack = self.undoable.get(customer)
@@ -415,18 +437,13 @@ cdef class Applier:
         return 0
 
     def forget(self, customer, merge) -> int:
-        """Delete what is kept of a join; how many messages there were."""
-        number = 0
-        while True:
-            key = merges.key(customer, merge, number)
-            if key in self.metas:
-                if self.metas[key] is None:
-                    break
-            elif self.stored(self.environment.handles.meta, key) is None:
-                break
+        """Delete what is kept of a join; how many bytes it was."""
+        number = freed = 0
+        while (data := self.kept(key := merges.key(customer, merge, number))) is not None:
+            freed += len(data)
             self.metas[key] = None
             number += 1
-        return number - 1
+        return freed
 
     def kept(self, key):
         """A value of `meta` as the mutation at hand sees it, or None."""
@@ -697,6 +714,8 @@ cdef class Applier:
                 builder_add_identifier(&self.builder, number, <const uint8_t*><const char*>value, len(value)), customer
             )
             keys.append(key)
+            # Earlier in the same mutation it may have named nobody.
+            self.unnamed.pop(key, None)
         return keys
 
     def another(self, uint16_t number, bytes value not None):

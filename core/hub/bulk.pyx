@@ -25,8 +25,8 @@ from cpython.bytes cimport PyBytes_AS_STRING
 
 from core.hub.apply cimport Applier
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free
-from core.hub.causes cimport LARGE_RECORD, LONG_TEXT, MANY_IDENTIFIERS, PAST_RETENTION, SECOND_OF_SINGLE
-from core.hub.contacts cimport MERGED_COUNTED
+from core.hub.causes cimport LARGE_RECORD, LONG_TEXT, MANY_IDENTIFIERS, PAST_HISTORY, PAST_RETENTION, SECOND_OF_SINGLE
+from core.hub.contacts cimport MERGED_COUNTED, MERGED_PAST
 from core.hub.snapshot cimport IDENTIFIER_KEY_BYTES, identifier_key
 from core.hub.transaction cimport Transaction
 from core.hub.events cimport (
@@ -617,24 +617,27 @@ cdef class Rows:
         cdef MergeScratch scratch
         cdef Buffer output
         cdef Buffer applied
+        cdef Buffer places
         cdef int stopped
+        memset(&places, 0, sizeof(places))
         memset(&builder, 0, sizeof(builder))
         memset(&scratch, 0, sizeof(scratch))
         memset(&output, 0, sizeof(output))
         memset(&applied, 0, sizeof(applied))
         stopped = self.append_all(
-            layout, type, field_count, at, keys, customers, order, &builder, &scratch, &output, &applied
+            layout, type, field_count, at, keys, customers, order, &builder, &scratch, &output, &applied, &places
         )
         buffer_free(&builder.entries)
         events_scratch_free(&scratch)
         buffer_free(&output)
         buffer_free(&applied)
+        buffer_free(&places)
         return stopped
 
     cdef int append_all(
         self, RecordLayout layout, uint16_t type, uint16_t field_count, const int64_t* at, const uint64_t* keys,
         const uint64_t* customers, const int64_t* order, EventBuilder* builder, MergeScratch* scratch, Buffer* output,
-        Buffer* applied
+        Buffer* applied, Buffer* places
     ) noexcept nogil:
         cdef MDB_dbi events = self.transaction.environment.handles.events
         cdef uint64_t customer
@@ -647,6 +650,7 @@ cdef class Rows:
             customer = customers[order[i]]
             builder.entries.size = 0
             applied.size = 0
+            places.size = 0
             packed = 0
             latest = INT64_MIN
             while i < self.rows and customers[order[i]] == customer:
@@ -668,7 +672,7 @@ cdef class Rows:
                 packed += 1
                 if at[row] > latest:
                     latest = at[row]
-                if buffer_append(applied, &nothing, 1):
+                if buffer_append(applied, &nothing, 1) or buffer_append(places, &row, sizeof(row)):
                     return STOP_MEMORY
             if packed == 0:
                 continue
@@ -690,8 +694,13 @@ cdef class Rows:
             counted = 0
             for k in range(packed):
                 counted += applied.data[k] == MERGED_COUNTED
+                if applied.data[k] == MERGED_PAST:
+                    stopped = self.note((<uint32_t*>places.data)[k], PAST_HISTORY)
+                    if stopped:
+                        return stopped
+                elif applied.data[k] != MERGED_COUNTED:
+                    self.tally.unchanged += 1
             self.tally.changed += counted
-            self.tally.unchanged += packed - counted
             if counted:
                 stopped = self.touch(layout, customer, latest) or self.concern(customer)
                 if stopped:

@@ -38,3 +38,4 @@ cdef enum Cause:
     FULL_HOUSEHOLD = 35
     BEFORE_OPENING = 36
     SECOND_OF_SINGLE = 37
+    PAST_HISTORY = 38

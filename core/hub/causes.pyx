@@ -51,6 +51,7 @@ CAUSES = {
     FULL_HOUSEHOLD: (
         "HOUSEHOLD_FULL", "the household has as many members as it may: does its identifier name more than one household?"),
     PAST_RETENTION: ("PAST_RETENTION", "older than events of its type are kept: see retention in the program's schema"),
+    PAST_HISTORY: ("HISTORY_FULL", "older than everything that the customer's full history keeps"),
     SKIPPED: ("SKIPPED_WITHOUT_IDENTIFIER", "no identifier: skipped, as the mapping says"),
 }
 

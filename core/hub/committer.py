@@ -205,7 +205,10 @@ class Committer:
         """The batch, and what joins it of the background: up to ``room`` rows, beyond a few only until somebody online waits."""
         yield from tuple(batch)
         few = room - BESIDE_ROWS
-        while room > 0 and (room > few or not self._queue):
+        while (
+            room > 0 and (room > few or not self._queue)
+            and self._applier.transaction.written < limits.COMMIT_BYTES
+        ):
             with self._ready:
                 if not self._background:
                     return

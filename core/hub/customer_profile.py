@@ -265,7 +265,7 @@ def household_of(reader: Reader, catalog: Catalog, customer: int) -> Household |
         data = reader.get_customer("memberships", customer)
         if data is None:
             return None
-        household, since, role, _ = unpack_membership(data, customer)
+        household, since, role, *_ = unpack_membership(data, customer)
         if not household:
             return None
     data = reader.get_customer("households", household)

@@ -19,7 +19,7 @@ import struct
 import msgspec
 
 from core.errors import BadValue, NotFound, StoreCorrupt, TooLarge
-from core.hub.apply cimport Applier
+from core.hub.apply cimport Applier, joined_key
 from core.hub import catalog as catalogs
 from core.hub import merges, mutations
 from core.hub.apply import register
@@ -118,8 +118,11 @@ def _erase(Applier applier, mutation):
     return None
 
 
-def erase_from(Transaction txn not None, customers):
-    """Take customers out of a store as an erasure does, whatever is there of them; False when nothing was."""
+def erase_from(Transaction txn not None, customers, keys=()):
+    """Take customers out of a store as an erasure does, whatever is there of them; False when nothing was.
+
+    Who is one with one of them at this moment, or has one of these keys of identifiers, goes too.
+    """
     cdef MDB_dbi identifiers = txn.environment.handles.identifiers
     cdef const uint8_t* data
     cdef size_t size
@@ -128,6 +131,19 @@ def erase_from(Transaction txn not None, customers):
     cdef bytes key
     cdef Applier applier = Applier(txn.environment)
     held = set(customers)
+    for id in customers:
+        # At most as many stations as there are joins: a circle would be damage.
+        while id:
+            key = joined_key(id)
+            id = 0
+            if txn.get(identifiers, <const char*>key, len(key), &data, &size) != MDB_NOTFOUND and size >= sizeof(uint64_t):
+                memcpy(&owner, data, sizeof(uint64_t))
+                id = 0 if owner in held else owner
+                held.add(owner)
+    for key in keys:
+        if txn.get(identifiers, <const char*>key, len(key), &data, &size) != MDB_NOTFOUND and size >= sizeof(uint64_t):
+            memcpy(&owner, data, sizeof(uint64_t))
+            held.add(owner)
     own = set()
     found = False
     # Who leaves a household changes what counts for it: the one way to do that is an applier's.

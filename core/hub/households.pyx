@@ -10,7 +10,7 @@ keeps its newest. An entry's dedup number is hashed with its member's id, so tha
 repeat stays one.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 
 import struct
 
@@ -58,21 +58,50 @@ cdef int set_members(Applier applier, uint64_t household, list members) except -
     return 0
 
 
+cdef bint goes_before(const Membership* old, uint64_t household, int64_t told) noexcept:
+    """Whether what is known of him stands against what is said of a moment, that he is in a household, or in none (0). Of one
+    moment leaving goes before, then the household with the higher id, so that repeats and order change nothing."""
+    if told != old.told or old.household == household:
+        return told < old.told
+    return old.household == 0 or (household != 0 and old.household > household)
+
+
+cdef int interrupted(Applier applier, uint64_t customer, const Membership* old, int64_t told) except -1:
+    """It is told late that he was elsewhere, or in none, while he was thought to be in this household all along: what is known
+    of the stay since is the newest statement."""
+    if old.household == 0 or told <= old.since or told >= old.told:
+        return 0
+    applier.memberships[customer] = pack_membership(old.household, old.told, old.role, old.told, max(old.apart, told))
+    recount(applier, old.household)
+    return 0
+
+
 cdef bint enter(
     Applier applier, uint64_t customer, uint64_t household, int64_t since, int role, int64_t told
 ) except -1:
     cdef Membership old
     cdef bint known = told_of(applier, customer, &old)
+    cdef int64_t apart = old.apart if known else INT64_MIN
     if known and old.household == household:
-        since = min(since, old.since)
-        role = (role or old.role) if told >= old.told else (old.role or role)
+        # What was before he was elsewhere is another stay.
+        if since > apart:
+            since = min(since, old.since)
+        else:
+            since = old.since
+        if told > apart:
+            role = (role or old.role) if told >= old.told else (old.role or role)
+        else:
+            role = old.role
         told = max(told, old.told)
-    elif known and told < old.told:
+    elif known and goes_before(&old, household, told):
+        interrupted(applier, customer, &old, told)
         return False
     else:
+        if known:
+            apart = old.told
         leave(applier, customer, 0)
         set_members(applier, household, [*members_of(applier, household), customer])
-    built = pack_membership(household, since, role, told)
+    built = pack_membership(household, since, role, told, apart)
     if built != applier.membership(customer):
         applier.memberships[customer] = built
         recount(applier, household)
@@ -82,7 +111,8 @@ cdef bint enter(
 cdef uint64_t leave(Applier applier, uint64_t customer, int64_t told) except? 0:
     cdef Membership old
     cdef bint known = told_of(applier, customer, &old)
-    if told and known and told < old.told:
+    if told and known and goes_before(&old, 0, told):
+        interrupted(applier, customer, &old, told)
         return 0
     if told:
         applier.memberships[customer] = pack_membership(0, 0, 0, told)
@@ -100,8 +130,12 @@ cdef int unite_memberships(Applier applier, uint64_t customer, list others) exce
     for other in others:
         if not told_of(applier, other, &theirs):
             continue
+        stored = applier.membership(other)
         leave(applier, other, 0)
-        if membership_of(applier, customer, &mine) and mine.household != theirs.household:
+        if not told_of(applier, customer, &mine):
+            return_to(applier, customer, stored)
+            continue
+        if mine.household != 0 and mine.household != theirs.household:
             continue
         # In one household they were one member all along, from the earlier of both times. He who had left takes no older one.
         if theirs.household:
@@ -117,11 +151,12 @@ cdef int return_to(Applier applier, uint64_t customer, bytes membership) except 
     leave(applier, customer, 0)
     if membership is None:
         return 0
-    household, since, role, told = unpack_membership(membership, customer)
+    household, since, role, told, _ = unpack_membership(membership, customer)
     if not household:
         applier.memberships[customer] = membership
     elif applier.record(household) is not None:
         enter(applier, customer, household, since, role, told)
+        applier.memberships[customer] = membership
     return 0
 
 
@@ -207,13 +242,18 @@ def _set_membership(Applier applier, mutation):
     homes = {owner for _, _, _, _, owner in applier.resolve(mutation.household, True, "household")[1] if owner}
     if len(homes) > 1:
         raise BadValue("household", f"its identifiers lead to {len(homes)} households", "Name one: a customer is in one at most.")
+    customer, _ = applier.resolve(mutation.identifiers)
+    household = next(iter(homes), 0)
+    known = customer and told_of(applier, customer, &old)
+    if known and (household == 0 or old.household != household) and goes_before(&old, household or UINT64_MAX, mutation.at_us):
+        applier.touched.setdefault(customer, None)
+        interrupted(applier, customer, &old, mutation.at_us)
+        return MembershipResult(customer, household, False, False, superseded=True)
     household, made = applier.opened(mutation.household, mutation.at_us, False, True, "household")
     applier.finish_record(household)
     customer, created = applier.opened(mutation.identifiers, mutation.at_us)
     applier.finish_record(customer)
     known = told_of(applier, customer, &old)
-    if known and old.household != household and mutation.at_us < old.told:
-        return MembershipResult(customer, household, created, made, superseded=True)
     if not known or old.household != household:
         check_room(len(members_of(applier, household)))
         left = old.household if known else 0
@@ -239,7 +279,8 @@ def _leave_household(Applier applier, mutation):
         raise NotFound("customer", ", ".join([each.namespace for each in mutation.identifiers]),
                        "None of the identifiers is known: compare their spelling with rapport profile show.")
     applier.touched.setdefault(customer, None)
-    if told_of(applier, customer, &old) and mutation.at_us < old.told:
+    if told_of(applier, customer, &old) and goes_before(&old, 0, mutation.at_us):
+        interrupted(applier, customer, &old, mutation.at_us)
         return LeftResult(customer, 0, superseded=old.household != 0)
     return LeftResult(customer, leave(applier, customer, mutation.at_us))
 

@@ -12,6 +12,7 @@ cdef enum Rule:
     RULE_NONE = 1
     RULE_LOWER = 2
     RULE_E164 = 3
+    RULE_FOLD = 4
 
 # Why an identifier is refused.
 cdef enum IdentifierFault:

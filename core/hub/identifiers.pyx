@@ -1,13 +1,15 @@
 """The normalisers; what they promise is in identifiers.pxd and core.schema.Normaliser.
 
-E.164: blanks, dots, dashes, brackets and a zero alone in them behind the country code are removed, a leading 00 becomes +,
-and what is left must be a plus sign, a digit from 1 to 9, and at most 15 digits in all (ITU-T E.164). A number without its
-country code is refused: nobody here knows which country is meant, and guessing would join strangers.
+E.164: blanks, dots, dashes and brackets are removed, a leading 00 becomes +, and what is left must be a plus sign, a digit
+from 1 to 9, and at most 15 digits in all (ITU-T E.164). A number without its country code is refused, and one with a zero
+alone in brackets, which is dialled in Italy and not in England: nobody here knows which country is meant, and
+guessing would join strangers.
 
-Lower: blanks around are removed, and characters that nobody sees; letters are folded one by one (Unicode's CaseFolding.txt,
-C and S, of the first 65,536 characters), and a letter with a mark behind it, as some systems write accents, becomes the one
-character for both (NFC). Unicode promises that neither changes for characters that there are. ASCII, nearly all there is, is
-one loop over bytes.
+Lower: blanks around are removed, and ASCII letters are small. Fold: besides, characters that nobody sees are removed; letters
+are folded one by one (Unicode's CaseFolding.txt, C and S, of the first 65,536 characters), and a Latin, Greek, Cyrillic or
+Armenian letter with a mark behind it, as some systems write accents, becomes the one character for both, mark by mark
+(NFC). Unicode promises that neither changes for characters that there are. ASCII, nearly all there is, is one loop over
+bytes.
 """
 
 import itertools
@@ -17,7 +19,7 @@ from core import limits
 from core.errors import BadValue, EngineFault, IdentityConflict, TooLarge
 from core.schema import Normaliser
 
-RULES = {Normaliser.NONE: RULE_NONE, Normaliser.LOWER: RULE_LOWER, Normaliser.E164: RULE_E164}
+RULES = {Normaliser.NONE: RULE_NONE, Normaliser.LOWER: RULE_LOWER, Normaliser.E164: RULE_E164, Normaliser.FOLD: RULE_FOLD}
 
 cdef enum:
     IDENTIFIER_BYTES = 256
@@ -141,8 +143,8 @@ cdef inline bint is_wide_blank(uint32_t code) noexcept nogil:
     )
 
 
-cdef int lower_wide(const char* value, size_t size, char* normal, size_t* normal_bytes) noexcept nogil:
-    """RULE_LOWER of well-formed UTF-8 that is not all ASCII."""
+cdef int fold_wide(const char* value, size_t size, char* normal, size_t* normal_bytes) noexcept nogil:
+    """RULE_FOLD of well-formed UTF-8 that is not all ASCII."""
     cdef size_t i = 0, used = 0, letter_at = 0, ended = 0
     cdef uint32_t code, letter = 0, both
     cdef uint8_t lead
@@ -158,6 +160,15 @@ cdef int lower_wide(const char* value, size_t size, char* normal, size_t* normal
             more -= 1
         if is_unseen(code) or (used == 0 and is_wide_blank(code)):
             continue
+        if code == 0x130:
+            # The one letter whose small form is two characters: i and the dot above.
+            if used + 1 > IDENTIFIER_BYTES:
+                return IDENTIFIER_LONG
+            normal[used] = b"i"
+            letter = 0x69
+            letter_at = used
+            used += 1
+            code = 0x307
         if 0x41 <= code <= 0x5A:
             code += 32
         elif code < FOLDED:
@@ -203,9 +214,8 @@ cdef int normalise(int rule, const char* value, size_t size, char* normal, size_
     if rule == RULE_E164:
         for i in range(size):
             c = value[i]
-            # +44 (0)20: who dials the country code leaves the zero out.
-            if c == b"0" and used and 0 < i < size - 1 and value[i - 1] == b"(" and value[i + 1] == b")":
-                continue
+            if c == b"0" and 0 < i < size - 1 and value[i - 1] == b"(" and value[i + 1] == b")":
+                return IDENTIFIER_NUMBER
             if is_blank(c) or c == b"." or c == b"-" or c == b"(" or c == b")":
                 continue
             # Room for 00, which shrinks to +, and a digit too many, which is refused below.
@@ -224,7 +234,7 @@ cdef int normalise(int rule, const char* value, size_t size, char* normal, size_
             return IDENTIFIER_NUMBER
         normal_bytes[0] = used
         return IDENTIFIER_FINE
-    if rule == RULE_LOWER:
+    if rule == RULE_LOWER or rule == RULE_FOLD:
         while i < end and is_blank(value[i]):
             i += 1
         while end > i and is_blank(value[end - 1]):
@@ -235,14 +245,14 @@ cdef int normalise(int rule, const char* value, size_t size, char* normal, size_
         return IDENTIFIER_LONG
     if not is_utf8(<const uint8_t*>value + i, end - i):
         return IDENTIFIER_ENCODING
-    if rule == RULE_LOWER:
+    if rule == RULE_FOLD:
         for used in range(i, end):
             if value[used] & 0x80:
-                return lower_wide(value + i, end - i, normal, normal_bytes)
+                return fold_wide(value + i, end - i, normal, normal_bytes)
         used = 0
     while i < end:
         c = value[i]
-        if rule == RULE_LOWER and b"A" <= c <= b"Z":
+        if rule != RULE_NONE and b"A" <= c <= b"Z":
             c += 32
         normal[used] = c
         used += 1
@@ -274,7 +284,7 @@ def normalised(rule, str value not None, str namespace not None) -> bytes:
         raise TooLarge(f"bytes of {what}", len(raw), IDENTIFIER_BYTES, field="value")
     if fault == IDENTIFIER_NUMBER:
         raise BadValue("value", f"{what} is not a telephone number with its country code",
-                       "Write it as +351 912 345 678 or 00351 912345678, at most 15 digits.")
+                       "Write it as +351 912 345 678 or 00351 912345678, at most 15 digits, without a zero in brackets.")
     if fault:
         raise BadValue("value", f"{what} is not UTF-8", "Send it as UTF-8.")
     return normal[:size]

@@ -101,11 +101,13 @@ def _join(Applier applier, mutation):
         applier.finalise(customer)
         return JoinResult(customer, tuple(merged))
     merge = applier.applied + 1
+    if customer in applier.undoable and not applier.make_room(customer, len(before)):
+        applier.finalise(customer)
     stack = applier.undoable.get(customer, merges.Stack(()))
     if applier.naming is not None:
         applier.naming.add(customer, *named_in_images(images))
     applier.metas[merges.key(customer, merge, 0)] = before
-    applier.set_stack(customer, merges.Stack((*stack.joins, (merge, begun))))
+    applier.set_stack(customer, merges.Stack((*stack.joins, (merge, begun)), 0, stack.kept + len(before)))
     return JoinResult(customer, tuple(merged), merge)
 
 
@@ -129,7 +131,7 @@ def _unmerge(Applier applier, mutation):
     messages = [
         mutations.decode(applier.kept(merges.key(customer, merge, number))) for number in range(1, stack.messages + 1)
     ]
-    applier.forget(customer, merge)
+    freed = applier.forget(customer, merge)
     below = stack.joins[:len(stack.joins) - 1] if len(stack.joins) > 1 else None
     if below is None:
         applier.set_stack(customer, None)
@@ -137,7 +139,7 @@ def _unmerge(Applier applier, mutation):
         number = 0
         while applier.kept(merges.key(customer, below[len(below) - 1][0], number + 1)) is not None:
             number += 1
-        applier.set_stack(customer, merges.Stack(below, number))
+        applier.set_stack(customer, merges.Stack(below, number, stack.kept - freed))
     for number, value in Record(applier.record(customer), f"Customer {customer}'s record").identifiers:
         applier.identifiers[struct.pack(">H", number) + value] = 0
     # Retention goes on while they were one.
@@ -146,9 +148,6 @@ def _unmerge(Applier applier, mutation):
     leave(applier, customer, 0)
     for image in before.images:
         put_back(applier, image)
-        if image.events is not None and keeping is not None:
-            applier.packer.clear()
-            add_packed(applier, image.customer, keeping)
         if image.customer != customer:
             applier.identifiers[joined_key(image.customer)] = 0
             restored.append(image.customer)
@@ -168,8 +167,15 @@ def _unmerge(Applier applier, mutation):
             for each in passed:
                 apply_inside(applier, each)
                 applier.remember(each)
+            if passed:
+                kept, passed = applier.tables(), []
         if len(passed) == limits.UNDO_PASSED:
             kept, passed = applier.tables(), []
+    if keeping is not None:
+        # What was told of them meanwhile was within it then.
+        applier.packer.clear()
+        for owner in [each for each, events in applier.events.items() if events is not None]:
+            add_packed(applier, owner, keeping)
     return UnmergeResult(customer, tuple(restored), reapplied, dropped)
 
 
@@ -237,15 +243,16 @@ cdef int unite_contacts(Applier applier, uint64_t customer, uint64_t other) exce
 
 def _end_undo(Applier applier, mutation):
     check_time("at", mutation.at_us)
-    past = [
-        customer for customer, stack in applier.undoable.items()
-        if mutation.at_us - stack.joins[len(stack.joins) - 1][1] > limits.UNDO_US
-    ]
-    for customer in past[:limits.UNDO_ENDED]:
-        applier.finalise(customer)
-    if past:
-        applier.naming = None
-    return len(past[:limits.UNDO_ENDED])
+
+    def past(stack):
+        return mutation.at_us - stack.joins[0][1] > limits.UNDO_US
+
+    # A login a week joins without end: of a stack those go that are past, the oldest first.
+    ending = [customer for customer, stack in applier.undoable.items() if past(stack)][:limits.UNDO_ENDED]
+    for customer in ending:
+        while customer in applier.undoable and past(applier.undoable[customer]):
+            applier.forget_oldest(customer)
+    return len(ending)
 
 
 register(Join, _join)

@@ -244,8 +244,8 @@ def restore(
     return manifest, reached
 
 
-def _erased(store: str) -> list[list[int]]:
-    """The ids that each erasure took that is known to the store which a restore replaces."""
+def _erased(store: str) -> list[replaying.Erased]:
+    """The erasures that are known to the store which a restore replaces."""
     try:
         known = open_environment(store, read_only=True)
     except StoreUnavailable as error:
@@ -390,7 +390,7 @@ def _forward(
     until_seq: int | None,
     until_us: int | None,
     accept_cut: bool,
-    again: list[list[int]],
+    again: list[replaying.Erased],
     progress: Progress | None,
 ) -> replaying.Reached:
     """Bring a restored copy to the moment asked for, without those who were erased since."""

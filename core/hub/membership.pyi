@@ -11,11 +11,11 @@ def of_household(id: int) -> bool:
 def number_of(household: int) -> int:
     """A household's number as people are told it, from 1."""
 
-def pack_membership(household: int, since: int, role: int, told: int) -> bytes:
+def pack_membership(household: int, since: int, role: int, told: int, apart: int = ...) -> bytes:
     """A customer's entry in the database ``memberships``; since and told in microseconds, the role's number or 0."""
 
-def unpack_membership(data: bytes, customer: int) -> tuple[int, int, int, int]:
-    """(household, since, role, told) of a customer's entry, household 0 when he left; StoreCorrupt when it is damaged."""
+def unpack_membership(data: bytes, customer: int) -> tuple[int, int, int, int, int]:
+    """(household, since, role, told, apart) of a customer's entry, household 0 when he left; StoreCorrupt when it is damaged."""
 
 def pack_members(ids: Iterable[int]) -> bytes:
     """A household's entry, from ids in any order."""

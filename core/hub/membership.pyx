@@ -1,5 +1,6 @@
 """Packs and shows memberships; the layout and the readers are in membership.pxd."""
 
+from libc.stdint cimport INT64_MIN
 from libc.string cimport memcpy
 
 import struct
@@ -31,20 +32,20 @@ def number_of(uint64_t household):
     return household - HOUSEHOLD_FIRST
 
 
-def pack_membership(uint64_t household, int64_t since, uint16_t role, int64_t told):
+def pack_membership(uint64_t household, int64_t since, uint16_t role, int64_t told, int64_t apart=INT64_MIN):
     """A customer's entry."""
-    data = struct.pack("<HHQqq", role, 0, household, since, told)
+    data = struct.pack("<HHQqqq", role, 0, household, since, told, apart)
     return struct.pack("<I", crc32c(data)) + data
 
 
 def unpack_membership(bytes data not None, uint64_t customer):
-    """(household, since, role, told) of a customer's entry, household 0 when he left; StoreCorrupt when it is damaged."""
+    """(household, since, role, told, apart) of a customer's entry, household 0 when he left; StoreCorrupt when it is damaged."""
     cdef Membership membership
     cdef const uint8_t* start = data
     cdef int fault = membership_open(start, len(data), &membership)
     if fault:
         raise damaged(fault, f"Customer {customer}'s membership")
-    return membership.household, membership.since, membership.role, membership.told
+    return membership.household, membership.since, membership.role, membership.told, membership.apart
 
 
 def pack_members(ids):

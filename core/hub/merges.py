@@ -50,10 +50,12 @@ class Merge:
 
 
 class Stack(msgspec.Struct, frozen=True):
-    """A survivor's joins that can be undone, (number, microseconds), oldest first, and the messages since the newest."""
+    """A survivor's joins that can be undone, (number, microseconds), oldest first, the messages since the newest, and the bytes
+    of all that is kept."""
 
     joins: tuple[tuple[int, int], ...]
     messages: int = 0
+    kept: int = 0
 
 
 def key(survivor: int, merge: int, number: int) -> bytes:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -35,6 +35,9 @@ TOLD_EVERY: Final = 1_000
 _SHARED: Final = "somebody erased was in a household that is still there"
 
 Progress = Callable[[int], object]
+
+# The ids that an erasure took, and the keys of their identifiers.
+Erased: TypeAlias = tuple[list[int], list[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,10 @@ def replay(
     until_us: int | None = None,
     accept_cut: bool = False,
     progress: Progress | None = None,
-) -> tuple[Reached, list[list[int]]]:
+) -> tuple[Reached, list[Erased]]:
     """Do again the journal's changes upon a store that was restored, up to a change or a time, both inclusive, or to its end.
 
-    ``taken_us`` is when the backup was taken. Returns what was reached and the ids of each erasure behind that. Raises
+    ``taken_us`` is when the backup was taken. Returns what was reached and the erasures behind that. Raises
     RestoreRefused where the journal does not lead there, with how far it does; so it does where its end is not whole and a
     time was asked for, unless ``accept_cut``: what is missing may have come before that time.
     """
@@ -81,7 +84,7 @@ def replay(
             "the next change: restore with --erasures STORE instead.")
     reached, at_us, begun = applied, taken_us, 0
     passed = False
-    later: list[list[int]] = []
+    later: list[Erased] = []
     txn = Transaction(environment)
     try:
         for number, (segment, data, frame) in enumerate(reading.frames(applied)):
@@ -98,7 +101,7 @@ def replay(
                     begun = 0
             if wanted < frame.last:
                 passed = True
-                later += [ids for seq, ids, _ in redo.erasures(data, frame.at) if seq > wanted]
+                later += [(ids, keys) for seq, ids, keys in redo.erasures(data, frame.at) if seq > wanted]
             if progress is not None and number % TOLD_EVERY == TOLD_EVERY - 1:
                 progress(reached)
         if reading.damage is None and reading.last < applied:
@@ -150,13 +153,13 @@ def told(at_us: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{micro:06}Z"
 
 
-def finish(environment: Environment, erasures: list[list[int]], *, lineage: bytes, now_us: int) -> int:
+def finish(environment: Environment, erasures: list[Erased], *, lineage: bytes, now_us: int) -> int:
     """Take the erased out of a restored store and give it a history of its own; how many erasures took somebody."""
     with environment.reader() as reader:
         applied = journal.applied_of(reader)
     txn = Transaction(environment)
     try:
-        taken = [ids for ids in erasures if erasing.erase_from(txn, ids)]
+        taken = [ids for ids, keys in erasures if erasing.erase_from(txn, ids, keys)]
         if taken:
             place = f"{applied:020}/restored".encode()
             everybody = sorted({one for ids in taken for one in ids})
@@ -172,14 +175,14 @@ def finish(environment: Environment, erasures: list[list[int]], *, lineage: byte
     return len(taken)
 
 
-def erased(environment: Environment) -> list[list[int]]:
-    """The ids that each erasure took that a store knows of."""
+def erased(environment: Environment) -> list[Erased]:
+    """The erasures that a store knows of; it has forgotten the keys."""
     with environment.reader() as reader:
-        found = []
+        found: list[Erased] = []
         for key, value in reader.items("meta", saved.ERASED):
             if not key.startswith(saved.ERASED):
                 break
-            found.append(msgspec.msgpack.decode(value, type=list[int]))
+            found.append((msgspec.msgpack.decode(value, type=list[int]), []))
         return found
 
 
@@ -237,6 +240,9 @@ def blank(environment: Environment) -> str:
                     joined = int.from_bytes(key[2:], "big")
                     if (joined in ids) != (subject in ids):
                         return _anew(folder, "somebody erased was one with somebody who was not")
+                elif database == "identifiers" and kind == redo.PUT and seq <= own.get(key, 0) and subject not in ids:
+                    # His record of that time holds it, and is his.
+                    return _anew(folder, "an identifier of somebody erased was another's before")
                 elif database == "meta" and key.startswith(merges.PREFIX) and kind == redo.PUT:
                     for erased_at, customers, keys in pending:
                         if seq < erased_at and erasing.holds(catalog, key, value, keys, customers):

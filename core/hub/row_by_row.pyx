@@ -96,7 +96,8 @@ def apply_again(Applier applier not None, mutation):
     cdef uint64_t customer
     catalog = applier.catalog
     if not mutation.event:
-        upsert_one_by_one(applier, mutation, catalog, True)
+        if upsert_one_by_one(applier, mutation, catalog, True)[4]:
+            raise BadValue("rows", "are refused now")
         return
     texts = [(catalog.namespace(each.namespace), each.texts) for each in by_rank(mutation, catalog)]
     found = []

@@ -52,6 +52,7 @@ cdef class Transaction:
     cdef Environment environment  # keeps the environment open
     cdef bint noting  # whether changes are noted
     cdef size_t group  # where the group at hand begins in what is noted; 0: outside of one, where nothing is noted
+    cdef readonly uint64_t written  # bytes of the values put, which LMDB holds until the commit
     cdef bint whole  # values are noted whole in this group, whatever was there before
     cdef uint64_t first  # sequence number of the first group; 0 before it
     cdef uint64_t last  # and of the last one finished

@@ -7,6 +7,9 @@ class Transaction:
     """The write transaction, for the thread that began it; waits for the one before it. Raises StoreReadOnly."""
 
     def __new__(cls, environment: Environment) -> Self: ...
+    @property
+    def written(self) -> int:
+        """Bytes of the values put by now, which LMDB holds until the commit."""
     def begin_group(self) -> None:
         """Note from here on, for the journal, what is put and deleted, as one mutation's."""
     def end_group(self, seq: int, next_customer: int) -> None:

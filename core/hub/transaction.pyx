@@ -289,6 +289,7 @@ cdef class Transaction:
         cdef int sealing = self.environment.sealing[database]
         cdef uint32_t seal
         cdef int code
+        self.written += size
         if self.group:
             code = self.note_put(database, key, length, bytes, size, flags & MDB_APPEND)
             if code:

@@ -619,7 +619,9 @@ def require_date(Table table not None, Column granted not None, Column at not No
         if granted.values[row] == 0 or at.local[row] == REFUSED:
             continue
         if at.values[row] != INT64_MIN and at.values[row] <= latest + AHEAD_US:
-            at.values[row] = min(at.values[row], latest)
+            if at.values[row] > latest:
+                # As core.reports.consented.
+                at.values[row] = at.values[row] - AHEAD_US if granted.values[row] == 2 else latest
             continue
         shown = table.cells[<size_t>at.first * table.capacity + row]
         if table.reject(row, at.place, UNDATED if at.values[row] == INT64_MIN else DATED_AHEAD, &shown, 0):

@@ -194,12 +194,14 @@ class Importer:
     """Brings files of one mapping into a store. Use from one thread."""
 
     def __init__(
-        self, store: Importing, mapping: FileMapping, *, now: Callable[[], int] | None = None, batch_rows: int = BATCH_ROWS
+        self, store: Importing, mapping: FileMapping, *, now: Callable[[], int] | None = None, batch_rows: int = BATCH_ROWS,
+        ahead: int = 1,
     ) -> None:
         """``now`` gives the time of the import in microseconds, which profiles carry as their time of update; a mutation has at
-        most ``batch_rows`` rows.
+        most ``batch_rows`` rows, and ``ahead`` of them are handed over before the first of them is durable.
         """
         self._batch_rows = batch_rows
+        self._ahead = ahead
         self._store = store
         self._mapping = mapping
         self._now = now if now is not None else lambda: time.time_ns() // 1000
@@ -218,7 +220,7 @@ class Importer:
         raises when it cannot write; then the rows before are in the store, and running the import again completes it.
         """
         rejects = rejects if rejects is not None else path.with_name(path.name + ".rejects.csv")
-        return _Run(self._store, self._mapping, path, rejects, progress, self._now(), pace, self._batch_rows).run()
+        return _Run(self._store, self._mapping, path, rejects, progress, self._now(), pace, self._batch_rows, self._ahead).run()
 
     def rehearse(
         self, path: Path, *, rejects: Path | None = None, progress: Callable[[Progress], None] | None = None,
@@ -229,7 +231,7 @@ class Importer:
         The store only has to say which identifiers it knows, as `core.importing.rehearsal` does. Cells that would be rejected are
         written down only where ``rejects`` names a place; the report has the first ones. Raises as `run`.
         """
-        run = _Run(self._store, self._mapping, path, rejects, progress, self._now(), pace, self._batch_rows)
+        run = _Run(self._store, self._mapping, path, rejects, progress, self._now(), pace, self._batch_rows, self._ahead)
         run.report.dry = True
         return run.run()
 
@@ -345,7 +347,7 @@ class _Run:
 
     def __init__(
         self, store: Importing, mapping: FileMapping, path: Path, rejects: Path | None,
-        progress: Callable[[Progress], None] | None, at: int, pace: Pace | None, batch_rows: int,
+        progress: Callable[[Progress], None] | None, at: int, pace: Pace | None, batch_rows: int, ahead: int,
     ) -> None:
         self.store = store
         self.mapping = mapping
@@ -360,6 +362,7 @@ class _Run:
         self.rejects_path = rejects
         self.pace = pace
         self.batch_rows = min(batch_rows, pace.batch_rows) if pace is not None else batch_rows
+        self.ahead = ahead
         self.columns = [column.name for column in mapping.columns()]
         self.slots = {name: slot for slot, name in enumerate(self.columns)}
         self.width = 0  # cells of the header; of CSV only
@@ -811,8 +814,8 @@ class _Run:
         if rows:
             made = self._cases(table, rows) if self.mapping.row is Row.CASE else self._mutation(table, rows)
             self._submit(made, table.good_lines())
-        # One mutation is applied while the next is made; more would only take memory.
-        while len(self.waiting) > 1:
+        # Into a store of one's own one mutation is applied while the next is made; more would only take memory.
+        while len(self.waiting) > self.ahead:
             self._settle()
         if not self.waiting:
             self.settled = self._reached()

@@ -101,7 +101,7 @@ def load(
     from core.programs.program import products_of
     from core.programs.source import check, read
     from core.schema import unknown_product
-    from server.cli.live_import import BLOCK_ROWS
+    from server.cli.live_import import AHEAD, BLOCK_ROWS
 
     if rejects is not None and len(files) > 1:
         raise typer.BadParameter(
@@ -186,7 +186,7 @@ def load(
         read_mapping = mappings.load(mapping, schema)
         rehearsal: Rehearsal | None = None
         if live is not None:
-            importer = Importer(live, read_mapping, batch_rows=BLOCK_ROWS)
+            importer = Importer(live, read_mapping, batch_rows=BLOCK_ROWS, ahead=AHEAD)
         elif opened is None or dry_run:
             reader = stack.enter_context(opened.environment.reader()) if opened is not None else None
             rehearsal = Rehearsal(known, reader)

@@ -30,6 +30,8 @@ from server.cli import client
 
 # Rows of a block: about a millisecond of the server's one writing thread.
 BLOCK_ROWS: Final = 128
+# Blocks on their way: a commit takes up to 8,192 rows while nobody else writes, and with two blocks it waited for the next.
+AHEAD: Final = 64
 
 
 class LiveStore:

@@ -26,7 +26,7 @@ _SCHEMA: Final = """\
 # What is known of a customer, of a request, and of what happened.
 namespaces:
   crm: {trust: 100, single: true}  # a person has one; who signs in with another is somebody else
-  email: {normaliser: lower, trust: 50}
+  email: {normaliser: fold, trust: 50}
   cookie: {trust: 10}
   account: {trust: 90, of: household}  # names households, not customers
 household:  # what its members share

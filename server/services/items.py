@@ -29,7 +29,7 @@ from core.hub.mutations import (
 )
 from core.hub.mutations import Outcome as Report
 from core.outcomes import Outcome
-from core.reports import check_event, happened, outcome_result, recorded
+from core.reports import check_event, consented, happened, outcome_result, recorded
 from protos.rapport.v1 import ingest_pb2
 from server import convert, status
 from server.services import calls
@@ -160,7 +160,10 @@ class Items:
             channel=consent.channel,
             granted=consent.granted,
             source=consent.source,
-            at_us=_at(consent, "consent", now_us),
+            at_us=consented(
+                convert.micros(consent.at, "consent.at") if consent.HasField("at") else None, now_us, "consent.at",
+                granted=consent.granted,
+            ),
         )
 
 
@@ -190,7 +193,7 @@ def _attributes(who: tuple[Identifier, ...], message: ingest_pb2.IngestAttribute
     )
 
 
-def _at(message: ingest_pb2.IngestAttributes | ingest_pb2.IngestConsent, field: str, now_us: int) -> int:
+def _at(message: ingest_pb2.IngestAttributes, field: str, now_us: int) -> int:
     if not message.HasField("at"):
         return now_us
     return happened(convert.micros(message.at, f"{field}.at"), now_us, f"{field}.at")

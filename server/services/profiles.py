@@ -33,7 +33,7 @@ from core.hub.mutations import (
     Upsert,
     cells,
 )
-from core.reports import happened
+from core.reports import consented, happened
 from core.schema import CaseScope, unknown_product
 from protos.rapport.v1 import profile_pb2, values_pb2
 from server import convert, logs
@@ -181,7 +181,10 @@ class ProfileService:
                 channel=message.channel,
                 granted=message.granted,
                 source=message.source,
-                at_us=_at(message),
+                at_us=consented(
+                    convert.micros(message.at, "at") if message.HasField("at") else None, calls.now_us(), "at",
+                    granted=message.granted,
+                ),
             )
         )
         unsourced = f"It is recorded without its source. {result.unsourced}" if result.unsourced else ""
@@ -369,7 +372,7 @@ class ProfileService:
         )
         return profile_pb2.SetMembershipResponse(
             customer=result.customer,
-            household=number_of(result.household),
+            household=number_of(result.household) if result.household else 0,
             created=result.created,
             household_created=result.household_created,
             left=number_of(result.left) if result.left else 0,

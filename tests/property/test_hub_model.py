@@ -63,8 +63,9 @@ class Person:
     events: dict[str, tuple[int, int]] = field(default_factory=dict)
     consents: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
     cases: dict[str, tuple[int, int | None]] = field(default_factory=dict)
-    member: tuple[str, str, int] | None = None  # account, role, since
+    member: tuple[int, str, int] | None = None  # home, role, since
     member_told: int = -1  # of what moment it was said last
+    apart: int = -1  # the newest moment before it of which he was said to be elsewhere
     # (time, value) of everything told of a case, by key and what it is of.
     told: dict[tuple[str, str], set[tuple[int, str]]] = field(default_factory=dict)
     # The newest (time, points) of each source.
@@ -73,15 +74,36 @@ class Person:
     def says(self, source: str, at: int, points: int) -> None:
         self.said[source] = max(self.said.get(source, (-1, 0)), (at, points))
 
-    def lives(self, member: tuple[str, str, int] | None, told: int) -> None:
+    def stays(self, home: int | None, told: int) -> bool:
+        """Whether what is known of him stands, though it is said of a moment that he is in a home, or in none."""
+        mine = None if self.member is None else self.member[0]
+        if self.member_told < 0:
+            return False
+        if told != self.member_told or mine == home:
+            return told < self.member_told
+        # Of one moment leaving goes before, then the home that was made later.
+        return mine is None or (home is not None and mine > home)
+
+    def lives(self, member: tuple[int, str, int] | None, told: int) -> None:
         """At `told` it is said where he lives, or that he left. What was said of a later moment stands."""
         old = self.member
         if member is not None and old is not None and old[0] == member[0]:
+            # What was before he was elsewhere is another stay.
+            since = min(old[2], member[2]) if member[2] > self.apart else old[2]
             roles = (member[1], old[1]) if told >= self.member_told else (old[1], member[1])
-            self.member = (old[0], roles[0] or roles[1], min(old[2], member[2]))
-        elif told >= self.member_told:
-            self.member = member
-        self.member_told = max(self.member_told, told)
+            self.member = (old[0], (roles[0] or roles[1]) if told > self.apart else old[1], since)
+            self.member_told = max(self.member_told, told)
+        elif not self.stays(None if member is None else member[0], told):
+            self.apart = self.member_told if member is not None else -1
+            self.member, self.member_told = member, told
+        else:
+            self.was_elsewhere(told)
+
+    def was_elsewhere(self, told: int) -> None:
+        """It is told late of a moment between two of which he was said to be where he is."""
+        if self.member is not None and self.member[2] < told < self.member_told:
+            self.member = (*self.member[:2], self.member_told)
+            self.apart = max(self.apart, told)
 
     def opens(self, key: str, at: int) -> None:
         opened, closed = self.cases.get(key, (at, None))
@@ -104,7 +126,9 @@ class Model:
         self.people: dict[int, Person] = {}
         self.owners: dict[tuple[str, str], int] = {}
         self.joined: dict[int, int] = {}
-        self.homes: dict[str, dict[str, AnyValue]] = {}  # account: shared attributes
+        self.homes: dict[int, dict[str, AnyValue]] = {}  # home: shared attributes
+        self.numbers: dict[str, int] = {}  # account: home, the higher the later it was made
+        self.made = 0
         self.next = 1
 
     def keys(self, identifiers: tuple[Identifier, ...]) -> list[tuple[str, str]]:
@@ -136,15 +160,21 @@ class Model:
     def apply(self, mutation: Mutation) -> None:
         match mutation:
             case Upsert() if mutation.identifiers[0].namespace == "account":
-                shared = self.homes.setdefault(mutation.identifiers[0].value, {})
+                shared = self.homes[self.home(mutation.identifiers[0].value)]
                 for name, value in mutation.attributes.items():
                     shared.pop(name, None)
                     if value is not None:
                         shared[name] = value
             case SetMembership():
-                person, home = self.opened(mutation.identifiers), mutation.household[0].value
-                self.homes.setdefault(home, {})
-                person.lives((home, mutation.role, mutation.at_us), mutation.at_us)
+                known, home = self.known(mutation.identifiers), self.numbers.get(mutation.household[0].value)
+                new = 1 + self.made if home is None else home
+                if known is None or not self.people[known].stays(new, mutation.at_us):
+                    person, home = self.opened(mutation.identifiers), self.home(mutation.household[0].value)
+                    person.lives((home, mutation.role, mutation.at_us), mutation.at_us)
+                elif home is not None and (lives := self.people[known].member) is not None and lives[0] == home:
+                    self.opened(mutation.identifiers).lives((home, mutation.role, mutation.at_us), mutation.at_us)
+                else:
+                    self.people[known].was_elsewhere(mutation.at_us)
             case LeaveHousehold():
                 known = self.known(mutation.identifiers)
                 assert known is not None, "the mutation is drawn for somebody known"
@@ -160,6 +190,7 @@ class Model:
                 self.joined = {one: into for one, into in self.joined.items() if one not in held}
                 if left is not None and not self.members(left[0]):
                     del self.homes[left[0]]
+                    self.numbers = {account: home for account, home in self.numbers.items() if home != left[0]}
             case Upsert():
                 person = self.opened(mutation.identifiers)
                 for name, value in mutation.attributes.items():
@@ -219,7 +250,15 @@ class Model:
         customer = self.known(identifiers)
         return None if customer is None else self.people[customer].cases.get(key)
 
-    def members(self, home: str) -> list[tuple[Person, int]]:
+    def home(self, account: str) -> int:
+        """The home that an account names, made when there is none."""
+        if account not in self.numbers:
+            self.made += 1
+            self.numbers[account] = self.made
+            self.homes[self.made] = {}
+        return self.numbers[account]
+
+    def members(self, home: int) -> list[tuple[Person, int]]:
         """The members of a household, each with the moment since when."""
         return [(one, one.member[2]) for one in self.people.values() if one.member is not None and one.member[0] == home]
 
@@ -234,7 +273,11 @@ class Model:
                     continue
                 theirs = self.people.pop(other)
                 self.joined[other] = customer
-                if mine.member is None or (theirs.member is not None and mine.member[0] == theirs.member[0]):
+                if mine.member_told < 0:
+                    mine.member, mine.member_told, mine.apart = theirs.member, theirs.member_told, theirs.apart
+                elif theirs.member_told >= 0 and (
+                    mine.member is None or (theirs.member is not None and mine.member[0] == theirs.member[0])
+                ):
                     mine.lives(theirs.member, theirs.member_told)
                 mine.attributes = {**theirs.attributes, **mine.attributes}
                 mine.contacts = {**theirs.contacts, **mine.contacts}
@@ -376,9 +419,10 @@ def compare(store: Store, model: Model) -> None:
     for customer, person in model.people.items():
         profile = store.profile_of(customer)
         assert profile is not None
-        same(profile, person)
-    for home, shared in model.homes.items():
-        found = store.household([Identifier("account", home)])
+        same(profile, person, model)
+    for account, home in model.numbers.items():
+        shared = model.homes[home]
+        found = store.household([Identifier("account", account)])
         assert found is not None
         members = model.members(home)
         assert (found.attributes, found.members) == (shared, len(members))
@@ -388,9 +432,9 @@ def compare(store: Store, model: Model) -> None:
             for (instance, _), (at, offer, outcome) in one.contacts.items()
             if at >= since
         ]
-        assert contacts_of(store, home) == sorted(counted)
-    for home in (f"h{number}" for number in range(3)):
-        assert home in model.homes or store.household([Identifier("account", home)]) is None
+        assert contacts_of(store, account) == sorted(counted)
+    for account in (f"h{number}" for number in range(3)):
+        assert account in model.numbers or store.household([Identifier("account", account)]) is None
     for (namespace, value), owner in model.owners.items():
         assert store.customer([Identifier(namespace, value)]) == owner
 
@@ -408,9 +452,9 @@ def contacts_of(store: Store, home: str) -> list[tuple[int, int, str, str]]:
     )
 
 
-def same(profile: Profile, person: Person) -> None:
+def same(profile: Profile, person: Person, model: Model) -> None:
     home = profile.household
-    mine = None if home is None else (home.identifiers[0].value, home.role, home.since_us)
+    mine = None if home is None else (model.numbers[home.identifiers[0].value], home.role, home.since_us)
     assert mine == person.member
     assert sorted((i.namespace, i.value) for i in profile.identifiers) == sorted(person.identifiers)
     points = {"points": sum(points for _, points in person.said.values())} if person.said else {}
@@ -486,7 +530,7 @@ def compare_by_identifiers(store: Store, model: Model) -> None:
         assert customer is not None
         profile = store.profile_of(customer)
         assert profile is not None
-        same(profile, person)
+        same(profile, person, model)
 
 
 def undoable(mutation: Mutation, model: Model) -> Mutation | None:

@@ -16,6 +16,7 @@ from core.decision import DecideRequest, Event, Identifier, PlacementRequest
 from core.errors import BadValue, HistoryFull, Overloaded, UnknownName
 from core.hub.mutations import Mutation, RecordedEvent, RecordEvents, Upsert
 from core.outcomes import Outcome, OutcomeStatus, TellResult
+from core.reports import consented
 from tests.engine_subject import EngineSubject
 
 NOW_US = 1_750_000_000_000_000
@@ -152,6 +153,20 @@ def test_what_a_clock_that_goes_ahead_tells_counts_in_the_next_decision(subject:
     assert profile is not None
     assert {event.at_us for event in profile.events} == {NOW_US}
     assert {contact.at_us for contact in profile.contacts} == {NOW_US}
+
+
+def test_a_consent_that_is_sent_again_by_a_clock_that_goes_ahead_undoes_no_withdrawal() -> None:
+    """Each time it was taken for now, so the repeat was newer than the withdrawal that came between."""
+    ahead = NOW_US + 4 * 60_000_000
+    first = consented(ahead, NOW_US, "at", granted=True)
+    withdrawn = consented(None, NOW_US + 60_000_000, "at", granted=False)
+    again = consented(ahead, NOW_US + 120_000_000, "at", granted=True)
+    assert first == again < withdrawn
+    # A withdrawal is of now at the latest, and what is not ahead is as it was said.
+    assert consented(ahead, NOW_US, "at", granted=False) == NOW_US
+    assert consented(NOW_US - 1, NOW_US, "at", granted=True) == NOW_US - 1
+    with pytest.raises(BadValue, match="future"):
+        consented(NOW_US + limits.AHEAD_US + 1, NOW_US, "at", granted=True)
 
 
 def test_a_key_too_long_refuses_its_own_outcome_only(subject: EngineSubject) -> None:

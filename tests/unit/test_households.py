@@ -182,8 +182,33 @@ def test_what_is_told_late_of_a_household_changes_nothing_that_is_newer(store: S
     found = store.profile(who("a"))
     assert found is not None
     assert found.household is None
-    assert not enter(store, "a", "A", at_us=30).superseded
+    assert enter(store, "a", "A", at_us=30).superseded, "of one moment the leaving stands, however often either is said"
+    assert not enter(store, "a", "A", at_us=31).superseded
     assert members(store, "A") == 1
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+def test_a_stay_begins_after_he_was_elsewhere_in_whatever_order_that_is_told(store: Store, order: Sequence[int]) -> None:
+    """Sent again, the first membership made what he was shown while he was away count for the household."""
+    enter(store, "a", "B", at_us=1)
+    shown(store, "a", 15, "away")
+    said: list[Mutation] = [
+        SetMembership(identifiers=who("a"), household=who("A", "account"), at_us=10),
+        LeaveHousehold(identifiers=who("a"), at_us=12),
+        SetMembership(identifiers=who("a"), household=who("A", "account"), at_us=20),
+    ]
+    for place in (*order, *order):
+        store.apply(said[place])
+    found = store.household(who("a"))
+    assert found is not None
+    assert (found.since_us, counted(store)) == (20, [])
+
+
+def test_a_household_that_nobody_knew_is_not_made_by_what_changes_nothing(store: Store) -> None:
+    enter(store, "a", "A", at_us=10)
+    told = enter(store, "a", "new", at_us=5)
+    assert (told.superseded, told.household, told.household_created) == (True, 0, False)
+    assert store.household(who("new", "account")) is None
 
 
 def test_a_customer_is_not_moved_by_a_call_that_names_two_households(store: Store) -> None:
@@ -197,7 +222,7 @@ def test_a_customer_is_not_moved_by_a_call_that_names_two_households(store: Stor
 
 def test_an_entry_from_before_the_time_of_telling_was_kept_is_told_when_it_began(store: Store) -> None:
     data = struct.pack("<HHQq", 3, 0, HOUSEHOLD_FIRST + 1, 77)
-    assert unpack_membership(struct.pack("<I", crc32c(data)) + data, 1) == (HOUSEHOLD_FIRST + 1, 77, 3, 77)
+    assert unpack_membership(struct.pack("<I", crc32c(data)) + data, 1) == (HOUSEHOLD_FIRST + 1, 77, 3, 77, -(2**63))
 
 
 def test_a_household_has_a_bounded_number_of_members(store: Store) -> None:

@@ -18,31 +18,34 @@ FINE = [
     (Normaliser.NONE, " Ann ", b" Ann "),
     (Normaliser.NONE, "Zoë", "Zoë".encode()),
     (Normaliser.LOWER, "  Ann@Example.COM\t\n", b"ann@example.com"),
-    (Normaliser.LOWER, "ÄB", "äb".encode()),
-    (Normaliser.LOWER, "MU\u0308LLER@x.DE", "müller@x.de".encode()),  # an accent of its own, as macOS writes file names
-    (Normaliser.LOWER, "ΟΔΥΣΣΕΎΣ", "οδυσσεύσ".encode()),
-    (Normaliser.LOWER, "Жанна", "жанна".encode()),
-    (Normaliser.LOWER, "a\u0323\u0302", "ậ".encode()),
-    (Normaliser.LOWER, "\ufeffAnn\u200b@x.de\u00a0", b"ann@x.de"),
-    (Normaliser.LOWER, "\u2003名前 \u3000", "名前".encode()),
-    (Normaliser.LOWER, "\u0301x", "\u0301x".encode()),
-    (Normaliser.LOWER, "𝒜b", "𝒜b".encode()),
-    (Normaliser.LOWER, "Ä" * 128, "ä".encode() * 128),
+    (Normaliser.LOWER, "ÄB", "Äb".encode()),  # ASCII letters only
+    (Normaliser.FOLD, "ÄB", "äb".encode()),
+    (Normaliser.FOLD, "MU\u0308LLER@x.DE", "müller@x.de".encode()),  # an accent of its own, as macOS writes file names
+    (Normaliser.FOLD, "ΟΔΥΣΣΕΎΣ", "οδυσσεύσ".encode()),
+    (Normaliser.FOLD, "Жанна", "жанна".encode()),
+    (Normaliser.FOLD, "a\u0323\u0302", "ậ".encode()),
+    (Normaliser.FOLD, "\ufeffAnn\u200b@x.de\u00a0", b"ann@x.de"),
+    (Normaliser.FOLD, "\u2003名前 \u3000", "名前".encode()),
+    (Normaliser.FOLD, "\u0301x", "\u0301x".encode()),
+    (Normaliser.FOLD, "𝒜b", "𝒜b".encode()),
+    (Normaliser.FOLD, "\u0130zmir", "i\u0307zmir".encode()),
+    (Normaliser.FOLD, "I\u0307ZMIR", "i\u0307zmir".encode()),
+    (Normaliser.FOLD, "Ä" * 128, "ä".encode() * 128),
     (Normaliser.LOWER, "a b", b"a b"),
     (Normaliser.E164, "+351 912 345 678", b"+351912345678"),
     (Normaliser.E164, "00351-912.345.678", b"+351912345678"),
     (Normaliser.E164, "(+351) 912345678", b"+351912345678"),
     (Normaliser.E164, "00 1 (212) 555-0100", b"+12125550100"),
     (Normaliser.E164, "+123456789012345", b"+123456789012345"),
-    (Normaliser.E164, "+44 (0)20 7946 0000", b"+442079460000"),
     (Normaliser.E164, "+44 (020) 7946 0000", b"+4402079460000"),
 ]
 REFUSED = [
     (Normaliser.NONE, "", BadValue),
     (Normaliser.LOWER, " \t ", BadValue),
-    (Normaliser.LOWER, "\u200b\u00a0", BadValue),
-    (Normaliser.LOWER, "Ⱥ" * 128, TooLarge),  # three bytes as a small letter
+    (Normaliser.FOLD, "\u200b\u00a0", BadValue),
+    (Normaliser.FOLD, "Ⱥ" * 128, TooLarge),  # three bytes as a small letter
     (Normaliser.E164, "(0)20 7946 0000", BadValue),
+    (Normaliser.E164, "+44 (0)20 7946 0000", BadValue),  # the zero is not dialled from abroad; of +39 (0)331 it is
     (Normaliser.E164, " - ", BadValue),
     (Normaliser.E164, "912345678", BadValue),  # no country: nobody here can know it
     (Normaliser.E164, "+0351912345678", BadValue),
@@ -81,7 +84,7 @@ def test_letter_case_and_the_spelling_of_accents_make_no_stranger(text: str) -> 
     found = set()
     for spelling in spellings:
         try:
-            found.add(normalised(Normaliser.LOWER, spelling, "n"))
+            found.add(normalised(Normaliser.FOLD, spelling, "n"))
         except RapportError as error:
             found.add(type(error).__name__.encode())
     assert len(found) == 1, (spellings, found)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -349,6 +350,57 @@ def test_an_erasures_request_does_not_name_the_customer(tmp_path: Path) -> None:
         assert store.customer(who(4711)) is not None
         store.apply(Erase(identifiers=who(4711), request="R-4711", at_us=2))
         assert store.customer(who(4711)) is None
+
+
+@pytest.mark.parametrize("way", ["erasures", "journal"])
+def test_a_moment_at_which_the_erased_was_one_with_another_has_neither(tmp_path: Path, way: str) -> None:
+    """A restore to before a join was taken back brought the erased one back, inside whom he had been joined into."""
+    now = NOW
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        for number in (1, 2):
+            store.apply(Upsert(identifiers=who(number), at_us=now))
+        store.apply(Join(identifiers=(*who(1), *who(2)), at_us=now, received_us=now))
+        joined = store.applied
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=now + 1_000_000)
+    with Store.open(tmp_path / "s") as store:
+        store.apply(Unmerge(identifiers=who(1), at_us=now))
+        store.apply(Erase(identifiers=who(2), request="R-1", at_us=now))
+        assert store.profile(who(1)) is not None
+    given: dict[str, Any] = (
+        {"erasures": str(tmp_path / "s")} if way == "erasures"
+        else {"journal_folder": str(tmp_path / "s" / "journal"), "until_seq": joined}
+    )
+    keeping.restore(str(saved), str(tmp_path / "r"), **given)
+    with Store.open(tmp_path / "r", read_only=True) as store:
+        assert store.customer(who(2)) is None
+        assert store.customer(who(1)) is None, "at that moment he was the other, too"
+        assert store.check().faults == ()
+
+
+def test_an_erased_identifier_that_another_once_had_is_in_no_file_after_compaction(tmp_path: Path) -> None:
+    """A mistaken join gave somebody else's address, and was taken back: the journal kept that record, and led to a store that
+    did not hold together."""
+    now = NOW
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        for number in (1, 2):
+            store.apply(Upsert(identifiers=who(number), at_us=now))
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=now + 1_000_000)
+    with Store.open(tmp_path / "s") as store:
+        store.apply(Join(identifiers=(*who(1), *who(2), *who(3)), at_us=now, received_us=now))
+        joined = store.applied
+        store.apply(Unmerge(identifiers=who(1), at_us=now))
+        store.apply(Upsert(identifiers=who(3), at_us=now))
+        store.apply(Erase(identifiers=who(3), request="R-1", at_us=now))
+    keeping.restore(
+        str(saved), str(tmp_path / "r"), journal_folder=str(tmp_path / "s" / "journal"), until_seq=joined)
+    with Store.open(tmp_path / "r", read_only=True) as store:
+        assert store.customer(who(3)) is None
+        assert store.check().faults == ()
+    assert "another's before" in keeping.compact(str(tmp_path / "s"))[2]
+    for file in (tmp_path / "s").rglob("*"):
+        assert not file.is_file() or b"person-3-number" not in file.read_bytes(), file
 
 
 def test_identifiers_of_two_customers_erase_nobody(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from core import limits
 from core.decision import Identifier
 from core.errors import ImportRefused, Overloaded, StoreFull
 from core.hub.catalog import Catalog
@@ -293,6 +294,22 @@ EVENTS = (
     b"o4,c1,,1.00,pot,gold\n"
     b"o5,c1,soon,1.00,pot,brass\n"
 )
+
+
+def test_events_that_a_full_history_does_not_keep_are_rejected(store: Store, tmp_path: Path) -> None:
+    """They counted as known before."""
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = limits.EVENTS_PER_CUSTOMER + 50
+    lines = [f"o{number},c1,{(began - timedelta(minutes=number)).isoformat()},1.00,x,\n" for number in range(rows)]
+    data = ("order,id,at,amount,product,tier\n" + "".join(lines)).encode()
+    for changed in (True, False):
+        report = run(store, BUYS, tmp_path / "buys.csv", data)
+        kept = report.changed if changed else report.unchanged
+        assert report.reasons == {"HISTORY_FULL": rows - kept}
+        assert (report.applied, report.rejected) == (kept, rows - kept)
+    buyer = store.profile((Identifier("crm", "c1"),), newest=1)
+    assert buyer is not None
+    assert buyer.events_kept == kept
 
 
 def test_events_from_the_future_are_rejected_as_calls_refuse_them(store: Store, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from core import limits
 from core.decision import Identifier
-from core.errors import BadValue, NotFound, NotUndoable
-from core.hub import mutations
+from core.errors import BadValue, NotFound, NotUndoable, StoreFull
+from core.hub import merges, mutations
 from core.hub.environment import DATABASES
 from core.hub.ingest import ItemReader
 from core.hub.mutations import (
@@ -104,6 +104,59 @@ def test_many_joins_end_some_at_a_time(store: Store) -> None:
     assert not store.undoable()
 
 
+def test_a_login_a_week_does_not_keep_every_join_for_ever(store: Store) -> None:
+    """Only the newest join's age was looked at: who joins a cookie now and then kept all, each with his whole history."""
+    week = 7 * 86_400_000_000
+    for number in range(12):
+        cookie, at_us = Identifier("cookie", f"w{number}"), 100 + number * week
+        store.apply(Upsert(identifiers=(cookie,), at_us=at_us))
+        store.apply(Join(identifiers=(ANA, cookie), at_us=at_us))
+        store.apply(EndUndo(at_us=at_us))
+    kept = store.merges([ANA])
+    assert kept is not None
+    assert [each.at_us for each in kept] == [100 + number * week for number in range(11, 6, -1)]
+    assert undoing(store, ANA, at_us=100 + 11 * week).restored
+    assert store.check().faults == ()
+
+
+def test_what_is_kept_of_a_survivors_joins_is_bounded_in_bytes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MERGE_BYTES", 2000)
+    for number in range(8):
+        cookie = Identifier("cookie", f"w{number}")
+        store.apply(Upsert(identifiers=(cookie,), at_us=10))
+        store.apply(Join(identifiers=(ANA, cookie), at_us=10 + number))
+        store.apply(Upsert(identifiers=(ANA,), attributes={"age": number}, at_us=20 + number))
+    with store.environment.reader() as reader:
+        kept = [len(value) for key, value in reader.items("meta", merges.PREFIX) if key.startswith(merges.PREFIX)]
+    assert 1000 < sum(kept) <= 2000
+    found = store.merges([ANA])
+    assert found is not None
+    assert found[0].merge == max(each.merge for each in found)
+    assert undoing(store, ANA).restored
+
+
+def test_an_erasure_after_a_commit_that_failed_still_knows_who_is_named(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is named by what undo keeps was noted inside the failed commit, without the join that its undo had taken back."""
+    carl = Identifier("crm", "carl")
+    store.apply(Upsert(identifiers=(carl,), attributes={"age": 40}, at_us=1))
+    store.apply(Join(identifiers=(ANA, ONE), at_us=9))
+    event = RecordedEvent(type="visit", key="v", at_us=10, fields={})
+    store.apply(RecordEvents(identifiers=(ANA, carl), events=(event,), received_us=10))
+    committer = store._committer  # the commit that fails is one of its own
+    assert committer is not None
+    with monkeypatch.context() as broken:
+        broken.setattr(committer, "_make_durable", lambda: (_ for _ in ()).throw(StoreFull("disk", "it is full")))
+        with pytest.raises(StoreFull):
+            store.apply(Unmerge(identifiers=(ANA,), at_us=11))
+        with pytest.raises(StoreFull):
+            store.apply(Erase(identifiers=(TWO,), request="R-1", at_us=12))
+    store.apply(Erase(identifiers=(carl,), request="R-2", at_us=13))
+    assert store.merges([ANA]) == (), "its undo would name him"
+    assert store.profile([carl]) is None
+
+
 def test_an_undo_brings_back_no_event_that_retention_let_go_of_meanwhile(tmp_path: Path) -> None:
     day = 86_400_000_000
     kept = Schema(namespaces=SCHEMA.namespaces, events={"visit": EventType("visit", retention_us=10 * day)})
@@ -116,6 +169,13 @@ def test_an_undo_brings_back_no_event_that_retention_let_go_of_meanwhile(tmp_pat
         undoing(store, ANA, at_us=15 * day)
         found = [[event.at_us for event in store.profile([who]).events] for who in (ANA, ONE)]  # type: ignore[union-attr]
         assert found == [[], [9 * day]]
+        # Nor one that was told of them meanwhile.
+        store.apply(Join(identifiers=(ANA, ONE), at_us=15 * day))
+        event = mutations.RecordedEvent(type="visit", key="later", at_us=15 * day, fields={})
+        store.apply(RecordEvents(identifiers=(ANA,), events=(event,), received_us=15 * day))
+        undoing(store, ANA, at_us=26 * day)
+        found = [[event.at_us for event in store.profile([who]).events] for who in (ANA, ONE)]  # type: ignore[union-attr]
+        assert found == [[], []]
 
 
 def test_a_message_that_an_undo_cannot_apply_takes_nothing_else_along(store: Store) -> None:
