@@ -144,7 +144,7 @@ def erase_from(Transaction txn not None, customers, keys=()):
         if txn.get(identifiers, <const char*>key, len(key), &data, &size) != MDB_NOTFOUND and size >= sizeof(uint64_t):
             memcpy(&owner, data, sizeof(uint64_t))
             held.add(owner)
-    own = set()
+    own = set(keys)
     found = False
     # Who leaves a household changes what counts for it: the one way to do that is an applier's.
     applier.transaction = txn

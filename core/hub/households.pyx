@@ -246,7 +246,9 @@ def _set_membership(Applier applier, mutation):
     household = next(iter(homes), 0)
     known = customer and told_of(applier, customer, &old)
     if known and (household == 0 or old.household != household) and goes_before(&old, household or UINT64_MAX, mutation.at_us):
-        applier.touched.setdefault(customer, None)
+        # Kept for an undo it would name a household that nobody knows, whoever has that identifier by then.
+        if household:
+            applier.touched.setdefault(customer, None)
         interrupted(applier, customer, &old, mutation.at_us)
         return MembershipResult(customer, household, False, False, superseded=True)
     household, made = applier.opened(mutation.household, mutation.at_us, False, True, "household")
