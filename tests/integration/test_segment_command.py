@@ -28,7 +28,7 @@ PROGRAM = """
 program: p
 currency: EUR
 schema:
-  namespaces: {crm: {trust: 2}, email: {trust: 1, normaliser: lower}}
+  namespaces: {crm: {trust: 2}, email: {trust: 1, normaliser: fold}}
   attributes: {spent: money}
   facts: {cart: int}
   events: {view: {}}
