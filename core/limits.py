@@ -84,6 +84,8 @@ MAP_BYTES: Final = 1 << 40
 # What the journal beside the store keeps, by age and by size.
 JOURNAL_SECONDS: Final = 7 * 86_400
 JOURNAL_BYTES: Final = 16 << 30
+# Characters from which on an identifier in an erasure's request tells of a customer; shorter ones stand in many a number.
+REQUEST_TELLS: Final = 5
 # How long a join can be undone, how many later messages are kept for that, and how many bytes of a survivor's joins with them:
 # past any the oldest is final.
 UNDO_US: Final = 30 * 86_400_000_000

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, Queue
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
-from server.cli import starter
+from server.cli import show, starter
+from server.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
 BOUND_SECONDS = 60
@@ -74,6 +77,44 @@ class Server:
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(BOUND_SECONDS)
+
+
+@contextlib.contextmanager
+def started(folder: Path) -> Iterator[tuple[Server, dict[str, Any]]]:
+    """A server of what `rapport init` writes, ready, and where it listens; it must end well unless the test has ended it."""
+    server = Server(write_starter(folder))
+    try:
+        told = server.until("listening")
+        server.until("ready")
+        yield server, told
+        if server.process.poll() is None:
+            assert server.end() == 0
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.wait(BOUND_SECONDS)
+        server.close()
+
+
+# Runs the command line in this process: exit code, standard output, standard error.
+Rapport: TypeAlias = Callable[..., tuple[int, str, str]]
+
+
+def rapport_in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, address: str = "") -> Rapport:
+    """A `Rapport` whose commands ask the server at ``address``, and whose tables are wide."""
+    if address:
+        monkeypatch.setenv("RAPPORT_SERVER", address)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(show.out, "width", 200)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rapport", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        said = capsys.readouterr()
+        return int(left.value.code or 0), said.out, said.err
+
+    return run
 
 
 def write_starter(folder: Path) -> Path:

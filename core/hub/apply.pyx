@@ -438,6 +438,11 @@ cdef class Applier:
 
     def forget(self, customer, merge) -> int:
         """Delete what is kept of a join; how many bytes it was."""
+        if self.naming is not None:
+            self.naming.ended += 1
+            if self.naming.ended > len(self.undoable):
+                # Mostly of what is gone: made anew when it is needed, so that it does not grow without end.
+                self.naming = None
         number = freed = 0
         while (data := self.kept(key := merges.key(customer, merge, number))) is not None:
             freed += len(data)

@@ -44,10 +44,6 @@ from core import limits
 JOINED = b"\x00\x00"
 
 
-# Characters of an identifier from which on it is told in a text, rather than found there by chance.
-NAMING = 5
-
-
 def _erase(Applier applier, mutation):
     cdef Transaction txn = applier.transaction
     cdef uint64_t customer
@@ -73,8 +69,7 @@ def _erase(Applier applier, mutation):
     request = mutation.request.lower()
     for _, value in named:
         text = value.decode(errors="replace").lower()
-        # Shorter ones may stand in any number.
-        if len(text) >= NAMING and text in request:
+        if len(text) >= limits.REQUEST_TELLS and text in request:
             raise BadValue("request", "it holds one of the customer's identifiers, and stays when he is gone",
                            "Give the number by which the request for erasure is filed.")
     keys = [struct.pack(">H", number) + value for number, value in named]

@@ -281,10 +281,9 @@ def _leave_household(Applier applier, mutation):
         raise NotFound("customer", ", ".join([each.namespace for each in mutation.identifiers]),
                        "None of the identifiers is known: compare their spelling with rapport profile show.")
     applier.touched.setdefault(customer, None)
-    if told_of(applier, customer, &old) and goes_before(&old, 0, mutation.at_us):
-        interrupted(applier, customer, &old, mutation.at_us)
-        return LeftResult(customer, 0, superseded=old.household != 0)
-    return LeftResult(customer, leave(applier, customer, mutation.at_us))
+    was = membership_of(applier, customer, &old)
+    left = leave(applier, customer, mutation.at_us)
+    return LeftResult(customer, left, superseded=was and not left)
 
 
 register(SetMembership, _set_membership)

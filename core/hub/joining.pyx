@@ -114,11 +114,16 @@ def _join(Applier applier, mutation):
 def _unmerge(Applier applier, mutation):
     cdef uint64_t customer
     check_time("at", mutation.at_us)
-    best, _ = applier.resolve(mutation.identifiers)
-    customer = best
+    customer, _ = applier.resolve(mutation.identifiers)
+    if not customer:
+        raise NotFound("customer", ", ".join([each.namespace for each in mutation.identifiers]),
+                       "None of the identifiers is known: compare their spelling with rapport profile show.")
     stack = applier.undoable.get(customer)
     if stack is None:
-        raise NotFound("merge", str(mutation.merge or "newest"), "Nothing that was joined into this customer can be undone.")
+        days = limits.UNDO_US // 86_400_000_000
+        raise NotFound("merge", str(mutation.merge or "newest"),
+                       f"A join is kept for {days} days; rapport profile merges shows those that can be undone.",
+                       "" if mutation.merge else "There is nothing to undo: no join into this customer is kept.")
     newest, at_us = stack.joins[len(stack.joins) - 1]
     merge = mutation.merge or newest
     if merge not in [each for each, _ in stack.joins]:

@@ -14,6 +14,7 @@ class Naming:
 
     def __init__(self) -> None:
         self._survivors: dict[int, int | set[int]] = {}  # mostly it is one
+        self.ended = 0  # joins that nothing is kept of any more, and that are named all the same
 
     def add(self, survivor: int, ids: Iterable[int], keys: Iterable[bytes]) -> None:
         """Something is kept for a survivor that names these customers and keys of identifiers."""

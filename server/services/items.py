@@ -160,10 +160,7 @@ class Items:
             channel=consent.channel,
             granted=consent.granted,
             source=consent.source,
-            at_us=consented(
-                convert.micros(consent.at, "consent.at") if consent.HasField("at") else None, now_us, "consent.at",
-                granted=consent.granted,
-            ),
+            at_us=consented(_sent_at(consent, "consent.at"), now_us, "consent.at", granted=consent.granted),
         )
 
 
@@ -189,14 +186,13 @@ def _attributes(who: tuple[Identifier, ...], message: ingest_pb2.IngestAttribute
             raise BadValue(f"clear['{name}']", again, "Set it or clear it, once.")
         attributes[name] = None
     return Upsert(
-        identifiers=who, attributes=attributes, source=message.source, at_us=_at(message, "attributes", now_us)
+        identifiers=who, attributes=attributes, source=message.source,
+        at_us=happened(_sent_at(message, "attributes.at"), now_us, "attributes.at"),
     )
 
 
-def _at(message: ingest_pb2.IngestAttributes, field: str, now_us: int) -> int:
-    if not message.HasField("at"):
-        return now_us
-    return happened(convert.micros(message.at, f"{field}.at"), now_us, f"{field}.at")
+def _sent_at(message: ingest_pb2.IngestAttributes | ingest_pb2.IngestConsent, field: str) -> int | None:
+    return convert.micros(message.at, field) if message.HasField("at") else None
 
 
 def _not_kept(mutation: Mutation, result: Any) -> RapportError | None:

@@ -181,10 +181,7 @@ class ProfileService:
                 channel=message.channel,
                 granted=message.granted,
                 source=message.source,
-                at_us=consented(
-                    convert.micros(message.at, "at") if message.HasField("at") else None, calls.now_us(), "at",
-                    granted=message.granted,
-                ),
+                at_us=consented(_sent_at(message), calls.now_us(), "at", granted=message.granted),
             )
         )
         unsourced = f"It is recorded without its source. {result.unsourced}" if result.unsourced else ""
@@ -225,23 +222,16 @@ class ProfileService:
     ) -> profile_pb2.CloseCaseResponse:
         """Close a case."""
         who, key, at_us = _who(message.identifiers), _key(message.key), _at(message)
+        found = self._meant(who, message.kind, key)
         # A clock that goes ahead may have opened it.
-        _not_before("at", at_us + limits.AHEAD_US, self._opened(who, message.kind, key), at_us)
-        warning = self._closed_before(who, message.kind, key)
+        _not_before("at", at_us + limits.AHEAD_US, found[0].opened_us if found else None, at_us)
         self._store.apply(CloseCase(identifiers=who, kind=message.kind, key=key, at_us=at_us))
-        return profile_pb2.CloseCaseResponse(warning=warning)
+        return profile_pb2.CloseCaseResponse(warning=_closed_before(found))
 
-    def _closed_before(self, who: Sequence[Identifier], kind: str, key: str) -> str:
-        """That the case which a close means is closed, and what with this key is not; '' while it is open."""
+    def _meant(self, who: Sequence[Identifier], kind: str, key: str) -> list[Case]:
+        """The cases of this kind and key: a customer's own goes before his household's."""
         found = [each for each in self._store.cases(who) or () if (each.kind, each.key) == (kind, key)]
-        # A customer's own goes before his household's.
-        found.sort(key=lambda each: each.scope is CaseScope.HOUSEHOLD)
-        if not found or found[0].closed_us is None:
-            return ""
-        told = f"The case was closed before, at {moment(found[0].closed_us)}: nothing changed."
-        if any(each.closed_us is None for each in found):
-            told += " His household has an open one with this key: close that by an identifier of the household."
-        return told
+        return sorted(found, key=lambda each: each.scope is CaseScope.HOUSEHOLD)
 
     def assign_case(
         self, message: profile_pb2.AssignCaseRequest, context: calls.Context
@@ -262,8 +252,7 @@ class ProfileService:
 
         Only what a person sends is held to it: files bring openings and closes in any order (`core.hub.mutations.ImportCases`).
         """
-        found = self._store.cases(who) or ()
-        return next((each.opened_us for each in found if (each.kind, each.key) == (kind, key)), None)
+        return next((each.opened_us for each in self._meant(who, kind, key)), None)
 
     def cases(
         self, message: profile_pb2.ListCasesRequest, context: calls.Context
@@ -345,15 +334,7 @@ class ProfileService:
     def unmerge(self, message: profile_pb2.UnmergeRequest, context: calls.Context) -> profile_pb2.UnmergeResponse:
         """Take a join back."""
         who = _who(message.identifiers)
-        kept = self._store.merges(who)
-        if kept is None:
-            raise _unknown(who)
-        if not kept and not message.merge:
-            raise NotFound(
-                "Merge", "newest", "A join is kept for 30 days; rapport profile merges shows those that can be undone.",
-                told="There is nothing to undo: no join into this customer is kept.",
-            )
-        result: UnmergeResult = self._store.apply(Unmerge(identifiers=who, merge=message.merge, at_us=calls.now_us()))
+        result: UnmergeResult = self._to_known(Unmerge(identifiers=who, merge=message.merge, at_us=calls.now_us()), who)
         return profile_pb2.UnmergeResponse(
             customer=result.customer, restored=result.restored, reapplied=result.reapplied, dropped=result.dropped
         )
@@ -436,11 +417,12 @@ _Dated = (
 )
 
 
+def _sent_at(message: _Dated) -> int | None:
+    return convert.micros(message.at, "at") if message.HasField("at") else None
+
+
 def _at(message: _Dated) -> int:
-    now_us = calls.now_us()
-    if not message.HasField("at"):
-        return now_us
-    return happened(convert.micros(message.at, "at"), now_us, "at")
+    return happened(_sent_at(message), calls.now_us(), "at")
 
 
 def _who(
@@ -488,6 +470,16 @@ def _not_before(field: str, at_us: int | None, opened_us: int | None, told_us: i
             field, f"is {shown}, before the case was opened ({moment(opened_us)})",
             "Send a time at or after the opening; rapport case list shows it.",
         )
+
+
+def _closed_before(found: Sequence[Case]) -> str:
+    """That the first of these, which a close means, is closed, and which with its key is not; '' while it is open."""
+    if not found or found[0].closed_us is None:
+        return ""
+    told = f"The case was closed before, at {moment(found[0].closed_us)}: nothing changed."
+    if any(each.closed_us is None for each in found):
+        told += " His household has an open one with this key: close that by an identifier of the household."
+    return told
 
 
 def _due(message: profile_pb2.OpenCaseRequest | profile_pb2.AssignCaseRequest) -> int | None:

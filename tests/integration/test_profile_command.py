@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
 
-from server.cli.main import main
-from tests.running import BOUND_SECONDS, Server, write_starter
-
-Rapport = Callable[..., tuple[int, str, str]]
+from tests.running import Rapport, rapport_in_process, started
 
 
 class Running(NamedTuple):
@@ -26,33 +22,13 @@ class Running(NamedTuple):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One without customers."""
-    made = Server(write_starter(tmp_path_factory.mktemp("starter")))
-    try:
-        told = made.until("listening")
-        made.until("ready")
+    with started(tmp_path_factory.mktemp("starter")) as (_, told):
         yield Running(told["listen_control"], told["listen_decisions"])
-        assert made.end() == 0
-    finally:
-        if made.process.poll() is None:
-            made.process.kill()
-        made.process.wait(BOUND_SECONDS)
-        made.close()
 
 
 @pytest.fixture
 def rapport(server: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Rapport:
-    """Runs the command line in this process: exit code, standard output, standard error."""
-    monkeypatch.setenv("RAPPORT_SERVER", server.control)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rapport", *arguments])
-        with pytest.raises(SystemExit) as left:
-            main()
-        said = capsys.readouterr()
-        return int(left.value.code or 0), said.out, said.err
-
-    return run
+    return rapport_in_process(capsys, monkeypatch, server.control)
 
 
 def test_an_attribute_is_cleared(rapport: Rapport) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from queue import Queue
 from typing import Any, NamedTuple
 
@@ -21,8 +21,7 @@ from protos.rapport.v1 import decision_pb2, decision_pb2_grpc, profile_pb2_grpc,
 from protos.rapport.v1 import profile_pb2 as profiles
 from protos.rapport.v1 import program_pb2 as programs
 from protos.rapport.v1 import values_pb2 as values
-from server.cli.main import main
-from tests.running import BOUND_SECONDS, ROOT, Server, write_starter
+from tests.running import BOUND_SECONDS, ROOT, Rapport, Server, rapport_in_process, started
 
 PROGRAM = """
 program: p
@@ -54,10 +53,8 @@ class Running(NamedTuple):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Eight customers who spent 1 to 8, of whom the even ones looked at something."""
-    made = Server(write_starter(tmp_path_factory.mktemp("starter")))
-    try:
-        address = made.until("listening")["listen_control"]
-        made.until("ready")
+    with started(tmp_path_factory.mktemp("starter")) as (made, told):
+        address = told["listen_control"]
         with grpc.insecure_channel(address) as channel:
             program_pb2_grpc.ProgramServiceStub(channel).LoadProgram(
                 programs.LoadProgramRequest(files={"program.yaml": PROGRAM.encode()})
@@ -73,13 +70,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                 if number % 2 == 0:
                     view(channel, number)
         yield Running(made, address)
-        if made.process.poll() is None:
-            assert made.end() == 0
-    finally:
-        if made.process.poll() is None:
-            made.process.kill()
-        made.process.wait(BOUND_SECONDS)
-        made.close()
 
 
 def view(channel: grpc.Channel, number: int) -> None:
@@ -92,22 +82,11 @@ def view(channel: grpc.Channel, number: int) -> None:
 @pytest.fixture
 def rapport(
     server: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command line in this process: exit code, standard output, standard error."""
-    monkeypatch.setenv("RAPPORT_SERVER", server.address)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rapport", *arguments])
-        with pytest.raises(SystemExit) as left:
-            main()
-        said = capsys.readouterr()
-        return int(left.value.code or 0), said.out, said.err
-
-    return run
+) -> Rapport:
+    return rapport_in_process(capsys, monkeypatch, server.address)
 
 
-def test_count_and_list(rapport: Callable[..., tuple[int, str, str]]) -> None:
+def test_count_and_list(rapport: Rapport) -> None:
     code, out, _ = rapport("segment", "count", "--json")
     assert code == 0
     found = json.loads(out)
@@ -128,7 +107,7 @@ def test_count_and_list(rapport: Callable[..., tuple[int, str, str]]) -> None:
     assert json.loads(out)["identifiers"][0] == {"namespace": "crm", "value": "C2"}
 
 
-def test_wrong_names_are_told(rapport: Callable[..., tuple[int, str, str]]) -> None:
+def test_wrong_names_are_told(rapport: Rapport) -> None:
     for command in ("count", "list", "watch"):
         code, _, err = rapport("segment", command, "activ")
         assert (code, "Did you mean 'active'?" in err) == (65, True), err
@@ -136,7 +115,7 @@ def test_wrong_names_are_told(rapport: Callable[..., tuple[int, str, str]]) -> N
     assert (code, "Did you mean 'email'?" in err) == (65, True)
 
 
-def test_the_sweep_makes_edges_and_bands_shows_them(rapport: Callable[..., tuple[int, str, str]]) -> None:
+def test_the_sweep_makes_edges_and_bands_shows_them(rapport: Rapport) -> None:
     """The server's own sweep: the test asks until the edges are of all eight, as an operator would."""
 
     def shown() -> dict[str, Any]:

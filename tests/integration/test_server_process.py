@@ -34,7 +34,7 @@ from protos.rapport.v1 import (
 from server.cli import client, show
 from server.cli.main import main
 from tests import raw_http2 as h2
-from tests.running import BOUND_SECONDS, Server, write_starter
+from tests.running import BOUND_SECONDS, Rapport, Server, rapport_in_process, write_starter
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -66,23 +66,12 @@ def address(make: Callable[..., Server], tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def rapport(
     address: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command line in this process against the server: exit code, standard output, standard error."""
-    monkeypatch.setenv("RAPPORT_SERVER", address)
-    monkeypatch.setattr(show.out, "width", 200)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rapport", *arguments])
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        return int(left.value.code or 0), captured.out, captured.err
-
-    return run
+) -> Rapport:
+    return rapport_in_process(capsys, monkeypatch, address)
 
 
 def test_a_folder_that_cannot_be_written_is_told_without_a_traceback(
-    rapport: Callable[..., tuple[int, str, str]], tmp_path: Path
+    rapport: Rapport, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     code, _, err = rapport("init", str(tmp_path / "file" / "shop"))
@@ -329,7 +318,7 @@ def test_a_consent_dated_ahead_is_refused_because_it_could_never_be_withdrawn(ad
 # --- the command line ---------------------------------------------------------------------------------------------
 
 
-def test_a_decision_on_the_command_line_and_what_came_of_it(rapport: Callable[..., tuple[int, str, str]]) -> None:
+def test_a_decision_on_the_command_line_and_what_came_of_it(rapport: Rapport) -> None:
     who = ("-i", "crm=shell")
     visits = [part for key in "123" for part in ("--event", json.dumps({"type": "visit", "key": key}))]
     assert rapport("tell", *who, "-a", "age=44", "-a", "first_name=Zoë", "-a", "vip=true", *visits)[0] == 0
@@ -355,7 +344,7 @@ def test_a_decision_on_the_command_line_and_what_came_of_it(rapport: Callable[..
 
 
 def test_households_on_the_command_line(
-    rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+    rapport: Rapport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     who, home = ("-i", "crm=holds-a-contract"), ("-i", "account=A [17]")
     code, out, _ = rapport("profile", "household", "set", *who, "--role", "owner", "account=A [17]")
@@ -390,7 +379,7 @@ def test_households_on_the_command_line(
     assert rapport("profile", "household", "show", *home)[0] == 66
 
 
-def test_cases_and_consents_on_the_command_line(rapport: Callable[..., tuple[int, str, str]]) -> None:
+def test_cases_and_consents_on_the_command_line(rapport: Rapport) -> None:
     who = ("-i", "crm=calls-often")
     case = ("--kind", "complaint", "--key", "T-1")
     assert rapport("tell", *who, "-a", "age=30")[0] == 0
@@ -491,13 +480,13 @@ def test_cases_and_consents_on_the_command_line(rapport: Callable[..., tuple[int
     ],
 )
 def test_what_goes_wrong_on_the_command_line(
-    rapport: Callable[..., tuple[int, str, str]], arguments: list[str], code: int, word: str
+    rapport: Rapport, arguments: list[str], code: int, word: str
 ) -> None:
     left, _, err = rapport(*arguments)
     assert (left, word in err) == (code, True), err
 
 
-def test_an_export_that_names_two_customers_hands_over_neither(rapport: Callable[..., tuple[int, str, str]]) -> None:
+def test_an_export_that_names_two_customers_hands_over_neither(rapport: Rapport) -> None:
     """Of two, the one whose namespace is trusted more was exported, as if the other's identifier were his."""
     ann, bo, mail = ("-i", "crm=export-ann"), ("-i", "crm=export-bo"), ("-i", "email=export@x.example")
     for who in (ann, bo, mail):
@@ -512,13 +501,13 @@ def test_an_export_that_names_two_customers_hands_over_neither(rapport: Callable
         assert (code, json.loads(out or "{}").get("identifiers")) == (0, [{"namespace": "crm", "value": "export-ann"}]), err
 
 
-def test_errors_for_scripts_are_json(rapport: Callable[..., tuple[int, str, str]]) -> None:
+def test_errors_for_scripts_are_json(rapport: Rapport) -> None:
     code, _, err = rapport("decide", "-c", "wab", "-p", "home_hero", "--json")
     said = json.loads(err)
     assert (code, said["exit"], said["reason"], said["metadata"]["nearest"]) == (65, 65, "UNKNOWN_NAME", "web")
 
 
-def test_programs_on_the_command_line(rapport: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_programs_on_the_command_line(rapport: Rapport, tmp_path: Path) -> None:
     folder = write_starter(tmp_path / "new") / "program"
     assert rapport("program", "validate", str(folder))[0] == 0
     assert "starter@1" in rapport("program", "list")[1]
@@ -532,13 +521,13 @@ def test_programs_on_the_command_line(rapport: Callable[..., tuple[int, str, str
     assert (code, "offers.yaml:2:3" in err) == (65, True), err
 
 
-def test_init_writes_no_folder_over(rapport: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_init_writes_no_folder_over(rapport: Rapport, tmp_path: Path) -> None:
     assert rapport("init", str(tmp_path / "fresh"))[0] == 0
     assert rapport("init", str(tmp_path / "fresh"))[0] == 73
     assert rapport("config", "--config", str(tmp_path / "fresh" / "rapport.yaml"), "--json")[0] == 0
 
 
-def test_models_on_the_command_line(rapport: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_models_on_the_command_line(rapport: Rapport, tmp_path: Path) -> None:
     sample = ROOT / "models" / "term_deposit_uptake" / "1"
     code, out, err = rapport("model", "deploy", "uptake", str(sample), "--json")
     assert (code, json.loads(out or "{}").get("model", {}).get("state")) == (0, "MODEL_STATE_LIVE"), err
@@ -561,7 +550,7 @@ def test_models_on_the_command_line(rapport: Callable[..., tuple[int, str, str]]
 
 
 def test_a_programs_problems_name_files_as_seen_from_where_the_command_runs(
-    rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    rapport: Rapport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """They named files as seen from the program's folder, so an editor that was given the line found no such file."""
     source = write_starter(tmp_path / "shop") / "program" / "offers.yaml"
@@ -740,7 +729,7 @@ def test_a_signal_that_a_native_thread_takes_ends_the_server(make: Callable[...,
 
 
 def test_two_addresses_keep_channels_from_programs(
-    make: Callable[..., Server], tmp_path: Path, rapport: Callable[..., tuple[int, str, str]]
+    make: Callable[..., Server], tmp_path: Path, rapport: Rapport
 ) -> None:
     server = make(write_starter(tmp_path), RAPPORT_LISTEN_CONTROL="127.0.0.1:0", RAPPORT_PROGRAMS_PATH="")
     said = server.until("listening")
@@ -807,7 +796,7 @@ def test_a_method_that_nobody_serves_is_told_alike_at_both_addresses(make: Calla
     ],
 )
 def test_a_server_that_cannot_start_says_why(
-    rapport: Callable[..., tuple[int, str, str]],
+    rapport: Rapport,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     address: str,
@@ -847,7 +836,7 @@ def test_one_store_has_one_server(make: Callable[..., Server], tmp_path: Path) -
 def test_an_import_beside_a_server_is_refused_and_alone_it_works(
     make: Callable[..., Server],
     tmp_path: Path,
-    rapport: Callable[..., tuple[int, str, str]],
+    rapport: Rapport,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(write_starter(tmp_path))
@@ -890,7 +879,7 @@ def test_an_import_beside_a_server_is_refused_and_alone_it_works(
 
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
 def test_an_import_in_a_folder_of_no_program_makes_no_store_there(
-    tmp_path: Path, rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+    tmp_path: Path, rapport: Rapport, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
     """Run one folder too deep, it refused every name of the mapping and left an empty store among the program's files."""
     monkeypatch.chdir(write_starter(tmp_path) / "program")
@@ -905,7 +894,7 @@ def test_an_import_in_a_folder_of_no_program_makes_no_store_there(
 
 @pytest.mark.parametrize("more", [(), ("--dry-run",), ("--store", "store")])
 def test_an_import_makes_no_store_where_one_lost_its_data(
-    tmp_path: Path, rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+    tmp_path: Path, rapport: Rapport, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(write_starter(tmp_path))
     (tmp_path / "mapping.yaml").write_text(
@@ -921,7 +910,7 @@ def test_an_import_makes_no_store_where_one_lost_its_data(
 
 
 def test_an_import_names_a_wrong_program_s_files_as_seen_from_where_it_runs(
-    tmp_path: Path, rapport: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, rapport: Rapport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It told `offers.yaml:1:1`, which is not there; validating told `program/offers.yaml`."""
     monkeypatch.chdir(write_starter(tmp_path))

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from core.errors import ConfigError
-from server.cli.main import main
 from server.transport.tls import Context
 from tests.conformance.party import Authority
-from tests.running import BOUND_SECONDS, Server, write_starter
-
-Rapport = Callable[..., tuple[int, str, str]]
+from tests.running import BOUND_SECONDS, Rapport, Server, rapport_in_process, write_starter
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +53,7 @@ def addresses(start: Callable[[dict[str, str]], tuple[str, str]], settings: dict
 
 @pytest.fixture
 def rapport(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Rapport:
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rapport", *arguments])
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        return int(left.value.code or 0), captured.out, captured.err
-
-    return run
+    return rapport_in_process(capsys, monkeypatch)
 
 
 DECIDE = ("decide", "-c", "web", "-p", "home_hero", "-i", "crm=tls")
