@@ -1,6 +1,6 @@
 """A customer's contact history, version 1: what was shown, clicked, accepted..., oldest first (ARCHITECTURE.md).
 
-`contacts_open` checks a stored list once; `contacts_read` copies an entry out. A `ContactList` borrows the bytes under
+`contacts_open` checks a stored list once, after which its entries lie there as they are. A `ContactList` borrows the bytes under
 it, like every view of the hub. `contacts_merge` makes a new list from an old one and what is added; neither needs the
 GIL.
 """
@@ -34,7 +34,7 @@ cdef packed struct ContactEntry:
     uint16_t channel  # catalog number; 0 unknown
 
 cdef struct ContactList:
-    const uint8_t* entries  # first entry; borrowed
+    const ContactEntry* entries  # the first, at any address, since the struct is packed; borrowed
     uint32_t count  # entries
 
 cdef inline int contacts_open(const uint8_t* bytes, size_t size, ContactList* contacts) noexcept nogil:
@@ -54,27 +54,8 @@ cdef inline int contacts_open(const uint8_t* bytes, size_t size, ContactList* co
     memcpy(&contacts.count, bytes + 8, 4)
     if <uint64_t>contacts.count * CONTACT_BYTES + LIST_HEADER_BYTES != size:
         return FAULT_BOUNDS
-    contacts.entries = bytes + LIST_HEADER_BYTES
+    contacts.entries = <const ContactEntry*> (bytes + LIST_HEADER_BYTES)
     return FAULT_NONE
-
-
-cdef inline void contacts_read(const ContactList* contacts, uint32_t index, ContactEntry* entry) noexcept nogil:
-    """Copy entry `index`, which must be below count."""
-    memcpy(entry, contacts.entries + <size_t>index * CONTACT_BYTES, CONTACT_BYTES)
-
-
-cdef inline int64_t contacts_at(const ContactList* contacts, uint32_t index) noexcept nogil:
-    """The time of entry `index` alone."""
-    cdef int64_t at
-    memcpy(&at, contacts.entries + <size_t>index * CONTACT_BYTES, 8)
-    return at
-
-
-cdef inline uint16_t contacts_outcome(const ContactList* contacts, uint32_t index) noexcept nogil:
-    """The outcome of entry `index` alone."""
-    cdef uint16_t outcome
-    memcpy(&outcome, contacts.entries + <size_t>index * CONTACT_BYTES + 36, 2)
-    return outcome
 
 
 cdef inline uint32_t contacts_after(const ContactList* contacts, int64_t at) noexcept nogil:
@@ -87,7 +68,7 @@ cdef inline uint32_t contacts_after(const ContactList* contacts, int64_t at) noe
     cdef uint32_t middle
     while low < high:
         middle = (low + high) // 2
-        if contacts_at(contacts, middle) <= at:
+        if contacts.entries[middle].at <= at:
             low = middle + 1
         else:
             high = middle

@@ -32,11 +32,9 @@ cdef uint32_t entries_before(const ContactEntry* entry, const ContactEntry* othe
 
 cdef uint32_t known_before(const ContactEntry* entry, const ContactList* known, uint32_t most) noexcept nogil:
     """How many of the list go before `entry`, counted up to `most`."""
-    cdef ContactEntry other
     cdef uint32_t i
     for i in range(min(most, known.count)):
-        contacts_read(known, i, &other)
-        if not before(&other, entry):
+        if not before(&known.entries[i], entry):
             return i
     return min(most, known.count)
 
@@ -48,7 +46,6 @@ cdef int contacts_merge(
     cdef ContactEntry entry
     cdef uint32_t i, j, fresh, total, skip, older, checksum, next_known, next_added
     cdef uint16_t magic = CONTACTS_MAGIC
-    cdef uint64_t dedup
     cdef int fault
     cdef bint duplicate
     known.entries = NULL
@@ -67,8 +64,7 @@ cdef int contacts_merge(
                 break
         if not duplicate:
             for j in range(known.count):
-                memcpy(&dedup, known.entries + <size_t>j * CONTACT_BYTES + 8, 8)
-                if dedup == entry.dedup:
+                if known.entries[j].dedup == entry.dedup:
                     duplicate = True
                     break
         if applied != NULL:
@@ -104,7 +100,7 @@ cdef int contacts_merge(
     next_added = 0
     for i in range(total):
         if next_known < known.count:
-            contacts_read(&known, next_known, &entry)
+            entry = known.entries[next_known]
         if next_known < known.count and (next_added == fresh or not before(&added[next_added], &entry)):
             next_known += 1
         else:
@@ -131,7 +127,7 @@ def unpack(bytes data not None, str what="A contact history"):
         raise damaged(fault, what)
     found = []
     for i in range(contacts.count):
-        contacts_read(&contacts, i, &entry)
+        entry = contacts.entries[i]
         found.append((entry.at, entry.dedup, entry.instance, entry.value, entry.offer, entry.outcome, entry.channel))
     return found
 

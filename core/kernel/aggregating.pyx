@@ -2,8 +2,8 @@
 
 One walk finds the events: the stored list and the events of the moment, both sorted by time, are merged, and each
 event whose type an aggregate names becomes a row of that type. Rows of a type that pass a filter are gathered once for all
-aggregates with that filter. The plan has sorted aggregates into columns (one field of one type under one filter) and within a
-column by window, longest first. All windows end at the decision's clock, so each begins at a
+aggregates with that filter. The plan has parted aggregates into columns (one field of one type under one filter) and sorted each
+by window, longest first. All windows end at the decision's clock, so each begins at a
 place that a binary search finds, and the places part a column's rows into segments. Every segment is read once: a window
 is its own segment and all later ones, so the newest is folded first and the next joins what is known. A count or a time
 needs its window's place alone.
@@ -14,7 +14,7 @@ leave 64 bits; where it could, the window is added anew in order. Rows and the t
 """
 
 from libc.math cimport isfinite, isnan
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from core import limits
@@ -30,6 +30,7 @@ from core.kernel.plan cimport (
     AGGREGATE_MEAN,
     AGGREGATE_MIN,
     AGGREGATE_SUM,
+    AggregateColumn,
     BoundAggregate,
     STORED_BOOL,
     STORED_DOUBLE,
@@ -62,16 +63,11 @@ cdef struct Row:
 cdef struct Span:
     Row* rows  # events of one type, oldest first
     uint32_t count  # of them
-    int64_t after  # events up to here lie in no window
 
-cdef struct Column:
-    # Aggregates over one field of one event type under one filter.
-    const BoundAggregate* bounds  # the longest window first
-    uint32_t count  # of them
-    int32_t cell  # as in each of them
-    uint8_t storage  # as in each of them
-    bint distinct  # one of them is DISTINCT
-    bint folded  # one of them is not
+cdef struct Gathering:
+    # Of a span, while its rows are found.
+    Row* next  # where the next row goes
+    int64_t after  # events up to here lie in no window
 
 cdef struct Whole:
     # What is known of the whole numbers of some rows.
@@ -110,115 +106,82 @@ cdef void fill_aggregates(Work* work) noexcept nogil:
     """Fills the frame's slots of all aggregates; ``out_of_memory`` is set when there is no memory for the rows."""
     cdef const Tables* plan = work.plan
     cdef uint32_t most = work.customer.events.count + work.request.events.count
-    cdef uint32_t i, type, types = plan.aggregate_event_count, filter = 0
-    cdef int64_t window
+    cdef uint32_t i, types = plan.aggregate_event_count, filter = 0
+    cdef int64_t reach
     cdef Row* rows
     cdef Row* passed = NULL
+    cdef const Span* span
     cdef Span* spans
+    cdef Gathering* gatherings
     cdef Span filtered
     cdef uint32_t* starts = <uint32_t*> arena_take(&work.arena, plan.aggregate_count * sizeof(uint32_t))
     cdef double* sums = <double*> arena_take(&work.arena, plan.aggregate_count * sizeof(double))
     cdef uint64_t* places = NULL
-    cdef Column column
+    cdef const AggregateColumn* column
     # One span more: of events that no aggregate names, none of which lies in a window. Each has room for a row more than it may
     # keep, since a row is written before it is known whether it counts.
     spans = <Span*> arena_take(&work.arena, (types + 1) * sizeof(Span))
+    gatherings = <Gathering*> arena_take(&work.arena, (types + 1) * sizeof(Gathering))
     rows = <Row*> arena_take(&work.arena, (<size_t> types * (most + 1) + 1) * sizeof(Row))
-    if spans == NULL or starts == NULL or sums == NULL or rows == NULL:
+    if spans == NULL or gatherings == NULL or starts == NULL or sums == NULL or rows == NULL:
         work.out_of_memory = 1
         return
     for i in range(types + 1):
-        spans[i].rows = rows + <size_t> i * (most + 1)
-        spans[i].count = 0
-        spans[i].after = INT64_MAX
-    for i in range(plan.aggregate_count):
-        type = plan.aggregates[i].event
-        window = plan.aggregates[i].window_us
-        if window == 0:
-            spans[type].after = INT64_MIN
-        elif work.request.as_of_us - window < spans[type].after:
-            spans[type].after = work.request.as_of_us - window
+        reach = plan.aggregate_reaches[i] if i < types else 0
+        gatherings[i].next = spans[i].rows = rows + <size_t> i * (most + 1)
+        gatherings[i].after = INT64_MIN if reach == INT64_MAX else work.request.as_of_us - reach if reach else INT64_MAX
     if most:
-        _collect(work, spans, most)
-    i = 0
-    while i < plan.aggregate_count:
-        type = plan.aggregates[i].event
-        _take_column(plan, i, &column)
-        if plan.aggregates[i].filter and plan.aggregates[i].filter != filter:
-            filter = plan.aggregates[i].filter
-            # One room serves all filters in turn.
-            if passed == NULL:
-                passed = <Row*> arena_take(&work.arena, (<size_t> most + 1) * sizeof(Row))
+        _collect(work, gatherings, most)
+    for i in range(types + 1):
+        spans[i].count = <uint32_t> (gatherings[i].next - spans[i].rows)
+    for i in range(plan.aggregate_column_count):
+        column = &plan.aggregate_columns[i]
+        span = &spans[column.event]
+        if column.filter:
+            if column.filter != filter:
+                filter = column.filter
+                # One room serves all filters in turn.
                 if passed == NULL:
-                    work.out_of_memory = 1
-                    return
-            filtered.rows = passed
-            _pass_rows(work, i, &spans[type], &filtered)
+                    passed = <Row*> arena_take(&work.arena, (<size_t> most + 1) * sizeof(Row))
+                    if passed == NULL:
+                        work.out_of_memory = 1
+                        return
+                filtered.rows = passed
+                _pass_rows(work, column, span, &filtered)
+            span = &filtered
         if column.distinct and places == NULL and most:
             # One table serves all columns in turn; it is cleared as far as a column's rows need.
             places = <uint64_t*> arena_take(&work.arena, (_places(most) + most) * sizeof(uint64_t))
             if places == NULL:
                 work.out_of_memory = 1
                 return
-        _find_starts(work, &column, i, &filtered if plan.aggregates[i].filter else &spans[type], starts)
-        _conclude_column(work, &column, &filtered if plan.aggregates[i].filter else &spans[type], starts + i, sums, places)
-        i += column.count
+        _find_starts(work, column, span, starts)
+        _conclude_column(work, column, span, starts + column.first, sums, places)
 
 
-cdef inline void _take_column(const Tables* plan, uint32_t first, Column* column) noexcept nogil:
-    """The column that begins with aggregate ``first``."""
-    cdef const BoundAggregate* bounds = plan.aggregates + first
-    column.bounds = bounds
-    column.count = 0
-    column.cell = bounds.cell
-    column.storage = bounds.storage
-    column.distinct = column.folded = False
-    while first + column.count < plan.aggregate_count and (
-        bounds[column.count].event == bounds.event and bounds[column.count].filter == bounds.filter
-        and bounds[column.count].cell == bounds.cell
-    ):
-        if bounds[column.count].function == AGGREGATE_DISTINCT:
-            column.distinct = True
-        else:
-            column.folded = True
-        column.count += 1
-
-
-cdef void _pass_rows(Work* work, uint32_t first, const Span* span, Span* passed) noexcept nogil:
-    """Rows that pass the filter of aggregate ``first`` and lie in a window of one of those that share it, which follow it."""
-    cdef const Tables* plan = work.plan
-    cdef const BoundAggregate* bound = plan.aggregates + first
-    cdef int64_t longest = 0
+cdef void _pass_rows(Work* work, const AggregateColumn* column, const Span* span, Span* passed) noexcept nogil:
+    """Rows that pass the column's filter and lie in a window of one of the columns that share it."""
     cdef EventHeader event
-    cdef uint32_t i = first, row = 0
-    while i < plan.aggregate_count and plan.aggregates[i].event == bound.event and (
-        plan.aggregates[i].filter == bound.filter
-    ):
-        if plan.aggregates[i].window_us == 0:
-            longest = INT64_MAX
-        elif plan.aggregates[i].window_us > longest:
-            longest = plan.aggregates[i].window_us
-        i += 1
-    if longest != INT64_MAX:
-        row = _after(span, work.request.as_of_us - longest)
+    cdef uint32_t i, row = 0
+    if column.reach_us != INT64_MAX:
+        row = _after(span, work.request.as_of_us - column.reach_us)
     passed.count = 0
     for i in range(row, span.count):
         memcpy(&event, span.rows[i].entry, sizeof(event))
-        if passes(bound.terms, bound.term_count, span.rows[i].entry, &event):
+        if passes(column.terms, column.term_count, span.rows[i].entry, &event):
             passed.rows[passed.count] = span.rows[i]
             passed.count += 1
 
 
 cdef inline void _add_row(
-    const Tables* plan, Span* spans, uint32_t most, const uint8_t* entry, uint16_t type, int64_t at
+    const uint16_t* numbers, uint32_t types, Gathering* gatherings, const uint8_t* entry, uint16_t type, int64_t at
 ) noexcept nogil:
-    """Adds an event to the span of its type. Types come as they like, so what is added nowhere is no branch either."""
-    cdef Span* span = &spans[plan.aggregate_events[type if type < plan.event_types else plan.event_types]]
-    cdef Row* row = span.rows + span.count
+    """Adds an event to the rows of its type. Types come as they like, so what is added nowhere is no branch either."""
+    cdef Gathering* gathering = &gatherings[numbers[type if type < types else types]]
+    cdef Row* row = gathering.next
     row.at = at
     row.entry = entry
-    # A list that holds more entries than it says is not trusted beyond the memory taken for it.
-    span.count += (at > span.after) & (span.count < most)
+    gathering.next = row + (at > gathering.after)
 
 
 cdef inline bint event_walk(
@@ -236,13 +199,17 @@ cdef inline bint event_walk(
     return size[0] >= sizeof(EventHeader) + <uint32_t> fields * 8 and size[0] <= events.size - position
 
 
-cdef void _collect(Work* work, Span* spans, uint32_t most) noexcept nogil:
-    cdef const Tables* plan = work.plan
-    cdef const EventList* stored = &work.customer.events
+cdef void _collect(Work* work, Gathering* gatherings, uint32_t most) noexcept nogil:
+    """Adds stored events and those of the moment, oldest first; ``most`` at most, for a list that holds more entries than it
+    says is not trusted beyond the memory taken for it."""
     cdef const EventList* moment = &work.request.events
-    cdef size_t at = 0, extra = 0
-    cdef uint32_t i = 0
+    # Copied, for the compiler has to allow that a row's store changes them.
+    cdef EventList stored = work.customer.events
+    cdef const uint16_t* numbers = work.plan.aggregate_events
+    cdef uint32_t types = work.plan.event_types
     cdef int64_t now = work.request.as_of_us
+    cdef size_t at = 0, extra = 0
+    cdef uint32_t i = 0, left = most
     cdef EventHeader event, added
     cdef uint32_t size = 0
     cdef uint16_t type = 0
@@ -250,27 +217,29 @@ cdef void _collect(Work* work, Span* spans, uint32_t most) noexcept nogil:
     cdef bint more, more_added
     cdef uint8_t[EVENTS_OF_A_MOMENT] known
     if moment.count == 0:
-        while event_walk(stored, at, &size, &type, &when) and when <= now:
-            _add_row(plan, spans, most, stored.entries + at, type, when)
+        while left and event_walk(&stored, at, &size, &type, &when) and when <= now:
+            _add_row(numbers, types, gatherings, stored.entries + at, type, when)
             at += size
+            left -= 1
         return
-    _mark_stored(stored, moment, known)
+    _mark_stored(&stored, moment, known)
     memset(&event, 0, sizeof(event))
     memset(&added, 0, sizeof(added))
-    more = event_read(stored, at, &event)
+    more = event_read(&stored, at, &event)
     more_added = event_read(moment, extra, &added)
-    while more or more_added:
+    while left and (more or more_added):
+        left -= 1
         # A stored event comes before one of the moment with the same time.
         if more and (not more_added or event.at <= added.at):
             if event.at > now:
                 more = False
                 continue
-            _add_row(plan, spans, most, stored.entries + at, event.type, event.at)
+            _add_row(numbers, types, gatherings, stored.entries + at, event.type, event.at)
             at += event.size
-            more = event_read(stored, at, &event)
+            more = event_read(&stored, at, &event)
         else:
             if added.at <= now and not known[i]:
-                _add_row(plan, spans, most, moment.entries + extra, added.type, added.at)
+                _add_row(numbers, types, gatherings, moment.entries + extra, added.type, added.at)
             i += 1
             extra += added.size
             more_added = event_read(moment, extra, &added)
@@ -319,12 +288,12 @@ cdef inline uint32_t _after(const Span* span, int64_t at) noexcept nogil:
 
 
 cdef void _find_starts(
-    const Work* work, const Column* column, uint32_t first, const Span* span, uint32_t* starts
+    const Work* work, const AggregateColumn* column, const Span* span, uint32_t* starts
 ) noexcept nogil:
-    """Where the windows of the column that begins with aggregate ``first`` begin among its rows."""
+    """Where the column's windows begin among its rows; ``starts`` is of all aggregates."""
     cdef const BoundAggregate* bound
     cdef uint32_t i
-    for i in range(first, first + column.count):
+    for i in range(column.first, column.first + column.count):
         bound = &work.plan.aggregates[i]
         if bound.alike != i:
             starts[i] = starts[bound.alike]
@@ -335,7 +304,7 @@ cdef void _find_starts(
 
 
 cdef void _conclude_column(
-    Work* work, const Column* column, const Span* span, const uint32_t* starts, double* sums, uint64_t* places
+    Work* work, const AggregateColumn* column, const Span* span, const uint32_t* starts, double* sums, uint64_t* places
 ) noexcept nogil:
     """Concludes all aggregates of one column, the shortest window first."""
     cdef const BoundAggregate* bounds = column.bounds
@@ -489,7 +458,7 @@ cdef void _fold_reals(const Row* rows, uint32_t first, uint32_t end, uint32_t ce
 
 
 cdef uint32_t _sum_reals(
-    const Column* column, const Span* span, const uint32_t* starts, double* sums
+    const AggregateColumn* column, const Span* span, const uint32_t* starts, double* sums
 ) noexcept nogil:
     """The sum of each window of a SUM or MEAN, in the column's order; how many there are."""
     cdef const BoundAggregate* bounds = column.bounds
@@ -511,7 +480,7 @@ cdef uint32_t _sum_reals(
     return begun
 
 
-cdef void _sum_carefully(const Span* span, uint32_t first, const Column* column, Tally* tally) noexcept nogil:
+cdef void _sum_carefully(const Span* span, uint32_t first, const AggregateColumn* column, Tally* tally) noexcept nogil:
     cdef uint32_t i
     cdef int64_t value
     tally.whole = 0
@@ -570,7 +539,7 @@ cdef inline uint64_t _hash(const uint8_t* text, uint32_t length) noexcept nogil:
 
 
 cdef uint32_t _hash_rows(
-    const Span* span, uint32_t first, uint32_t end, const Column* column, uint64_t* hashes
+    const Span* span, uint32_t first, uint32_t end, const AggregateColumn* column, uint64_t* hashes
 ) noexcept nogil:
     """The hashes of a column's values in these rows; how many rows have one."""
     cdef uint32_t i, length = 0, count = 0
@@ -605,7 +574,7 @@ cdef uint32_t _hash_rows(
 
 
 cdef void _see_rows(
-    const Span* span, uint32_t first, uint32_t end, const Column* column, Table* table
+    const Span* span, uint32_t first, uint32_t end, const AggregateColumn* column, Table* table
 ) noexcept nogil:
     cdef uint32_t i, rows = _hash_rows(span, first, end, column, table.hashes)
     # Copied, for the compiler has to allow that a store among the places changes what leads to them.
@@ -627,7 +596,7 @@ cdef void _see_rows(
     table.count = count
 
 
-cdef void _conclude(const BoundAggregate* bound, const Tally* tally, Value* value) noexcept nogil:
+cdef inline void _conclude(const BoundAggregate* bound, const Tally* tally, Value* value) noexcept nogil:
     """Counts and sums of nothing are 0; everything else of nothing is missing."""
     cdef bint is_double = bound.storage == STORED_DOUBLE and bound.cell >= 0
     if bound.function == AGGREGATE_COUNT or bound.function == AGGREGATE_DISTINCT:

@@ -1,7 +1,7 @@
 """Contact policy: caps and suppressions from the customer's contact history.
 
-The history is walked once, oldest first, and only rules that a contact's offer names are touched: counting costs what
-the customer lived through, not what the program declares. A cap counts contacts inside its window; a suppression
+Contacts whose outcome no rule counts are left out first; each kind of rule then walks the others, oldest first, and touches
+only rules that a contact's offer names: counting costs what the customer lived through, not what the program declares. A cap counts contacts inside its window; a suppression
 keeps its last moments in a ring and starts its pause when they lie close enough. History is one list for all
 identifiers and channels, so a cap cannot be dodged by either. Caps of households count in the household's list; for a
 customer who is in none, his own list is that.
@@ -9,7 +9,7 @@ customer who is in none, his own list is that.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
-from core.hub.contacts cimport ContactEntry, ContactList, contacts_after, contacts_outcome, contacts_read
+from core.hub.contacts cimport ContactEntry, ContactList, contacts_after
 from core.kernel.arena cimport arena_take
 from core.kernel.plan cimport CapRule, SuppressionRule, Tables
 from core.kernel.workspace cimport Work
@@ -17,20 +17,16 @@ from core.kernel.workspace cimport Work
 cdef extern from "core/kernel/native/vector.h" nogil:
     void rapport_clear(uint64_t* alive, const uint64_t* mask, long words)
 
-cdef extern from *:
-    int __builtin_ctzll(unsigned long long value) nogil
-
 cdef enum:
-    # What a list of contacts is counted for.
+    # What a list of contacts is counted for; the bit `CapRule.household` says.
     COUNT_OWN = 1  # the customer's caps, and suppressions
     COUNT_HOUSEHOLD = 2  # his household's caps
 
 cdef struct Counting:
-    # What counting for caps reads and writes, copied from the workspace: the compiler has to allow that a store into an array
-    # changes where the next one lies.
+    # What counting for caps reads and writes, copied from the workspace: the compiler has to allow that a store into
+    # an array changes where the next one lies.
     const CapRule* rules  # by cap
-    uint32_t* stamps  # by cap: epoch, once a contact was held to it
-    uint32_t* counts  # by cap: contacts counted
+    uint64_t* counts  # by cap, as in the workspace
     uint32_t* held  # caps that a contact was held to, each once; room for all and one more, in the arena
     uint32_t held_count  # of them
     uint32_t epoch  # the decision's
@@ -38,23 +34,22 @@ cdef struct Counting:
     int kinds  # of caps counted for
 
 
-cdef inline void _count(Counting* counting, uint32_t cap, const ContactEntry* contact) noexcept nogil:
-    """Counts a contact for a cap, if it is one of those that the cap counts.
+cdef inline uint32_t _count(const Counting* counting, uint32_t cap, const ContactEntry* contact, uint32_t held) noexcept nogil:
+    """Counts a contact for a cap, if it is one of those that the cap counts; how many caps are held then, of ``held`` before.
 
     Whether it is, and whether it is the first held to it, is as good as random: nothing here branches on it.
     """
     cdef const CapRule* rule = &counting.rules[cap]
-    cdef uint32_t fresh = counting.stamps[cap] != counting.epoch
-    cdef uint32_t counts = (
-        ((counting.kinds & (COUNT_HOUSEHOLD if rule.household else COUNT_OWN)) != 0)
+    cdef uint64_t count = counting.counts[cap]
+    cdef uint32_t fresh = count >> 32 != counting.epoch
+    counting.counts[cap] = (<uint64_t> counting.epoch << 32) + (<uint32_t> count & (fresh - 1)) + (
+        (<uint32_t> counting.kinds >> rule.household)
         & (contact.outcome == rule.outcome)
         & ((rule.channel == 0) | (contact.channel == rule.channel))
         & (contact.at > counting.now - rule.per_us)
     )
-    counting.counts[cap] = (counting.counts[cap] & (fresh - 1)) + counts
-    counting.stamps[cap] = counting.epoch
-    counting.held[counting.held_count] = cap
-    counting.held_count += fresh
+    counting.held[held] = cap
+    return held + fresh
 
 
 cdef inline void _note(Work* work, uint32_t number, const ContactEntry* contact) noexcept nogil:
@@ -83,7 +78,8 @@ cdef inline void _note(Work* work, uint32_t number, const ContactEntry* contact)
 cdef bint cap_binds(const Work* work, uint32_t cap) noexcept nogil:
     """Whether a cap is reached and binds decisions in the request's channel."""
     cdef const CapRule* rule = &work.plan.cap_rules[cap]
-    cdef uint32_t counted = work.cap_count[cap] if work.cap_stamp[cap] == work.epoch else 0
+    cdef uint64_t count = work.cap_counts[cap]
+    cdef uint32_t counted = <uint32_t> count if count >> 32 == work.epoch else 0
     return counted >= rule.at_most and (rule.channel == 0 or rule.channel == work.request.channel)
 
 
@@ -112,62 +108,102 @@ cdef inline void _apply_cap(Work* work, uint32_t cap) noexcept nogil:
         _clear_scope(work, work.plan.cap_rules[cap].offer, work.plan.cap_rules[cap].group)
 
 
-cdef inline uint64_t _counted_among(
-    const Tables* plan, const ContactList* contacts, uint32_t first, uint32_t end
+cdef uint32_t _take_counted(
+    const Tables* plan, const ContactEntry* entries, uint32_t count, const ContactEntry** taken
 ) noexcept nogil:
-    """Which of at most 64 contacts have an outcome that a rule counts: a bit each.
+    """The contacts with an outcome that a rule counts, in their order; how many. ``taken`` has room for all and one more.
 
     Most of a history has not, for what was served is rarely what a rule counts; which ones, no processor guesses.
     """
     cdef const uint8_t* counted = plan.counted_outcomes
     cdef uint32_t last = plan.counted_outcome_count
-    cdef uint32_t i, outcome
-    cdef uint64_t found = 0
-    for i in range(first, end):
-        outcome = contacts_outcome(contacts, i)
-        found |= <uint64_t> counted[outcome if outcome < last else last] << (i - first)
+    cdef uint32_t i, outcome, found = 0
+    for i in range(count):
+        outcome = entries[i].outcome
+        taken[found] = &entries[i]
+        found += counted[outcome if outcome < last else last]
     return found
 
 
-cdef void _count_list(Work* work, const ContactList* contacts, Counting* counted) noexcept nogil:
+cdef inline int32_t _offer_of(const Tables* plan, const ContactEntry* contact) noexcept nogil:
+    """The program's offer that a contact was about, or -1."""
+    return plan.offer_of_number[contact.offer] if contact.offer < plan.offer_numbers else -1
+
+
+# Each kind of rule walks the contacts on its own: a program lacks one kind or another, and what one needs stays in registers.
+
+cdef uint32_t _count_for_program(
+    const Tables* plan, Counting counting, const ContactEntry** contacts, uint32_t count, uint32_t held
+) noexcept nogil:
+    cdef uint32_t i, k
+    for k in range(count):
+        for i in range(plan.program_cap_count):
+            held = _count(&counting, plan.program_caps[i], contacts[k], held)
+    return held
+
+
+cdef uint32_t _count_for_scopes(
+    const Tables* plan, Counting counting, const ContactEntry** contacts, uint32_t count, uint32_t held,
+    const uint32_t* starts, const uint32_t* caps, const uint32_t* group_of
+) noexcept nogil:
+    """For the caps that ``starts`` and ``caps`` tell of each offer, or of each offer's group where there is ``group_of``."""
+    cdef uint32_t i, end, k, scope
+    cdef int32_t offer
+    for k in range(count):
+        offer = _offer_of(plan, contacts[k])
+        if offer < 0:
+            continue
+        scope = <uint32_t> offer if group_of == NULL else group_of[offer]
+        i = starts[scope]
+        end = starts[scope + 1]
+        while i < end:
+            held = _count(&counting, caps[i], contacts[k], held)
+            i += 1
+    return held
+
+
+cdef void _note_contacts(Work* work, const ContactEntry** contacts, uint32_t count) noexcept nogil:
+    """What suppressions remember of them, which needs them oldest first."""
+    cdef const Tables* plan = work.plan
+    cdef uint32_t i, group, k
+    cdef int32_t offer
+    cdef const ContactEntry* contact
+    for k in range(count):
+        contact = contacts[k]
+        offer = _offer_of(plan, contact)
+        if offer < 0:
+            continue
+        group = plan.group_of[offer]
+        for i in range(plan.offer_suppression_starts[offer], plan.offer_suppression_starts[offer + 1]):
+            _note(work, plan.offer_suppressions[i], contact)
+        for i in range(plan.group_suppression_starts[group], plan.group_suppression_starts[group + 1]):
+            _note(work, plan.group_suppressions[i], contact)
+
+
+cdef void _count_list(Work* work, const ContactList* list, Counting* counting) noexcept nogil:
     """Counts a list's contacts, oldest first, for the caps of its kinds."""
     cdef const Tables* plan = work.plan
-    cdef Counting counting = counted[0]
-    cdef uint32_t oldest = contacts_after(contacts, counting.now - plan.contact_horizon_us)
-    cdef uint32_t end = contacts_after(contacts, counting.now)
-    cdef uint32_t first, j, group
-    cdef uint64_t left
-    cdef int32_t offer
-    cdef ContactEntry contact
-    # Most programs lack one kind of rule or another: then nothing of it is looked up.
-    cdef bint own = plan.offer_cap_starts[plan.offers] != 0
-    cdef bint grouped = plan.group_cap_starts[plan.groups] != 0
-    cdef bint paused = plan.suppressions != 0 and counting.kinds & COUNT_OWN
-    for first in range(oldest, end, 64):
-        left = _counted_among(plan, contacts, first, min(first + 64, end))
-        while left:
-            contacts_read(contacts, first + <uint32_t> __builtin_ctzll(left), &contact)
-            left &= left - 1
-            for j in range(plan.program_cap_count):
-                _count(&counting, plan.program_caps[j], &contact)
-            offer = plan.offer_of_number[contact.offer] if contact.offer < plan.offer_numbers else -1
-            if offer < 0:
-                continue
-            if own:
-                for j in range(plan.offer_cap_starts[offer], plan.offer_cap_starts[offer + 1]):
-                    _count(&counting, plan.offer_caps[j], &contact)
-            if not grouped and not paused:
-                continue
-            group = plan.group_of[offer]
-            for j in range(plan.group_cap_starts[group], plan.group_cap_starts[group + 1]):
-                _count(&counting, plan.group_caps[j], &contact)
-            if not paused:
-                continue
-            for j in range(plan.offer_suppression_starts[offer], plan.offer_suppression_starts[offer + 1]):
-                _note(work, plan.offer_suppressions[j], &contact)
-            for j in range(plan.group_suppression_starts[group], plan.group_suppression_starts[group + 1]):
-                _note(work, plan.group_suppressions[j], &contact)
-    counted.held_count = counting.held_count
+    cdef uint32_t first = contacts_after(list, counting.now - plan.contact_horizon_us)
+    cdef uint32_t count = contacts_after(list, counting.now)
+    cdef const ContactEntry** contacts
+    if first >= count:
+        return
+    count -= first
+    contacts = <const ContactEntry**> arena_take(&work.arena, (count + 1) * sizeof(ContactEntry*))
+    if contacts == NULL:
+        work.out_of_memory = 1
+        return
+    count = _take_counted(plan, list.entries + first, count, contacts)
+    if plan.program_cap_count:
+        counting.held_count = _count_for_program(plan, counting[0], contacts, count, counting.held_count)
+    if plan.offer_cap_starts[plan.offers]:
+        counting.held_count = _count_for_scopes(
+            plan, counting[0], contacts, count, counting.held_count, plan.offer_cap_starts, plan.offer_caps, NULL)
+    if plan.group_cap_starts[plan.groups]:
+        counting.held_count = _count_for_scopes(
+            plan, counting[0], contacts, count, counting.held_count, plan.group_cap_starts, plan.group_caps, plan.group_of)
+    if plan.suppressions and counting.kinds & COUNT_OWN:
+        _note_contacts(work, contacts, count)
 
 
 cdef void filter_contacts(Work* work) noexcept nogil:
@@ -181,8 +217,7 @@ cdef void filter_contacts(Work* work) noexcept nogil:
     if plan.contact_horizon_us == 0 or (work.customer.contacts.count == 0 and work.customer.household.contacts.count == 0):
         return
     counting.rules = plan.cap_rules
-    counting.stamps = work.cap_stamp
-    counting.counts = work.cap_count
+    counting.counts = work.cap_counts
     counting.epoch = work.epoch
     counting.now = work.request.as_of_us
     counting.held_count = 0

@@ -64,7 +64,7 @@ cdef bint _begin(Work* work, const Request* request) noexcept nogil:
         # Stamps carry the epoch in 31 bits: once in two thousand million decisions they are all made old.
         memset(work.condition_stamp, 0, plan.conditions * sizeof(uint32_t))
         memset(work.number_stamp, 0, plan.expressions * sizeof(uint32_t))
-        memset(work.cap_stamp, 0, plan.caps * sizeof(uint32_t))
+        memset(work.cap_counts, 0, plan.caps * sizeof(uint64_t))
         memset(work.suppression_stamp, 0, plan.suppressions * sizeof(uint32_t))
         memset(work.group_stamp, 0, plan.groups * sizeof(uint32_t))
         work.epoch = 1

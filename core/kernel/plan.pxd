@@ -79,16 +79,27 @@ cdef struct FilterTerm:
 
 cdef struct BoundAggregate:
     uint32_t slot  # frame slot it fills
-    uint16_t event  # its event type, by position among those that aggregates name
     int32_t cell  # field's position in the event, or -1: the event's own time, or nothing for COUNT
     uint8_t function  # an AggregateKind
     uint8_t storage  # of the field
     double unit  # minor units in one major unit, for money
     int64_t window_us  # 0: everything kept
     uint32_t alike  # the first aggregate of its event type and filter with its window
-    uint32_t filter  # number of the filter, alike for aggregates of one; 0: none
+
+cdef struct AggregateColumn:
+    # Aggregates over one field of one event type under one filter, which are neighbours.
+    const BoundAggregate* bounds  # the longest window first
+    uint32_t first  # number of the first of them
+    uint32_t count  # of them
+    uint16_t event  # the event type, by position among those that aggregates name
+    int32_t cell  # as in each of them
+    uint8_t storage  # as in each of them
+    uint8_t distinct  # one of them is DISTINCT
+    uint8_t folded  # one of them is not
+    uint32_t filter  # number of the filter, alike for columns of one, which are neighbours; 0: none
     const FilterTerm* terms  # all of which an event has to meet
     uint32_t term_count  # how many
+    int64_t reach_us  # the longest window of all columns of its event type and filter; INT64_MAX: everything kept
 
 cdef struct HouseholdInputs:
     # What a plan reads of the customer's household.
@@ -305,7 +316,10 @@ cdef struct Tables:
     uint32_t attribute_count
     const BoundAggregate* aggregates  # by event type, filter, field, and window, the longest first
     uint32_t aggregate_count
+    const AggregateColumn* aggregate_columns  # in the same order
+    uint32_t aggregate_column_count
     uint32_t aggregate_event_count  # event types that aggregates name
+    const int64_t* aggregate_reaches  # by position among those: the longest window; INT64_MAX: everything kept
     const uint16_t* aggregate_events  # by event type number: position among those; aggregate_event_count: none
     uint32_t event_types  # entries of aggregate_events but the last, which is none and stands for all further numbers
     HouseholdInputs household

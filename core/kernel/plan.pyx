@@ -216,10 +216,72 @@ cdef class Plan:
         self.slot_paths = [read.path for read in source.inputs]
         self.slot_kinds = [read.kind for read in source.inputs]
 
+    def _bind_aggregates(self, found, schema, catalog):
+        """In the order that core.kernel.aggregating walks them in, and parted into columns."""
+        cdef Tables* tables = &self.tables
+        cdef BoundAggregate* aggregates = <BoundAggregate*> self._block(len(found), sizeof(BoundAggregate))
+        cdef AggregateColumn* columns = <AggregateColumn*> self._block(len(found), sizeof(AggregateColumn))
+        cdef AggregateColumn* column = NULL
+        cdef const FilterTerm* terms = NULL
+        cdef uint32_t i, column_count = 0
+        filters = {}
+        found.sort(key=lambda one: _aggregate_order(one[1].aggregate, catalog.event(one[1].aggregate.event), filters))
+        numbers = list(dict.fromkeys(catalog.event(one[1].aggregate.event).number for one in found))
+        alike, reaches, before = {}, {}, (0, 0, 0)
+        for i, (slot, read) in enumerate(found):
+            wanted = read.aggregate
+            stored = catalog.event(wanted.event)
+            filter = filters[wanted.event, repr(wanted.where)] if wanted.where else 0
+            aggregates[i].slot = slot
+            aggregates[i].function = _FUNCTIONS[wanted.function]
+            aggregates[i].window_us = wanted.window_us
+            aggregates[i].cell = -1
+            aggregates[i].storage = _STORAGE[ValueType.TIMESTAMP]
+            if wanted.field not in ("", "at"):
+                field = {f.name: f for f in schema.events[wanted.event].fields}[wanted.field]
+                aggregates[i].cell = stored.field_names.index(wanted.field)
+                aggregates[i].storage = _STORAGE[field.type]
+                aggregates[i].unit = 10.0 ** currency_exponent(field.currency)
+            aggregates[i].alike = alike.setdefault((stored.number, filter, wanted.window_us), i)
+            for scope in (stored.number, (stored.number, filter)):
+                reaches[scope] = max(reaches.get(scope, 0), wanted.window_us or INT64_MAX)
+            here = stored.number, filter, aggregates[i].cell
+            if here != before:
+                if filter != before[1]:
+                    terms = self._filter(wanted.where, schema.events[wanted.event], stored) if filter else NULL
+                before = here
+                column = &columns[column_count]
+                column_count += 1
+                column.bounds = &aggregates[i]
+                column.first = i
+                column.event = numbers.index(stored.number)
+                column.cell = aggregates[i].cell
+                column.storage = aggregates[i].storage
+                column.filter = filter
+                column.terms = terms
+                column.term_count = <uint32_t> len(wanted.where)
+            column.count += 1
+            if wanted.function is AggregateFunction.DISTINCT:
+                column.distinct = True
+            else:
+                column.folded = True
+        for i in range(column_count):
+            columns[i].reach_us = reaches[numbers[columns[i].event], columns[i].filter]
+        tables.aggregates = aggregates
+        tables.aggregate_count = <uint32_t> len(found)
+        tables.aggregate_columns = columns
+        tables.aggregate_column_count = column_count
+        tables.aggregate_event_count = <uint32_t> len(numbers)
+        tables.aggregate_reaches = <const int64_t*> self._array(array("q", [reaches[number] for number in numbers]))
+        positions = array("H", [len(numbers)]) * (max(numbers, default=0) + 2)
+        for i, number in enumerate(numbers):
+            positions[number] = i
+        tables.aggregate_events = <const uint16_t*> self._array(positions)
+        tables.event_types = <uint32_t> len(positions) - 1
+
     def _bind_inputs(self, source, catalog):
         cdef Tables* tables = &self.tables
         cdef BoundAttribute* attributes
-        cdef BoundAggregate* aggregates
         cdef BoundConsent* consents
         cdef BoundCase* cases
         cdef uint32_t i
@@ -252,43 +314,7 @@ cdef class Plan:
                 self._bind_labels(&tables.household.role, slot, catalog.roles, indexed)
         tables.household.used = bool(found or by_kind[InputKind.HOUSEHOLD])
 
-        found = by_kind[InputKind.AGGREGATE]
-        aggregates = <BoundAggregate*> self._block(len(found), sizeof(BoundAggregate))
-        # In the order that core.kernel.aggregating walks them in.
-        filters = {}
-        found.sort(key=lambda one: _aggregate_order(one[1].aggregate, catalog.event(one[1].aggregate.event), filters))
-        numbers = list(dict.fromkeys(catalog.event(one[1].aggregate.event).number for one in found))
-        alike = {}
-        for i, (slot, read) in enumerate(found):
-            wanted = read.aggregate
-            stored = catalog.event(wanted.event)
-            aggregates[i].slot = slot
-            aggregates[i].event = numbers.index(stored.number)
-            aggregates[i].function = _FUNCTIONS[wanted.function]
-            aggregates[i].window_us = wanted.window_us
-            aggregates[i].cell = -1
-            aggregates[i].storage = _STORAGE[ValueType.TIMESTAMP]
-            if wanted.field not in ("", "at"):
-                field = {f.name: f for f in schema.events[wanted.event].fields}[wanted.field]
-                aggregates[i].cell = stored.field_names.index(wanted.field)
-                aggregates[i].storage = _STORAGE[field.type]
-                aggregates[i].unit = 10.0 ** currency_exponent(field.currency)
-            if wanted.where:
-                aggregates[i].filter = filters[wanted.event, repr(wanted.where)]
-                if i and aggregates[i - 1].filter == aggregates[i].filter:
-                    aggregates[i].terms = aggregates[i - 1].terms
-                else:
-                    aggregates[i].terms = self._filter(wanted.where, schema.events[wanted.event], stored)
-                aggregates[i].term_count = <uint32_t> len(wanted.where)
-            aggregates[i].alike = alike.setdefault((stored.number, aggregates[i].filter, wanted.window_us), i)
-        tables.aggregates = aggregates
-        tables.aggregate_count = <uint32_t> len(found)
-        tables.aggregate_event_count = <uint32_t> len(numbers)
-        positions = array("H", [len(numbers)]) * (max(numbers, default=0) + 2)
-        for i, number in enumerate(numbers):
-            positions[number] = i
-        tables.aggregate_events = <const uint16_t*> self._array(positions)
-        tables.event_types = <uint32_t> len(positions) - 1
+        self._bind_aggregates(by_kind[InputKind.AGGREGATE], schema, catalog)
 
         found = by_kind[InputKind.CONSENT]
         consents = <BoundConsent*> self._block(len(found), sizeof(BoundConsent))

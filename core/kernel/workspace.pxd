@@ -127,8 +127,7 @@ cdef struct Work:
     uint32_t* condition_stamp  # by condition: epoch << 1 | holds
     uint32_t* number_stamp  # by expression: epoch when number_value is of this decision
     double* number_value  # by expression: NaN when missing, failed or not finite
-    uint32_t* cap_stamp  # by cap: epoch
-    uint32_t* cap_count  # by cap: contacts counted
+    uint64_t* cap_counts  # by cap: epoch << 32 | contacts counted
     uint32_t* suppression_stamp  # by suppression: epoch
     uint32_t* suppression_count  # by suppression: contacts seen
     uint8_t* suppression_active  # by suppression, valid with the stamp

@@ -45,8 +45,7 @@ cdef class Workspace:
         work.condition_stamp = <uint32_t*> _zeroed(tables.conditions, sizeof(uint32_t))
         work.number_stamp = <uint32_t*> _zeroed(tables.expressions, sizeof(uint32_t))
         work.number_value = <double*> _zeroed(tables.expressions, sizeof(double))
-        work.cap_stamp = <uint32_t*> _zeroed(tables.caps, sizeof(uint32_t))
-        work.cap_count = <uint32_t*> _zeroed(tables.caps, sizeof(uint32_t))
+        work.cap_counts = <uint64_t*> _zeroed(tables.caps, sizeof(uint64_t))
         work.suppression_stamp = <uint32_t*> _zeroed(tables.suppressions, sizeof(uint32_t))
         work.suppression_count = <uint32_t*> _zeroed(tables.suppressions, sizeof(uint32_t))
         work.suppression_active = <uint8_t*> _zeroed(tables.suppressions, sizeof(uint8_t))
@@ -73,7 +72,7 @@ cdef class Workspace:
             work.frame == NULL or work.alive == NULL or work.wanted_mask == NULL
             or work.model_failed == NULL or work.undefined == NULL or work.returned == NULL
             or work.limited == NULL or work.condition_stamp == NULL or work.number_stamp == NULL
-            or work.number_value == NULL or work.cap_stamp == NULL or work.cap_count == NULL
+            or work.number_value == NULL or work.cap_counts == NULL
             or work.suppression_stamp == NULL or work.suppression_count == NULL
             or work.suppression_active == NULL or work.ring == NULL or work.triggered == NULL
             or work.survivors == NULL or work.contenders == NULL or work.causes == NULL
@@ -104,8 +103,7 @@ cdef class Workspace:
         free(work.condition_stamp)
         free(work.number_stamp)
         free(work.number_value)
-        free(work.cap_stamp)
-        free(work.cap_count)
+        free(work.cap_counts)
         free(work.suppression_stamp)
         free(work.suppression_count)
         free(work.suppression_active)
