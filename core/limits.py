@@ -136,8 +136,8 @@ AHEAD_US: Final = 5 * 60 * 1_000_000
 # How long after an instance's expiry a report of what happened before it is still taken. Partners settle by the month and
 # auditors by the year, so a year and a month; without an end, a token from an old log could rewrite a history for ever.
 LATE_US: Final = 400 * 86_400 * 1_000_000
-# Bytes of values put by one transaction, past which nothing of the background joins it: LMDB holds their pages until the commit,
-# and a feed's 8,192 rows may each rewrite a full history.
+# Bytes of values put by one transaction, past which nothing more joins it: LMDB holds their pages until the commit, and of a
+# thousand writes, or a feed's 8,192 rows, each may rewrite a full history.
 COMMIT_BYTES: Final = 64 << 20
 # Mutations in one transaction: past a few hundred the commit is no longer what costs (measured: 16 us a put at 200).
 MUTATIONS_PER_COMMIT: Final = 1024

@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sized
 from concurrent.futures import Future
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 from core import limits
 from core.errors import Overloaded, RapportError, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
@@ -43,6 +43,8 @@ QUIET_SECONDS: Final = 1.0
 # Rows of batches that are merged as one.
 JOINED_ROWS: Final = 4096
 
+_Entry: TypeAlias = tuple[Mutation, Future[Any]]  # the future has a result once the mutation is durable
+
 _LOOK = "Look for disk errors in the system's log, then start the server again"
 _ROOM = "Free space on the disk that holds the store, then start the server again"
 
@@ -64,8 +66,8 @@ class Committer:
         self._on_catalog = on_catalog
         self._applier = Applier(environment)
         self._ready = threading.Condition()  # guards the queues, _stopping and _refusal
-        self._queue: deque[tuple[Mutation, Future[Any]]] = deque()
-        self._background: deque[tuple[Mutation, Future[Any]]] = deque()  # guarded by the same
+        self._queue: deque[_Entry] = deque()
+        self._background: deque[_Entry] = deque()  # guarded by the same
         self._online = 0.0  # when an online mutation last came or was committed, on the monotonic clock
         self._was_online = False  # the last commit had any; used by the thread only
         self._stopping = False
@@ -176,9 +178,9 @@ class Committer:
                     self._ready.wait()
                 if not self._queue and not self._background:
                     return
-                batch, room = self._next()
+                batch, online, room = self._next()
             try:
-                if batch and not self._commit(batch, room):
+                if batch and not self._commit(batch, online, room):
                     for entry in batch:
                         self._commit([entry])
             except BaseException as error:
@@ -187,39 +189,38 @@ class Committer:
                         future.set_exception(error)
                 raise
 
-    def _next(self) -> tuple[list[tuple[Mutation, Future[Any]]], int]:
-        """(what is online for the next commit, or the first of the background; how many rows of that may join)."""
+    def _next(self) -> tuple[list[_Entry], int, int]:
+        """(The first mutation of the next commit, how many more that are online may join it, how many rows of the background)."""
         if self._was_online:
             self._online = time.monotonic()
-        online = [self._queue.popleft() for _ in range(min(len(self._queue), limits.MUTATIONS_PER_COMMIT))]
-        self._was_online = bool(online)
-        if online:
-            return [entry for entry in online if entry[1].set_running_or_notify_cancel()], BESIDE_ROWS
-        room = ALONE_ROWS if time.monotonic() - self._online > QUIET_SECONDS else BESIDE_ROWS
-        first = self._background.popleft()
-        return [first] if first[1].set_running_or_notify_cancel() else [], room
+        self._was_online = bool(self._queue)
+        online = min(len(self._queue), limits.MUTATIONS_PER_COMMIT)
+        alone = not online and time.monotonic() - self._online > QUIET_SECONDS
+        first = self._queue.popleft() if online else self._background.popleft()
+        batch = [first] if first[1].set_running_or_notify_cancel() else []
+        return batch, max(online - 1, 0), ALONE_ROWS if alone else BESIDE_ROWS
 
-    def _growing(
-        self, batch: list[tuple[Mutation, Future[Any]]], room: int
-    ) -> Iterator[tuple[Mutation, Future[Any]]]:
-        """The batch, and what joins it of the background: up to ``room`` rows, beyond a few only until somebody online waits."""
+    def _growing(self, batch: list[_Entry], online: int, room: int) -> Iterator[_Entry]:
+        """The batch, and what joins it: ``online`` mutations, then up to ``room`` rows of the background, beyond a few only until
+        somebody online waits. Nothing joins a transaction that has COMMIT_BYTES."""
         yield from tuple(batch)
         few = room - BESIDE_ROWS
-        while (
-            room > 0 and (room > few or not self._queue)
-            and self._applier.transaction.written < limits.COMMIT_BYTES
-        ):
+        while self._applier.transaction.written < limits.COMMIT_BYTES:
             with self._ready:
-                if not self._background:
+                if online:
+                    online -= 1
+                    entry = self._queue.popleft()
+                elif self._background and room > 0 and (room > few or not self._queue):
+                    entry = self._background.popleft()
+                    room -= _weight(entry[0])
+                else:
                     return
-                entry = self._background.popleft()
             if entry[1].set_running_or_notify_cancel():
-                room -= _weight(entry[0])
                 batch.append(entry)
                 yield entry
 
-    def _commit(self, batch: list[tuple[Mutation, Future[Any]]], room: int = 0) -> bool:
-        """Apply and commit, with up to ``room`` rows of the background, which are put in the batch.
+    def _commit(self, batch: list[_Entry], online: int = 0, room: int = 0) -> bool:
+        """Apply and commit the batch and what joins it, which is put into it.
 
         False when nothing was written and each is to be tried by itself.
         """
@@ -232,7 +233,7 @@ class Committer:
                 raise self._refusal
             applier.begin()
             succeeded = 0
-            for run in _runs(self._growing(batch, room)):
+            for run in _runs(self._growing(batch, online, room)):
                 succeeded += self._apply(run, results)
             if succeeded:
                 self._make_durable()
@@ -267,7 +268,7 @@ class Committer:
         return True
 
     def _apply(
-        self, run: list[tuple[Mutation, Future[Any]]], results: list[tuple[Future[Any], Any, BaseException | None]]
+        self, run: list[_Entry], results: list[tuple[Future[Any], Any, BaseException | None]]
     ) -> int:
         """Apply a run of mutations, as one where they are several; how many were applied. Raises what spoils the transaction."""
         applier, succeeded = self._applier, 0
@@ -360,9 +361,9 @@ def _listened(told: Callable[[Any], None], news: object) -> None:
         threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
 
 
-def _runs(entries: Iterator[tuple[Mutation, Future[Any]]]) -> Iterator[list[tuple[Mutation, Future[Any]]]]:
+def _runs(entries: Iterator[_Entry]) -> Iterator[list[_Entry]]:
     """Batches of feeds that follow one another together, up to JOINED_ROWS; everything else by itself."""
-    run: list[tuple[Mutation, Future[Any]]] = []
+    run: list[_Entry] = []
     rows = 0
     for entry in entries:
         mutation = entry[0]

@@ -1,10 +1,10 @@
 """Contact policy: caps and suppressions from the customer's contact history.
 
 Contacts whose outcome no rule counts are left out first; each kind of rule then walks the others, oldest first, and touches
-only rules that a contact's offer names: counting costs what the customer lived through, not what the program declares. A cap counts contacts inside its window; a suppression
-keeps its last moments in a ring and starts its pause when they lie close enough. History is one list for all
-identifiers and channels, so a cap cannot be dodged by either. Caps of households count in the household's list; for a
-customer who is in none, his own list is that.
+only rules that a contact's offer names: counting costs what the customer lived through, not what the program declares. A cap
+counts contacts inside its window; a suppression keeps its last moments in a ring and starts its pause when they lie close
+enough. History is one list for all identifiers and channels, so a cap cannot be dodged by either. Caps of households count in
+the household's list; for a customer who is in none, his own list is that.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t

@@ -524,10 +524,10 @@ def held(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     entered, leave = threading.Event(), threading.Event()
     commit = inner._commit
 
-    def waiting(batch: list[tuple[Mutation, Future[Any]]], alone: bool = False) -> bool:
+    def waiting(batch: list[tuple[Mutation, Future[Any]]], *joining: int) -> bool:
         entered.set()
         assert leave.wait(30)
-        return commit(batch, alone)
+        return commit(batch, *joining)
 
     with monkeypatch.context() as patch:
         patch.setattr(inner, "_commit", waiting)
@@ -665,6 +665,20 @@ def test_many_submitted_together_share_commits(tmp_path: Path) -> None:
         for future in [store.submit(upsert(number)) for number in range(2000)]:
             future.result()
         assert store.statistics()["commits"] < 500
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["online", "background"])
+def test_what_one_commit_writes_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, background: bool) -> None:
+    """A thousand customers with full histories, an event each, would have been two GiB of one transaction."""
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA)
+        with held(store, monkeypatch):
+            before = store.statistics()["commits"]
+            monkeypatch.setattr(limits, "COMMIT_BYTES", 1)
+            waiting = [store.submit(upsert(number), background=background) for number in range(20)]
+        assert [each.result(30).created for each in waiting] == [True] * 20
+        # One more for what holds the thread.
+        assert store.statistics()["commits"] - before >= 20
 
 
 def test_a_cancelled_mutation_is_not_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
