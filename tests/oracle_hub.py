@@ -100,9 +100,11 @@ class _Person:
             self.was_elsewhere(told)
 
     def was_elsewhere(self, told: int) -> None:
-        """It is told late of a moment between two of which he was said to be in his household: that stay began later."""
-        if self.member is not None and self.member_told is not None and self.member[2] < told < self.member_told:
-            self.member = (*self.member[:2], self.member_told)
+        """It is told late that he was elsewhere: between two moments of which he was said to be in his household, that stay began
+        later; before the stay, nothing older belongs to it."""
+        if self.member is not None and self.member_told is not None and told < self.member_told:
+            if told > self.member[2]:
+                self.member = (*self.member[:2], self.member_told)
             self.apart = told if self.apart is None else max(self.apart, told)
 
     def told_cases(self) -> tuple[Case, ...]:

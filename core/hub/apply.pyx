@@ -80,7 +80,8 @@ cdef int check_named(bytes data, uint64_t customer, bytes key) except -1:
 cdef class Applier:
     """Applies mutations: `begin`, `apply` for each, then `commit` or `abort`. For one thread."""
 
-    def __cinit__(self, Environment environment not None):
+    def __cinit__(self, Environment environment not None, bint undo=True):
+        """``undo``: with what is kept for it, without which nobody may be joined or parted."""
         memset(&self.builder, 0, sizeof(RecordBuilder))
         memset(&self.entries, 0, sizeof(Buffer))
         memset(&self.flags, 0, sizeof(Buffer))
@@ -109,7 +110,7 @@ cdef class Applier:
             self.next_household = HOUSEHOLD_FIRST + msgspec.msgpack.decode(
                 reader.get("meta", b"next_household") or b"\x01", type=int)
             for key, value in reader.items("meta", merges.PREFIX):
-                if not key.startswith(merges.PREFIX):
+                if not undo or not key.startswith(merges.PREFIX):
                     break
                 survivor, merge, number = merges.parts(key)
                 stack = self.undoable.get(survivor, merges.Stack(()))
@@ -386,8 +387,10 @@ cdef class Applier:
                     message = Upsert(identifiers=mutation.identifiers, at_us=mutation.at_us)
                 elif places is not None:
                     message = mutation.part(places)
-                if self.unnamed:
-                    message = message.without(self.unnamed, self.key_of)
+                # Of several items in one mutation, another may have given it to somebody since.
+                unnamed = {key for key in self.unnamed if self.lookup(key) != <uint64_t>customer}
+                if unnamed:
+                    message = message.without(unnamed, self.key_of)
                 self.remember_one(customer, message)
         self.touched.clear()
         self.unnamed.clear()
@@ -719,8 +722,6 @@ cdef class Applier:
                 builder_add_identifier(&self.builder, number, <const uint8_t*><const char*>value, len(value)), customer
             )
             keys.append(key)
-            # Earlier in the same mutation it may have named nobody.
-            self.unnamed.pop(key, None)
         return keys
 
     def another(self, uint16_t number, bytes value not None):

@@ -1,14 +1,20 @@
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from core.hub.catalog import Catalog
 from core.hub.transaction import Transaction
 
 JOINED: bytes  # how keys of joined customers' ids begin, in the database of identifiers
 
-def erase_from(txn: Transaction, customers: Collection[int], keys: Collection[bytes] = ...) -> bool:
-    """Take customers out of a store as an erasure does, whatever is there of them; False when nothing was.
+def erase_from(
+    txn: Transaction,
+    erasures: Sequence[tuple[list[int], list[bytes]]],
+    seen: dict[tuple[bytes, bytes], tuple[list[int], list[bytes]]] | None = None,
+) -> tuple[int, list[int]]:
+    """Take out of a store whom erasures took, each (ids, keys of identifiers), whatever is there of them; (how many of them found
+    something, the ids that went).
 
-    Who is one with one of them at this moment, or has one of these keys of identifiers, goes too.
+    Who is one with one of them at this moment, or has one of these keys, goes too; a household that went with its last member
+    stays where somebody else is in it at this moment. ``seen`` is for whoever calls again: what entries of joins name.
     """
 
 def holds(catalog: Catalog, key: bytes, value: bytes, own: Collection[bytes], held: Collection[int]) -> bool:

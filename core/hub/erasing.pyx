@@ -26,7 +26,7 @@ from core.hub.apply import register
 from core.hub.environment import BY_CUSTOMER
 from core.hub.opening cimport handle
 from core.hub.transaction cimport Transaction
-from core.hub.households cimport dissolve, leave
+from core.hub.households cimport dissolve, leave, members_of
 from core.hub.membership cimport is_household, record_name
 from core.hub.values cimport check_time
 from core.hub.lmdb cimport MDB_CORRUPTED, MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE, MDB_cursor, MDB_dbi, MDB_val, api
@@ -113,20 +113,73 @@ def _erase(Applier applier, mutation):
     return None
 
 
-def erase_from(Transaction txn not None, customers, keys=()):
-    """Take customers out of a store as an erasure does, whatever is there of them; False when nothing was.
+def erase_from(Transaction txn not None, erasures, dict seen=None):
+    """Take out of a store whom erasures took, each (ids, keys of identifiers), whatever is there of them; (how many of them found
+    something, the ids that went).
 
-    Who is one with one of them at this moment, or has one of these keys of identifiers, goes too.
+    Who is one with one of them at this moment, or has one of these keys, goes too; a household that went with its last member
+    stays where somebody else is in it at this moment. ``seen`` is for whoever calls again: what entries of joins name.
     """
-    cdef MDB_dbi identifiers = txn.environment.handles.identifiers
     cdef const uint8_t* data
     cdef size_t size
     cdef uint64_t customer, household, owner
-    cdef MDB_dbi database
+    cdef MDB_dbi identifiers = txn.environment.handles.identifiers, database
     cdef bytes key
-    cdef Applier applier = Applier(txn.environment)
-    held = set(customers)
-    for id in customers:
+    cdef Applier applier = Applier(txn.environment, False)
+    taken = [_whole(txn, ids, keys) for ids, keys in erasures]
+    held = set().union(*[each[0] for each in taken])
+    # Who leaves a household changes what counts for it: the one way to do that is an applier's.
+    applier.transaction = txn
+    applier.first_new = applier.first_new_household = UINT64_MAX
+    spared = {home for (ids, _), (whole, _) in zip(erasures, taken) for home in _others_homes(applier, ids, whole, held)}
+    held -= spared
+    found = set()
+    for place, (whole, own) in enumerate(taken):
+        whole -= spared
+        for customer in sorted(whole):
+            household = customer if is_household(customer) else leave(applier, customer, 0)
+            if household and (household == customer or applier.membership(household) is None):
+                own.update(dissolve(applier, household))
+            database = txn.environment.handles.households if is_household(customer) else txn.environment.handles.profiles
+            if txn.get(database, &customer, 8, &data, &size) != MDB_NOTFOUND:
+                found.add(place)
+                record = Record(data[:size], f"Customer {customer}'s record")
+                own.update([struct.pack(">H", number) + value for number, value in record.identifiers])
+    applier.flush()
+    for key in sorted(set().union(*[own for _, own in taken])):
+        if (
+            txn.get(identifiers, <const char*>key, len(key), &data, &size) != MDB_NOTFOUND and size >= sizeof(uint64_t)
+        ):
+            memcpy(&owner, data, sizeof(uint64_t))
+            if owner in held:
+                txn.delete(identifiers, <const char*>key, len(key))
+    for survivor, kept in _stacks(txn, {} if seen is None else seen).items():
+        naming = [
+            place for place, (whole, own) in enumerate(taken)
+            if survivor in whole or any([not whole.isdisjoint(ids) or not own.isdisjoint(keys) for _, ids, keys in kept])
+        ]
+        found.update(naming)
+        if naming:
+            for key, _, _ in kept:
+                txn.delete(txn.environment.handles.meta, <const char*>key, len(key))
+    for customer in sorted(held):
+        # Also those who, at this moment, are one with him and were parted from him before he was erased.
+        for key in [JOINED + struct.pack(">Q", customer), *_joined_into(txn, customer)]:
+            txn.delete(identifiers, <const char*>key, len(key))
+        for name in BY_CUSTOMER:
+            txn.delete(handle(&txn.environment.handles, name)[0], &customer, 8)
+    return len(found), sorted({one for place in found for one in erasures[place][0]} - spared)
+
+
+cdef tuple _whole(Transaction txn, ids, keys):
+    """(whom an erasure takes as the store is now, the keys of identifiers it named)."""
+    cdef MDB_dbi identifiers = txn.environment.handles.identifiers
+    cdef const uint8_t* data
+    cdef size_t size
+    cdef uint64_t owner
+    cdef bytes key
+    held = set(ids)
+    for id in ids:
         # At most as many stations as there are joins: a circle would be damage.
         while id:
             key = joined_key(id)
@@ -139,45 +192,37 @@ def erase_from(Transaction txn not None, customers, keys=()):
         if txn.get(identifiers, <const char*>key, len(key), &data, &size) != MDB_NOTFOUND and size >= sizeof(uint64_t):
             memcpy(&owner, data, sizeof(uint64_t))
             held.add(owner)
-    own = set(keys)
-    found = False
-    # Who leaves a household changes what counts for it: the one way to do that is an applier's.
-    applier.transaction = txn
-    applier.first_new = applier.first_new_household = UINT64_MAX
-    for customer in sorted(held):
-        household = customer if is_household(customer) else leave(applier, customer, 0)
-        if household and (household == customer or applier.membership(household) is None):
-            own.update(dissolve(applier, household))
-        database = txn.environment.handles.households if is_household(customer) else txn.environment.handles.profiles
-        if txn.get(database, &customer, 8, &data, &size) != MDB_NOTFOUND:
-            found = True
-            record = Record(data[:size], f"Customer {customer}'s record")
-            own.update([struct.pack(">H", number) + value for number, value in record.identifiers])
-    applier.flush()
-    for key in sorted(own):
-        if (
-            txn.get(identifiers, <const char*>key, len(key), &data, &size) != MDB_NOTFOUND and size >= sizeof(uint64_t)
-        ):
-            memcpy(&owner, data, sizeof(uint64_t))
-            if owner in held:
-                txn.delete(identifiers, <const char*>key, len(key))
+    return held, set(keys)
+
+
+cdef list _others_homes(Applier applier, ids, whole, held):
+    """Of whom the erasure of a person takes, the households in which, as the store is now, is somebody who was never erased.
+
+    One that was erased by its own identifiers goes whoever is in it.
+    """
+    if all([is_household(one) for one in ids]):
+        return []
+    return [
+        one for one in whole if is_household(one) and any([each not in held for each in members_of(applier, one)])
+    ]
+
+
+cdef dict _stacks(Transaction txn, dict seen):
+    """By survivor, what is kept of his joins: (key, ids, keys of identifiers that it names) of each entry."""
     stacks = {}
+    catalog = None
+    fresh = {}
     for key, value in entries(txn, "meta", merges.PREFIX):
-        stacks.setdefault(merges.parts(key)[0], []).append((key, value))
-    if stacks:
-        catalog = catalogs.loaded(entries(txn, "catalog", b""))
-        for survivor, kept in stacks.items():
-            if survivor in held or any([holds(catalog, each, value, own, held) for each, value in kept]):
-                found = True
-                for key, _ in kept:
-                    txn.delete(txn.environment.handles.meta, <const char*>key, len(key))
-    for customer in sorted(held):
-        # Also those who, at this moment, are one with him and were parted from him before he was erased.
-        for key in [JOINED + struct.pack(">Q", customer), *_joined_into(txn, customer)]:
-            txn.delete(identifiers, <const char*>key, len(key))
-        for name in BY_CUSTOMER:
-            txn.delete(handle(&txn.environment.handles, name)[0], &customer, 8)
-    return found
+        named = seen.get((key, value))
+        if named is None:
+            if catalog is None:
+                catalog = catalogs.loaded(entries(txn, "catalog", b""))
+            named = named_by(catalog, key, value)
+        fresh[key, value] = named
+        stacks.setdefault(merges.parts(key)[0], []).append((key, *named))
+    seen.clear()
+    seen.update(fresh)
+    return stacks
 
 
 def holds(catalog, bytes key not None, bytes value not None, own, held):

@@ -24,3 +24,5 @@ cdef int return_to(Applier applier, uint64_t customer, bytes membership) except 
 cdef int share_contacts(Applier applier, uint64_t customer, list contacts) except -1
 # Remove a household with everything kept under its id; its members are in none afterwards. The keys of its identifiers.
 cdef list dissolve(Applier applier, uint64_t household)
+# Who is in the household: their ids.
+cdef list members_of(Applier applier, uint64_t household)

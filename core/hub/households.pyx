@@ -69,10 +69,13 @@ cdef bint goes_before(const Membership* old, uint64_t household, int64_t told) n
 cdef int interrupted(Applier applier, uint64_t customer, const Membership* old, int64_t told) except -1:
     """It is told late that he was elsewhere, or in none, while he was thought to be in this household all along: what is known
     of the stay since is the newest statement."""
-    if old.household == 0 or told <= old.since or told >= old.told:
+    if old.household == 0 or told <= old.apart or told >= old.told:
         return 0
-    applier.memberships[customer] = pack_membership(old.household, old.told, old.role, old.told, max(old.apart, told))
-    recount(applier, old.household)
+    # Of a moment before the stay it says that nothing older belongs to it.
+    applier.memberships[customer] = pack_membership(
+        old.household, old.told if told > old.since else old.since, old.role, old.told, told)
+    if told > old.since:
+        recount(applier, old.household)
     return 0
 
 
@@ -104,7 +107,8 @@ cdef bint enter(
     built = pack_membership(household, since, role, told, apart)
     if built != applier.membership(customer):
         applier.memberships[customer] = built
-        recount(applier, household)
+        if not known or old.household != household or old.since != since:
+            recount(applier, household)
     return True
 
 
@@ -234,6 +238,16 @@ cdef list dissolve(Applier applier, uint64_t household):
     return keys
 
 
+cdef uint64_t found_one(Applier applier, identifiers) except? 0:
+    """Whom they name, 0 nobody. Raises IdentityConflict where they name two persons, also of what would change nothing."""
+    cdef uint64_t customer
+    customer, found = applier.resolve(identifiers)
+    if customer:
+        applier.begin_record(customer)
+        applier.check_one(customer, found)
+    return customer
+
+
 def _set_membership(Applier applier, mutation):
     cdef uint64_t customer, household, left = 0
     cdef Membership old
@@ -242,13 +256,12 @@ def _set_membership(Applier applier, mutation):
     homes = {owner for _, _, _, _, owner in applier.resolve(mutation.household, True, "household")[1] if owner}
     if len(homes) > 1:
         raise BadValue("household", f"its identifiers lead to {len(homes)} households", "Name one: a customer is in one at most.")
-    customer, _ = applier.resolve(mutation.identifiers)
+    customer = found_one(applier, mutation.identifiers)
     household = next(iter(homes), 0)
     known = customer and told_of(applier, customer, &old)
     if known and (household == 0 or old.household != household) and goes_before(&old, household or UINT64_MAX, mutation.at_us):
-        # Kept for an undo it would name a household that nobody knows, whoever has that identifier by then.
-        if household:
-            applier.touched.setdefault(customer, None)
+        # Nothing here, but it may be news of somebody who is parted from him again: then it makes the household.
+        applier.touched.setdefault(customer, None)
         interrupted(applier, customer, &old, mutation.at_us)
         return MembershipResult(customer, household, False, False, superseded=True)
     household, made = applier.opened(mutation.household, mutation.at_us, False, True, "household")
@@ -276,7 +289,7 @@ def _leave_household(Applier applier, mutation):
     cdef uint64_t customer
     cdef Membership old
     check_time("at", mutation.at_us)
-    customer, _ = applier.resolve(mutation.identifiers)
+    customer = found_one(applier, mutation.identifiers)
     if not customer:
         raise NotFound("customer", ", ".join([each.namespace for each in mutation.identifiers]),
                        "None of the identifiers is known: compare their spelling with rapport profile show.")

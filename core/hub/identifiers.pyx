@@ -86,6 +86,10 @@ _CASED = (
     (0xAB30, 0xABC0), (0xFF21, 0xFF5B))
 
 
+# Where characters lie that are others again: accents of Greek, signs of units, ideographs.
+_TWICE = ((0x340, 0x38B), (0x1F00, 0x2000), (0x2000, 0x2002), (0x2126, 0x212C), (0x2329, 0x232B), (0xF900, 0xFAE0))
+
+
 def _fill():
     global _pair_count
     cdef uint32_t code
@@ -94,13 +98,21 @@ def _fill():
     while code < FOLDED:
         _folded[code] = <uint16_t>code
         code += 1
+    # Written twice in Unicode, as one thing: NFC has only the other.
+    for code in itertools.chain.from_iterable([range(*each) for each in _TWICE]):
+        single = unicodedata.normalize("NFC", chr(code))
+        if len(single) == 1 and ord(single) < FOLDED:
+            _folded[code] = ord(single)
     for code in itertools.chain.from_iterable([range(*each) for each in _CASED]):
-        letter = chr(code)
+        letter = chr(_folded[code])
         folded = letter.casefold()
         if len(folded) != 1:
             folded = letter.lower()
-        if len(folded) == 1 and ord(folded) < FOLDED:
+        # The iota below a letter is folded with it, and alone is a mark.
+        if len(folded) == 1 and ord(folded) < FOLDED and code != 0x345:
             _folded[code] = ord(folded)
+    for code in itertools.chain.from_iterable([range(*each) for each in _TWICE]):
+        _folded[code] = _folded[_folded[code]]
     for code in (*range(0x80, 0x590), *range(0x1E00, 0x2000)):
         parts = unicodedata.decomposition(chr(code)).split()
         if len(parts) == 2 and not parts[0].startswith("<") and unicodedata.normalize("NFC", chr(code)) == chr(code):
@@ -131,8 +143,11 @@ cdef inline uint32_t composed(uint32_t letter, uint32_t mark) noexcept nogil:
 
 
 cdef inline bint is_unseen(uint32_t code) noexcept nogil:
-    """Whether a character is never seen: spreadsheets and web pages leave them in what is copied."""
-    return code == 0x200B or code == 0x2060 or code == 0xFEFF
+    """Whether a character is never seen: spreadsheets and web pages leave them in what is copied, marks of direction too."""
+    return (
+        code == 0xAD or code == 0x61C or code == 0x200B or code == 0x200E or code == 0x200F or 0x202A <= code <= 0x202E
+        or code == 0x2060 or 0x2066 <= code <= 0x2069 or code == 0xFEFF
+    )
 
 
 cdef inline bint is_wide_blank(uint32_t code) noexcept nogil:
@@ -143,21 +158,34 @@ cdef inline bint is_wide_blank(uint32_t code) noexcept nogil:
     )
 
 
+cdef inline uint32_t next_code(const char* value, size_t* at) noexcept nogil:
+    """The character that begins at `at`, of well-formed UTF-8; `at` is behind it then."""
+    cdef uint8_t lead = <uint8_t>value[at[0]]
+    cdef int more = 0 if lead < 0x80 else 1 if lead < 0xE0 else 2 if lead < 0xF0 else 3
+    cdef uint32_t code = lead if more == 0 else lead & (0x3F >> more)
+    at[0] += 1
+    while more:
+        code = code << 6 | (<uint8_t>value[at[0]] & 0x3F)
+        at[0] += 1
+        more -= 1
+    return code
+
+
+cdef inline bint is_all_blank(const char* value, size_t size) noexcept nogil:
+    """Whether well-formed UTF-8 is nothing but blanks: a padded cell that is empty, under which strangers would be one."""
+    cdef size_t at = 0
+    while at < size:
+        if not is_wide_blank(next_code(value, &at)):
+            return False
+    return True
+
+
 cdef int fold_wide(const char* value, size_t size, char* normal, size_t* normal_bytes) noexcept nogil:
     """RULE_FOLD of well-formed UTF-8 that is not all ASCII."""
     cdef size_t i = 0, used = 0, letter_at = 0, ended = 0
     cdef uint32_t code, letter = 0, both
-    cdef uint8_t lead
-    cdef int more
     while i < size:
-        lead = <uint8_t>value[i]
-        i += 1
-        more = 0 if lead < 0x80 else 1 if lead < 0xE0 else 2 if lead < 0xF0 else 3
-        code = lead if more == 0 else lead & (0x3F >> more)
-        while more:
-            code = code << 6 | (<uint8_t>value[i] & 0x3F)
-            i += 1
-            more -= 1
+        code = next_code(value, &i)
         if is_unseen(code) or (used == 0 and is_wide_blank(code)):
             continue
         if code == 0x130:
@@ -245,6 +273,8 @@ cdef int normalise(int rule, const char* value, size_t size, char* normal, size_
         return IDENTIFIER_LONG
     if not is_utf8(<const uint8_t*>value + i, end - i):
         return IDENTIFIER_ENCODING
+    if is_all_blank(value + i, end - i):
+        return IDENTIFIER_EMPTY
     if rule == RULE_FOLD:
         for used in range(i, end):
             if value[used] & 0x80:

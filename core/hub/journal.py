@@ -447,7 +447,7 @@ def _recovered(environment: Environment, folder: Path) -> _End | None:
         txn = Transaction(environment)
         try:
             for frame in missing:
-                redo.redo(txn, data, frame.at, segment.names, applied, frame.last)
+                redo.redo(txn, data, frame.at, segment.names, applied, frame.last, {})
             txn.commit()
         except BaseException:
             txn.abort()

@@ -28,7 +28,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -52,6 +52,7 @@ RESTORING = "restoring"
 _LEFT = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9]+" + re.escape(PART))
 _OURS = frozenset({"data.mdb", "lock.mdb", "rapport.lock", MANIFEST, RESTORING})
 _CHUNK = 1 << 20
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_BACKUP = "no backup was made"
 _RAISE = "raise the limit (ulimit -f)."
 
@@ -85,7 +86,11 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def at_us(self) -> int:
         """When, in microseconds."""
-        return int(datetime.fromisoformat(self.at).timestamp()) * 1_000_000
+        return _microseconds(self.at)
+
+
+def _microseconds(at: str) -> int:
+    return (datetime.fromisoformat(at) - _EPOCH) // timedelta(microseconds=1)
 
 
 def taken(store: str) -> tuple[list[Taken], list[str]]:
@@ -138,10 +143,11 @@ def _why(error: Exception) -> str:
 def backup(store: str, into: str, *, now_us: int, progress: Progress | None = None) -> tuple[Path, Backup]:
     """Copy the store folder ``store`` as of now into a new folder under ``into``, which is made where its parent exists.
 
-    Works beside a server that serves it. Returns the backup's folder and its manifest, once all of it is durable and was
-    read back. Leftovers of backups that were cut off are removed, and one that fails leaves none. Raises BackupRefused,
-    StoreUnavailable, StoreCorrupt, StoreFull.
+    ``now_us`` is the clock at the call. Works beside a server that serves it. Returns the backup's folder and its manifest, once
+    all of it is durable and was read back. Leftovers of backups that were cut off are removed, and one that fails leaves none.
+    Raises BackupRefused, StoreUnavailable, StoreCorrupt, StoreFull.
     """
+    begun = time.monotonic_ns()
     require(store)
     target = Path(into)
     source = Path(store).resolve()
@@ -164,7 +170,8 @@ def backup(store: str, into: str, *, now_us: int, progress: Progress | None = No
             environment.clear_readers()
             with environment.reader() as reader:
                 seq = msgspec.msgpack.decode(reader.get("meta", b"applied") or b"\x00", type=int)
-                taken = datetime.fromtimestamp(now_us / 1e6, UTC)
+                # Whatever was committed until here is in it, so a restore to any moment before is refused.
+                taken = _EPOCH + timedelta(microseconds=now_us + (time.monotonic_ns() - begun) // 1000)
                 name = f"{taken:%Y%m%dT%H%M%SZ}-{seq}"
                 part = target / (name + PART)
                 if (target / name).exists():
@@ -180,7 +187,7 @@ def backup(store: str, into: str, *, now_us: int, progress: Progress | None = No
             _prove(part)
             file = part / "data.mdb"
             manifest = Backup(
-                format=FORMAT_VERSION, seq=seq, at=f"{taken:%Y-%m-%dT%H:%M:%SZ}", bytes=file.stat().st_size,
+                format=FORMAT_VERSION, seq=seq, at=f"{taken:%Y-%m-%dT%H:%M:%S.%fZ}", bytes=file.stat().st_size,
                 sha256=_digest(file), entries=entries,
             )
             write_file(part / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
@@ -394,7 +401,7 @@ def _forward(
     progress: Progress | None,
 ) -> replaying.Reached:
     """Bring a restored copy to the moment asked for, without those who were erased since."""
-    taken_us = int(datetime.fromisoformat(manifest.at).timestamp()) * 1_000_000
+    taken_us = _microseconds(manifest.at)
     environment = open_environment(str(part))
     try:
         with environment.reader() as reader:
@@ -404,7 +411,7 @@ def _forward(
                                  "Use another backup; this one was changed.")
         if journal_folder:
             reached, later = replaying.replay(
-                environment, Path(journal_folder), taken_us=taken_us, until_seq=until_seq, until_us=until_us,
+                environment, Path(journal_folder), saved=Path(saved), taken_us=taken_us, until_seq=until_seq, until_us=until_us,
                 accept_cut=accept_cut, progress=progress)
             again = again + later
         else:

@@ -5,12 +5,16 @@ are written by one mutation. Each handler takes in what it is told by rules that
 opening, the earliest close, the newest telling of the rest.
 """
 
-from libc.stdint cimport INT64_MIN, int64_t, uint16_t, uint64_t
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint64_t
+
+from libc.string cimport memset
 
 from core.hub.apply cimport Applier
 from core.hub.households cimport membership_of
 from core.hub.membership cimport Membership, record_name
-from core.hub.record cimport builder_add_case, builder_set_case_product, builder_set_consent, builder_touch
+from core.hub.record cimport (
+    RecordView, builder_add_case, builder_set_case_product, builder_set_consent, builder_touch, record_consented, record_open,
+)
 from core.hub.values cimport check_time, hashed, text_bytes
 
 from core import limits
@@ -39,6 +43,8 @@ def _set_consent(Applier applier, mutation):
     cdef uint16_t purpose = applier.catalog.purpose(mutation.purpose)
     cdef uint16_t channel = applier.catalog.channel(mutation.channel) if mutation.channel else 0
     cdef uint16_t source
+    cdef RecordView view
+    cdef bytes data
     # A withdrawal is heard whoever brings it.
     if mutation.granted:
         applier.catalog.check_grantor(mutation.purpose, mutation.source)
@@ -54,7 +60,11 @@ def _set_consent(Applier applier, mutation):
     applier.answer(
         builder_set_consent(&applier.builder, purpose, channel, mutation.granted, source, mutation.at_us), customer)
     applier.finish_record(customer)
-    return CustomerResult(customer, created, unsourced)
+    data = applier.record(customer)
+    memset(&view, 0, sizeof(view))
+    applier.answer(record_open(<const uint8_t*><const char*>data, len(data), &view), customer)
+    stands = record_consented(&view, purpose, channel) == (2 if mutation.granted else 1)
+    return CustomerResult(customer, created, unsourced, superseded=not stands)
 
 
 cdef int set_products(Applier applier, dict details) except -1:

@@ -436,11 +436,15 @@ class SetBands(Mutation, frozen=True, kw_only=True, tag="set_bands"):
 
 
 class CustomerResult(msgspec.Struct, frozen=True):
-    """The customer a mutation changed, and whether it made him. ``unsourced``: why the source of a withdrawal is not kept."""
+    """The customer a mutation changed, and whether it made him. ``unsourced``: why the source of a withdrawal is not kept.
+
+    ``superseded``: what was said of a consent is not what holds now, for something newer was said, in this channel or in all.
+    """
 
     customer: int
     created: bool
     unsourced: str = ""
+    superseded: bool = False
 
 
 class EventsResult(msgspec.Struct, frozen=True):

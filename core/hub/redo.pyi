@@ -20,10 +20,14 @@ def erasure(value: bytes) -> tuple[list[int], list[bytes]]:
 def erasures(data: bytes, at: int) -> list[tuple[int, list[int], list[bytes]]]:
     """(seq, customers, keys of their identifiers) of each erasure in the frame that begins at ``at``."""
 
-def redo(txn: Transaction, data: bytes, at: int, names: Sequence[str], after: int, until: int) -> int:
+def redo(
+    txn: Transaction, data: bytes, at: int, names: Sequence[str], after: int, until: int,
+    seen: dict[tuple[bytes, bytes], tuple[list[int], list[bytes]]],
+) -> int:
     """Do again the changes of the frame that begins at ``at``, from behind number ``after`` up to ``until``; the number reached.
 
-    ``names`` are the databases of the journal's file. Raises StoreCorrupt when a change does not fit what is there.
+    ``names`` are the databases of the journal's file; ``seen`` is empty at first, and kept by whoever calls again (`erase_from`).
+    Raises StoreCorrupt when a change does not fit what is there.
     """
 
 def put_meta(txn: Transaction, key: bytes, value: bytes) -> None:

@@ -146,7 +146,7 @@ def erasures(const uint8_t[::1] data not None, size_t at):
     return found
 
 
-def redo(Transaction txn not None, const uint8_t[::1] data not None, size_t at, names, uint64_t after, uint64_t until):
+def redo(Transaction txn not None, const uint8_t[::1] data not None, size_t at, names, uint64_t after, uint64_t until, dict seen):
     """Do again the changes of the frame that begins here, from behind number `after` up to `until`; the number reached."""
     cdef FrameHead frame_head
     cdef GroupHead group
@@ -182,7 +182,7 @@ def redo(Transaction txn not None, const uint8_t[::1] data not None, size_t at, 
                     elif head.kind == CHANGE_PATCH or head.kind == CHANGE_SHED:
                         patch(txn, database, key, &head, &whole, group.seq)
                     elif head.kind == CHANGE_ERASE:
-                        erasing.erase_from(txn, erasure(key[:head.value_bytes])[0])
+                        erasing.erase_from(txn, [(erasure(key[:head.value_bytes])[0], [])], seen)
                     else:
                         raise bad(group.seq, f"a change is of the unknown kind {head.kind}")
                     inner += room(&head)

@@ -12,6 +12,7 @@ holds all members' in one. Where the journal has either, it begins anew and only
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +33,15 @@ from core.hub.transaction import Transaction
 # Changes done again in one transaction: its pages stay in memory until it commits.
 TRANSACTION_BYTES: Final = 32 << 20
 TOLD_EVERY: Final = 1_000
+# Ids that one history may give, and how many ranges of them a restore draws from. Two restores of one backup draw the same one
+# once in 65,536 times; a store may be restored from a backup of a restored one 30,000 times before its ids reach those of
+# households, which begin at 1 << 62.
+LIFE: Final = 1 << 32
+LIVES: Final = 1 << 16
 _SHARED: Final = "somebody erased was in a household that is still there"
+
+# What of `meta` a restored store has of its own, for its history is another than that of the store that was saved.
+OWN: Final = frozenset({journal.LINEAGE, b"next_customer", b"next_household"})
 
 Progress = Callable[[int], object]
 
@@ -57,6 +66,7 @@ def replay(
     environment: Environment,
     folder: Path,
     *,
+    saved: Path,
     taken_us: int,
     until_seq: int | None = None,
     until_us: int | None = None,
@@ -65,17 +75,17 @@ def replay(
 ) -> tuple[Reached, list[Erased]]:
     """Do again the journal's changes upon a store that was restored, up to a change or a time, both inclusive, or to its end.
 
-    ``taken_us`` is when the backup was taken. Returns what was reached and the erasures behind that. Raises
-    RestoreRefused where the journal does not lead there, with how far it does; so it does where its end is not whole and a
+    ``saved`` is the backup's folder, ``taken_us`` when it was taken. Returns what was reached and the erasures behind that.
+    Raises RestoreRefused where the journal does not lead there, with how far it does; so it does where its end is not whole and a
     time was asked for, unless ``accept_cut``: what is missing may have come before that time.
     """
     with environment.reader() as reader:
         applied = journal.applied_of(reader)
         reading = Reading(folder, journal.lineage_of(reader))
     if until_seq is not None and until_seq < applied:
-        raise _refused(folder, f"the backup is at change {applied}, which is past {until_seq}", "Restore an earlier backup.")
+        raise _refused(saved, f"the backup is at change {applied}, which is past {until_seq}", "Restore an earlier backup.")
     if until_us is not None and until_us < taken_us:
-        raise _refused(folder, f"the backup was taken at {told(taken_us)}, which is past {told(until_us)}",
+        raise _refused(saved, f"the backup was taken at {told(taken_us)}, which is past {told(until_us)}",
                        "Restore an earlier backup.")
     if not journal.files(folder):
         raise _refused(
@@ -85,6 +95,7 @@ def replay(
     reached, at_us, begun = applied, taken_us, 0
     passed = False
     later: list[Erased] = []
+    seen: dict[tuple[bytes, bytes], tuple[list[int], list[bytes]]] = {}
     txn = Transaction(environment)
     try:
         for number, (segment, data, frame) in enumerate(reading.frames(applied)):
@@ -92,7 +103,7 @@ def replay(
             if until_us is not None and frame.committed_us > until_us:
                 wanted = 0
             if wanted >= frame.first and not passed:
-                reached = redo.redo(txn, data, frame.at, segment.names, reached, wanted)
+                reached = redo.redo(txn, data, frame.at, segment.names, reached, wanted, seen)
                 at_us = frame.committed_us
                 begun += frame.size
                 if begun > TRANSACTION_BYTES:
@@ -154,25 +165,42 @@ def told(at_us: int) -> str:
 
 
 def finish(environment: Environment, erasures: list[Erased], *, lineage: bytes, now_us: int) -> int:
-    """Take the erased out of a restored store and give it a history of its own; how many erasures took somebody."""
+    """Take the erased out of a restored store and give it a history of its own; how many erasures took somebody.
+
+    Its ids go on beyond any that the history it left can have given after the backup: an id of that history, in an erasure
+    that another restore applies or in a token that is reported on, must lead to nobody.
+    """
     with environment.reader() as reader:
         applied = journal.applied_of(reader)
+        following = {name: _beyond(_number(reader.get("meta", name))) for name in (b"next_customer", b"next_household")}
     txn = Transaction(environment)
     try:
-        taken = [ids for ids, keys in erasures if erasing.erase_from(txn, ids, keys)]
+        taken, ids = erasing.erase_from(txn, erasures) if erasures else (0, [])
         if taken:
             place = f"{applied:020}/restored".encode()
-            everybody = sorted({one for ids in taken for one in ids})
-            entry = saved.AuditEntry("restore", now_us, f"erasures applied again: {len(taken)}")
-            redo.put_meta(txn, saved.ERASED + place, msgspec.msgpack.encode(everybody))
+            entry = saved.AuditEntry("restore", now_us, f"erasures applied again: {taken}")
+            redo.put_meta(txn, saved.ERASED + place, msgspec.msgpack.encode(ids))
             redo.put_meta(txn, saved.AUDIT + place, msgspec.msgpack.encode(entry))
+        for name, following_id in following.items():
+            redo.put_meta(txn, name, msgspec.msgpack.encode(following_id))
         redo.put_meta(txn, journal.LINEAGE, lineage)
         txn.commit()
     except BaseException:
         txn.abort()
         raise
     environment.sync()
-    return len(taken)
+    return taken
+
+
+def _number(value: bytes | None) -> int:
+    """Of the next customer or household: from 1, as households are told."""
+    return 1 if value is None else msgspec.msgpack.decode(value, type=int)
+
+
+def _beyond(following: int) -> int:
+    """Where ids of a restored store go on: the first of a range of LIFE ids, drawn among the next LIVES of them, for two stores
+    that were restored from one backup must not give the same either."""
+    return (following // LIFE + 1 + secrets.randbelow(LIVES)) * LIFE
 
 
 def erased(environment: Environment) -> list[Erased]:

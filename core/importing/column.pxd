@@ -47,4 +47,5 @@ cdef class Column:
     cdef int set_key(self, Table table, uint32_t row) noexcept nogil
     cdef int append_number(self, uint64_t number) noexcept nogil
     cdef void lay_bare(self, const uint8_t** text, uint32_t* length) noexcept nogil
+    cdef bint is_missing(self, const uint8_t* text, uint32_t length) noexcept nogil
     cdef int set_identifier(self, Table table, uint32_t row, const uint8_t* text, uint32_t length) noexcept nogil

@@ -71,6 +71,10 @@ cdef inline int check_text(const uint8_t* text, uint32_t length) noexcept nogil:
     return 0 if is_utf8(text, length) else NOT_UTF8
 
 
+cdef inline bint is_padded(const uint8_t* text, uint32_t length) noexcept nogil:
+    return text[0] == c' ' or text[0] == c'\t' or text[length - 1] == c' ' or text[length - 1] == c'\t'
+
+
 cdef inline void trim(const uint8_t** text, uint32_t* length) noexcept nogil:
     """Without the blanks and tabs around it."""
     while length[0] and (text[0][0] == c' ' or text[0][0] == c'\t'):
@@ -250,7 +254,7 @@ cdef class Column:
             return self.set_key(table, row)
         if self.kind == IDENTIFIER:
             return self.set_identifier(table, row, text, length)
-        if length == 0 or find_word(&self.missing, text, length) >= 0:
+        if self.is_missing(text, length):
             return REQUIRED if self.required else 0
         if self.kind == STRING:
             if length > TEXT_BYTES:
@@ -280,8 +284,6 @@ cdef class Column:
             return 0
 
         trim(&text, &length)
-        if length == 0 or find_word(&self.missing, text, length) >= 0:
-            return REQUIRED if self.required else 0
         if self.kind == TIMESTAMP and self.epoch < 0:
             if self.epoch == -2:
                 cause = read_iso(text, length, &micro, &self.local[row])
@@ -457,6 +459,15 @@ cdef class Column:
             length[0] -= <uint32_t>size
             trim(text, length)
 
+    cdef bint is_missing(self, const uint8_t* text, uint32_t length) noexcept nogil:
+        """Whether a cell holds nothing, or what means nothing, whatever blanks are around it."""
+        if length == 0 or find_word(&self.missing, text, length) >= 0:
+            return True
+        if not is_padded(text, length):
+            return False
+        trim(&text, &length)
+        return length == 0 or find_word(&self.missing, text, length) >= 0
+
     cdef int set_identifier(
         self, Table table, uint32_t row, const uint8_t* text, uint32_t length
     ) noexcept nogil:
@@ -470,8 +481,10 @@ cdef class Column:
             if self.append_number(table.numbers[row]):
                 return NO_MEMORY
         else:
-            if find_word(&self.missing, text, length) >= 0:
+            if self.is_missing(text, length):
                 return 0
+            # A file pads: "7 " and "7" in it are one customer, whatever the namespace's normaliser.
+            trim(&text, &length)
             if length >= self.suffix.size and self.suffix.size \
                     and memcmp(text + length - self.suffix.size, self.suffix.data, self.suffix.size) == 0:
                 length -= <uint32_t>self.suffix.size

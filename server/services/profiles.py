@@ -185,7 +185,12 @@ class ProfileService:
             )
         )
         unsourced = f"It is recorded without its source. {result.unsourced}" if result.unsourced else ""
-        return profile_pb2.SetConsentResponse(warning=" ".join(each for each in (_newcomer(result), unsourced) if each))
+        stands = (
+            f"{'A withdrawal' if message.granted else 'A consent'} that is newer holds: look at the clock that dated this one."
+            if result.superseded else ""
+        )
+        return profile_pb2.SetConsentResponse(
+            warning=" ".join(each for each in (_newcomer(result), unsourced, stands) if each), superseded=result.superseded)
 
     def open_case(
         self, message: profile_pb2.OpenCaseRequest, context: calls.Context

@@ -22,7 +22,6 @@ from core.decision import Identifier
 from core.errors import StoreUnavailable
 from core.hub import keeping
 from core.hub.environment import DATABASES, open_environment
-from core.hub.journal import LINEAGE
 from core.hub.mutations import (
     ActivateProgram,
     CloseCase,
@@ -39,6 +38,7 @@ from core.hub.mutations import (
     Unmerge,
     Upsert,
 )
+from core.hub.replaying import OWN
 from core.hub.store import Store
 from core.importing import mapping
 from core.importing.importer import Importer
@@ -148,7 +148,7 @@ def live(folder: Path, table: Path, acknowledge: Callable[[str], None]) -> None:
 
 
 def digest(path: Path) -> tuple[int, str]:
-    """The last change a store says it has, and the digest of everything in it but its key and a restored one's lineage.
+    """The last change a store says it has, and the digest of everything in it but its key and what a restored one has of its own.
 
     Fails unless it is sound.
     """
@@ -168,7 +168,7 @@ def _digest(environment: Any) -> str:
     with environment.reader() as reader:
         for name in DATABASES:
             for key, value in reader.items(name):
-                if key not in (b"signing_key", LINEAGE):
+                if key != b"signing_key" and key not in OWN:
                     made.update(b"%s %d %d " % (name.encode(), len(key), len(value)) + key + value)
     return made.hexdigest()
 

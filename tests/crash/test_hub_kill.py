@@ -23,7 +23,7 @@ from pathlib import Path
 from core.decision import Identifier
 from core.hub import keeping
 from core.hub.environment import DATABASES
-from core.hub.journal import LINEAGE
+from core.hub.replaying import OWN
 from core.hub.store import Store
 from tests.crash import hub_writer
 from tests.crash.hub_writer import j, m, pair
@@ -128,9 +128,9 @@ def kill(path: Path, rounds: range, chance: random.Random, seed: int) -> None:
 
 
 def entries(store: Store) -> dict[str, list[tuple[bytes, bytes]]]:
-    """All but the lineage, which a restored store has of its own."""
+    """All but what a restored store has of its own."""
     with store.environment.reader() as reader:
-        return {name: [row for row in reader.items(name) if row[0] != LINEAGE] for name in DATABASES}
+        return {name: [row for row in reader.items(name) if row[0] not in OWN] for name in DATABASES}
 
 
 @contextlib.contextmanager

@@ -17,8 +17,8 @@ from core.decision import Identifier
 from core.hub import keeping
 from core.hub.checking import check
 from core.hub.environment import DATABASES, open_environment
-from core.hub.journal import LINEAGE
 from core.hub.mutations import Erase, RecordedEvent, RecordEvents, Upsert
+from core.hub.replaying import OWN
 from core.hub.store import Store
 from core.schema import EventType, Field, Namespace, Schema, ValueType
 
@@ -90,12 +90,12 @@ def killed(kind: str, store: Path, other: str, seconds: float) -> list[int]:
 
 
 def everything(path: Path) -> dict[str, list[tuple[bytes, bytes]]]:
-    """All entries but the lineage, which a restored store has of its own."""
+    """All entries but what a restored store has of its own."""
     environment = open_environment(str(path), read_only=True)
     try:
         assert check(environment).faults == ()
         with environment.reader() as reader:
-            return {name: [row for row in reader.items(name) if row[0] != LINEAGE] for name in DATABASES}
+            return {name: [row for row in reader.items(name) if row[0] not in OWN] for name in DATABASES}
     finally:
         environment.close()
 

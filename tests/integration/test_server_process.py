@@ -315,6 +315,22 @@ def test_a_consent_dated_ahead_is_refused_because_it_could_never_be_withdrawn(ad
         profiles.SetConsent(consent)
 
 
+def test_a_consent_that_does_not_hold_is_not_answered_as_if_it_did(address: str) -> None:
+    """A clock two seconds ahead granted, withdrew and granted again within a minute: the last was dropped without a word."""
+    with grpc.insecure_channel(address) as channel:
+        profiles = profile_pb2_grpc.ProfileServiceStub(channel)
+        answers = []
+        for granted in (True, False, True):
+            consent = profile_pb2.SetConsentRequest(identifiers=someone("switches"), purpose="marketing", granted=granted)
+            consent.at.FromDatetime(datetime.now(UTC) + timedelta(seconds=2))
+            answers.append(profiles.SetConsent(consent))
+        assert [each.superseded for each in answers] == [False, False, True]
+        assert "A withdrawal that is newer holds" in answers[2].warning
+        again = profiles.SetConsent(profile_pb2.SetConsentRequest(
+            identifiers=someone("switches"), purpose="marketing", granted=True))
+        assert (again.superseded, again.warning) == (False, "")
+
+
 # --- the command line ---------------------------------------------------------------------------------------------
 
 

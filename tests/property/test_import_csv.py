@@ -71,7 +71,9 @@ def test_what_csv_writes_is_read_back(
     text = file.getvalue() if ended else file.getvalue().removesuffix(end)
     rows, rejects = split(text.encode(), len(table[0]), block, capacity, delimiter)
     assert rejects == []
-    assert [[cell.decode() for cell in cells] for _, cells in rows] == table
+    # A cell of nothing but blanks is missing.
+    kept = [[cell if cell.strip(" \t") else "" for cell in cells] for cells in table]
+    assert [[cell.decode() for cell in cells] for _, cells in rows] == kept
     lines = [line for line, _ in rows]
     counted, expected = 1, []
     for row in table:

@@ -24,7 +24,6 @@ from core.decision import Identifier
 from core.errors import RapportError, RestoreRefused, StoreUnavailable
 from core.hub import journal, keeping, redo, replaying
 from core.hub.environment import DATABASES, open_environment
-from core.hub.journal import LINEAGE
 from core.hub.mutations import (
     DeclareSchema,
     Erase,
@@ -38,7 +37,7 @@ from core.hub.mutations import (
     Unmerge,
     Upsert,
 )
-from core.hub.replaying import told
+from core.hub.replaying import OWN, told
 from core.hub.saved import AUDIT, ERASED
 from core.hub.store import Store
 from core.hub.watching import Thresholds, alarms, look
@@ -54,9 +53,9 @@ State = dict[str, list[tuple[bytes, bytes]]]
 
 
 def entries(store: Store) -> State:
-    """All entries of all databases but the lineage, which a restored store has of its own."""
+    """All entries of all databases but what a restored store has of its own."""
     with store.environment.reader() as reader:
-        return {name: [row for row in reader.items(name) if row[0] != LINEAGE] for name in DATABASES}
+        return {name: [row for row in reader.items(name) if row[0] not in OWN] for name in DATABASES}
 
 
 def of(path: Path) -> State:
@@ -114,10 +113,10 @@ def outcome(future: Future[Any]) -> object:
 
 
 def lived(folder: Path, chance: random.Random, erasing: bool) -> tuple[Path, dict[int, State]]:
-    """Two stores of one backup live through a history, `store` in batches; a backup of it, and its entries after each change."""
+    """A store and its copy live through a history, `store` in batches; a backup of it, and its entries after each change."""
     keeping.restore(str(made(folder)), str(folder / "store"))
     saved, _ = keeping.backup(str(folder / "store"), str(folder / "saved"), now_us=NOW + 1_000_000)
-    keeping.restore(str(saved), str(folder / "twin"))
+    shutil.copytree(folder / "store", folder / "twin")
     states: dict[int, State] = {}
     with Store.open(folder / "store") as store, Store.open(folder / "twin") as twin:
         states[0] = entries(twin)

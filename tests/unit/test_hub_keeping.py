@@ -31,11 +31,11 @@ from core.errors import (
 from core.hub import keeping
 from core.hub.checking import Checked, check
 from core.hub.environment import DATABASES, open_environment
-from core.hub.journal import LINEAGE
-from core.hub.membership import HOUSEHOLD_FIRST, pack_membership
+from core.hub.membership import HOUSEHOLD_FIRST, number_of, pack_membership
 from core.hub.mutations import (
     Erase,
     Join,
+    LeaveHousehold,
     OpenCase,
     Outcome,
     OutcomeStatus,
@@ -47,6 +47,7 @@ from core.hub.mutations import (
     Unmerge,
     Upsert,
 )
+from core.hub.replaying import OWN
 from core.hub.saved import AuditEntry
 from core.hub.store import Store
 from core.hub.watching import look
@@ -100,11 +101,11 @@ def fill(store: Store, count: int = 300) -> None:
 
 
 def everything(path: Path) -> dict[str, list[tuple[bytes, bytes]]]:
-    """All entries but the lineage, which a restored store has of its own."""
+    """All entries but what a restored store has of its own."""
     environment = open_environment(str(path), read_only=True)
     try:
         with environment.reader() as reader:
-            return {name: [row for row in reader.items(name) if row[0] != LINEAGE] for name in DATABASES}
+            return {name: [row for row in reader.items(name) if row[0] not in OWN] for name in DATABASES}
     finally:
         environment.close()
 
@@ -161,6 +162,74 @@ def test_a_changed_backup_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RestoreRefused, match="SHA-256 differs"):
         keeping.restore(str(saved), str(tmp_path / "r"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "s"]
+
+
+def test_whoever_is_new_after_a_restore_has_a_number_that_nobody_had(tmp_path: Path) -> None:
+    """Numbers went on where the backup's did. An erasure in the history that the restore left, noted by number, then took an
+    innocent customer out of the next restore, and a token from that history reported on somebody else."""
+    bob, visitor, innocent = who(1), who(1, "web"), who(2)
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA, ["offer"], ["web"])
+        store.apply(Upsert(identifiers=bob, attributes={"age": 1}, at_us=1))
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    with Store.open(tmp_path / "s") as store:
+        numbers = {store.apply(Upsert(identifiers=each, attributes={"age": 1}, at_us=1)).customer for each in (visitor, who(3))}
+        store.apply(Join(identifiers=bob + visitor, at_us=2))
+        store.apply(Erase(identifiers=bob, at_us=3))
+    keeping.restore(str(saved), str(tmp_path / "r"), erasures=str(tmp_path / "s"))
+    with Store.open(tmp_path / "r") as store:
+        fresh = store.apply(Upsert(identifiers=innocent, attributes={"age": 5}, at_us=10)).customer
+        home = store.apply(SetMembership(identifiers=innocent, household=who(9, "account"), at_us=10)).household
+        assert fresh not in numbers
+        assert [store.profile_of(number) for number in numbers] == [None, None], "a token that names one leads to nobody"
+    again, _ = keeping.backup(str(tmp_path / "r"), str(tmp_path / "b"), now_us=NOW + 1_000_000)
+    keeping.restore(str(again), str(tmp_path / "r2"), erasures=str(tmp_path / "r"))
+    with Store.open(tmp_path / "r2") as store:
+        assert store.customer(innocent) == fresh
+        household = store.household(innocent)
+        assert household is not None
+        assert (household.number, household.members) == (number_of(home), 1)
+    # Two restores of one backup are two histories as well.
+    keeping.restore(str(saved), str(tmp_path / "r3"))
+    with Store.open(tmp_path / "r3") as store:
+        assert store.apply(Upsert(identifiers=innocent, attributes={"age": 5}, at_us=10)).customer not in {*numbers, fresh}
+
+
+def test_a_household_stays_with_those_who_were_in_it_before_the_last_of_them_was_erased(tmp_path: Path) -> None:
+    """He left it, the other was erased and the household with her; restored to when both were in it, it was taken from him."""
+    home = who(9, "account")
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA, ["offer"], ["web"])
+        for number in (1, 2):
+            store.apply(SetMembership(identifiers=who(number), household=home, at_us=1))
+        store.apply(Upsert(identifiers=home, attributes={"motto": "ours"}, at_us=1))
+        both = store.applied
+    saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
+    with Store.open(tmp_path / "s") as store:
+        store.apply(LeaveHousehold(identifiers=who(2), at_us=2))
+        store.apply(Erase(identifiers=who(1), at_us=3))
+        assert store.household(home) is None
+    keeping.restore(str(saved), str(tmp_path / "r"), journal_folder=str(tmp_path / "s" / "journal"), until_seq=both)
+    with Store.open(tmp_path / "r") as store:
+        assert store.customer(who(1)) is None
+        household = store.household(who(2))
+        assert household is not None
+        assert (household.members, household.attributes) == (1, {"motto": "ours"})
+        assert store.check().faults == ()
+    keeping.restore(str(saved), str(tmp_path / "r2"), journal_folder=str(tmp_path / "s" / "journal"))
+    with Store.open(tmp_path / "r2") as store:
+        assert (store.household(home), store.household(who(2))) == (None, None)
+
+
+def test_a_restore_to_a_moment_within_the_second_of_its_backup_holds_nothing_later(tmp_path: Path) -> None:
+    """backup.json told the time in whole seconds: what was written in that second and before the backup came along."""
+    with Store.open(tmp_path / "s") as store:
+        store.declare(SCHEMA, ["offer"], ["web"])
+        store.apply(Upsert(identifiers=who(1), attributes={"note": "later"}, at_us=1))
+    saved, manifest = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW + 500_000)
+    journal = str(tmp_path / "s" / "journal")
+    with pytest.raises(RestoreRefused, match=f"{saved}: the backup was taken at {manifest.at}, which is past"):
+        keeping.restore(str(saved), str(tmp_path / "r"), journal_folder=journal, until_us=NOW + 499_999)
 
 
 def test_restore_says_what_is_in_the_way(tmp_path: Path) -> None:

@@ -245,6 +245,16 @@ def test_what_is_missing_is_kept_or_cleared_as_declared(store: Store, tmp_path: 
     assert attributes(store, "c1") == {"balance": Money(200, "EUR")}
 
 
+def test_blanks_are_no_identifier_and_no_text(store: Store, tmp_path: Path) -> None:
+    """Two people with padded empty customer numbers became one, whose name was the later one's."""
+    data = "id,age,balance,name\n   ,1,,Ann\n\t,2,,Bob\n\u00a0,3,,Cy\nc1 ,4,,Dee\n c1,5,,   \n c2,6,,n/a \n".encode()
+    report = run(store, PEOPLE + "missing: [n/a]\n", tmp_path / "people.csv", data, rejects=tmp_path / "rejects.csv")
+    assert (report.created, report.changed, report.rejected) == (2, 1, 3)
+    assert [reason.split(":")[0] for _, _, _, reason in rejected(report)] == ["no identifier"] * 3
+    assert attributes(store, "c1") == {"age": 5, "name": "Dee"}
+    assert attributes(store, "c2") == {"age": 6}
+
+
 def test_identifiers_of_two_namespaces(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -350,3 +350,32 @@ def test_a_claim_that_named_nobody_names_nobody_in_an_undo(tmp_path: Path, news:
         assert undoing(store, ANA) == mutations.UnmergeResult(1, (2,), 1, 0)
         found = [store.profile([who]) for who in (ANA, ONE, claimed)]
         assert [len(each.events) + len(each.contacts) for each in found if each is not None] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "in one batch"])
+def test_what_a_later_item_of_a_batch_gives_an_identifier_is_not_the_earlier_ones(tmp_path: Path, together: bool) -> None:
+    """The first item claimed an address that nobody had, the second gave it to somebody: the undo then gave him the first's."""
+    schema = Schema(
+        events=SCHEMA.events,
+        namespaces={**SCHEMA.namespaces, "email": Namespace("email", Normaliser.LOWER, 50, verified=True)},
+    )
+    claimed = Identifier("email", "e@x.org")
+    with Store.open(tmp_path / "s") as store:
+        store.declare(schema, ["card"])
+        for who in (ANA, ONE):
+            store.apply(Upsert(identifiers=(who,), at_us=1))
+        store.apply(Join(identifiers=(ANA, ONE), at_us=2))
+        requests = [ingest_pb2.IngestRequest() for _ in range(1 if together else 2)]
+        for seq, (identifiers, key) in enumerate((((ONE, claimed), "of one"), ((claimed,), "of the address")), 1):
+            item = requests[-1 if seq == 2 else 0].items.add(seq=seq)
+            for one in identifiers:
+                item.identifiers.add(namespace=one.namespace, value=one.value)
+            item.event.type, item.event.key = "visit", key
+            item.event.at.FromMicroseconds(3)
+        for request in requests:
+            for batch in ItemReader(store.catalog).read(request.SerializeToString(), 100, 1000)[1]:
+                assert isinstance(batch, mutations.IngestBatch)
+                store.apply(batch)
+        undoing(store, ANA)
+        found = [store.profile([who]) for who in (ANA, ONE, claimed)]
+        assert [[event.at_us for event in each.events] for each in found if each is not None] == [[], [3], [3]]

@@ -226,7 +226,8 @@ def test_a_backup_that_cannot_be_used_is_told_and_the_others_are_seen(
             environment.close()
 
     found = seen()
-    assert (found.backed, found.backup_seconds, found.restorable_from) == (True, 0, "2026-09-21T14:13:20Z")
+    assert (found.backed, found.backup_seconds) == (True, 0)
+    assert found.restorable_from.startswith("2026-09-21T14:13:20.")
     assert found.backups_unusable == [f"{bad}: {problem}"]
     [alarm] = alarms(found, QUIET)
     assert (alarm.name, alarm.problem) == ("backup_unusable", f"{bad}: {problem}")

@@ -258,10 +258,12 @@ class SetConsentRequest(_message.Message):
     def __init__(self, identifiers: _Optional[_Iterable[_Union[_values_pb2.Identifier, _Mapping]]] = ..., purpose: _Optional[str] = ..., channel: _Optional[str] = ..., granted: _Optional[bool] = ..., source: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SetConsentResponse(_message.Message):
-    __slots__ = ("warning",)
+    __slots__ = ("warning", "superseded")
     WARNING_FIELD_NUMBER: _ClassVar[int]
+    SUPERSEDED_FIELD_NUMBER: _ClassVar[int]
     warning: str
-    def __init__(self, warning: _Optional[str] = ...) -> None: ...
+    superseded: bool
+    def __init__(self, warning: _Optional[str] = ..., superseded: _Optional[bool] = ...) -> None: ...
 
 class OpenCaseRequest(_message.Message):
     __slots__ = ("identifiers", "kind", "key", "at", "scope", "product", "owner", "due")
