@@ -11,6 +11,7 @@ again upon an older backup, that takes him whole, whatever is left there of what
 of those erased stay in `meta`, so that a backup restored without a journal can be rid of them.
 """
 
+cimport cython
 from libc.stdint cimport UINT64_MAX, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
@@ -113,12 +114,58 @@ def _erase(Applier applier, mutation):
     return None
 
 
-def erase_from(Transaction txn not None, erasures, dict seen=None):
+@cython.final
+cdef class KeptJoins:
+    """What is kept of joins in a store into which erasures are done again, and whom it names: read once, told of changes."""
+
+    def __cinit__(self):
+        self.stacks = None  # by survivor, of each entry's key (ids, keys of identifiers) that it names; None until it is read
+        self.naming = Naming()
+        self.catalog = None  # None: to be read
+
+    cdef int read(self, Transaction txn) except -1:
+        if self.stacks is None:
+            self.stacks = {}
+            for key, value in entries(txn, "meta", merges.PREFIX):
+                self.put(txn, key, value)
+        return 0
+
+    cdef int put(self, Transaction txn, bytes key, bytes value) except -1:
+        """An entry is this now."""
+        if self.stacks is None:
+            return 0
+        if self.catalog is None:
+            self.catalog = catalogs.loaded(entries(txn, "catalog", b""))
+        survivor = merges.parts(key)[0]
+        ids, keys = named_by(self.catalog, key, value)
+        self.stacks.setdefault(survivor, {})[key] = (ids, keys)
+        self.naming.add(survivor, ids, keys)
+        return 0
+
+    cdef int drop(self, bytes key) except -1:
+        """An entry is there no more."""
+        if self.stacks is not None:
+            self.stacks.get(merges.parts(key)[0], {}).pop(key, None)
+        return 0
+
+    cdef list naming_one(self, set held, set own):
+        """Keys of all entries of those survivors of whose entries one is about these ids, or names one of these identifiers."""
+        found = []
+        for survivor in sorted(self.naming.survivors(held, own) | held):
+            kept = self.stacks.get(survivor, {})
+            if survivor in held or any([
+                not held.isdisjoint(ids) or not own.isdisjoint(keys) for ids, keys in kept.values()
+            ]):
+                found += kept
+        return found
+
+
+def erase_from(Transaction txn not None, erasures, KeptJoins joins=None):
     """Take out of a store whom erasures took, each (ids, keys of identifiers), whatever is there of them; (how many of them found
     something, the ids that went).
 
     Who is one with one of them at this moment, or has one of these keys, goes too; a household that went with its last member
-    stays where somebody else is in it at this moment. ``seen`` is for whoever calls again: what entries of joins name.
+    stays where somebody else is in it at this moment. ``joins`` is for whoever calls again, and tells it of what he changes.
     """
     cdef const uint8_t* data
     cdef size_t size
@@ -153,15 +200,18 @@ def erase_from(Transaction txn not None, erasures, dict seen=None):
             memcpy(&owner, data, sizeof(uint64_t))
             if owner in held:
                 txn.delete(identifiers, <const char*>key, len(key))
-    for survivor, kept in _stacks(txn, {} if seen is None else seen).items():
-        naming = [
-            place for place, (whole, own) in enumerate(taken)
-            if survivor in whole or any([not whole.isdisjoint(ids) or not own.isdisjoint(keys) for _, ids, keys in kept])
-        ]
-        found.update(naming)
+    if joins is None:
+        joins = KeptJoins()
+    joins.read(txn)
+    gone = set()
+    for place, (whole, own) in enumerate(taken):
+        naming = joins.naming_one(whole, own)
         if naming:
-            for key, _, _ in kept:
-                txn.delete(txn.environment.handles.meta, <const char*>key, len(key))
+            found.add(place)
+            gone.update(naming)
+    for key in sorted(gone):
+        txn.delete(txn.environment.handles.meta, <const char*>key, len(key))
+        joins.drop(key)
     for customer in sorted(held):
         # Also those who, at this moment, are one with him and were parted from him before he was erased.
         for key in [JOINED + struct.pack(">Q", customer), *_joined_into(txn, customer)]:
@@ -205,24 +255,6 @@ cdef list _others_homes(Applier applier, ids, whole, held):
     return [
         one for one in whole if is_household(one) and any([each not in held for each in members_of(applier, one)])
     ]
-
-
-cdef dict _stacks(Transaction txn, dict seen):
-    """By survivor, what is kept of his joins: (key, ids, keys of identifiers that it names) of each entry."""
-    stacks = {}
-    catalog = None
-    fresh = {}
-    for key, value in entries(txn, "meta", merges.PREFIX):
-        named = seen.get((key, value))
-        if named is None:
-            if catalog is None:
-                catalog = catalogs.loaded(entries(txn, "catalog", b""))
-            named = named_by(catalog, key, value)
-        fresh[key, value] = named
-        stacks.setdefault(merges.parts(key)[0], []).append((key, *named))
-    seen.clear()
-    seen.update(fresh)
-    return stacks
 
 
 def holds(catalog, bytes key not None, bytes value not None, own, held):

@@ -36,7 +36,7 @@ import msgspec
 
 from core.durable import sync_folder
 from core.errors import StoreCorrupt, StoreFull, StoreReadOnly, StoreUnavailable
-from core.hub import redo
+from core.hub import erasing, redo
 from core.hub.environment import DATABASES, Environment, Reader
 from core.hub.lmdb import error_of
 from core.hub.transaction import Transaction
@@ -444,10 +444,10 @@ def _recovered(environment: Environment, folder: Path) -> _End | None:
             f"to get the rest, use rapport store restore BACKUP --journal {folder}.",
         )
     if missing:
-        txn = Transaction(environment)
+        txn, joins = Transaction(environment), erasing.KeptJoins()
         try:
             for frame in missing:
-                redo.redo(txn, data, frame.at, segment.names, applied, frame.last, {})
+                redo.redo(txn, data, frame.at, segment.names, applied, frame.last, joins)
             txn.commit()
         except BaseException:
             txn.abort()

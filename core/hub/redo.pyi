@@ -1,5 +1,6 @@
 from collections.abc import Callable, Sequence
 
+from core.hub.erasing import KeptJoins
 from core.hub.transaction import Transaction
 
 PUT: int  # a value
@@ -22,11 +23,11 @@ def erasures(data: bytes, at: int) -> list[tuple[int, list[int], list[bytes]]]:
 
 def redo(
     txn: Transaction, data: bytes, at: int, names: Sequence[str], after: int, until: int,
-    seen: dict[tuple[bytes, bytes], tuple[list[int], list[bytes]]],
+    joins: KeptJoins,
 ) -> int:
     """Do again the changes of the frame that begins at ``at``, from behind number ``after`` up to ``until``; the number reached.
 
-    ``names`` are the databases of the journal's file; ``seen`` is empty at first, and kept by whoever calls again (`erase_from`).
+    ``names`` are the databases of the journal's file; ``joins`` is new at first, and kept by whoever calls again.
     Raises StoreCorrupt when a change does not fit what is there.
     """
 

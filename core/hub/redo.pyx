@@ -14,8 +14,9 @@ from libc.string cimport memcpy
 import msgspec
 
 from core.errors import StoreCorrupt
-from core.hub import erasing
+from core.hub import erasing, merges
 from core.hub.buffer cimport Buffer, buffer_append, buffer_free
+from core.hub.erasing cimport KeptJoins
 from core.hub.opening cimport handle
 from core.hub.transaction cimport (
     CHANGE_DELETE, CHANGE_ERASE, CHANGE_PATCH, CHANGE_PUT, CHANGE_SHED, FRAME_MAGIC, ChangeHead, FrameHead, GroupHead, PatchHead,
@@ -146,7 +147,10 @@ def erasures(const uint8_t[::1] data not None, size_t at):
     return found
 
 
-def redo(Transaction txn not None, const uint8_t[::1] data not None, size_t at, names, uint64_t after, uint64_t until, dict seen):
+def redo(
+    Transaction txn not None, const uint8_t[::1] data not None, size_t at, names, uint64_t after, uint64_t until,
+    KeptJoins joins not None,
+):
     """Do again the changes of the frame that begins here, from behind number `after` up to `until`; the number reached."""
     cdef FrameHead frame_head
     cdef GroupHead group
@@ -182,9 +186,13 @@ def redo(Transaction txn not None, const uint8_t[::1] data not None, size_t at, 
                     elif head.kind == CHANGE_PATCH or head.kind == CHANGE_SHED:
                         patch(txn, database, key, &head, &whole, group.seq)
                     elif head.kind == CHANGE_ERASE:
-                        erasing.erase_from(txn, [(erasure(key[:head.value_bytes])[0], [])], seen)
+                        erasing.erase_from(txn, [(erasure(key[:head.value_bytes])[0], [])], joins)
                     else:
                         raise bad(group.seq, f"a change is of the unknown kind {head.kind}")
+                    if database == txn.environment.handles.meta and head.kind != CHANGE_ERASE:
+                        tell(txn, joins, key[:head.key_bytes])
+                    elif names[head.database] == "catalog":
+                        joins.catalog = None
                     inner += room(&head)
                 reached = group.seq
                 next_customer = group.next_customer
@@ -196,6 +204,17 @@ def redo(Transaction txn not None, const uint8_t[::1] data not None, size_t at, 
     finally:
         buffer_free(&whole)
     return reached
+
+
+cdef int tell(Transaction txn, KeptJoins joins, bytes key) except -1:
+    """What is kept of joins may have changed under this key."""
+    cdef const uint8_t* data
+    cdef size_t size
+    if joins.stacks is None or not key.startswith(merges.PREFIX):
+        return 0
+    if txn.get(txn.environment.handles.meta, <const char*>key, len(key), &data, &size) == MDB_NOTFOUND:
+        return joins.drop(key)
+    return joins.put(txn, key, data[:size])
 
 
 cdef int patch(

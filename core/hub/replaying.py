@@ -95,7 +95,7 @@ def replay(
     reached, at_us, begun = applied, taken_us, 0
     passed = False
     later: list[Erased] = []
-    seen: dict[tuple[bytes, bytes], tuple[list[int], list[bytes]]] = {}
+    joins = erasing.KeptJoins()
     txn = Transaction(environment)
     try:
         for number, (segment, data, frame) in enumerate(reading.frames(applied)):
@@ -103,7 +103,7 @@ def replay(
             if until_us is not None and frame.committed_us > until_us:
                 wanted = 0
             if wanted >= frame.first and not passed:
-                reached = redo.redo(txn, data, frame.at, segment.names, reached, wanted, seen)
+                reached = redo.redo(txn, data, frame.at, segment.names, reached, wanted, joins)
                 at_us = frame.committed_us
                 begun += frame.size
                 if begun > TRANSACTION_BYTES:

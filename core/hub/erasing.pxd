@@ -1,0 +1,16 @@
+"""What is kept of joins, for whoever does erasures again; see erasing.pyx."""
+
+cimport cython
+
+from core.hub.transaction cimport Transaction
+
+
+@cython.final
+cdef class KeptJoins:
+    cdef dict stacks
+    cdef object naming
+    cdef object catalog  # None: the store's is to be read, as after each change of it
+    cdef int read(self, Transaction txn) except -1
+    cdef int put(self, Transaction txn, bytes key, bytes value) except -1
+    cdef int drop(self, bytes key) except -1
+    cdef list naming_one(self, set held, set own)
