@@ -756,7 +756,9 @@ class _Run:
                     self._no_objects(text)
                 cells = reading.cells(text)
                 if isinstance(cells, str):
-                    table.add_rejected(line, -1, CAUSE_NUMBERS[cells], text[:256], True)
+                    table.add_rejected(line, -1, CAUSE_NUMBERS[cells], text[:256], True, reading.deep)
+                    # It may well be an object: this is no file of another format.
+                    checked = checked or reading.deep
                 else:
                     objects += 1
                     table.add(line, cells)
@@ -923,6 +925,8 @@ class _Run:
                 return "not a kind of case, nor one of the mapping's labels for one"
             case "ROW_LENGTH":
                 return f"the row has {count} {'cell' if count == 1 else 'cells'}, the header {self.width}"
+            case "NOT_JSON" if count:
+                return "objects and arrays are nested too deeply in it"
             case "NOT_A_TIME" if self.formats[place] != "iso":
                 return f"does not have the format that the mapping declares, {self.formats[place]}"
         return CAUSES[cause][1].format(count=count)
@@ -982,10 +986,12 @@ class _JsonRows:
         self.sets = sets
         self.seen: set[str] = set()
         self.nested: bytes | None = None  # of the last row: a value that is no plain one
+        self.deep = False  # of the last row: whether it is nested deeper than the decoder goes
 
     def cells(self, text: bytes) -> list[bytes | None] | str:
         """One cell a column, None where the value is missing; or the name of the cause that rejects the row."""
         self.nested = None
+        self.deep = False
         try:
             found = self.decoder.decode(text)
             cells: list[bytes | None] = []
@@ -1002,6 +1008,9 @@ class _JsonRows:
         except msgspec.ValidationError:
             return "NOT_AN_OBJECT"
         except (msgspec.DecodeError, UnicodeError):
+            return "NOT_JSON"
+        except RecursionError:
+            self.deep = True
             return "NOT_JSON"
         return cells
 

@@ -38,8 +38,8 @@ class Table:
     def add(self, line: int, cells: Sequence[bytes | None]) -> None:
         """Append one row of already separate cells (None: missing), one a slot."""
 
-    def add_rejected(self, line: int, place: int, cause: int, shown: bytes, counts: bool) -> None:
-        """Note a row that is not to be read; ``counts`` says whether it takes a row's number."""
+    def add_rejected(self, line: int, place: int, cause: int, shown: bytes, counts: bool, count: int = 0) -> None:
+        """Note a row that is not to be read; ``counts`` says whether it takes a row's number, ``count`` is the cause's."""
 
     def hold(self, rows: int) -> None:
         """Hold ``rows`` rows whose cells come by `set_texts`; a row's line is its number. Rows held before are gone."""

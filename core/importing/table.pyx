@@ -136,14 +136,16 @@ cdef class Table:
                     raise MemoryError("no memory for an import's block")
         self.rows += 1
 
-    def add_rejected(self, uint64_t line, int32_t place, int32_t cause, bytes shown not None, bint counts):
-        """Note a row that is not to be read; ``counts`` says whether it takes a row's number."""
+    def add_rejected(
+        self, uint64_t line, int32_t place, int32_t cause, bytes shown not None, bint counts, int32_t count=0,
+    ):
+        """Note a row that is not to be read; ``counts`` says whether it takes a row's number, ``count`` is the cause's."""
         cdef Rejected entry
         self.number += counts
         entry.line = line
         entry.place = place
         entry.cause = cause
-        entry.count = 0
+        entry.count = count
         entry.shown.start = <uint32_t>self.text.size
         entry.shown.length = <uint32_t>len(shown)
         if buffer_append(&self.text, PyBytes_AS_STRING(shown), len(shown)) \

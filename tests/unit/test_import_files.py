@@ -503,6 +503,18 @@ attributes:
     assert report.unseen == ()
 
 
+@pytest.mark.parametrize("nested", [b"[" * 30_000 + b"]" * 30_000, b'{"a":' * 30_000 + b"1" + b"}" * 30_000])
+@pytest.mark.parametrize("key", ["age", "other"])
+def test_a_line_that_is_nested_too_deeply_is_rejected(store: Store, tmp_path: Path, nested: bytes, key: str) -> None:
+    """It ended the whole import in a RecursionError, also under a key that the mapping does not name."""
+    data = b'{"id": "c1", "%s": %s}\n{"id": "c2", "name": "x"}\n' % (key.encode(), nested)
+    report = run(store, "format: jsonl" + PEOPLE, tmp_path / "p.jsonl", data)
+    assert (report.rows, report.applied, report.reasons) == (2, 1, {"NOT_JSON": 1})
+    assert [(line, reason) for line, *_, reason in rejected(report)] == [(1, "objects and arrays are nested too deeply in it")]
+    report = run(store, PEOPLE, tmp_path / "alone.jsonl", data.split(b"\n")[0])
+    assert (report.rows, report.rejected) == (1, 1)
+
+
 def test_a_column_that_no_object_has_is_told(store: Store, tmp_path: Path) -> None:
     data = b'{"id": "c1", "aeg": 3, "name": "x", "balance": 1}\n'
     report = run(store, "format: jsonl" + PEOPLE, tmp_path / "p.jsonl", data)
