@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -10,7 +13,7 @@ import typer
 from protos.rapport.v1 import profile_pb2, profile_pb2_grpc
 from server.cli import arguments, client, show
 from server.cli.commands import Identifiers, Json, Server
-from server.cli.exits import Exit
+from server.cli.exits import Exit, RemoteError
 
 app = typer.Typer(
     help="Cases: what is open with a customer, which pauses offers.", no_args_is_help=True, rich_markup_mode=None
@@ -28,6 +31,18 @@ class Scope(enum.StrEnum):
     CUSTOMER = "customer"
     HOUSEHOLD = "household"
     PRODUCT = "product"
+
+
+@contextmanager
+def _advising(identifier: Sequence[str]) -> Iterator[None]:
+    """Complete the advice about a case that is not there: the server does not know how the customer was named here."""
+    try:
+        yield
+    except RemoteError as error:
+        if error.told == "NOT_FOUND" and error.metadata.get("kind") == "case":
+            named = " ".join(f"-i {shlex.quote(each)}" for each in identifier)
+            error.hint = f"List what there is: rapport case list --all {named}"
+        raise
 
 
 @app.command("open", short_help="Open a case, which pauses the offers that say so.")
@@ -76,7 +91,7 @@ def close(identifier: Identifiers, kind: Kind, key: Key, at: At = "", server: Se
         identifiers=arguments.identifiers(identifier), kind=kind, key=key,
         at=arguments.instant(at, "--at") if at else None,
     )
-    with client.connected(client.address(server, control=True)) as link:
+    with _advising(identifier), client.connected(client.address(server, control=True)) as link:
         response = profile_pb2_grpc.ProfileServiceStub(link).CloseCase(request, timeout=client.QUICK_SECONDS)
     if response.warning:
         show.err.print(response.warning, markup=False, soft_wrap=True)
@@ -100,7 +115,7 @@ def assign(
         due=arguments.instant(due, "--due") if due else None,
         at=arguments.instant(at, "--at") if at else None,
     )
-    with client.connected(client.address(server, control=True)) as link:
+    with _advising(identifier), client.connected(client.address(server, control=True)) as link:
         profile_pb2_grpc.ProfileServiceStub(link).AssignCase(request, timeout=client.QUICK_SECONDS)
 
 

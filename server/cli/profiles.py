@@ -103,10 +103,10 @@ def consent(
         str | None,
         typer.Argument(help="A purpose that the program declares. Default: show what is recorded of all.", show_default=False),
     ] = None,
-    granted: Annotated[
-        bool | None,
-        typer.Option("--grant/--refuse", " /--withdraw", help="Which to record; --withdraw is --refuse.", show_default=False),
-    ] = None,
+    grant: Annotated[bool, typer.Option("--grant", help="Record that he agreed.")] = False,
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", "--refuse", help="Record that he did not, or does no longer.")
+    ] = False,
     channel: Annotated[
         str, typer.Option("--channel", "-c", help="Only in this channel. Default: in every one, whatever was said of one before.")
     ] = "",
@@ -116,19 +116,21 @@ def consent(
 ) -> None:
     """Record a consent or its withdrawal; without a purpose, show all with source and date."""
     who = arguments.identifiers(identifier)
+    if grant and withdraw:
+        raise typer.BadParameter("Both cannot be: say --grant or --withdraw.", param_hint="--withdraw")
     with client.connected(client.address(server, control=True)) as link:
         stub = profile_pb2_grpc.ProfileServiceStub(link)
         if purpose is None:
-            if granted is not None or channel or source:
+            if grant or withdraw or channel or source:
                 raise typer.BadParameter("Name the purpose that it is about.", param_hint="PURPOSE")
             asked = profile_pb2.GetProfileRequest(identifiers=who, contacts=1, events=1)
             response = stub.GetProfile(asked, timeout=client.QUICK_SECONDS)
             show.as_json(response, "customer", "consents") if json else show.consents(response)
             return
-        if granted is None:
-            raise typer.BadParameter("Say --grant or --refuse; without a purpose, all are shown.", param_hint="--grant")
+        if not (grant or withdraw):
+            raise typer.BadParameter("Say --grant or --withdraw; without a purpose, all are shown.", param_hint="--grant")
         request = profile_pb2.SetConsentRequest(
-            identifiers=who, purpose=purpose, channel=channel, granted=granted, source=source
+            identifiers=who, purpose=purpose, channel=channel, granted=grant, source=source
         )
         recorded = stub.SetConsent(request, timeout=client.QUICK_SECONDS)
     if json:

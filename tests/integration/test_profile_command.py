@@ -77,6 +77,27 @@ def test_json_says_what_is_false(rapport: Rapport) -> None:
     assert json.loads(rapport("decide", "-c", "web", "-p", "home_hero", *who, "--json")[1])["known"] is True
 
 
+def test_a_consent_is_given_or_withdrawn(rapport: Rapport) -> None:
+    """Of both the last was recorded."""
+    who = ("profile", "consent", "-i", "crm=both", "marketing")
+    for both in (("--grant", "--withdraw"), ("--withdraw", "--grant"), ("--refuse", "--grant")):
+        code, _, told = rapport(*who, *both)
+        assert (code, "Both cannot be" in " ".join(told.split())) == (2, True), told
+    assert "Say --grant or --withdraw" in " ".join(rapport(*who)[2].split())
+    assert rapport("profile", "consent", "-i", "crm=both")[0] == 66, "nothing was recorded"
+    assert [rapport(*who, each)[0] for each in ("--grant", "--withdraw", "--refuse")] == [0, 0, 0]
+
+
+def test_a_case_that_is_not_there_is_told_with_what_lists_them(rapport: Rapport) -> None:
+    """The advice lacked the customer, and so was a wrong command line."""
+    who = ("-i", "crm=no case", "-i", "cookie=no-case")
+    assert rapport("profile", "set", *who, "age=3")[0] == 0
+    for command in (("close",), ("assign", "--owner", "ann")):
+        code, _, told = rapport("case", *command, *who, "--kind", "complaint", "--key", "T-9")
+        assert (code, "rapport case list --all -i 'crm=no case' -i cookie=no-case" in told) == (66, True), told
+    assert rapport("case", "list", "--all", *who)[0] == 0
+
+
 def test_where_nothing_was_joined_there_is_nothing_to_undo(rapport: Rapport) -> None:
     """It was "Merge 'newest' is not known here."."""
     who = ("-i", "crm=alone")
