@@ -31,6 +31,8 @@ LAST_PORT: Final = 65_535
 FILE_ENVIRONMENT: Final = "RAPPORT_CONFIG"
 # Sections inside each other: one, in what there is; an alias of what is around it has no end.
 _SECTIONS_DEEP: Final = 8
+# Settings of a section that an error lists.
+_SHOWN: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,11 +366,24 @@ class Config:
             file = Path(named) if named else Path(FILE)
             if not named and not file.exists():
                 file = None
-        written = _flatten(_read(file), str(file)) if file is not None else {}
+        try:
+            written = _flatten(_read(file), str(file)) if file is not None else {}
+        except RecursionError:
+            raise ConfigError(
+                str(file), "lists or sections are nested too deeply in it",
+                hint="A setting is key: value, in one section; rapport config lists all.",
+            ) from None
         known = {row.key for _, row in rows()}
         sections = {key.rpartition(".")[0] for key in known}
         for key, value in written.items():
-            if key not in known and not (key in sections and value in (None, {})):
+            if key in sections and key and value not in (None, {}):
+                inner = [each.removeprefix(f"{key}.") for each in sorted(known) if each.startswith(f"{key}.")]
+                shown = ", ".join(inner[:_SHOWN]) + (", ..." if len(inner) > _SHOWN else "")
+                raise ConfigError(
+                    key, f"is a section of settings ({shown}), and is {value!r} (in {file})",
+                    hint=f"Write one of them as {key}.{inner[0]}: VALUE, or as {key}: {{{inner[0]}: VALUE}}.",
+                )
+            if key not in known and key not in sections:
                 close = nearest(key, known | sections)
                 raise ConfigError(
                     key,

@@ -60,7 +60,13 @@ def test_paths_are_relative_to_the_file_and_stay_as_written_in_the_environment(t
         ("threads: {handlers: many}", {}, "a whole number"),
         ("threads: {handlers: true}", {}, "a whole number"),
         ("log: {level: wraning}", {}, "Did you mean 'warning'?"),
-        ("log: []", {}, "log"),
+        ("log: []", {}, "log: is a section of settings (format, level), and is [] (in "),
+        ("store: [x]", {}, "Write one of them as store.alarm_"),
+        ("store: x", {}, "store: is a section of settings (alarm_"),
+        ("'': x", {}, ": there is no such setting"),
+        ("a: " + "[" * 3_000, {}, "nested too deeply"),
+        ("a: " + "[" * 3_000 + "]" * 3_000, {}, "nested too deeply"),
+        ("a: " + "{a: " * 3_000, {}, "nested too deeply"),
         ("- a\n- b", {}, "section"),
         ("log: {level: info}\nlog.level: debug", {}, "twice"),
         ("{", {}, "is not YAML"),
@@ -78,6 +84,13 @@ def test_what_is_wrong_is_refused_and_says_what_would_be_right(
     with pytest.raises(ConfigError) as refused:
         load(tmp_path, text, **environment)
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 3_000 + "]" * 3_000, "a." * 3_000 + "a = 1"])
+def test_toml_that_is_nested_too_deeply_is_refused(tmp_path: Path, text: str) -> None:
+    """It ended in a traceback, as YAML did."""
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        load(tmp_path, text, "rapport.toml")
 
 
 @pytest.mark.parametrize(
