@@ -79,6 +79,50 @@ def is_zip(head: bytes) -> bool:
     return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
 
 
+class _Decoder:
+    """Turns a file's bytes into UTF-8, and knows where in the file it is."""
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)("strict")
+        self._read = 0  # bytes before the block
+        self._lines = 0  # line ends before it
+        self._block = b""
+        self._state: tuple[bytes, int] = (b"", 0)  # before it
+
+    def decode(self, block: bytes) -> bytes:
+        """The next bytes; a character that they begin only comes with the block after them."""
+        self._block = block
+        self._state = self._decoder.getstate()
+        text = self._decoder.decode(block).encode()
+        self._read += len(block)
+        self._lines += text.count(b"\n")
+        return text
+
+    def end(self) -> bytes:
+        """What is left when there is no more."""
+        self._block = b""
+        self._state = self._decoder.getstate()
+        return self._decoder.decode(b"", final=True).encode()
+
+    def explained(self, error: UnicodeError) -> tuple[str, str]:
+        """What is wrong, by the place in the file, and what may help; for an error of `decode` or `end`."""
+        if not isinstance(error, UnicodeDecodeError):
+            return f"it is not {self._encoding}: {error}", ""
+        # A position counts from the bytes that were kept for this block.
+        kept = self._state[0]
+        at = self._read - len(kept) + error.start + 1
+        if not self._block:
+            return (
+                f"it is cut off, or it is not {self._encoding}: it ends within a character, at byte {at:,}",
+                "Send the whole file again. ",
+            )
+        before = codecs.getincrementaldecoder(self._encoding)("strict")
+        before.setstate(self._state)
+        line = self._lines + before.decode(self._block[: max(0, error.start - len(kept))]).count("\n") + 1
+        return f"it is not {self._encoding}: byte {at:,}, 0x{error.object[error.start]:02x} in line {line:,}, is none of it", ""
+
+
 class Source:
     """A file of CSV or JSON Lines as UTF-8, unpacked by what it is. Holds the file open; use as a context manager."""
 
@@ -116,6 +160,15 @@ class Source:
         if self._zstd is not None:
             return self.size if self._zstd.closed else int(self._zstd.tell())
         return self.size if self.raw.closed else self.raw.tell()
+
+    def _refuse_within(self, head: bytes) -> None:
+        """Raise ImportRefused where what was packed is no text, as its first bytes tell."""
+        within = packing_of(head)
+        if within is not Packing.NONE:
+            raise ImportRefused(
+                str(self.path), f"it is packed twice: within {self.packing.value} there is {within.value}",
+                "Unpack it once, and import what comes out.",
+            )
 
     def looks_like_json(self) -> bool:
         """Whether the first character that is no blank opens an object. Raises ImportRefused for an array of them, and for a
@@ -163,18 +216,23 @@ class Source:
     def blocks(self) -> Iterator[bytes]:
         """The bytes in blocks of about BLOCK_BYTES, from the start. Raises ImportRefused where they cannot be read."""
         self.raw.seek(0)
-        decoder = codecs.getincrementaldecoder(self.encoding)("strict") if self.encoding != "utf-8" else None
+        decoder = _Decoder(self.encoding) if self.encoding != "utf-8" else None
         read = 0
         try:
             stream = self._unpacked()
             while block := stream.read(BLOCK_BYTES):
+                if read == 0 and self.packing is not Packing.NONE:
+                    self._refuse_within(block[:_HEAD_BYTES])
                 read += len(block)
-                yield block if decoder is None else decoder.decode(block).encode()
-            if decoder is not None and (rest := decoder.decode(b"", final=True)):
-                yield rest.encode()
+                yield block if decoder is None else decoder.decode(block)
+            if decoder is not None and (rest := decoder.end()):
+                yield rest
         except UnicodeError as error:
+            assert decoder is not None
+            problem, hint = decoder.explained(error)
+            unpacked = "" if self.packing is Packing.NONE else " once it is unpacked"
             raise ImportRefused(
-                str(self.path), f"it is not {self.encoding}: {error}", "Name the file's encoding in the mapping."
+                str(self.path), problem + unpacked, f"{hint}The mapping says encoding: {self.encoding}. Is the file's that?"
             ) from error
         except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, OSError, ValueError) as error:
             if self.packing is Packing.NONE:

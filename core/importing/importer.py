@@ -694,7 +694,7 @@ class _Run:
                     where, f"its header is not UTF-8 (byte {error.start + 1})",
                     "It begins as UTF-16 does: say encoding: utf-16 in the mapping."
                     if bare[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else
-                    "Name the file's encoding in the mapping, as in encoding: latin-1.",
+                    "Without another encoding in the mapping, as in encoding: latin-1, a file is read as UTF-8.",
                 ) from error
             if "\0" in text:
                 raise ImportRefused(where, "its header holds a NUL byte", "Is it UTF-16? Then say encoding: utf-16.")
@@ -722,7 +722,9 @@ class _Run:
                 said.append(f"'{column.name}' ({column.where})" + (f", perhaps '{close}'" if close else ""))
             hint = f"Its header has: {', '.join(header)[:400]}."
             others = [mark for mark in ",;\t|" if mark != self.mapping.delimiter and mark in "".join(header[:1])]
-            if len(header) == 1 and others:
+            if header[0][:4].lower() == "sep=" and len(header) <= 2:
+                hint = "Line 1 may not be the header: it names the delimiter to Excel. Remove that line. " + hint
+            elif len(header) == 1 and others:
                 hint = f"Its header is one column with '{others[0]}' in it: is that the delimiter? " + hint
             raise ImportRefused(where, f"these columns are not in the file: {'; '.join(said)}", hint)
         twice = [name for name in self.slots if counted[name] > 1]
@@ -925,6 +927,8 @@ class _Run:
                 return "not a kind of case, nor one of the mapping's labels for one"
             case "ROW_LENGTH":
                 return f"the row has {count} {'cell' if count == 1 else 'cells'}, the header {self.width}"
+            case "NOT_A_BOOL":
+                return "neither true nor false: does the mapping say which is which, as in labels: {ja: true, nein: false}?"
             case "NOT_JSON" if count:
                 return "objects and arrays are nested too deeply in it"
             case "NOT_A_TIME" if self.formats[place] != "iso":

@@ -27,7 +27,7 @@ from core.hub.causes import CAUSE_NUMBERS, CAUSES
 from core.hub.imports import ImportResult
 from core.hub.mutations import RecordedEvent, RecordEvents, Upsert, decode, encode
 from core.hub.store import Store
-from core.importing import importer, mapping
+from core.importing import files, importer, mapping
 from core.importing.importer import Importer, ImportReport, Progress, schema_of
 from core.schema import EventType, Field, Money, Namespace, Normaliser, Schema, ValueType
 from server.cli import importing, show
@@ -171,7 +171,11 @@ def test_a_huge_row_is_rejected_and_the_next_one_read(store: Store, tmp_path: Pa
         (b"id,age,balanc,name\n", r"'balance' \(m.yaml:6:33\), perhaps 'balanc'"),
         (b"id;age;balance;name\nc1;1;1;x\n", "';' in it: is that the delimiter"),
         (b"c1,40,12.50,Ann\nc2,41,1.00,Bob\n", "these columns are not in the file: 'id'"),
+        (b"sep=,\nid,age,balance,name\n", "Line 1 may not be the header: it names the delimiter to Excel"),
+        (b"sep=;\r\nid;age;balance;name\r\n", "Line 1 may not be the header: it names the delimiter to Excel"),
         (b"id,age,age,balance,name\n", "column 'age' 2 times"),
+        (gzip.compress(gzip.compress(b"id,age,balance,name\n")), "packed twice: within gzip there is gzip"),
+        (gzip.compress(bz2.compress(b"id,age,balance,name\n")), "packed twice: within gzip there is bzip2"),
         (b"\xff\xfei\x00d\x00,\x00", "not UTF-8.*begins as UTF-16 does: say encoding: utf-16"),
         (b"i\x00d\x00,\x00\n", "NUL byte"),
         (b"x" * (5 << 20), "no line end in its first 4 MiB"),
@@ -231,8 +235,35 @@ def test_other_encodings_are_read_as_declared(store: Store, tmp_path: Path) -> N
     assert (report.applied, attributes(store, "c1")) == (1, {"age": 1, "balance": Money(100, "EUR"), "name": "Zoë"})
     assert run(store, "encoding: cp1252" + PEOPLE, tmp_path / "b.csv", table.encode("cp1252")).unchanged == 1
     assert run(store, PEOPLE, tmp_path / "c.csv", b"\xef\xbb\xbf" + table.encode()).unchanged == 1
-    with pytest.raises(ImportRefused, match="it is not utf-16"):
+    with pytest.raises(ImportRefused, match=r"cut off, or it is not utf-16: it ends within a character, at byte 69\.") as refused:
         run(store, "encoding: utf-16" + PEOPLE, tmp_path / "d.csv", table.encode("utf-16")[:-1])
+    assert refused.value.hint == "Send the whole file again. The mapping says encoding: utf-16. Is the file's that?"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "shift_jis"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("block", [7, 1000, 4 << 20])
+def test_a_byte_that_is_not_of_the_encoding_is_told_by_its_place_in_the_file(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, pack: Any, block: int
+) -> None:
+    """It was the place within a block, with the advice to name an encoding."""
+    monkeypatch.setattr(files, "BLOCK_BYTES", block)
+    good = ("id,age,balance,name\n" + "c1,1,1.00,Zo\n" * 500 + "c2,1,1.00,").encode(encoding)
+    wrong = {"cp1252": b"\x81", "utf-16": b"\x00\xdc", "shift_jis": b"\xfd"}[encoding]
+    path = tmp_path / "people.csv"
+    with pytest.raises(ImportRefused) as refused:
+        run(store, f"encoding: {encoding}" + PEOPLE, path, pack(good + wrong + "\n".encode(encoding).removeprefix(b"\xff\xfe")))
+    packed = "" if pack is bytes else " once it is unpacked"
+    assert f": byte {len(good) + 1:,}, 0x{wrong[0]:02x} in line 502, is none of it{packed}." in refused.value.message
+    assert refused.value.hint == f"The mapping says encoding: {encoding}. Is the file's that?"
+    assert store.customer_count() == 0
+
+
+def test_what_is_neither_true_nor_false_is_told_with_what_would_say_it(store: Store, tmp_path: Path) -> None:
+    text = PEOPLE.replace("name: name", "name: name, vip: vip")
+    report = run(store, text, tmp_path / "p.csv", b"id,age,balance,name,vip\nc1,,,,ja\n")
+    ((*_, reason),) = rejected(report)
+    assert "labels: {ja: true, nein: false}" in reason
 
 
 def test_what_is_missing_is_kept_or_cleared_as_declared(store: Store, tmp_path: Path) -> None:
