@@ -31,6 +31,7 @@ _UNIT_WORDS: Final = {
 _DURATION: Final = re.compile(r"(\d{1,9})([smhdwy])")
 _LOOSE_DURATION: Final = re.compile(r"(\d+)\s*([A-Za-z]+)")
 _MONEY: Final = re.compile(r"([+-]?\d{1,18}(?:\.\d{1,9})?) ([A-Z]{3})")
+_LARGE_MONEY: Final = re.compile(r"[+-]?\d{19,}(?:\.\d{1,9})? ([A-Z]{3})")
 _LOOSE_MONEY: Final = re.compile(r"([A-Za-z]{3})?\s*([+-]?[\d.,]*\d)\s*([A-Za-z]{3})?")
 _DATE: Final = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
 _INT: Final = re.compile(r"[+-]?\d{1,19}")
@@ -118,6 +119,8 @@ def parse_money(text: str) -> Money:
     """An exact amount and its ISO 4217 currency: 42.00 EUR."""
     match = _MONEY.fullmatch(text)
     if not match:
+        if large := _LARGE_MONEY.fullmatch(text):
+            raise _more(text, large[1])
         loose = _LOOSE_MONEY.fullmatch(text.strip())
         hint = "Write the amount, a blank and the currency, such as 42.00 EUR."
         if loose and (loose[1] or loose[3]) and "," not in loose[2] and _NUMBER.fullmatch(loose[2]):
@@ -130,8 +133,12 @@ def parse_money(text: str) -> Money:
     if minor != minor.to_integral_value():
         raise QuantityError(f"'{text}' has more decimals than {match[2]} has: {exponent}.")
     if abs(minor) > MINOR_LIMIT:
-        raise QuantityError(f"'{text}' is more than the limit of {show_money(MINOR_LIMIT, match[2])}.")
+        raise _more(text, match[2])
     return Money(int(minor), match[2])
+
+
+def _more(text: str, currency: str) -> QuantityError:
+    return QuantityError(f"'{text}' is more than the limit of {show_money(MINOR_LIMIT, currency)}.")
 
 
 def show_money(minor: int, currency: str) -> str:

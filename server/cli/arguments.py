@@ -1,7 +1,7 @@
 """What a person types for identifiers, values, placements and times, made into messages.
 
-A value's kind is read from its looks: true, 42, 4.2, "19.99 EUR", 2026-09-01T12:00:00Z, [a, b]; all else is text, and quotes
-make text of anything ("42"). The server refuses a value whose kind is not the declared one, and says which is.
+A value's kind is read from its looks: true, 42, 4.2, "19.99 EUR", 2026-09-01, 2026-09-01T12:00:00Z, [a, b]; all else is text,
+and quotes make text of anything ("42"). The server refuses a value whose kind is not the declared one, and says which is.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DOUBLE: Final = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?")
 _KINDS: Final[tuple[tuple[type, str], ...]] = (
     (bool, "bool_value"), (int, "int_value"), (float, "double_value"), (str, "string_value"), (list, "set_value"),
 )
-_INSTANT: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\S+")
+_INSTANT: Final = re.compile(r"\d{4}-\d{2}-\d{2}(T\S+| \d{2}:\S+)?")
 
 
 def split(text: str, option: str) -> tuple[str, str]:
@@ -64,7 +64,7 @@ def value(text: str, option: str) -> values_pb2.Value:
     if _MONEY.fullmatch(text):
         return values_pb2.Value(money_value=convert.money_to(money(text, option)))
     if _INSTANT.fullmatch(text):
-        return values_pb2.Value(timestamp_value=instant(text, option))
+        return values_pb2.Value(timestamp_value=instant(text, option, "; quote it to send text"))
     if text.startswith("[") and text.endswith("]"):
         members = sorted({each.strip() for each in text[1:-1].split(",")} - {""})
         return values_pb2.Value(set_value=values_pb2.StringSet(members=members))
@@ -112,15 +112,15 @@ def placements(texts: Iterable[str]) -> list[decision_pb2.PlacementRequest]:
     return found
 
 
-def instant(text: str, option: str) -> timestamp_pb2.Timestamp:
-    """An ISO 8601 date-time; without a zone it is UTC."""
+def instant(text: str, option: str, otherwise: str = "") -> timestamp_pb2.Timestamp:
+    """An ISO 8601 date or date-time; without a zone it is UTC. ``otherwise`` ends the usage error: what else it may be."""
     try:
         moment = datetime.fromisoformat(text)
         # To UTC here: at the ends of the calendar a zone leads out of it.
         moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise typer.BadParameter(
-            f"'{text}' is not a time such as 2026-09-01T12:00:00Z.", param_hint=option
+            f"'{text}' is not a time such as 2026-09-01 or 2026-09-01T12:00:00Z{otherwise}.", param_hint=option
         ) from None
     made = timestamp_pb2.Timestamp()
     made.FromDatetime(moment)

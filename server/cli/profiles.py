@@ -60,8 +60,8 @@ def set_(
         list[str] | None,
         typer.Argument(
             metavar="[NAME=VALUE...]",
-            help='Attributes: age=44 balance="1200.00 EUR" since=2026-09-01T12:00:00Z "tags=[a, b]". What looks like nothing '
-            "else is text: city=null is the text null, city= the empty one.",
+            help='Attributes: age=44 balance="1200.00 EUR" since=2026-09-01 (or 2026-09-01T12:00:00Z) "tags=[a, b]". What looks '
+            "like nothing else is text: city=null is the text null, city= the empty one.",
             show_default=False,
         ),
     ] = None,
