@@ -14,6 +14,7 @@
 | 75 | LATER | overloaded, draining or late: the same again may succeed |
 | 78 | CONFIG | a setting is wrong |
 | 130 | INTERRUPTED | ended by Ctrl-C; the message says what is there |
+| 143 | TERMINATED | an import that SIGTERM ended, likewise |
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Exit(enum.IntEnum):
     LATER = 75
     CONFIG = 78
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class Unusable(errors.RapportError):

@@ -8,6 +8,7 @@ beside a server.
 from __future__ import annotations
 
 import json as json_text
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -196,12 +197,13 @@ def load(
         bring = importer.rehearse if dry_run else importer.run
         customers = 0
         for file in files:
-            try:
-                with _telling(quiet=json) as tell:
-                    report = bring(file, rejects=rejects, progress=tell(file), pace=pace)
-            except Interrupted as stopped:
-                _say_interrupted(stopped.report)
-                raise typer.Exit(Exit.INTERRUPTED) from None
+            with _terminated() as terminated:
+                try:
+                    with _telling(quiet=json) as tell:
+                        report = bring(file, rejects=rejects, progress=tell(file), pace=pace)
+                except KeyboardInterrupt as stopped:
+                    _say_interrupted(file, stopped.report if isinstance(stopped, Interrupted) else None)
+                    raise typer.Exit(Exit.TERMINATED if terminated else Exit.INTERRUPTED) from None
             customers = opened.customer_count() if opened is not None else live.customer_count() if live is not None else 0
             products = products_of(declared) if declared is not None and report.products else frozenset()
             warnings = [each for name in sorted(report.products) if (each := unknown_product(name, products))]
@@ -353,8 +355,27 @@ def _say(report: ImportReport, warnings: Sequence[str]) -> None:
         show.err.print(f"  {warning}", markup=False, soft_wrap=True)
 
 
-def _say_interrupted(report: ImportReport) -> None:
-    if report.dry:
+@contextmanager
+def _terminated() -> Iterator[list[int]]:
+    """SIGTERM raises KeyboardInterrupt in here, and is in the list then: whoever ends an import is told what is there."""
+    received: list[int] = []
+
+    def end(number: int, _frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say_interrupted(file: Path, report: ImportReport | None) -> None:
+    """Say what of ``file`` is in the store; without a report, which only the middle of a file has, what can be done."""
+    if report is None:
+        there = "The same command adds what of it is not in the store, and changes nothing else."
+    elif report.dry:
         there = "nothing was written, for this was a dry run."
     elif not report.applied:
         there = "nothing of it is in the store."
@@ -362,7 +383,7 @@ def _say_interrupted(report: ImportReport) -> None:
         there = (
             f"{report.applied:,} of its rows are in the store ({report.rejected:,} were rejected). The same command adds the "
             "rest and changes nothing else.")
-    show.err.print(f"Interrupted in {report.file}: {there}", markup=False, soft_wrap=True)
+    show.err.print(f"Interrupted in {file}: {there}", markup=False, soft_wrap=True)
 
 
 def _made(report: ImportReport) -> str:

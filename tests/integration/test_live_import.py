@@ -261,8 +261,12 @@ def test_killed_it_is_resumed_by_running_it_again(tmp_path: Path, killed: str) -
         assert sum(len(profile.events) for profile in map(store.profile_of, store.customers()) if profile) == 6000
 
 
-@pytest.mark.parametrize("live", [True, False])
-def test_ctrl_c_says_how_much_is_there(tmp_path: Path, live: bool) -> None:
+@pytest.mark.parametrize(
+    ("live", "number", "code"), [(True, signal.SIGINT, 130), (False, signal.SIGINT, 130), (False, signal.SIGTERM, 143)]
+)
+def test_who_ends_an_import_is_told_how_much_is_there(
+    tmp_path: Path, live: bool, number: signal.Signals, code: int
+) -> None:
     """It ended without a word, and whether half a file or none of it was in the store was anybody's guess."""
     write(tmp_path, 6000)
     arguments = ("visits.csv", "-m", "visits.yaml")
@@ -278,9 +282,9 @@ def test_ctrl_c_says_how_much_is_there(tmp_path: Path, live: bool) -> None:
             # A line every few seconds would be long to wait for; that it has begun, the store tells.
             while not _someone(tmp_path / "store"):
                 assert process.poll() is None, process.communicate()
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             out, told = process.communicate(timeout=BOUND_SECONDS)
-            assert (process.returncode, out) == (130, ""), told
+            assert (process.returncode, out) == (code, ""), told
             before = told.partition("Interrupted in visits.csv: ")[2].partition(" of its rows")[0].partition(".")[0]
         report = imported(tmp_path, *arguments, *where)
         assert (report["applied"], report["unchanged"]) == (6000, int(before.replace(",", "")))
