@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from core.importing.importer import Progress as Step
     from server.cli.live_import import LiveStore
 
-# Seconds between two lines of progress where nobody looks at a terminal.
-LINE_SECONDS = 10.0
 # How long a server on this machine may take to say whose store it has: an import waits for it before it starts.
 ASK_SECONDS = 1.0
 # Names that a server lacks, as many as one line of an error holds.
@@ -302,14 +300,14 @@ def _telling(*, quiet: bool) -> Iterator[Callable[[Path], Callable[[Step], None]
 
 
 def lines(file: Path, *, clock: Callable[[], float] = time.monotonic) -> Callable[[Step], None]:
-    """Progress for a log: a line on standard error every `LINE_SECONDS`, with rate and time left by the rows that are there."""
+    """Progress for a log: a line on standard error every `show.LINE_SECONDS`, with rate and time left by the rows so far."""
     began = clock()
     told = began
 
     def step(done: Step) -> None:
         nonlocal told
         now = clock()
-        if now - told < LINE_SECONDS or done.bytes_done <= 0:
+        if now - told < show.LINE_SECONDS or done.bytes_done <= 0:
             return
         told = now
         left = (now - began) * (done.bytes_total - done.bytes_done) / done.bytes_done

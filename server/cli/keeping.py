@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json as json_text
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,8 +45,19 @@ def _print_json(document: Mapping[str, object]) -> None:
     show.out.print(json_text.dumps(document, indent=2, ensure_ascii=False), markup=False, soft_wrap=True)
 
 
-def _told(what: str, count: int) -> None:
-    show.err.print(f"{count:,} {what}", markup=False)
+def telling(clock: Callable[[], float] = time.monotonic) -> Callable[[str], None]:
+    """What to call with how far it is: each is a line on a terminal, elsewhere one every `show.LINE_SECONDS`."""
+    before = clock()
+
+    def tell(reached: str) -> None:
+        nonlocal before
+        now = clock()
+        if not show.err.is_terminal and now - before < show.LINE_SECONDS:
+            return
+        before = now
+        show.err.print(reached, markup=False)
+
+    return tell
 
 
 def _standing(seen: Look) -> list[tuple[str, str]]:
@@ -124,8 +135,9 @@ def check(
     if folder is not None and store is not None:
         raise typer.BadParameter("The folder is given already: name it once.", param_hint="--store")
     path = _path(folder or store, config)
+    tell = telling()
     with show.leaving("the store was read, and not all of it; nothing was changed."):
-        found = checking.check_apart(path, _told)
+        found = checking.check_apart(path, lambda what, count: tell(f"{count:,} {what}"))
     if json:
         _print_json({"store": path, "sound": not found.faults, **dataclasses.asdict(found)})
     else:
@@ -155,9 +167,10 @@ def backup(
     """
     from core.hub import keeping
 
+    tell = telling()
     with show.leaving(f"no backup was made, and nothing of it is left in {into}."):
         path, manifest = keeping.backup(
-            _path(store, config), str(into), now_us=time.time_ns() // 1000, progress=lambda count: _told("entries", count)
+            _path(store, config), str(into), now_us=time.time_ns() // 1000, progress=lambda count: tell(f"{count:,} entries")
         )
     if json:
         import msgspec
@@ -219,11 +232,12 @@ def restore(
     until_seq, until_us = _until(until)
     if until and journal is None:
         raise typer.BadParameter("a backup alone leads to its own moment only: give --journal as well", param_hint="--until")
+    tell = telling()
     with show.leaving(f"nothing was restored, and nothing of it is left beside {into}."):
         manifest, reached = keeping.restore(
             str(backup), str(into), journal_folder=str(journal or ""), until_seq=until_seq, until_us=until_us,
             accept_cut=accept_cut, erasures=str(erasures or ""),
-            progress=lambda change: show.err.print(f"change {change:,}", markup=False),
+            progress=lambda change: tell(f"change {change:,}"),
         )
     if json:
         import msgspec
@@ -257,11 +271,12 @@ def compact(store: Folder = None, config: File = None, json: Json = False) -> No
 
     path = _path(store, config)
     settings = Config.load(config)
+    tell = telling()
     with show.leaving("the store is whole, and erased bytes may still be in its files: run it again."):
         with Store.open(path, **settings.store_bounds) as opened:
             dropped = retention.sweep_all(opened, time.time_ns() // 1_000)
         before, after, anew = keeping.compact(
-            path, map_bytes=settings.store_map_bytes, progress=lambda count: _told("entries", count))
+            path, map_bytes=settings.store_map_bytes, progress=lambda count: tell(f"{count:,} entries"))
     if json:
         _print_json({"store": path, "bytes_before": before, "bytes": after, "events_dropped": dropped, "journal_anew": anew})
     else:

@@ -32,6 +32,9 @@ from server.cli.exits import Exit, RemoteError, code_of
 _WISHED = re.fullmatch(r"[1-9][0-9]{0,3}", os.environ.get("COLUMNS", ""))
 _WIDTH = None if sys.stdout.isatty() else int(_WISHED[0]) if _WISHED else 1000
 
+# Seconds between two lines of progress where nobody looks at a terminal.
+LINE_SECONDS: Final = 10.0
+
 # What a terminal obeys and does not show; in JSON, too, it may be written as the escape that stands for it.
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 

@@ -13,7 +13,7 @@ import pytest
 from core.hub.store import Store
 from core.reasons import Reason
 from protos.rapport.v1 import decision_pb2, profile_pb2
-from server.cli import show
+from server.cli import keeping, show
 from server.cli.main import main
 from tests.running import ROOT
 
@@ -152,6 +152,21 @@ def test_ctrl_c_says_what_is_left(
         main()
     told = " ".join(capsys.readouterr().err.split())
     assert (ended.value.code, told.startswith("Interrupted: "), told.endswith(left)) == (130, True, True), told
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_a_line_every_ten_seconds_in_a_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    """A check of millions filled the log of whatever ran it with a line for every 10,000 customers."""
+    now = 0.0
+    tell = keeping.telling(lambda: now)
+    monkeypatch.setattr(show.err, "_force_terminal", terminal)
+    for second in (1, 9, 12, 15, 22):
+        now = float(second)
+        tell(f"{second} customers")
+    told = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert told == [f"{second} customers" for second in ((1, 9, 12, 15, 22) if terminal else (12, 22))]
 
 
 def test_bytes_that_are_no_text_are_a_usage_error(tmp_path: Path) -> None:
