@@ -2,7 +2,8 @@
 
 Made in this order, undone in the reverse: store, models, engine, sweep, services, addresses. Whatever fails on the way up closes
 what was opened before it and leaves as the error that it is. The addresses are bound before a program is compiled, so that a port
-in use is told at once, and answer from the start: health says NOT_SERVING until a program is loaded.
+in use is told at once, and answer from the start: health says NOT_SERVING until a program is loaded. What settings alone tell to
+be wrong is refused before a store is made.
 """
 
 from __future__ import annotations
@@ -27,9 +28,8 @@ from core.programs.collecting import paused
 from core.scores import Scores
 from core.segments import Segments
 from core.sweep import Bands, Joins, Retention, Sweep
-from server import logs, status
+from server import front, logs, status
 from server.config import Config
-from server.front import Front
 from server.process import Process, Served
 from server.services import calls, decisions, ingest, models, profiles, programs, segments
 
@@ -46,6 +46,9 @@ def run(config: Config) -> None:
     begun = time.monotonic()
     _plaintext(config)
     _repository(config)
+    front.check(config)
+    if config.programs_path and (config.programs_at_start == "always" or not _stored(config)):
+        _folder(config)
     with contextlib.ExitStack() as opened:
         store = Store.open(config.store_path, **config.store_bounds)
         opened.callback(store.close)
@@ -88,7 +91,7 @@ def run(config: Config) -> None:
                     Served(segments.NAME, segmenting.handlers(), segmenting.drain),
                     Served(ingest.NAME, feeding.handlers(), feeding.drain),
                 ],
-                front=None if config.shared else Front(config, deciding.methods(), engine),
+                front=None if config.shared else front.Front(config, deciding.methods(), engine),
             )
         )
         server = process[0]
@@ -262,6 +265,10 @@ def _load(engine: Engine, config: Config) -> str:
             f"If they are to go, start once with RAPPORT_PROGRAMS_AT_START=when_none and load it: rapport program load {folder} "
             "--accept-loss. Else keep them for as long as before."
         ) from None
+
+
+def _stored(config: Config) -> bool:
+    return (Path(config.store_path) / "data.mdb").exists()
 
 
 def _folder(config: Config) -> Path:

@@ -288,6 +288,14 @@ def _address(wanted: str, bound: socket.socket) -> str:
     return f"{wanted.rpartition(':')[0]}:{bound.getsockname()[1]}"
 
 
+def check(config: Config) -> None:
+    """Raise ConfigError for addresses and files of TLS that cannot be used, as binding them would, and bind nothing."""
+    listener.check("listen.decisions", config.listen_decisions)
+    if not config.shared:
+        listener.check("listen.control", config.control_address)
+        _context(config)
+
+
 def _context(config: Config) -> Context | None:
     if not config.tls_certificate and not config.tls_key:
         if config.tls_client_authorities:

@@ -206,6 +206,11 @@ class Importer:
         self._mapping = mapping
         self._now = now if now is not None else lambda: time.time_ns() // 1000
 
+    def look(self, path: Path, *, rejects: Path | None = None) -> None:
+        """Raise ImportRefused where `run` would before it writes anything: for who has no store yet, and would make one."""
+        run = _Run(self._store, self._mapping, path, _beside(path, rejects), None, self._now(), None, self._batch_rows, 1)
+        run.look()
+
     def run(
         self, path: Path, *, rejects: Path | None = None, progress: Callable[[Progress], None] | None = None,
         pace: Pace | None = None,
@@ -219,8 +224,9 @@ class Importer:
         Raises ImportRefused before anything is written when the file as a whole cannot be imported, and what the store
         raises when it cannot write; then the rows before are in the store, and running the import again completes it.
         """
-        rejects = rejects if rejects is not None else path.with_name(path.name + ".rejects.csv")
-        return _Run(self._store, self._mapping, path, rejects, progress, self._now(), pace, self._batch_rows, self._ahead).run()
+        run = _Run(
+            self._store, self._mapping, path, _beside(path, rejects), progress, self._now(), pace, self._batch_rows, self._ahead)
+        return run.run()
 
     def rehearse(
         self, path: Path, *, rejects: Path | None = None, progress: Callable[[Progress], None] | None = None,
@@ -234,6 +240,10 @@ class Importer:
         run = _Run(self._store, self._mapping, path, rejects, progress, self._now(), pace, self._batch_rows, self._ahead)
         run.report.dry = True
         return run.run()
+
+
+def _beside(path: Path, rejects: Path | None) -> Path:
+    return rejects if rejects is not None else path.with_name(path.name + ".rejects.csv")
 
 
 class Pace:
@@ -379,6 +389,13 @@ class _Run:
         except BaseException:
             self._close()
             raise
+
+    def look(self) -> None:
+        try:
+            next(self._tables(), None)
+            _Rejects(self.rejects_path, self.path)
+        finally:
+            self._close()
 
     def run(self) -> ImportReport:
         began = time.monotonic()

@@ -141,8 +141,13 @@ def load(
                 raise typer.BadParameter("A dry run reads a store's folder: leave --server out.", param_hint="--dry-run")
             live = _live(stack, client.address(server, control=True))
         elif not (dry_run and fresh):
-            if fresh:
+            if fresh and declared is not None:
                 _elsewhere(folder, settings)
+                # What is refused is refused before a store is made.
+                would = Catalog().declared(declared.schema, [offer.name for offer in declared.offers], declared.channels)
+                looking = Importer(Rehearsal(would, None), mappings.load(mapping, declared.schema))
+                with show.leaving("no store was made."):
+                    looking.look(files[0], rejects=rejects)
             try:
                 opened = stack.enter_context(
                     Store.open(folder, read_only=dry_run, **settings.store_bounds)

@@ -908,6 +908,45 @@ def test_an_import_in_a_folder_of_no_program_makes_no_store_there(
     assert not Path("store").exists()
 
 
+@pytest.mark.parametrize(
+    ("mapped", "data", "told"),
+    [
+        ("aeg", b"id,age\n1,30\n", "MAPPING_REFUSED"), ("age", b"id,aeg\n1,30\n", "IMPORT_REFUSED"),
+        ("age", b"\x1f\x8b\x08", "gzip"),
+    ],
+)
+def test_an_import_that_is_refused_makes_no_store(
+    tmp_path: Path, rapport: Rapport, monkeypatch: pytest.MonkeyPatch, mapped: str, data: bytes, told: str
+) -> None:
+    """An empty one was left, which the next import took for one that was there."""
+    monkeypatch.chdir(write_starter(tmp_path))
+    Path("mapping.yaml").write_text(
+        f"mapping: people\nsource: crm\nrow: profile\nidentifiers: {{crm: id}}\nattributes: {{{mapped}: age}}\n"
+    )
+    Path("people.csv").write_bytes(data)
+    code, out, err = rapport("import", "people.csv", "-m", "mapping.yaml")
+    assert (code, out, told in err, "it is a new one" in err) == (65, "", True, False), err
+    assert not Path("store").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LISTEN_DECISIONS", "abc"), ("LISTEN_CONTROL", "abc"), ("TLS_KEY", "x"), ("TLS_CLIENT_AUTHORITIES", "x"),
+        ("PROGRAMS_PATH", "x"),
+    ],
+)
+def test_a_server_that_is_refused_for_its_settings_makes_no_store(
+    tmp_path: Path, rapport: Rapport, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.chdir(write_starter(tmp_path))
+    monkeypatch.setenv(f"RAPPORT_{name}", value)
+    monkeypatch.setattr("server.logs.configure", lambda *_: None)
+    code, _, err = rapport("serve")
+    assert (code, "CONFIG_INVALID" in err) == (78, True), err
+    assert not Path("store").exists()
+
+
 @pytest.mark.parametrize("more", [(), ("--dry-run",), ("--store", "store")])
 def test_an_import_makes_no_store_where_one_lost_its_data(
     tmp_path: Path, rapport: Rapport, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
