@@ -428,7 +428,7 @@ def test_cases_and_consents_on_the_command_line(rapport: Rapport) -> None:
     assert [(row[0], row[1], row[2], row[-1]) for row in rows[1:]] == [
         ("marketing", "every", "granted", rows[1][-1]), ("marketing", "web", "refused", "call_centre")]
     code, _, err = rapport("profile", "consent", *who, "marketing")
-    assert (code, "--grant or --refuse" in err) == (2, True), err
+    assert (code, "--grant or --withdraw" in err) == (2, True), err
     code, _, err = rapport("profile", "consent", *who, "--grant")
     assert (code, "Name the purpose" in err) == (2, True), err
 
