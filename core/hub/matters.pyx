@@ -192,7 +192,7 @@ cdef object _begun(Applier applier, mutation, uint16_t kind, uint64_t key):
                     applier.begin_record(owner)
                     builder_touch(&applier.builder, mutation.at_us)
                 return owner, at
-    raise NotFound("case", mutation.key, "List what there is: rapport case list --all.",
+    raise NotFound("case", mutation.key, "List what there is: rapport case list --all, with identifiers of his.",
                    f"There is no case of kind '{mutation.kind}' with the key '{mutation.key}' of whom these identifiers name.")
 
 
