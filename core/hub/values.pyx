@@ -107,7 +107,7 @@ cdef uint64_t hashed(str what, str key) except? 0:
 cdef int check_time(str what, at_us) except -1:
     """Times far outside history are mistakes of unit, and would make windows overflow."""
     if not isinstance(at_us, int) or isinstance(at_us, bool):
-        raise BadValue(what, f"{at_us!r} is not a time", "Send a time, as 2026-11-26T10:00:00Z, or microseconds since 1970.")
+        raise BadValue(what, f"{at_us!r} is not a time", "Give a time, as 2026-11-26T10:00:00Z, or microseconds since 1970.")
     if not FIRST_US <= at_us <= LAST_US:
         raise BadValue(what, f"{at_us!r} is not a time between the years 1 and 9999",
                        "Give microseconds since 1970-01-01T00:00:00Z.")

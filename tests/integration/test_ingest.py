@@ -287,7 +287,9 @@ def test_a_feed_that_never_pauses_is_told_that_the_server_drains(tmp_path: Path)
         said, code, reason = ended(feed)
         ending.set()
         acked = said[-1].acked if said else acked
-        assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        # What a flood sent after the end resets the connection (RFC 1122, 4.2.2.13), on a busy machine before the reason is read.
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert reason in ("DRAINING", "")
         assert server.process.wait(SECONDS) == 0
     with Store.open(tmp_path / "store", read_only=True) as store:
         kept = sum(len(profile.events) for profile in map(store.profile_of, store.customers()) if profile)
