@@ -207,14 +207,16 @@ class Committer:
         few = room - BESIDE_ROWS
         while self._applier.transaction.written < limits.COMMIT_BYTES:
             with self._ready:
+                background = not online
                 if online:
                     online -= 1
                     entry = self._queue.popleft()
                 elif self._background and room > 0 and (room > few or not self._queue):
                     entry = self._background.popleft()
-                    room -= _weight(entry[0])
                 else:
                     return
+            if background:
+                room -= _weight(entry[0])
             if entry[1].set_running_or_notify_cancel():
                 batch.append(entry)
                 yield entry
