@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.stored import faults
 
@@ -44,3 +45,11 @@ def _stores_are_sound(request: pytest.FixtureRequest, _shared: list[Path]) -> It
     if folder is not None:
         _shared.remove(folder)
         _sound(request, [folder])
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """What a test says of logging ends with it: a level of errors hid the lines that a test of another file looked for."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
