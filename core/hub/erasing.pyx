@@ -170,7 +170,7 @@ def erase_from(Transaction txn not None, erasures, KeptJoins joins=None):
     cdef const uint8_t* data
     cdef size_t size
     cdef uint64_t customer, household, owner
-    cdef MDB_dbi identifiers = txn.environment.handles.identifiers, database
+    cdef MDB_dbi identifiers = txn.environment.handles.identifiers
     cdef bytes key
     cdef Applier applier = Applier(txn.environment, False)
     taken = [_whole(txn, ids, keys) for ids, keys in erasures]
@@ -180,18 +180,19 @@ def erase_from(Transaction txn not None, erasures, KeptJoins joins=None):
     applier.first_new = applier.first_new_household = UINT64_MAX
     spared = {home for (ids, _), (whole, _) in zip(erasures, taken) for home in _others_homes(applier, ids, whole, held)}
     held -= spared
+    theirs = {key for home in spared for key in _keys_of(txn, home) or ()}
     found = set()
     for place, (whole, own) in enumerate(taken):
         whole -= spared
+        own -= theirs
         for customer in sorted(whole):
             household = customer if is_household(customer) else leave(applier, customer, 0)
             if household and (household == customer or applier.membership(household) is None):
                 own.update(dissolve(applier, household))
-            database = txn.environment.handles.households if is_household(customer) else txn.environment.handles.profiles
-            if txn.get(database, &customer, 8, &data, &size) != MDB_NOTFOUND:
+            keys = _keys_of(txn, customer)
+            if keys is not None:
                 found.add(place)
-                record = Record(data[:size], f"Customer {customer}'s record")
-                own.update([struct.pack(">H", number) + value for number, value in record.identifiers])
+                own.update(keys)
     applier.flush()
     for key in sorted(set().union(*[own for _, own in taken])):
         if (
@@ -219,6 +220,17 @@ def erase_from(Transaction txn not None, erasures, KeptJoins joins=None):
         for name in BY_CUSTOMER:
             txn.delete(handle(&txn.environment.handles, name)[0], &customer, 8)
     return len(found), sorted({one for place in found for one in erasures[place][0]} - spared)
+
+
+cdef list _keys_of(Transaction txn, uint64_t customer):
+    """Keys of the identifiers in a customer's or a household's record as the store has it; None without one."""
+    cdef MDB_dbi database = txn.environment.handles.households if is_household(customer) else txn.environment.handles.profiles
+    cdef const uint8_t* data
+    cdef size_t size
+    if txn.get(database, &customer, 8, &data, &size) == MDB_NOTFOUND:
+        return None
+    record = Record(data[:size], f"The record of {record_name(customer)}")
+    return [struct.pack(">H", number) + value for number, value in record.identifiers]
 
 
 cdef tuple _whole(Transaction txn, ids, keys):

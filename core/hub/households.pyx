@@ -238,16 +238,6 @@ cdef list dissolve(Applier applier, uint64_t household):
     return keys
 
 
-cdef uint64_t found_one(Applier applier, identifiers) except? 0:
-    """Whom they name, 0 nobody. Raises IdentityConflict where they name two persons, also of what would change nothing."""
-    cdef uint64_t customer
-    customer, found = applier.resolve(identifiers)
-    if customer:
-        applier.begin_record(customer)
-        applier.check_one(customer, found)
-    return customer
-
-
 def _set_membership(Applier applier, mutation):
     cdef uint64_t customer, household, left = 0
     cdef Membership old
@@ -256,11 +246,14 @@ def _set_membership(Applier applier, mutation):
     homes = {owner for _, _, _, _, owner in applier.resolve(mutation.household, True, "household")[1] if owner}
     if len(homes) > 1:
         raise BadValue("household", f"its identifiers lead to {len(homes)} households", "Name one: a customer is in one at most.")
-    customer = found_one(applier, mutation.identifiers)
+    customer, found = applier.resolve(mutation.identifiers)
     household = next(iter(homes), 0)
     known = customer and told_of(applier, customer, &old)
     if known and (household == 0 or old.household != household) and goes_before(&old, household or UINT64_MAX, mutation.at_us):
-        # Nothing here, but it may be news of somebody who is parted from him again: then it makes the household.
+        # Who names two persons is told so here too. It changes nothing, but may be news of somebody who is parted from him again:
+        # then it makes the household.
+        applier.begin_record(customer)
+        applier.check_one(customer, found)
         applier.touched.setdefault(customer, None)
         interrupted(applier, customer, &old, mutation.at_us)
         return MembershipResult(customer, household, False, False, superseded=True)
@@ -289,10 +282,12 @@ def _leave_household(Applier applier, mutation):
     cdef uint64_t customer
     cdef Membership old
     check_time("at", mutation.at_us)
-    customer = found_one(applier, mutation.identifiers)
+    customer, found = applier.resolve(mutation.identifiers)
     if not customer:
         raise NotFound("customer", ", ".join([each.namespace for each in mutation.identifiers]),
                        "None of the identifiers is known: compare their spelling with rapport profile show.")
+    applier.begin_record(customer)
+    applier.check_one(customer, found)
     applier.touched.setdefault(customer, None)
     was = membership_of(applier, customer, &old)
     left = leave(applier, customer, mutation.at_us)

@@ -6,7 +6,6 @@ opening, the earliest close, the newest telling of the rest.
 """
 
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint64_t
-
 from libc.string cimport memset
 
 from core.hub.apply cimport Applier

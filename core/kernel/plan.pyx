@@ -227,7 +227,7 @@ cdef class Plan:
         filters = {}
         found.sort(key=lambda one: _aggregate_order(one[1].aggregate, catalog.event(one[1].aggregate.event), filters))
         numbers = list(dict.fromkeys(catalog.event(one[1].aggregate.event).number for one in found))
-        alike, reaches, before = {}, {}, (0, 0, 0)
+        alike, reaches, before = {}, {}, (None, 0, None)
         for i, (slot, read) in enumerate(found):
             wanted = read.aggregate
             stored = catalog.event(wanted.event)

@@ -205,7 +205,7 @@ def load(
                     with _telling(quiet=json) as tell:
                         report = bring(file, rejects=rejects, progress=tell(file), pace=pace)
                 except KeyboardInterrupt as stopped:
-                    _say_interrupted(file, stopped.report if isinstance(stopped, Interrupted) else None)
+                    _say_interrupted(file, stopped.report if isinstance(stopped, Interrupted) else None, dry=dry_run)
                     raise typer.Exit(Exit.TERMINATED if terminated else Exit.INTERRUPTED) from None
             customers = opened.customer_count() if opened is not None else live.customer_count() if live is not None else 0
             products = products_of(declared) if declared is not None and report.products else frozenset()
@@ -374,12 +374,12 @@ def _terminated() -> Iterator[list[int]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _say_interrupted(file: Path, report: ImportReport | None) -> None:
+def _say_interrupted(file: Path, report: ImportReport | None, *, dry: bool) -> None:
     """Say what of ``file`` is in the store; without a report, which only the middle of a file has, what can be done."""
-    if report is None:
-        there = "The same command adds what of it is not in the store, and changes nothing else."
-    elif report.dry:
+    if dry:
         there = "nothing was written, for this was a dry run."
+    elif report is None:
+        there = "The same command adds what of it is not in the store, and changes nothing else."
     elif not report.applied:
         there = "nothing of it is in the store."
     else:

@@ -203,6 +203,10 @@ def test_a_household_stays_with_those_who_were_in_it_before_the_last_of_them_was
         for number in (1, 2):
             store.apply(SetMembership(identifiers=who(number), household=home, at_us=1))
         store.apply(Upsert(identifiers=home, attributes={"motto": "ours"}, at_us=1))
+        # What is kept for the undo of his join names the household too.
+        store.apply(Upsert(identifiers=who(2, "web"), at_us=1))
+        store.apply(Join(identifiers=who(2) + who(2, "web"), at_us=1, received_us=NOW))
+        store.apply(SetMembership(identifiers=who(2), household=home, role="owner", at_us=1))
         both = store.applied
     saved, _ = keeping.backup(str(tmp_path / "s"), str(tmp_path / "b"), now_us=NOW)
     with Store.open(tmp_path / "s") as store:
@@ -215,6 +219,7 @@ def test_a_household_stays_with_those_who_were_in_it_before_the_last_of_them_was
         household = store.household(who(2))
         assert household is not None
         assert (household.members, household.attributes) == (1, {"motto": "ours"})
+        assert len(store.merges(who(2)) or ()) == 1
         assert store.check().faults == ()
     keeping.restore(str(saved), str(tmp_path / "r2"), journal_folder=str(tmp_path / "s" / "journal"))
     with Store.open(tmp_path / "r2") as store:

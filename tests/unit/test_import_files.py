@@ -286,6 +286,12 @@ def test_blanks_are_no_identifier_and_no_text(store: Store, tmp_path: Path) -> N
     assert attributes(store, "c2") == {"age": 6}
 
 
+def test_a_dry_run_that_is_ended_before_its_first_row_wrote_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """It was told that the same command adds the rest."""
+    importing._say_interrupted(Path("people.csv"), None, dry=True)
+    assert "nothing was written, for this was a dry run" in " ".join(capsys.readouterr().err.split())
+
+
 def test_identifiers_of_two_namespaces(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
