@@ -1,15 +1,18 @@
-"""A server with the starter program, and clients of its feeds."""
+"""A server with the starter program, and clients of its feeds; and a feed's batches without a server."""
 
 from __future__ import annotations
 
 import contextlib
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
 
+from core.decision import Identifier
+from core.hub.ingest import ItemReader
+from core.hub.mutations import IngestBatch, RecordedEvent
 from protos.rapport.v1 import ingest_pb2, values_pb2
 from protos.rapport.v1.ingest_pb2_grpc import IngestServiceStub
 from tests.running import BOUND_SECONDS, Server, write_starter
@@ -41,6 +44,23 @@ def visit(seq: int, customer: str, key: str = "", at_us: int = 0, **fields: str)
     for name, value in fields.items():
         event.fields[name].string_value = value
     return ingest_pb2.IngestItem(seq=seq, identifiers=[named(customer)], event=event)
+
+
+def batch_of(reader: ItemReader, *happened: tuple[Sequence[Identifier], RecordedEvent]) -> IngestBatch:
+    """Events, each of him whom its identifiers name, as a feed brings them in one batch. Of their fields only ints."""
+    request = ingest_pb2.IngestRequest()
+    for seq, (identifiers, event) in enumerate(happened, 1):
+        item = request.items.add(seq=seq)
+        for one in identifiers:
+            item.identifiers.add(namespace=one.namespace, value=one.value)
+        item.event.type, item.event.key = event.type, event.key
+        item.event.at.FromMicroseconds(event.at_us)
+        for name, value in event.fields.items():
+            assert isinstance(value, int)
+            item.event.fields[name].int_value = value
+    (batch,) = reader.read(request.SerializeToString(), 2**60, 1000)[1]
+    assert isinstance(batch, IngestBatch)
+    return batch
 
 
 def named(customer: str, namespace: str = "crm") -> values_pb2.Identifier:

@@ -41,7 +41,7 @@ from core.hub.mutations import (
 )
 from core.hub.store import Store
 from core.schema import AnyValue, EventType, Field, Money, Namespace, Normaliser, Schema, SourceRule, ValueType
-from protos.rapport.v1 import ingest_pb2
+from tests.feeds import batch_of
 
 NAMESPACES = {"crm": Namespace("crm", trust=9), "email": Namespace("email", Normaliser.LOWER, 5), "cookie": Namespace("cookie")}
 HOUSEHOLDS = {"account": Namespace("account", household=True)}
@@ -401,19 +401,7 @@ class Chance:
 
 def fed(store: Store, mutation: RecordEvents) -> IngestBatch:
     """The same events as a feed brings them."""
-    message = ingest_pb2.IngestRequest()
-    for seq, event in enumerate(mutation.events, 1):
-        item = message.items.add(seq=seq)
-        for one in mutation.identifiers:
-            item.identifiers.add(namespace=one.namespace, value=one.value)
-        item.event.type, item.event.key = event.type, event.key
-        item.event.at.FromMicroseconds(event.at_us)
-        for name, value in event.fields.items():
-            assert isinstance(value, int)
-            item.event.fields[name].int_value = value
-    (batch,) = ItemReader(store.catalog).read(message.SerializeToString(), 2**60, 1000)[1]
-    assert isinstance(batch, IngestBatch)
-    return batch
+    return batch_of(ItemReader(store.catalog), *((mutation.identifiers, event) for event in mutation.events))
 
 
 def compare(store: Store, model: Model) -> None:

@@ -24,11 +24,11 @@ from core.errors import IdentityConflict
 from core.hub.causes import CAUSE_NUMBERS
 from core.hub.imports import IdentifierColumn, ImportColumns, ImportResult, ValueColumn
 from core.hub.ingest import ItemReader
-from core.hub.mutations import ImportCases, ImportedCase, IngestBatch, Join, RecordedEvent, RecordEvents, SetConsent, Upsert
+from core.hub.mutations import ImportCases, ImportedCase, Join, RecordedEvent, RecordEvents, SetConsent, Upsert
 from core.hub.store import Store
 from core.importing.rehearsal import Rehearsal
 from core.schema import EventType, Field, Namespace, Schema, ValueType
-from protos.rapport.v1 import ingest_pb2
+from tests.feeds import batch_of
 
 CASES = max(10, min(int(os.environ.get("RAPPORT_CASES", "30")), 2_000))
 SEED = int(os.environ.get("RAPPORT_SEED", "20261127"))
@@ -160,18 +160,12 @@ def step(store: Store, rule: Rule, chance: random.Random) -> str:
             assert rule.tell(keys, claimed=True)
             store.apply(RecordEvents(identifiers=who, events=(RecordedEvent(type="visit", key="k", at_us=5, fields={}),)))
         case "feed":
-            message = ingest_pb2.IngestRequest()
-            for seq in range(1, 4):
-                item = message.items.add(seq=seq)
+            fed = []
+            for number in range(1, 4):
                 keys = some(chance)
-                for space, value in keys:
-                    item.identifiers.add(namespace=space, value=value)
-                item.event.type, item.event.key = "visit", f"k{seq}"
-                item.event.at.FromMicroseconds(5)
+                fed.append((identifiers(keys), RecordedEvent(type="visit", key=f"k{number}", at_us=5)))
                 assert rule.tell(keys, claimed=True)
-            for batch in ItemReader(store.catalog).read(message.SerializeToString(), 2**60, 1000)[1]:
-                assert isinstance(batch, IngestBatch)
-                store.apply(batch)
+            store.apply(batch_of(ItemReader(store.catalog), *fed))
         case _:
             rows = [one_each(some(chance)) for _ in range(3)]
             expected = [place for place, row in enumerate(rows) if not rule.tell(row, claimed=False)]

@@ -40,7 +40,7 @@ from core.hub.mutations import (
 )
 from core.hub.store import Store
 from core.schema import EventType, Field, Namespace, Normaliser, Schema, SourceRule, ValueType
-from protos.rapport.v1 import ingest_pb2
+from tests.feeds import batch_of
 
 SCHEMA = Schema(
     attributes={
@@ -111,17 +111,13 @@ def message(chance: random.Random, number: int) -> Mutation:
 
 def fed(chance: random.Random, at: int) -> IngestBatch:
     """Events of several customers, as a feed brings them; of each only what is his is assigned anew."""
-    request = ingest_pb2.IngestRequest()
-    for seq in range(1, chance.randrange(2, 8)):
-        item = request.items.add(seq=seq)
-        for one in chance.sample(PLAIN, chance.choice((1, 2))):
-            item.identifiers.add(namespace=one.namespace, value=one.value)
-        item.event.type, item.event.key = "visit", f"k{chance.randrange(30)}"
-        item.event.at.FromMicroseconds(at)
-        item.event.fields["pages"].int_value = 2
-    (batch,) = READER.read(request.SerializeToString(), 2**60, 1000)[1]
-    assert isinstance(batch, IngestBatch)
-    return batch
+    return batch_of(READER, *(
+        (
+            chance.sample(PLAIN, chance.choice((1, 2))),
+            RecordedEvent(type="visit", key=f"k{chance.randrange(30)}", at_us=at, fields={"pages": 2}),
+        )
+        for _ in range(1, chance.randrange(2, 8))
+    ))
 
 
 def shown(store: Store) -> list[Profile | None]:

@@ -29,7 +29,7 @@ from core.hub.mutations import (
 from core.hub.store import Store
 from core.schema import EventType, Field, Namespace, Normaliser, Schema, ValueType
 from core.sweep import Joins
-from protos.rapport.v1 import ingest_pb2
+from tests.feeds import batch_of
 
 SCHEMA = Schema(
     attributes={"age": Field("age", ValueType.INT)}, events={"visit": EventType("visit")},
@@ -262,15 +262,10 @@ def test_of_a_feed_with_a_refused_item_an_undo_gives_everybody_his_own(store: St
         more = tuple(Identifier("cookie", f"t{number}") for number in range(start, min(start + 15, 255)))
         store.apply(Upsert(identifiers=(TWO, *more), at_us=1))
     store.apply(Join(identifiers=(ANA, ONE), at_us=9))
-    request = ingest_pb2.IngestRequest()
-    for seq, who in enumerate(((TWO,), (TWO, Identifier("cookie", "too-many")), (ONE,), (ANA,), (ONE,)), 1):
-        item = request.items.add(seq=seq)
-        for one in who:
-            item.identifiers.add(namespace=one.namespace, value=one.value)
-        item.event.type, item.event.key = "visit", f"k{seq}"
-        item.event.at.FromMicroseconds(10 + seq)
-    [batch] = ItemReader(store.catalog).read(request.SerializeToString(), 100, 1000)[1]
-    assert isinstance(batch, mutations.IngestBatch)
+    batch = batch_of(ItemReader(store.catalog), *(
+        (who, RecordedEvent(type="visit", key=f"k{seq}", at_us=10 + seq))
+        for seq, who in enumerate(((TWO,), (TWO, Identifier("cookie", "too-many")), (ONE,), (ANA,), (ONE,)), 1)
+    ))
     assert [place for place, _ in store.apply(batch).failures] == [1]
     assert undoing(store, ANA).reapplied == 1
     found = [store.profile([who]) for who in (ANA, ONE, TWO)]
@@ -316,33 +311,28 @@ def every_entry(store: Store) -> list[tuple[bytes, bytes]]:
         return [pair for name in DATABASES for pair in reader.items(name)]
 
 
+# With addresses that are claimed.
+CLAIMING = Schema(
+    events=SCHEMA.events,
+    namespaces={**SCHEMA.namespaces, "email": Namespace("email", Normaliser.LOWER, 50, verified=True)},
+)
+
+
 @pytest.mark.parametrize("news", ["events", "a feed", "a report"])
 def test_a_claim_that_named_nobody_names_nobody_in_an_undo(tmp_path: Path, news: str) -> None:
     """A message named the survivor and an e-mail that nobody had and that is only claimed, so it was the survivor's. The
     address then became somebody else's, and an undo, which looked the message's identifiers up anew, gave it to him."""
-    schema = Schema(
-        events=SCHEMA.events,
-        namespaces={**SCHEMA.namespaces, "email": Namespace("email", Normaliser.LOWER, 50, verified=True)},
-    )
     claimed = Identifier("email", "Bob@x.org")
     with Store.open(tmp_path / "s") as store:
-        store.declare(schema, ["card"])
+        store.declare(CLAIMING, ["card"])
         for who in (ANA, ONE):
             store.apply(Upsert(identifiers=(who,), at_us=1))
         store.apply(Join(identifiers=(ANA, ONE), at_us=2))
+        visit = RecordedEvent(type="visit", key="1", at_us=3)
         if news == "events":
-            visit = RecordedEvent(type="visit", key="1", at_us=3)
             store.apply(RecordEvents(identifiers=(claimed, ONE), events=(visit,)))
         elif news == "a feed":
-            request = ingest_pb2.IngestRequest()
-            item = request.items.add(seq=1)
-            for one in (claimed, ONE):
-                item.identifiers.add(namespace=one.namespace, value=one.value)
-            item.event.type, item.event.key = "visit", "1"
-            item.event.at.FromMicroseconds(3)
-            [batch] = ItemReader(store.catalog).read(request.SerializeToString(), 100, 1000)[1]
-            assert isinstance(batch, mutations.IngestBatch)
-            store.apply(batch)
+            store.apply(batch_of(ItemReader(store.catalog), ((claimed, ONE), visit)))
         else:
             shown = Outcome(identifiers=(claimed, ONE), offer="card", outcome="shown", at_us=3, key="1")
             store.apply(RecordOutcomes(outcomes=(shown,)))
@@ -355,27 +345,18 @@ def test_a_claim_that_named_nobody_names_nobody_in_an_undo(tmp_path: Path, news:
 @pytest.mark.parametrize("together", [False, True], ids=["one by one", "in one batch"])
 def test_what_a_later_item_of_a_batch_gives_an_identifier_is_not_the_earlier_ones(tmp_path: Path, together: bool) -> None:
     """The first item claimed an address that nobody had, the second gave it to somebody: the undo then gave him the first's."""
-    schema = Schema(
-        events=SCHEMA.events,
-        namespaces={**SCHEMA.namespaces, "email": Namespace("email", Normaliser.LOWER, 50, verified=True)},
-    )
     claimed = Identifier("email", "e@x.org")
     with Store.open(tmp_path / "s") as store:
-        store.declare(schema, ["card"])
+        store.declare(CLAIMING, ["card"])
         for who in (ANA, ONE):
             store.apply(Upsert(identifiers=(who,), at_us=1))
         store.apply(Join(identifiers=(ANA, ONE), at_us=2))
-        requests = [ingest_pb2.IngestRequest() for _ in range(1 if together else 2)]
-        for seq, (identifiers, key) in enumerate((((ONE, claimed), "of one"), ((claimed,), "of the address")), 1):
-            item = requests[-1 if seq == 2 else 0].items.add(seq=seq)
-            for one in identifiers:
-                item.identifiers.add(namespace=one.namespace, value=one.value)
-            item.event.type, item.event.key = "visit", key
-            item.event.at.FromMicroseconds(3)
-        for request in requests:
-            for batch in ItemReader(store.catalog).read(request.SerializeToString(), 100, 1000)[1]:
-                assert isinstance(batch, mutations.IngestBatch)
-                store.apply(batch)
+        items = [
+            (identifiers, RecordedEvent(type="visit", key=key, at_us=3))
+            for identifiers, key in (((ONE, claimed), "of one"), ((claimed,), "of the address"))
+        ]
+        for batch in [items] if together else [[each] for each in items]:
+            store.apply(batch_of(ItemReader(store.catalog), *batch))
         undoing(store, ANA)
         found = [store.profile([who]) for who in (ANA, ONE, claimed)]
         assert [[event.at_us for event in each.events] for each in found if each is not None] == [[], [3], [3]]
